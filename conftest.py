@@ -1,0 +1,45 @@
+"""One Spark session for the whole suite: unit tests, notebooks and the local workspace's own tests share one JVM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from boathouse.workspace.cluster import Cluster
+
+ROOT = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--save-outputs", action="store_true", help="write the outputs of the notebooks back, instead of comparing them")
+
+
+@pytest.fixture(scope="session")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    "The suite's own state folder: warehouse, metastore, volumes, MLflow database."
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="session")
+def spark(state: Path) -> Iterator[SparkSession]:
+    "A real local Spark session with Delta, the one JVM of the suite."
+    from boathouse.workspace.session import local_session
+
+    session = local_session(state)
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(spark: SparkSession, state: Path) -> Iterator[Cluster]:
+    "The local cluster around that JVM: zygote, task processes. Started only for the tests that ask for it."
+    from boathouse.workspace.cluster import Cluster
+
+    with Cluster.start(state, ROOT) as started:
+        yield started

@@ -1,0 +1,1 @@
+"The local workspace: runs the jobs of a bundle on this machine."

@@ -1,0 +1,1 @@
+"The worked use case: will a flight that leaves New York arrive late?"

@@ -1,0 +1,57 @@
+"""Every chapter runs top to bottom on the suite's Spark session, and shows what its committed outputs say."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from execnb.shell import CaptureShell
+from fastcore.nbio import read_nb, write_nb
+from nbdev.clean import clean_nb
+
+ROOT = Path(__file__).parent.parent
+# The reports are tasks of jobs: they need the tables of a run, and the test of the whole lifecycle runs them there.
+CHAPTERS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if p.parent.name not in {"reports", ".ipynb_checkpoints"})
+
+
+def shown(notebook: Any) -> list[tuple[str, str]]:
+    "(cell id, text) of each output, pictures by their kind only: fonts differ between machines."
+    rows = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs") or []:
+            data = output.get("data") or {}
+            text = output.get("text") or data.get("text/html") or data.get("text/markdown") or data.get("text/plain") or ""
+            if "image/png" in data:
+                text = "<picture>"
+            text = "".join(text) if isinstance(text, list | tuple) else str(text)
+            rows.append((cell.id, re.sub(r"\s+", " ", text).strip()))
+    return rows
+
+
+def execute(path: Path) -> Any:
+    "The notebook at `path` after a run in a fresh namespace; the first failing cell raises."
+    notebook = read_nb(path)
+    shell = CaptureShell(mpl_format="png")
+    here = Path.cwd()
+    os.chdir(path.parent)
+    try:
+        shell.run_all(notebook, exc_stop=True)
+    finally:
+        os.chdir(here)
+        shell.close()
+    clean_nb(notebook, allowed_metadata_keys=["application/vnd.databricks.v1+notebook"], allowed_cell_metadata_keys=["tags"])
+    return notebook
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_a_chapter_runs_and_shows_what_was_committed(path: Path, spark: object, request: pytest.FixtureRequest) -> None:
+    committed = shown(nbformat.read(path, 4))
+    fresh = execute(path)
+    if request.config.getoption("--save-outputs"):
+        write_nb(fresh, path)
+    else:
+        assert shown(fresh) == committed
