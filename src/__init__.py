@@ -1,0 +1,8 @@
+"""The whole machine-learning lifecycle of a Databricks lakehouse on one machine, from the same bundle that deploys
+
+Modules:
+
+- `src.boathouse.workspace.graph`: The state machine of a job run: events in, decisions out. It does no work, reads no clock and keeps nothing.
+- `src.boathouse.workspace.references`: `{{...}}` references: what the Jobs service fills in when a task starts. Text substitution; no expressions.
+- `src.boathouse.workspace.yamlfile`: YAML and JSON files whose every node knows the file, line and column it was written at.
+- `src.boathouse.workspace.zygote`: The parent of all task processes: imports the heavy libraries once, then forks per task, and outlives none of them."""

@@ -1,0 +1,78 @@
+"""A class-data archive of the JVM: the classes that Spark, Delta and the metastore load on every start, already parsed.
+
+Made once at set-up by a small exercise, kept beside the jars, and ignored by the JVM whenever it does not fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pyspark
+
+QUIET = ["-Xshare:auto", "-Xlog:disable"]
+EXERCISE = """
+from pyspark.sql import functions as F
+spark.sql("create schema s")
+spark.range(20).selectExpr("id", "id % 3 as k", "cast(id as string) s").write.format("delta").partitionBy("k").saveAsTable("s.t")
+spark.sql("merge into s.t using (select 3L id, 0L k, 'x' s) n on t.id = n.id when matched then update set * when not matched then insert *")
+spark.sql("select k, count(*), row_number() over (order by k) from s.t version as of 0 group by k").collect()
+spark.sql("describe history s.t").toPandas()
+spark.createDataFrame([(1, "a")], "a int, b string").join(spark.table("s.t"), on=F.expr("a = id")).toPandas()
+spark.read.schema("value string").text(str(state / "log4j2.properties")).selectExpr("from_csv(value, 'a string')").collect()
+"""
+
+
+class ArchiveError(Exception):
+    "The archive could not be made; sessions start without it, seconds slower."
+
+
+def archive_file(jars: list[Path]) -> Path:
+    "Where the archive for this Java, this pyspark and these jars lies; another of any of them has another file."
+    parts = [pyspark.__version__, str(Path(pyspark.__file__).parent), *(f"{jar}:{jar.stat().st_size}:{jar.stat().st_mtime_ns}" for jar in jars)]
+    java = shutil.which("java", path=os.pathsep.join([f"{os.environ['JAVA_HOME']}/bin"] if "JAVA_HOME" in os.environ else []) or None)
+    if java is not None:
+        parts.append(f"{Path(java).resolve()}:{Path(java).resolve().stat().st_mtime_ns}")
+    return jars[0].parent / f"classes-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:16]}.jsa"
+
+
+def archive_options(jars: list[Path]) -> list[str]:
+    "The JVM options that use the archive; none where there is none, or where its size is not the one it was made with."
+    file = archive_file(jars)
+    size = file.with_suffix(".size")
+    if not (file.is_file() and size.is_file() and size.read_text() == str(file.stat().st_size)):
+        return []
+    return [f"-XX:SharedArchiveFile={file}", *QUIET]
+
+
+def discard(jars: list[Path]) -> None:
+    "Removes the archive, so that the next start goes without."
+    for file in (archive_file(jars), archive_file(jars).with_suffix(".size")):
+        file.unlink(missing_ok=True)
+
+
+def make_archive(jars: list[Path]) -> Path:
+    "Makes the archive if it is missing (half a minute, once a machine); raises `ArchiveError` where the JVM makes none."
+    file = archive_file(jars)
+    if archive_options(jars):
+        return file
+    with tempfile.TemporaryDirectory(prefix=".archiving-", dir=file.parent) as scratch:
+        made = Path(scratch, "classes.jsa")
+        code = (
+            "from pathlib import Path\nfrom boathouse.workspace.session import start_session\n"
+            f"state = Path({scratch!r}) / 'state'\n"
+            f"spark = start_session(state, 'local[2]', java=['-XX:ArchiveClassesAtExit={made}', '-Xlog:disable'])\n{EXERCISE}\n"
+            "jvm = spark.sparkContext._gateway.proc\nspark.stop()\njvm.stdin.close()\njvm.wait(120)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        if done.returncode or not made.is_file():
+            said = (done.stdout + done.stderr).strip().splitlines() or ["the JVM wrote no archive"]
+            raise ArchiveError(f"no class archive, sessions will start slower: {said[-1]}")
+        made.rename(file)
+        file.with_suffix(".size").write_text(str(file.stat().st_size))
+    return file

@@ -1,0 +1,241 @@
+"One JVM, and a Python process a task attached to it by a session of its own: what a job cluster is on Databricks."
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from boathouse.workspace.attach import Line, close_line, open_line
+from boathouse.workspace.session import environment, lock, start_session, unlock
+from boathouse.workspace.task import TaskResult, TaskSpec, ended_without_result
+from boathouse.workspace.zygote import TAG
+
+__all__ = ["Cluster", "ClusterError", "TaskProcess", "TaskResult", "TaskSpec"]
+
+POOLS = 8
+
+
+class ClusterError(Exception):
+    "The cluster is not there (any more): stopped, or its zygote died."
+
+
+class TaskProcess:
+    "One running attempt."
+
+    def __init__(self, id: str, spec: TaskSpec, line: Line, kill: Callable[[str], None]) -> None:
+        self.id, self.spec, self.line, self._kill = id, spec, line, kill
+        self.started: Future[int] = Future()
+        self.ended: Future[TaskResult] = Future()
+        self.canceled = False
+
+    @property
+    def pid(self) -> int:
+        "The process, which leads a process group of its own."
+        return self.started.result()
+
+    def poll(self) -> TaskResult | None:
+        "The result, None while the task runs."
+        return self.ended.result() if self.ended.done() else None
+
+    def wait(self, timeout: float | None = None) -> TaskResult | None:
+        "Waits for the result; None when `timeout` seconds pass first. When it is there, the task holds nothing in the JVM any more."
+        try:
+            return self.ended.result(timeout)
+        except TimeoutError:
+            return None
+
+    def cancel(self) -> None:
+        "Kills the task's process group, and its jobs and streaming queries; returns when all are gone. Harmless once the task has ended."
+        if not self.ended.done():
+            self.canceled = True
+            self._kill(self.id)
+        self.ended.exception()
+
+
+class Cluster:
+    "The JVM and the zygote of one state folder; `spark` is the main session."
+
+    def __init__(self, state: Path, project: Path, spark: SparkSession, zygote: subprocess.Popen[bytes], owns: bool, catalog: str) -> None:
+        self.state, self.project, self.spark, self.catalog = state, project, spark, catalog
+        self._zygote, self._owns = zygote, owns
+        self._tasks: dict[str, TaskProcess] = {}
+        self._ids = itertools.count(1)
+        self._writing = threading.Lock()
+        # JVM calls come from these threads only: each Python thread that makes one costs a thread in the JVM.
+        self._calls = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cluster")
+        self._reader = threading.Thread(target=self._listen, name="zygote", daemon=True)
+        self._ready = threading.Event()
+
+    @staticmethod
+    def start(
+        state: Path, project: Path, *, master: str = "local[*]", spawn: bool = False, catalog: str = "spark_catalog", conf: dict[str, str] | None = None
+    ) -> Cluster:
+        """Starts both; returns when the JVM is there, and the first task waits for the zygote's imports if they take longer.
+
+        If this process already has a session on `state`, it is used, and left running by `stop`. `spawn` starts a fresh interpreter for each task
+        instead of a fork (always so on macOS, where forking after such imports is not safe).
+        """
+        state, project = state.resolve(), project.resolve()
+        active = SparkSession.getActiveSession() or SparkSession._instantiatedSession
+        owns = active is None or active.sparkContext._jsc is None
+        lock(state)
+        zygote = _start_zygote(state, spawn or sys.platform == "darwin")
+        try:
+            spark = start_session(state, master, conf) if owns else active
+            assert spark is not None
+            cluster = Cluster(state, project, spark, zygote, owns, catalog)
+            cluster._begin()
+        except BaseException:
+            zygote.kill()
+            zygote.wait()
+            if owns:
+                unlock(state)
+            raise
+        return cluster
+
+    def _begin(self) -> None:
+        self._reader.start()
+        jvm = getattr(self.spark.sparkContext._gateway, "proc", None)
+        if self._owns and jvm is not None:
+            self._say(op="watch", pid=jvm.pid)
+
+    def launch(self, spec: TaskSpec) -> TaskProcess:
+        "Starts one attempt; `spec.folder` is made, and what an earlier attempt left there removed."
+        self._ready.wait()
+        if self._zygote.poll() is not None:
+            raise ClusterError(f"the cluster is stopped, or its zygote died; see {self.state / 'zygote.log'}")
+        spec.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("result.json", "log.txt"):
+            (spec.folder / name).unlink(missing_ok=True)
+        number = next(self._ids)
+        id = f"boathouse-{secrets.token_hex(8)}"  # never used twice in a JVM: its job group is barred once the task has ended
+        line = self._calls.submit(open_line, self.spark, id, f"tasks-{number % POOLS}", spec.catalog or self.catalog).result()
+        task = TaskProcess(id, spec, line, lambda id: self._say(op="kill", id=id))
+        self._tasks[id] = task
+        self._say(op="launch", id=id, request=self._request(task))
+        task.started.result()
+        return task
+
+    def _request(self, task: TaskProcess) -> dict[str, Any]:
+        own = {**environment(self.state), "BOATHOUSE_TASK": "1", "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
+        return {"spec": task.spec.as_dict(), "port": task.line.port, "token": task.line.token, "state": str(self.state), "environment": own,
+                "tag": {TAG: task.id}}  # fmt: skip
+
+    def sql(self, query: str, catalog: str | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
+        "Column names and rows of a query, in a session of its own with `catalog` current."
+        return self._calls.submit(self._sql, query, catalog or self.catalog).result()
+
+    def _sql(self, query: str, catalog: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        session = self.spark.newSession()
+        if session.catalog.currentCatalog() != catalog:
+            session.catalog.setCurrentCatalog(catalog)
+        table = session.sql(query)
+        return table.columns, [tuple(row) for row in table.collect()]
+
+    def _say(self, **message: Any) -> None:
+        with self._writing:
+            assert self._zygote.stdin is not None
+            try:
+                self._zygote.stdin.write(json.dumps(message).encode() + b"\n")
+                self._zygote.stdin.flush()
+            except BrokenPipeError as error:
+                raise ClusterError(f"the zygote is gone; see {self.state / 'zygote.log'}") from error
+
+    def _listen(self) -> None:
+        "Follows the zygote; should it die, ends the tasks it leaves behind."
+        assert self._zygote.stdout is not None
+        for text in self._zygote.stdout:
+            message = json.loads(text)
+            if "ready" in message:
+                self._ready.set()
+            elif "started" in message:
+                self._tasks[message["started"]].started.set_result(message["pid"])
+            elif "ended" in message:
+                self._calls.submit(self._finish, self._tasks[message["ended"]], message["status"])
+        self._zygote.wait()
+        self._ready.set()
+        for task in list(self._tasks.values()):
+            self._orphaned(task)
+
+    def _finish(self, task: TaskProcess, status: int) -> None:
+        try:
+            close_line(task.line)
+            del self._tasks[task.id]
+            if not self._tasks:
+                self.spark.catalog.clearCache()  # what tasks cached and did not release; with one still running it may be that one's
+            task.ended.set_result(TaskResult.read(task.spec.folder) or ended_without_result(status, task.canceled))
+        except BaseException as error:
+            task.ended.set_exception(error)
+
+    def _orphaned(self, task: TaskProcess) -> None:
+        if not task.started.done():
+            task.started.set_exception(ClusterError("the zygote died"))
+        else:
+            _kill_group(task.pid)
+        self._calls.submit(self._finish, task, 9)
+
+    def stop(self) -> None:
+        "Ends the tasks, the zygote and, if this cluster started it, the JVM; frees the state folder. Harmless when done before."
+        if not self._ready.is_set():
+            self._zygote.kill()  # it is still importing: there is no task yet
+        elif self._zygote.poll() is None:
+            self._say(op="stop")
+        self._reader.join()
+        for task in list(self._tasks.values()):
+            task.ended.exception()
+        self._calls.shutdown()
+        if self._owns:
+            self._owns = False
+            _stop_jvm(self.spark)
+            unlock(self.state)
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+
+def _start_zygote(state: Path, spawn: bool) -> subprocess.Popen[bytes]:
+    state.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "boathouse.workspace.zygote", str(state / "mlflow.db"), *(["--spawn"] if spawn else [])]
+    # `-m` puts the working directory on the path: the state folder holds no modules.
+    with (state / "zygote.log").open("wb") as log:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=state)
+
+
+def _stop_jvm(spark: SparkSession) -> None:
+    from pyspark import SparkContext
+
+    gateway = spark.sparkContext._gateway
+    spark.stop()
+    jvm = getattr(gateway, "proc", None)
+    if gateway is None or jvm is None:
+        return
+    gateway.shutdown()
+    jvm.stdin.close()  # what tells it to end
+    try:
+        jvm.wait(20)
+    except subprocess.TimeoutExpired:
+        jvm.kill()
+        jvm.wait()
+    SparkContext._gateway = SparkContext._jvm = None
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, 9)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,237 @@
+"A task's own process: its log, environment, path and session; then the wheel entry point, script or notebook; then its result."
+
+from __future__ import annotations
+
+import atexit
+import difflib
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import os
+import runpy
+import sys
+import threading
+import time
+import tomllib
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from boathouse.workspace.attach import attach
+from boathouse.workspace.dbutils import DbUtils, NotebookExit, TaskValues, register
+from boathouse.workspace.task import TaskResult, TaskSpec
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+SKIPPED = {"__pycache__", "node_modules", "build", "dist"}
+
+
+class TaskError(Exception):
+    "The task cannot start as it is described."
+
+
+def perform(request: Mapping[str, Any]) -> None:
+    "Runs one task to its end and leaves the process; `result.json` is the last thing it writes."
+    spec = TaskSpec.from_dict(request["spec"])
+    _redirect(spec.folder / "log.txt")
+    values = TaskValues(spec.values, in_job=True)
+    error: BaseException | None = None
+    exit_value = None
+    try:
+        runner = _runner(spec.kind)
+        _settle(spec, request)
+        exit_value = runner(spec, *_attach(spec, request), values)
+    except NotebookExit as ended:
+        exit_value = ended.value
+    except SystemExit as ended:
+        error = ended if ended.code not in (None, 0) else None
+    except BaseException as caught:
+        error = caught
+    result = _result(error, exit_value, values)
+    _leave(spec.folder, result)
+
+
+def _redirect(log: Path) -> None:
+    "Sends what this process and its children print into `log`."
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _settle(spec: TaskSpec, request: Mapping[str, Any]) -> None:
+    os.environ.update(request["environment"] | request["tag"])
+    os.environ.setdefault("MPLBACKEND", "agg")
+    os.environ.update({f"BOATHOUSE_{key.upper()}": value for key, value in spec.context.items()})
+    os.environ.update(spec.env)
+    time.tzset()
+    os.chdir(spec.project)
+    for folder in (spec.project, spec.project / "src"):
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+        sys.path.insert(0, str(folder))
+    _forget_own_package(spec.project)
+    importlib.invalidate_caches()
+
+
+def _forget_own_package(project: Path) -> None:
+    "A project with a package `boathouse` of its own (this one, in another checkout) gets its own, not the one that runs it."
+    theirs, ours = project / "src" / "boathouse" / "__init__.py", Path(__file__).parents[1] / "__init__.py"
+    if theirs.is_file() and not theirs.samefile(ours):
+        for name in [name for name in sys.modules if name == "boathouse" or name.startswith("boathouse.")]:
+            del sys.modules[name]
+
+
+def _runner(kind: str) -> Callable[[TaskSpec, SparkSession, Path, TaskValues], str | None]:
+    "What runs a task of this kind; imported before the project's own modules come first on the path."
+    if kind == "notebook":
+        from boathouse.workspace.notebook import run_task
+
+        return run_task
+    return _run_wheel if kind == "wheel" else _run_script
+
+
+def _attach(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[SparkSession, Path]:
+    "The task's session, and the folder of the workspace's volumes."
+    spark = attach(request["port"], request["token"])
+    worker = {"PYTHONPATH": os.pathsep.join([str(spec.project / "src"), str(spec.project)]), "BOATHOUSE_SOURCE": source_hash(spec.project)}
+    # Spark keeps Python workers by their environment: other source, other workers, so that no UDF runs yesterday's code.
+    spark.sparkContext.environment.update(request["environment"] | worker)
+    return spark, Path(request["state"]) / "volumes"
+
+
+def _run_wheel(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues) -> None:
+    register(spark, DbUtils.make(volumes, {}, values), _show)
+    sys.argv = [str(spec.entry_point), *spec.argv]
+    find_entry_point(spec.project, str(spec.package), str(spec.entry_point))()
+
+
+def _run_script(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues) -> None:
+    names = register(spark, DbUtils.make(volumes, {}, values), _show)
+    file = Path(str(spec.file))
+    if not file.is_file():
+        raise TaskError(f"there is no file {file}")
+    sys.argv = [str(file), *spec.argv]
+    sys.path.insert(0, str(file.parent))
+    runpy.run_path(str(file), init_globals=names, run_name="__main__")
+
+
+def _show(*things: Any, **_: Any) -> None:
+    "`display` outside a notebook: tables as text."
+    for thing in things:
+        thing.show() if hasattr(thing, "show") and hasattr(thing, "schema") else print(thing)
+
+
+def source_hash(project: Path) -> str:
+    "Changes when a Python file that the project's tasks may import does."
+    root, seen = (project / "src" if (project / "src").is_dir() else project), hashlib.sha256()
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in SKIPPED and not name.startswith(".") and not name.endswith(".egg-info"))
+        for name in sorted(name for name in files if name.endswith(".py")):
+            file = Path(folder, name)
+            seen.update(f"{file.relative_to(root)}:".encode() + file.read_bytes())
+    return seen.hexdigest()[:16]
+
+
+def find_entry_point(project: Path, package: str, name: str) -> Callable[[], Any]:
+    """What a wheel task calls: entry point `name` (of any group) of distribution `package`, else the attribute `name` of module `package`.
+
+    The project's own `pyproject.toml` counts as its wheel's metadata, so an edit there needs no new installation.
+    """
+    points = {point.name: point.value for point in _installed(package)} | _declared(project, package)
+    if name in points:
+        return importlib.metadata.EntryPoint(name, points[name], "").load()
+    try:
+        module = importlib.import_module(package.replace("-", "_"))
+    except ModuleNotFoundError as error:
+        if error.name != package.replace("-", "_"):
+            raise
+        module = None
+    if callable(found := getattr(module, name, None)):
+        return found
+    near = difflib.get_close_matches(name, points, 1)
+    hint = f" Did you mean '{near[0]}'?" if near else f" It has: {', '.join(sorted(points))}." if points else " It is not installed, or has none."
+    raise TaskError(f"package '{package}' has no entry point '{name}'.{hint}")
+
+
+def _declared(project: Path, package: str) -> dict[str, str]:
+    file = project / "pyproject.toml"
+    about = tomllib.loads(file.read_text()).get("project", {}) if file.is_file() else {}
+    if _plain(about.get("name", "")) != _plain(package):
+        return {}
+    groups = [*about.get("entry-points", {}).values(), about.get("scripts", {})]
+    return {name: value for group in reversed(groups) for name, value in group.items()}
+
+
+def _installed(package: str) -> list[importlib.metadata.EntryPoint]:
+    try:
+        return list(importlib.metadata.distribution(package).entry_points)
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def _result(error: BaseException | None, exit_value: str | None, values: TaskValues) -> TaskResult:
+    if error is None:
+        return TaskResult("SUCCESS", exit_value=exit_value, values=values.set_here)
+    trace = "".join(traceback.format_exception(type(error), error, _own_frames(error.__traceback__)))
+    print(trace, file=sys.stderr)
+    return TaskResult("FAILED", error=headline(error), trace=trace, values=values.set_here)
+
+
+def headline(error: BaseException) -> str:
+    "The line that names the error: its class and the first line of its message."
+    if isinstance(error, SystemExit):
+        return f"SystemExit: {error.code}" if isinstance(error.code, str) else f"exit code {error.code}"
+    said = str(error).strip().splitlines()
+    if type(error).__name__ == "Py4JJavaError" and len(said) > 1:
+        return f"{type(error).__name__}: {said[1].removeprefix(': ')}"  # the first line names a call, the second what went wrong
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+
+
+def _own_frames(trace: TracebackType | None) -> TracebackType | None:
+    "The traceback from the first frame that is not this machinery."
+    here = str(Path(__file__).parent)
+    while trace is not None and (trace.tb_frame.f_code.co_filename.startswith((here, "<frozen runpy"))):
+        trace = trace.tb_next
+    return trace
+
+
+def _leave(folder: Path, result: TaskResult) -> None:
+    "Ends as an interpreter does (waits for threads, runs exit handlers), then records the result and goes without tearing down the imports."
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    result.write(folder)
+    os._exit(0 if result.state == "SUCCESS" else 1)
+
+
+def main() -> None:
+    "A task in a fresh interpreter: the request comes as one line on standard input, which then stays open as long as the parent lives."
+    leash = os.dup(0)
+    with os.fdopen(os.dup(0), "rb", closefd=True) as given:
+        request = json.loads(given.readline())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    threading.Thread(target=_follow, args=(leash,), daemon=True).start()
+    perform(request)
+
+
+def _follow(leash: int) -> None:
+    os.read(leash, 1)
+    os.killpg(0, 9)
+
+
+if __name__ == "__main__":
+    main()

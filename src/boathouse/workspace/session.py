@@ -1,0 +1,226 @@
+"A Spark session with Delta and a catalog that persists, on one machine: its settings, its state folder, and the lock that keeps it alone."
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyspark
+from filelock import FileLock, Timeout
+from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
+from pyspark.sql import SparkSession
+
+from boathouse.workspace.archive import ArchiveError, archive_options, discard, make_archive
+from boathouse.workspace.jars import JarsError, jars, project_root, resolve
+
+__all__ = ["JarsError", "SessionError", "WorkspaceLocked", "default_state", "environment", "hush", "jars", "local_session", "lock", "project_root", "unlock",
+           "resolve", "spark_conf", "start_session"]  # fmt: skip
+
+_held: dict[tuple[int, Path], FileLock] = {}  # the locks of this process, kept until it ends
+
+LOG4J = """\
+rootLogger.level = error
+logger.hms.name = org.apache.hadoop.hive.metastore.RetryingHMSHandler
+logger.hms.level = off
+rootLogger.appenderRef.file.ref = file
+appender.file.type = File
+appender.file.name = file
+appender.file.fileName = {log}
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d{{yyyy-MM-dd HH:mm:ss}} %p %c{{1}}: %m%n%ex
+"""
+
+
+class SessionError(Exception):
+    "The JVM or its Spark session did not start; the message ends with the JVM's last words."
+
+
+class WorkspaceLocked(Exception):
+    "Another process already runs a JVM on this state folder; two could silently lose each other's Delta commits."
+
+
+def default_state() -> Path:
+    "The state folder of a session nobody named one for: `BOATHOUSE_STATE`, else `.boathouse/local` of the project."
+    if named := os.environ.get("BOATHOUSE_STATE"):
+        return Path(named).resolve()
+    return (project_root() or project_root(Path(__file__).parent) or Path.cwd()) / ".boathouse" / "local"
+
+
+def environment(state: Path) -> dict[str, str]:
+    "What a process that works on `state` finds in its environment: MLflow's stores, UTC, loopback, no chatter."
+    return {
+        "BOATHOUSE_STATE": str(state),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{state}/mlflow.db",
+        "MLFLOW_REGISTRY_URI": f"sqlite:///{state}/mlflow.db",
+        # MLflow's SQL store takes the root of new experiments from here, whatever the working directory.
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": str(state / "mlartifacts"),
+        "GIT_PYTHON_REFRESH": "quiet",
+        "TZ": "UTC",
+    }
+
+
+def spark_conf(state: Path, java: list[str] | None = None) -> dict[str, str]:
+    """Every Spark setting of a session on `state`: tables in `warehouse`, their names in `metastore`, both outliving the process.
+
+    `java` replaces the options of the class-data archive.
+    """
+    state = state.resolve()
+    found = jars()
+    options = [*_java_options(state), *(archive_options(found) if java is None else java)]
+    return {
+        "spark.driver.memory": driver_memory(),
+        "spark.driver.extraClassPath": os.pathsep.join(map(str, found)),
+        "spark.driver.extraJavaOptions": " ".join(f'"{option}"' if " " in option else option for option in options),
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.scheduler.mode": "FAIR",
+        "spark.locality.wait": "0s",
+        "spark.pyspark.python": sys.executable,
+        "spark.pyspark.driver.python": sys.executable,
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.sql.catalogImplementation": "hive",
+        "spark.sql.warehouse.dir": str(state / "warehouse"),
+        "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={state}/metastore;create=true",
+        "spark.hadoop.datanucleus.schema.autoCreateAll": "true",
+        "spark.hadoop.hive.metastore.schema.verification": "false",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.sql.session.timeZone": "UTC",
+        # Delta's parser does not bind the parameters of `spark.sql(query, args=...)` otherwise.
+        "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
+        "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.repl.eagerEval.enabled": "true",
+        "spark.sql.repl.eagerEval.maxNumRows": "20",
+        "spark.sql.repl.eagerEval.truncate": "60",
+    }
+
+
+def driver_memory() -> str:
+    "Heap of the JVM: `BOATHOUSE_DRIVER_MEMORY`, else 40% of what the machine or its container offers, at most 4 GiB."
+    if named := os.environ.get("BOATHOUSE_DRIVER_MEMORY"):
+        return named
+    offered = psutil.virtual_memory().total
+    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+            offered = min(offered, int(text))
+    return f"{min(4096, max(512, int(offered * 0.4) >> 20))}m"
+
+
+def _java_options(state: Path) -> list[str]:
+    return [
+        "-Djava.net.preferIPv4Stack=true",
+        "-Duser.timezone=UTC",
+        f"-Dderby.stream.error.file={state}/derby.log",
+        f"-Dlog4j2.configurationFile={(state / 'log4j2.properties').as_uri()}",
+        "-XX:-UsePerfData",
+    ]
+
+
+def lock(state: Path) -> FileLock:
+    "Takes the state folder for this process, or raises `WorkspaceLocked` naming the process that has it; freed when the holder ends, however."
+    state = state.resolve()
+    state.mkdir(parents=True, exist_ok=True)
+    if (known := _held.get((os.getpid(), state))) is not None:
+        return known
+    held, holder = FileLock(state / "lock"), state / "lock.json"
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        who = json.loads(holder.read_text()) if holder.is_file() else {}
+        raise WorkspaceLocked(f"{state} is in use by process {who.get('pid', '?')} ({who.get('command', 'unknown')}). "
+                              f"One JVM a workspace: wait for it, stop it, or name another state folder.") from None  # fmt: skip
+    holder.write_text(json.dumps({"pid": os.getpid(), "command": " ".join(sys.argv)[:200]}))
+    _held[os.getpid(), state] = held
+    return held
+
+
+def unlock(state: Path) -> None:
+    "Gives the state folder back."
+    if (held := _held.pop((os.getpid(), state.resolve()), None)) is not None:
+        held.release()
+
+
+def start_session(state: Path, master: str = "local[*]", conf: dict[str, str] | None = None, *, java: list[str] | None = None) -> SparkSession:
+    "Starts a JVM on `state` in this process (which must hold the lock) and returns its main session; `conf` wins over our settings."
+    state = state.resolve()
+    _prepare(state)
+    settings = {**spark_conf(state, java), **_cluster_conf(master), **(conf or {})}
+    try:
+        _launch(state, master, settings)
+    except SessionError:
+        if java is not None or not archive_options(jars()):
+            raise
+        discard(jars())  # a damaged archive can end the JVM before it says anything
+        _launch(state, master, {**settings, **spark_conf(state), **_cluster_conf(master), **(conf or {})})
+    hush()
+    return SparkSession.builder.getOrCreate()
+
+
+def hush() -> None:
+    "Keeps PySpark from printing each failed query as a page of JSON, beside the exception that it raises."
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)
+
+
+def _prepare(state: Path) -> None:
+    # SPARK_CONF_DIR is one empty folder: no stray settings, and the class archive fits one class path only, without files in folders.
+    nothing = jars()[0].parent / "conf"
+    nothing.mkdir(exist_ok=True)
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "log4j2.properties").write_text(LOG4J.format(log=state / "spark.log"))
+    os.environ.update(SPARK_HOME=str(Path(pyspark.__file__).parent), SPARK_CONF_DIR=str(nothing), SPARK_LOCAL_IP="127.0.0.1")
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+
+
+def _cluster_conf(master: str) -> dict[str, str]:
+    "Executors that are processes of their own need the jars too; the driver's own class path is enough otherwise."
+    found = os.pathsep.join(map(str, jars()))
+    if master.startswith("local-cluster"):
+        return {"spark.executor.extraClassPath": found}
+    return {} if master.startswith("local") else {"spark.jars": found.replace(os.pathsep, ",")}
+
+
+def _launch(state: Path, master: str, settings: dict[str, str]) -> None:
+    conf = SparkConf(loadDefaults=False).setAppName("boathouse").setMaster(master).setAll(list(settings.items()))
+    said = state / "jvm.log"
+    try:
+        with said.open("wb") as log:
+            gateway = SparkContext._gateway or launch_gateway(conf, popen_kwargs={"stdout": log, "stderr": log})
+        SparkContext(conf=conf, gateway=gateway)
+    except Exception as error:
+        last = "\n".join(said.read_text(errors="replace").splitlines()[-15:])
+        raise SessionError(f"Spark did not start on {state}: {error}\n{last}") from error
+
+
+def local_session(state: Path | str | None = None) -> SparkSession:
+    "The session of this process, made on first call: a JVM on `state` (or the default), MLflow pointed there unless it points elsewhere."
+    if (active := SparkSession.getActiveSession()) is not None:
+        return active
+    folder = Path(state).resolve() if state is not None else default_state()
+    for key, value in environment(folder).items():
+        os.environ.setdefault(key, value)
+    time.tzset()
+    lock(folder)
+    return start_session(folder, os.environ.get("BOATHOUSE_MASTER", "local[*]"))
+
+
+def set_up() -> str:
+    "Fetches the jars and makes the class archive where they are missing; one line on what there is."
+    found = jars()
+    try:
+        return f"Delta's jars and the JVM's class archive: {make_archive(found).parent}"
+    except ArchiveError as error:
+        return f"Delta's jars: {found[0].parent} ({error})"
+
+
+if __name__ == "__main__":
+    print(set_up())

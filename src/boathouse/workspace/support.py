@@ -1,0 +1,80 @@
+"""What of a job this machine runs, what it accepts without effect, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from boathouse.workspace.errors import BundleError
+from boathouse.workspace.jobs import RUN_HERE, Job, TaskSource
+from boathouse.workspace.yamlfile import where
+
+JOB_WITHOUT_EFFECT = {
+    "schedule": "runs start by hand",
+    "trigger": "runs start by hand",
+    "triggers": "runs start by hand",
+    "continuous": "runs start by hand",
+    "queue": "one run at a time",
+    "job_clusters": "one local cluster runs everything",
+    "environments": "tasks use the environment of this installation",
+    "email_notifications": "nothing is sent",
+    "webhook_notifications": "nothing is sent",
+    "notification_settings": "nothing is sent",
+    "health": "not watched",
+    "run_as": "tasks run as you",
+    "permissions": "not enforced",
+    "performance_target": "one local cluster runs everything",
+    "budget_policy_id": "nothing is billed",
+    "usage_policy_id": "nothing is billed",
+    "duration_target": "not watched",
+}
+TASK_WITHOUT_EFFECT = {
+    "job_cluster_key": "one local cluster runs everything",
+    "existing_cluster_id": "one local cluster runs everything",
+    "new_cluster": "one local cluster runs everything",
+    "environment_key": "tasks use the environment of this installation",
+    "libraries": "tasks use the environment of this installation",
+    "compute": "one local cluster runs everything",
+    "disable_auto_optimization": "there is none",
+    "email_notifications": "nothing is sent",
+    "webhook_notifications": "nothing is sent",
+    "notification_settings": "nothing is sent",
+    "health": "not watched",
+}
+QUIET = frozenset({"environment_key", "job_cluster_key", "compute", "disable_auto_optimization", "notification_settings"})
+
+
+def refusals(job: Job) -> Iterator[BundleError]:
+    "The parts of the job that would have to run, or to change what runs, and cannot here."
+    for key in ("git_source", "environment_variables"):
+        if job.source.get(key) is not None:
+            yield BundleError(f"'{key}' is not supported on this machine.", where(job.source, key, key=True))
+    if job.settings.max_concurrent_runs == 0:
+        yield BundleError("max_concurrent_runs is 0: every run of this job is skipped.", where(job.source, "max_concurrent_runs"))
+    for source in job.every_task():
+        yield from _task_refusals(source)
+
+
+def _task_refusals(source: TaskSource) -> Iterator[BundleError]:
+    for kind in source.kinds:
+        if kind not in RUN_HERE:
+            yield BundleError(f"task '{source.key}' is a {kind}, which this machine does not run.", source.at(kind, key=True))
+            return
+    if source.task.environment_variables_key is not None:
+        yield BundleError("'environment_variables_key' is not supported on this machine.", source.at("environment_variables_key", key=True))
+    for kind in ("notebook_task", "spark_python_task"):
+        body = getattr(source.task, kind)
+        if body is not None and body.source is not None and body.source.value == "GIT":
+            yield BundleError(f"task '{source.key}' takes its file from Git, which this machine does not do.", source.at(kind, "source"))
+
+
+def notes(job: Job) -> Iterator[BundleError]:
+    "What is accepted and has no effect here, each said once."
+    for key, why in JOB_WITHOUT_EFFECT.items():
+        if job.source.get(key) is not None:
+            yield BundleError(f"'{key}' has no effect on this machine: {why}.", where(job.source, key, key=True))
+    said = set[str]()
+    for source in job.every_task():
+        for key, why in TASK_WITHOUT_EFFECT.items():
+            if source.node.get(key) is not None and key not in said | QUIET:
+                said.add(key)
+                yield BundleError(f"'{key}' of a task has no effect on this machine: {why}.", source.at(key, key=True))

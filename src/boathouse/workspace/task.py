@@ -1,0 +1,88 @@
+"What a task is told and what it answers: plain values that travel as JSON between the cluster and the task's process."
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+KINDS = ("wheel", "script", "notebook")
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One attempt of one task.
+
+    `folder` takes `log.txt`, `result.json` and the executed notebook; `project` is the bundle's root, whose `src` the task imports from.
+    `values` holds the upstream task values by task key; `context` (job_id, run_id, task_key ...) reaches the task as `BOATHOUSE_<KEY>`.
+    """
+
+    kind: str
+    folder: Path
+    project: Path
+    package: str | None = None
+    entry_point: str | None = None
+    file: Path | None = None
+    argv: tuple[str, ...] = ()
+    widgets: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    context: Mapping[str, str] = field(default_factory=dict)
+    catalog: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"a task is one of {', '.join(KINDS)}, not '{self.kind}'")
+        needed = ("package", "entry_point") if self.kind == "wheel" else ("file",)
+        if missing := [name for name in needed if getattr(self, name) is None]:
+            raise ValueError(f"a {self.kind} task needs {' and '.join(missing)}")
+
+    def as_dict(self) -> dict[str, Any]:
+        "The spec in JSON's own types, paths absolute."
+        paths = {name: str(Path(value).resolve()) for name in ("folder", "project", "file") if (value := getattr(self, name)) is not None}
+        return {**asdict(replace(self, widgets={}, env={}, values={}, context={})), **paths, "argv": list(self.argv),
+                "widgets": dict(self.widgets), "env": dict(self.env), "context": dict(self.context),
+                "values": {key: dict(value) for key, value in self.values.items()}}  # fmt: skip
+
+    @staticmethod
+    def from_dict(given: Mapping[str, Any]) -> TaskSpec:
+        "The inverse of `as_dict`."
+        paths = {name: Path(given[name]) for name in ("folder", "project", "file") if given.get(name) is not None}
+        return TaskSpec(**{**given, **paths, "argv": tuple(given["argv"])})
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    "How an attempt ended: `SUCCESS`, `FAILED` or `CANCELED`, why, and the task values it set."
+
+    state: str
+    error: str | None = None
+    trace: str | None = None
+    exit_value: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        "Leaves `result.json` in `folder`: whole or not at all."
+        scratch = folder / ".result.json"
+        scratch.write_text(json.dumps(asdict(self)))
+        os.replace(scratch, folder / "result.json")
+
+    @staticmethod
+    def read(folder: Path) -> TaskResult | None:
+        "What the task wrote as its last act; None if it never came to that."
+        file = folder / "result.json"
+        return TaskResult(**json.loads(file.read_text())) if file.is_file() else None
+
+
+def ended_without_result(status: int, canceled: bool) -> TaskResult:
+    "The result of a process that ended with wait status `status` before it could say how it went."
+    if canceled:
+        return TaskResult("CANCELED", error="canceled")
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return TaskResult("FAILED", error=f"killed by signal {number} ({signal.Signals(number).name})")
+    return TaskResult("FAILED", error=f"the process ended with exit code {os.waitstatus_to_exitcode(status)} before the task was over")

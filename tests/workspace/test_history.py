@@ -1,0 +1,72 @@
+"""The history of runs: what is written as it happens, and what becomes of a run whose process is gone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from boathouse.workspace.asjson import run_json, run_summary
+from boathouse.workspace.errors import BundleError
+from boathouse.workspace.graph import Result
+from boathouse.workspace.history import History, JobRun, TaskEnd, TaskRun
+
+
+def begun(history: History, folder: Path) -> tuple[JobRun, list[TaskRun]]:
+    "A run with two tasks, the first of them running."
+    run = JobRun(history.new_id(), 5, "a", "job a", "local", {"p": "1"}, folder)
+    history.run_started(run)
+    tasks = [TaskRun(history.new_id(), run, key, i, "spark_python_task", folder / key, depends_on=needs) for i, (key, needs) in enumerate([("t", ()), ("u", (("t", None),))])]
+    for task in tasks:
+        history.task_waiting(task)
+    history.task_started(tasks[0])
+    return run, tasks
+
+
+def test_a_run_is_readable_by_others_while_it_runs(tmp_path: Path) -> None:
+    with History(tmp_path) as writer, History(tmp_path) as reader:
+        run, tasks = begun(writer, tmp_path)
+        seen = run_json(reader, run.run_id)
+        assert seen["state"] == {"life_cycle_state": "RUNNING", "state_message": ""}
+        assert [t["state"]["life_cycle_state"] for t in seen["tasks"]] == ["RUNNING", "BLOCKED"]
+        assert seen["tasks"][1]["depends_on"] == [{"task_key": "t"}]
+        writer.task_ended(tasks[0], TaskEnd(Result.SUCCESS, values={"n": [1, "x"]}))
+        assert run_json(reader, run.run_id)["tasks"][0]["values"] == {"n": [1, "x"]}
+        assert reader.close_abandoned() == []
+
+
+def test_a_run_whose_process_is_gone_becomes_a_failed_one_with_the_reason(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    started = psutil.Process(gone.pid).create_time()
+    gone.wait()
+    with History(tmp_path) as history:
+        run, _ = begun(history, tmp_path)
+        history._db.execute("UPDATE runs SET pid = ?, pid_started = ?", (gone.pid, started))
+        assert history.close_abandoned() == [run.run_id]
+        assert history.close_abandoned() == []
+        seen = run_json(history, run.run_id)
+    why = f"The process that ran it (pid {gone.pid}) ended before the run did."
+    assert seen["state"] == {"life_cycle_state": "INTERNAL_ERROR", "result_state": "FAILED", "state_message": why}
+    assert [t["state"]["result_state"] for t in seen["tasks"]] == ["FAILED", "CANCELED"]
+    assert seen["end_time"] >= seen["start_time"] > 0
+
+
+def test_another_process_with_the_number_of_the_gone_one_does_not_keep_a_run_alive(tmp_path: Path) -> None:
+    with History(tmp_path) as history:
+        run, _ = begun(history, tmp_path)
+        history._db.execute("UPDATE runs SET pid_started = pid_started - 100")
+        assert history.close_abandoned() == [run.run_id]
+
+
+def test_runs_are_listed_newest_first_and_numbered_once(tmp_path: Path) -> None:
+    with History(tmp_path) as history:
+        first, _ = begun(history, tmp_path)
+        second, _ = begun(history, tmp_path)
+        assert [run_summary(r)["run_id"] for r in history.runs()] == [second.run_id, first.run_id]
+        ids = [r[0] for r in history.rows("SELECT run_id FROM runs UNION ALL SELECT run_id FROM task_runs")]
+        assert len(set(ids)) == len(ids) == 6
+        with pytest.raises(BundleError, match="there is no run 99"):
+            run_json(history, 99)

@@ -1,0 +1,147 @@
+"Notebook tasks: both file formats, the magics, what is kept, and how they end."
+
+from __future__ import annotations
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from boathouse.workspace import notebookfile
+
+
+def source(*cells: str) -> str:
+    return "# Databricks notebook source\n" + "\n\n# COMMAND ----------\n\n".join(cells) + "\n"
+
+
+@pytest.fixture
+def notebook(project):
+    "Runs a notebook in source format of these cells."
+
+    def run(*cells: str, name: str = "nb.py", **fields):
+        result, log = project.run("notebook", file=project.write(name, source(*cells)), **fields)
+        folder = project.last
+        return result, nbformat.read(folder / "notebook.ipynb", 4), (folder / "notebook.html").read_text(), log
+
+    return run
+
+
+def texts(executed) -> list[str]:
+    "All that the code cells show, as text."
+    shown = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [output.get("text") or output.get("data", {}).get("text/html") or output.get("data", {}).get("text/plain") or output.get("evalue") for output in shown]
+
+
+def test_a_source_notebook_runs_top_to_bottom_and_keeps_notebook_page_and_log(notebook):
+    result, executed, page, log = notebook(
+        "# MAGIC %md\n# MAGIC # Boats\n# MAGIC with *oars*", "n = int(dbutils.widgets.get('n'))\nprint('n is', n)", "spark.range(n)", widgets={"n": "3"}
+    )
+    assert (result.state, result.error, result.exit_value) == ("SUCCESS", None, None)
+    assert executed.cells[0].cell_type == "markdown"
+    assert texts(executed)[0] == "n is 3\n"
+    assert "<td>2</td>" in texts(executed)[1]  # a DataFrame as last expression shows its rows
+    assert "<h1" in page
+    assert "Boats" in page
+    assert "n is 3" in page
+    assert "n is 3" in log
+    nbformat.validate(executed)
+
+
+def test_an_ipynb_runs_the_same_and_its_old_outputs_go(project):
+    book = new_notebook(cells=[new_markdown_cell("# Boats"), new_code_cell("x = 6"), new_code_cell("x * 7")])
+    book.cells[2].outputs = [nbformat.v4.new_output("stream", name="stdout", text="stale")]
+    file = project.root / "boats.ipynb"
+    nbformat.write(book, file)
+    result, _ = project.run("notebook", file=file)
+    executed = nbformat.read(project.last / "notebook.ipynb", 4)
+    assert result.state == "SUCCESS"
+    assert texts(executed) == ["42"]
+    assert "stale" in file.read_text()  # the notebook itself is not touched
+
+
+def test_a_failing_cell_ends_the_notebook_and_what_came_before_is_kept(notebook):
+    result, executed, page, _ = notebook("print('before')", "def stroke():\n    return 1 / 0\nstroke()", "print('after')")
+    assert (result.state, result.error) == ("FAILED", "ZeroDivisionError: division by zero")
+    assert "In cell 2 of nb.py." in result.trace
+    assert "in stroke" in result.trace
+    assert "execnb" not in result.trace
+    assert texts(executed) == ["before\n", "division by zero"]
+    assert "ZeroDivisionError" in page
+
+
+def test_a_syntax_error_fails_too(notebook):
+    result, _, _, _ = notebook("def (")
+    assert (result.state, result.error.split(":")[0]) == ("FAILED", "SyntaxError")
+
+
+def test_exit_ends_as_a_success_with_its_value_even_inside_a_try(notebook):
+    result, executed, _, _ = notebook("try:\n    dbutils.notebook.exit('42 boats')\nexcept Exception:\n    print('caught')", "print('after')")
+    assert (result.state, result.exit_value) == ("SUCCESS", "42 boats")
+    assert texts(executed) == []
+
+
+def test_sql_cells_show_a_table_take_widgets_and_leave_sqldf(notebook):
+    result, executed, _, _ = notebook(
+        "# MAGIC %sql\n# MAGIC create or replace temp view boats as select 'eight' as kind;\n# MAGIC select kind, :n as n from boats",
+        "_sqldf.first().n", widgets={"n": "8"},
+    )  # fmt: skip
+    assert result.state == "SUCCESS", result.trace
+    assert "<td>eight</td><td>8</td>" in texts(executed)[0]
+    assert texts(executed)[1] == "'8'"
+
+
+def test_run_shares_the_namespace_and_pip_is_skipped(project, notebook):
+    project.write("lib/other.py", source("from_other = dbutils.widgets.get('n')"))
+    result, executed, _, _ = notebook("# MAGIC %run ./lib/other", "# MAGIC %pip install oars", "print(from_other)", widgets={"n": "5"})
+    assert result.state == "SUCCESS", result.trace
+    assert texts(executed) == ["skipped: the task runs in the project's environment\n", "5\n"]
+
+
+def test_sh_prints_and_fails_only_when_told_to(notebook):
+    result, executed, _, _ = notebook("# MAGIC %sh echo rowed; false", "# MAGIC %sh -e false")
+    assert texts(executed)[0] == "rowed\n"
+    assert (result.state, result.error.split(":")[0]) == ("FAILED", "CalledProcessError")
+
+
+def test_a_cell_in_another_language_is_refused_by_name(notebook):
+    result, _, _, _ = notebook("# MAGIC %scala\n# MAGIC val x = 1")
+    assert result.error == "NotebookError: a %scala cell cannot run in the local workspace"
+
+
+def test_a_figure_is_kept_as_an_image(notebook):
+    result, executed, page, _ = notebook("import matplotlib.pyplot as plt\nplt.plot([1, 3, 2]);")
+    assert result.state == "SUCCESS"
+    assert [key for output in executed.cells[0].outputs for key in output.data if key == "image/png"] == ["image/png"]
+    assert "data:image/png;base64" in page
+
+
+def test_another_notebook_runs_with_its_own_names_and_returns_its_exit_value(project, notebook):
+    project.write("child.py", source("n = 'child'\nprint(dbutils.widgets.getAll())\ndbutils.notebook.exit(dbutils.widgets.get('a') + '!')"))
+    result, executed, _, _ = notebook("n = 'parent'", "print(dbutils.notebook.run('child', 60, {'a': 7}), n, dbutils.widgets.get('a'))", "1 + 1", widgets={"a": "1"})
+    assert result.state == "SUCCESS", result.trace
+    assert texts(executed) == ["{'a': '7'}\n7! parent 1\n", "2"]
+    assert (project.last / "notebook-1-child.html").is_file()
+
+
+def test_another_notebook_that_fails_or_takes_too_long_fails_this_one(project, notebook):
+    project.write("bad.py", source("raise KeyError('oar')"))
+    project.write("slow.py", source("import time\ntime.sleep(30)"))
+    assert notebook("dbutils.notebook.run('bad')")[0].error == "KeyError: 'oar'"
+    result, _, _, _ = notebook("dbutils.notebook.run('slow', 1)")
+    assert result.error == "TimeoutError: notebook slow took longer than 1 s"
+
+
+def test_task_values_set_in_a_notebook_reach_the_result(notebook):
+    result, _, _, _ = notebook("dbutils.jobs.taskValues.set('months', ['2013-10'])\ndisplay(spark.range(2))", values={"t": {"k": 1}})
+    assert dict(result.values) == {"months": ["2013-10"]}
+
+
+def test_a_file_that_is_no_notebook_is_refused(project):
+    result, _ = project.run("notebook", file=project.write("plain.py", "print(1)\n"))
+    assert result.state == "FAILED"
+    assert "its first line is not '# Databricks notebook source'" in result.error
+
+
+def test_a_page_has_every_cell(tmp_path):
+    book = new_notebook(cells=[new_code_cell(f"x = {n}", outputs=[nbformat.v4.new_output("stream", text="y\n")]) for n in range(100)])
+    notebookfile.write_page(book, tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().count("y\n") >= 100

@@ -1,0 +1,131 @@
+"The session's settings, its jars and class archive, and the lock on its state folder."
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from boathouse.workspace import archive, jars, session
+
+
+def test_a_second_process_on_one_state_is_told_who_has_it(tmp_path):
+    session.lock(tmp_path)
+    try:
+        code = "import sys; from pathlib import Path; from boathouse.workspace.session import lock; lock(Path(sys.argv[1]))"
+        other = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+        assert other.returncode == 1
+        assert f"WorkspaceLocked: {tmp_path} is in use by process {os.getpid()}" in other.stderr
+    finally:
+        session.unlock(tmp_path)
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, check=False).returncode == 0
+
+
+def test_taking_a_lock_again_in_the_same_process_is_harmless(tmp_path):
+    assert session.lock(tmp_path) is session.lock(tmp_path)
+    session.unlock(tmp_path)
+
+
+def test_tables_have_three_part_names_and_lie_in_the_state_folder(spark, state):
+    spark.sql("create schema if not exists spark_catalog.session_test")
+    spark.range(3).write.format("delta").mode("overwrite").saveAsTable("spark_catalog.session_test.t")
+    location = spark.sql("describe detail spark_catalog.session_test.t").first().location
+    assert location.startswith(f"file:{state}/warehouse/session_test.db")
+    spark.sql("drop schema spark_catalog.session_test cascade")
+
+
+def test_a_query_takes_parameters_although_delta_parses_it(spark):
+    assert spark.sql("select :a + 1 as b", args={"a": 1}).first().b == 2
+
+
+def test_instants_are_utc_wherever_the_machine_stands(spark):
+    assert str(spark.sql("select timestamp'2013-10-01T00:00:00Z' as t").first().t) == "2013-10-01 00:00:00"
+
+
+def test_nothing_of_the_jvm_listens_to_the_world(spark):
+    import psutil
+
+    jvm = psutil.Process(spark.sparkContext._gateway.proc.pid)
+    addresses = {connection.laddr.ip for connection in jvm.net_connections("tcp") if connection.status == psutil.CONN_LISTEN}
+    assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_a_failed_query_prints_nothing_beside_its_exception(spark, capfd):
+    with pytest.raises(Exception, match="no_such_column"):
+        spark.sql("select no_such_column")
+    assert capfd.readouterr().err == ""
+
+
+def test_the_jars_are_looked_for_in_the_named_folder_only_if_one_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("BOATHOUSE_JARS", str(tmp_path))
+    assert jars.folders() == [tmp_path]
+
+
+def test_the_project_of_the_working_directory_comes_first(monkeypatch, tmp_path):
+    monkeypatch.delenv("BOATHOUSE_JARS", raising=False)
+    (tmp_path / "databricks.yml").write_text("")
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    assert jars.folders()[0].is_relative_to(tmp_path / ".boathouse" / "jars")
+
+
+def test_a_folder_that_lacks_a_jar_is_not_complete(tmp_path):
+    for jar in jars.jars():
+        shutil.copy(jar, tmp_path)
+    assert jars.complete(tmp_path)
+    next(tmp_path.glob("*storage*")).unlink()
+    assert not jars.complete(tmp_path)
+
+
+def test_a_resolution_that_fails_leaves_no_folder_and_says_what_to_do(monkeypatch, tmp_path):
+    settings = tmp_path / "ivysettings.xml"
+    settings.write_text("<ivysettings><settings defaultResolver='none'/><resolvers><filesystem name='none'>"
+                        f"<artifact pattern='{tmp_path}/nothing/[artifact].jar'/></filesystem></resolvers></ivysettings>")  # fmt: skip
+    monkeypatch.setenv("BOATHOUSE_IVY_SETTINGS", str(settings))
+    with pytest.raises(jars.JarsError, match=r"(?s)BOATHOUSE_IVY_SETTINGS.*(unresolved|not found)"):
+        jars.resolve(tmp_path / "jars")
+    assert not (tmp_path / "jars").exists()
+    assert not list(tmp_path.glob(".resolving-*"))
+
+
+def _copied(tmp_path: Path) -> list[Path]:
+    return [Path(shutil.copy(jar, tmp_path)) for jar in jars.jars()]
+
+
+def test_a_truncated_archive_is_not_used(tmp_path):
+    found = _copied(tmp_path)
+    file = archive.archive_file(found)
+    file.write_bytes(b"x" * 100)
+    file.with_suffix(".size").write_text("100")
+    assert archive.archive_options(found)[0] == f"-XX:SharedArchiveFile={file}"
+    file.write_bytes(b"x" * 99)
+    assert archive.archive_options(found) == []
+
+
+def test_java_starts_quietly_on_an_archive_of_rubbish(tmp_path):
+    found = _copied(tmp_path)
+    file = archive.archive_file(found)
+    file.write_bytes(os.urandom(10_000))
+    file.with_suffix(".size").write_text("10000")
+    java = subprocess.run(["java", *archive.archive_options(found), "-version"], capture_output=True, text=True, check=False)
+    assert java.returncode == 0
+    assert java.stdout == ""
+    assert "rror" not in java.stderr
+
+
+def test_another_jar_means_another_archive(tmp_path):
+    found = _copied(tmp_path)
+    before = archive.archive_file(found)
+    found[0].write_bytes(b"newer")
+    assert archive.archive_file(found) != before
+
+
+def test_memory_is_the_named_one_or_a_part_of_the_machine(monkeypatch):
+    monkeypatch.setenv("BOATHOUSE_DRIVER_MEMORY", "3g")
+    assert session.driver_memory() == "3g"
+    monkeypatch.delenv("BOATHOUSE_DRIVER_MEMORY")
+    assert 512 <= int(session.driver_memory().removesuffix("m")) <= 4096
