@@ -39,17 +39,26 @@ class Policy:
     new_labels: int = 10_000
     labelled_share: float = 0.9
 
-# %% ../../notebooks/kit/11_retraining.ipynb #7b1311e6
+# %% ../../notebooks/kit/11_retraining.ipynb #ea32a463
 def symptoms(e: Evidence, policy: Policy) -> dict[str, str]:
     "What is wrong in one window: kind of symptom -> a sentence."
     found = {}
-    if e.gap is not None and e.gap_low is not None and e.gap_high is not None and abs(e.gap) >= policy.gap and not e.gap_low <= 0 <= e.gap_high:
+    if (
+        e.gap is not None
+        and e.gap_low is not None
+        and e.gap_high is not None
+        and abs(e.gap) >= policy.gap
+        and not e.gap_low <= 0 <= e.gap_high
+    ):
         low = "more" if e.gap > 0 else "fewer"
-        found["calibration"] = f"{e.window}: {abs(e.gap):.1%} {low} positives than predicted (95 % interval {e.gap_low:+.1%} to {e.gap_high:+.1%})"
+        found["calibration"] = (
+            f"{e.window}: {abs(e.gap):.1%} {low} positives than predicted (95 % interval {e.gap_low:+.1%} to {e.gap_high:+.1%})"
+        )
     if e.promised_auc is not None and e.auc is not None and e.auc_high is not None and e.auc_high < e.promised_auc:
         found["ranking"] = f"{e.window}: AUC {e.auc:.3f}, at most {e.auc_high:.3f}, where the scores promise {e.promised_auc:.3f}"
     if e.drifted_weight >= policy.drifted_weight:
-        found["inputs"] = f"{e.window}: drifted inputs carry {e.drifted_weight:.0%} of the model's importance ({', '.join(e.drifted)})"
+        named = ", ".join(e.drifted[:4]) + (f" and {len(e.drifted) - 4} more" if len(e.drifted) > 4 else "")
+        found["inputs"] = f"{e.window}: drifted inputs carry {e.drifted_weight:.0%} of the model's importance ({named})"
     return found
 
 # %% ../../notebooks/kit/11_retraining.ipynb #6ce43f07
@@ -59,7 +68,9 @@ def holds(newest: Evidence, at: date, last: date | None, new_labels: int, failur
     if failures:
         found.append(f"held back: data-quality failures are open ({', '.join(failures)})")
     if newest.labelled_share < policy.labelled_share:
-        found.append(f"held back: {newest.labelled_share:.0%} of the labels of {newest.window} are in, {policy.labelled_share:.0%} are needed")
+        found.append(
+            f"held back: {newest.labelled_share:.0%} of the labels of {newest.window} are in, {policy.labelled_share:.0%} are needed"
+        )
     if last is not None and (at - last).days < policy.cooldown_days:
         found.append(f"held back: retrained {(at - last).days} days ago, cooldown is {policy.cooldown_days} days")
     if new_labels < policy.new_labels:

@@ -91,11 +91,11 @@ def nothing_later(times: pd.DataFrame, at: pd.Series) -> Gate:
     reason = f"rows newer than the forecast: {found}" if found else f"none of {len(later)} feature tables gave a row newer than the forecast"
     return Gate("no feature from the future", not found, float(sum(later.values())), 0.0, reason)
 
-# %% ../../notebooks/kit/07_validation.ipynb #5af8c982
+# %% ../../notebooks/kit/07_validation.ipynb #f5d80f0d
 def single_aucs(rows: pd.DataFrame, columns: Sequence[str], late: Sequence[bool]) -> dict[str, float]:
     "For each numeric column, the AUC it reaches alone, whichever way it points; nulls rank in the middle."
     truth = np.asarray(late, bool)
-    ranks = rows[list(columns)].apply(lambda c: c.fillna(c.median())).rank().to_numpy()
+    ranks = rows[list(columns)].apply(lambda c: c.fillna(c.median() if c.notna().any() else 0.0)).rank().to_numpy()
     positives, negatives = truth.sum(), (~truth).sum()
     aucs = (ranks[truth].sum(axis=0) - positives * (positives + 1) / 2) / (positives * negatives)
     return {c: float(max(a, 1 - a)) if np.isfinite(a) else 0.5 for c, a in zip(columns, aucs, strict=True)}

@@ -7,9 +7,10 @@ __all__ = ['NEW_YORK', 'UTC', 'SLICES', 'BASELINE_SHARE', 'month_window', 'month
            'training_facts', 'training_windows', 'feature_profile', 'baseline', 'write', 'stored', 'measure', 'told',
            'main']
 
-# %% ../../notebooks/flights/10_monitoring.ipynb #90fd0024
+# %% ../../notebooks/flights/10_monitoring.ipynb #167e6051
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,7 +23,9 @@ from boathouse.monitoring import drift, interval, profile, quality, score_bucket
 from boathouse.platform import get_spark, parameters
 from boathouse.tables import Lakehouse, exists, read, replace
 from flights.features import CATEGORICAL, end_of, model_rows, numeric
+from flights.scoring import inputs
 from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS, MONITORING_DRIFT, MONITORING_PROFILE
+from flights.validation import recorded_versions
 
 NEW_YORK, UTC = ZoneInfo("America/New_York"), ZoneInfo("UTC")
 SLICES = ("origin",)
@@ -45,7 +48,11 @@ def months_of(first: date, end: date) -> list[str]:
 # %% ../../notebooks/flights/10_monitoring.ipynb #7c3b9faf
 def judged(lake: Lakehouse, month: str, as_of: str) -> DataFrame:
     "One row per scored flight of the month: the forecast, and `late` as far as it was known when the files of `as_of` had landed."
-    said = read(lake, ML_PREDICTIONS).where(F.col("batch_id") == month).select("flight_id", "probability", "prediction", "model_name", "model_version")
+    said = (
+        read(lake, ML_PREDICTIONS)
+        .where(F.col("batch_id") == month)
+        .select("flight_id", "probability", "prediction", "model_name", "model_version")
+    )
     known = F.when(F.col("label_time") < F.lit(end_of(as_of)), F.col("late"))
     flights = read(lake, GOLD_DEPARTURES).where(F.col("month") == month)
     return said.join(flights.select("flight_id", "scheduled_at", "flight_date", "origin", "carrier", known.alias("late")), "flight_id")
@@ -54,28 +61,38 @@ def judged(lake: Lakehouse, month: str, as_of: str) -> DataFrame:
 def quality_rows(buckets: pd.DataFrame, month: str, version: int) -> list[dict[str, Any]]:
     "The `:table` rows of a month: quality of all flights and of each slice, with intervals over days."
     start, end = month_window(month)
-    same = {"window": {"start": start, "end": end}, "granularity": "1 month", "log_type": "INPUT", "model_id": str(version), "column_name": ":table", "data_type": None}
+    same = {
+        "window": {"start": start, "end": end},
+        "granularity": "1 month",
+        "log_type": "INPUT",
+        "model_id": str(version),
+        "column_name": ":table",
+        "data_type": None,
+    }
     out = []
     for (key, value), part in buckets.groupby(["slice_key", "slice_value"], dropna=False, sort=True):
         sure = {f"{name}_interval": {"low": low, "high": high} for name, (low, high) in interval(part, "flight_date").items() if low == low}
         sure["roc_auc_interval"] = sure.pop("roc_auc_score_interval", None)
-        out.append(same | {"slice_key": None if pd.isna(key) else key, "slice_value": None if pd.isna(value) else value} | quality(part) | sure)
+        out.append(
+            same | {"slice_key": None if pd.isna(key) else key, "slice_value": None if pd.isna(value) else value} | quality(part) | sure
+        )
     return out
 
-# %% ../../notebooks/flights/10_monitoring.ipynb #c1230d44
+# %% ../../notebooks/flights/10_monitoring.ipynb #3b6db594
 def day_buckets(rows: DataFrame) -> pd.DataFrame:
-    "Counts per slice, day and step of the score, from the rows of `judged`."
-    return score_buckets(sliced(rows, SLICES), "probability", "late", "prediction", by=["slice_key", "slice_value", "flight_date"])
+    "Counts per slice, day, version and step of the score, from the rows of `judged`."
+    return score_buckets(
+        sliced(rows, SLICES), "probability", "late", "prediction", by=["slice_key", "slice_value", "flight_date", "model_version"]
+    )
 
-# %% ../../notebooks/flights/10_monitoring.ipynb #12b9e826
+# %% ../../notebooks/flights/10_monitoring.ipynb #b92a23f1
 def training_facts(model: str, version: int) -> tuple[date, date, dict[str, int]]:
     "First day of a version's training data, the day after its last, and the table versions that were read, from its run."
     client = MlflowClient()
     params = client.get_run(client.get_model_version(model, str(version)).run_id).data.params
-    tables = {name.removeprefix("table."): int(v) for name, v in params.items() if name.startswith("table.")}
-    return date.fromisoformat(params["split.first"]), date.fromisoformat(params["split.holdout"]), tables
+    return date.fromisoformat(params["split.first"]), date.fromisoformat(params["split.holdout"]), recorded_versions(params)
 
-# %% ../../notebooks/flights/10_monitoring.ipynb #7a4f33e0
+# %% ../../notebooks/flights/10_monitoring.ipynb #c11c1313
 def training_windows(first: date, end: date) -> tuple[str, list[tuple[datetime, datetime]]]:
     "(granularity, windows) of a training period: its months, or its weeks if there are fewer than three months; a last part under half a window is left out."
     cuts = [d.to_pydatetime().date() for d in pd.date_range(first, end, freq="MS")]
@@ -85,15 +102,19 @@ def training_windows(first: date, end: date) -> tuple[str, list[tuple[datetime, 
     step = (cuts[-1] - cuts[-2]).days if len(cuts) > 1 else 0
     cuts += [end] if (end - cuts[-1]).days * 2 >= max(step, 1) else []
     instants = [datetime(d.year, d.month, d.day, tzinfo=NEW_YORK).astimezone(UTC).replace(tzinfo=None) for d in cuts]
-    return granularity, list(zip(instants, instants[1:], strict=False))
+    return granularity, list(pairwise(instants))
 
-# %% ../../notebooks/flights/10_monitoring.ipynb #b2999165
-def feature_profile(rows: DataFrame, windows: Sequence[tuple[datetime, datetime]], granularity: str, log_type: str, version: int) -> list[dict[str, Any]]:
-    "Profile rows of all features, from rows of `model_rows`."
+# %% ../../notebooks/flights/10_monitoring.ipynb #ab9ca3c0
+def feature_profile(
+    rows: DataFrame, windows: Sequence[tuple[datetime, datetime]], granularity: str, log_type: str, version: int, more: Sequence[str] = ()
+) -> list[dict[str, Any]]:  # fmt: skip
+    "Profile rows of all features, and of the columns `more`, from rows of `model_rows`."
     timed = rows.withColumn("scheduled_at", F.expr("predict_at + interval 2 hours"))
-    return profile(timed, [*CATEGORICAL, *numeric()], "scheduled_at", windows, granularity=granularity, log_type=log_type, model_id=str(version))
+    return profile(
+        timed, [*CATEGORICAL, *numeric(), *more], "scheduled_at", windows, granularity=granularity, log_type=log_type, model_id=str(version)
+    )
 
-# %% ../../notebooks/flights/10_monitoring.ipynb #f0c2c7c7
+# %% ../../notebooks/flights/10_monitoring.ipynb #61830256
 def baseline(lake: Lakehouse, model: str, version: int) -> list[dict[str, Any]]:
     "Profile rows of the training data of a version: from the table if they are there, else made now and kept."
     same = f"model_name = '{model}' AND model_id = '{version}' AND log_type = 'BASELINE'"
@@ -101,7 +122,8 @@ def baseline(lake: Lakehouse, model: str, version: int) -> list[dict[str, Any]]:
         return kept
     first, end, versions = training_facts(model, version)
     granularity, windows = training_windows(first, end)
-    departures = read(lake, GOLD_DEPARTURES, versions.get(GOLD_DEPARTURES.name)).where("late IS NOT NULL").where(F.col("flight_date").between(first, end))
+    departures = read(lake, GOLD_DEPARTURES, versions.get(GOLD_DEPARTURES.name)).where("late IS NOT NULL")
+    departures = departures.where((F.col("flight_date") >= F.lit(first)) & (F.col("flight_date") < F.lit(end)))
     sample = departures.where(f"pmod(xxhash64(flight_id), {BASELINE_SHARE}) = 0")
     rows = feature_profile(model_rows(lake, sample, versions), windows, granularity, "BASELINE", version)
     write(lake, MONITORING_PROFILE, rows, model, same)
@@ -119,21 +141,21 @@ def stored(rows: DataFrame) -> list[dict[str, Any]]:
     "Rows of a monitoring table as the dictionaries that they were made from."
     return [row.asDict(recursive=True) for row in rows.drop("model_name", "month").collect()]
 
-# %% ../../notebooks/flights/10_monitoring.ipynb #3c420da9
+# %% ../../notebooks/flights/10_monitoring.ipynb #d08aa176
 def measure(lake: Lakehouse, model: str, month: str, as_of: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     "Profile and drift rows of one month, written in place of what the tables had for it."
     rows = judged(lake, month, as_of).where(F.col("model_name") == model)
-    served = [row[0] for row in rows.select("model_version").distinct().collect()]
+    buckets = day_buckets(rows)
+    served = sorted(set(buckets["model_version"]))
     if len(served) != 1:
-        raise ValueError(f"{month}: expected predictions of one version of {model}, found {sorted(served) or 'none'}; run the job scoring for that month first")
-    version, same = served[0], f"model_name = '{model}' AND month = '{month}'"
-    base = baseline(lake, model, version)
-    departures = read(lake, GOLD_DEPARTURES).where(F.col("month") == month)
-    scored = model_rows(lake, departures.join(rows.select("flight_id"), "flight_id", "left_semi"))
-    inputs = feature_profile(scored, [month_window(month)], "1 month", "INPUT", version)
-    said = profile(rows, ["probability", "late"], "scheduled_at", [month_window(month)], granularity="1 month", model_id=str(version))
-    profiles = [*inputs, *said, *quality_rows(day_buckets(rows), month, version)]
-    drifts = drift(inputs, base)
+        raise ValueError(
+            f"{month}: expected predictions of one version of {model}, found {served or 'none'}; run the job scoring for that month first"
+        )
+    version, same = int(served[0]), f"model_name = '{model}' AND month = '{month}'"
+    scored = inputs(lake, month).join(rows.select("flight_id", "probability"), "flight_id")
+    profiles = feature_profile(scored, [month_window(month)], "1 month", "INPUT", version, ["probability"])
+    drifts = drift(profiles, baseline(lake, model, version))
+    profiles += quality_rows(buckets, month, version)
     write(lake, MONITORING_PROFILE, profiles, model, f"{same} AND log_type = 'INPUT'")
     write(lake, MONITORING_DRIFT, drifts, model, same)
     return profiles, drifts
@@ -145,11 +167,17 @@ def told(profiles: Sequence[dict[str, Any]], drifts: Sequence[dict[str, Any]]) -
     lines = [f"{whole['count']:,} flights scored by version {whole['model_id']}, labels known for {whole['labelled_share']:.1%}"]
     if whole["roc_auc_score"] is not None:
         sure = whole["roc_auc_interval"]
-        lines.append(f"AUC {whole['roc_auc_score']:.3f} ({sure['low']:.3f} to {sure['high']:.3f}), promised {whole['estimated_roc_auc_score']:.3f}; log loss {whole['log_loss']:.4f}")
-        lines.append(f"late {whole['share_positive']:.1%}, predicted {whole['mean_probability']:.1%}; calibration error {whole['calibration_error']:.3f}")
+        lines.append(
+            f"AUC {whole['roc_auc_score']:.3f} ({sure['low']:.3f} to {sure['high']:.3f}), promised {whole['estimated_roc_auc_score']:.3f}; log loss {whole['log_loss']:.4f}"
+        )
+        lines.append(
+            f"late {whole['share_positive']:.1%}, predicted {whole['mean_probability']:.1%}; calibration error {whole['calibration_error']:.3f}"
+        )
     lines.append(f"{sum(r['drifted'] for r in drifts)} of {len(drifts)} features drifted")
     for row in sorted(drifts, key=lambda r: -r["population_stability_index"] / r["threshold"])[:5]:
-        lines.append(f"  {row['column_name']:<24} PSI {row['population_stability_index']:6.3f}  threshold {row['threshold']:6.3f}  {'DRIFT' if row['drifted'] else ''}".rstrip())
+        lines.append(
+            f"  {row['column_name']:<24} PSI {row['population_stability_index']:6.3f}  threshold {row['threshold']:6.3f}  {'DRIFT' if row['drifted'] else ''}".rstrip()
+        )
     return "\n".join(lines)
 
 # %% ../../notebooks/flights/10_monitoring.ipynb #0afd5a34

@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['PREDICTED', 'HAPPENED', 'CONTEXT', 'INK', 'PLAIN', 'STYLE', 'chart', 'share_by_day', 'score_distribution',
            'calibration_chart', 'drift_bars', 'auc_by_month', 'roc_chart', 'bars', 'month_tables', 'story',
-           'had_it_stayed', 'bought', 'as_text', 'missing']
+           'had_it_stayed', 'bought', 'promoted', 'shares_by_month', 'as_text', 'missing']
 
-# %% ../../notebooks/flights/12_reports.ipynb #e0d69286
+# %% ../../notebooks/flights/12_reports.ipynb #03d43fc3
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import matplotlib as mpl
@@ -22,11 +21,12 @@ from matplotlib.ticker import PercentFormatter
 from pyspark.sql import functions as F
 
 from boathouse.monitoring import calibration, quality, score_buckets
+from boathouse.registry import promotions
 from boathouse.scoring import pack, score
 from boathouse.tables import Lakehouse, exists, read
-from flights.features import end_of, model_rows
-from flights.monitoring import stored
-from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS, MONITORING_DRIFT, MONITORING_PROFILE, OPS_DECISIONS, OPS_PROMOTIONS
+from flights.monitoring import judged, stored
+from flights.scoring import inputs
+from flights.tables import ML_PREDICTIONS, MONITORING_DRIFT, MONITORING_PROFILE, OPS_DECISIONS, OPS_PROMOTIONS
 
 PREDICTED, HAPPENED, CONTEXT, INK = "#2b6cb0", "#c8553d", "#b8c0c8", "#2d3748"
 PLAIN = {"boxstyle": "square,pad=0", "facecolor": "white", "linewidth": 0}
@@ -94,7 +94,13 @@ def drift_bars(drifts: Sequence[Mapping[str, Any]], weight: Mapping[str, float],
     rows = sorted(drifts, key=lambda r: -r["population_stability_index"] / r["threshold"])[:most][::-1]
     ratio = [r["population_stability_index"] / r["threshold"] for r in rows]
     drifted = sum(r["drifted"] for r in drifts)
-    figure, axes = chart(f"Drift: {drifted} of {len(drifts)} features past their threshold", "PSI against the training data, as a multiple of the threshold", "", 8.0, 0.8 + 0.27 * len(rows))
+    figure, axes = chart(
+        f"Drift: {drifted} of {len(drifts)} features past their threshold",
+        "PSI against the training data, as a multiple of the threshold",
+        "",
+        8.0,
+        0.8 + 0.27 * len(rows),
+    )
     axes.barh([r["column_name"] for r in rows], ratio, 0.7, color=[HAPPENED if r["drifted"] else CONTEXT for r in rows])
     axes.axvline(1.0, color=INK, linewidth=1)
     for y, (value, row) in enumerate(zip(ratio, rows, strict=True)):
@@ -111,9 +117,21 @@ def auc_by_month(tables: Sequence[Mapping[str, Any]]) -> Figure:
     for x, row in enumerate(found):
         sure = row["roc_auc_interval"]
         axes.plot([x, x], [sure["low"], sure["high"]], color=HAPPENED, linewidth=2.5, solid_capstyle="round")
-        axes.annotate(f"v{row['model_id']}", (x, sure["low"]), xytext=(0, -12), textcoords="offset points", ha="center", fontsize=8, color=INK)
-    axes.plot(range(len(found)), [r["roc_auc_score"] for r in found], "o", color=HAPPENED, markersize=7, label="realised, 95 % interval over days")
-    axes.plot(range(len(found)), [r["estimated_roc_auc_score"] for r in found], "_", color=PREDICTED, markersize=22, markeredgewidth=2.5, label="promised by the forecasts")
+        axes.annotate(
+            f"v{row['model_id']}", (x, sure["low"]), xytext=(0, -12), textcoords="offset points", ha="center", fontsize=8, color=INK
+        )
+    axes.plot(
+        range(len(found)), [r["roc_auc_score"] for r in found], "o", color=HAPPENED, markersize=7, label="realised, 95 % interval over days"
+    )
+    axes.plot(
+        range(len(found)),
+        [r["estimated_roc_auc_score"] for r in found],
+        "_",
+        color=PREDICTED,
+        markersize=22,
+        markeredgewidth=2.5,
+        label="promised by the forecasts",
+    )
     axes.set_xticks(range(len(found)), [r["month"] for r in found])
     axes.margins(x=0.12, y=0.2)
     axes.grid(axis="x", visible=False)
@@ -153,15 +171,28 @@ def month_tables(lake: Lakehouse, model: str) -> list[dict[str, Any]]:
     "The `:table` rows of all months measured, all flights, oldest first, with their month."
     if not exists(lake, MONITORING_PROFILE):
         return []
-    mine = read(lake, MONITORING_PROFILE).where(f"model_name = '{model}' AND log_type = 'INPUT' AND column_name = ':table' AND slice_key IS NULL")
+    mine = read(lake, MONITORING_PROFILE).where(
+        f"model_name = '{model}' AND log_type = 'INPUT' AND column_name = ':table' AND slice_key IS NULL"
+    )
     months = [row[0] for row in mine.select("month").orderBy("month").collect()]
     return [{**row, "month": month} for month, row in zip(months, stored(mine.orderBy("month")), strict=True)]
 
 # %% ../../notebooks/flights/12_reports.ipynb #ebd2bbf8
 def story(lake: Lakehouse, model: str) -> pd.DataFrame:
     "One row per month measured: flights, AUC, share late and predicted, drifted features, decision, champion version."
-    drifted = {row["month"]: row["n"] for row in read(lake, MONITORING_DRIFT).where(f"model_name = '{model}' AND drifted").groupBy("month").agg(F.count("*").alias("n")).collect()}
-    decided = {row["month"]: row for row in read(lake, OPS_DECISIONS).where(F.col("model_name") == model).collect()} if exists(lake, OPS_DECISIONS) else {}
+    drifted = {
+        row["month"]: row["n"]
+        for row in read(lake, MONITORING_DRIFT)
+        .where(f"model_name = '{model}' AND drifted")
+        .groupBy("month")
+        .agg(F.count("*").alias("n"))
+        .collect()
+    }
+    decided = (
+        {row["month"]: row for row in read(lake, OPS_DECISIONS).where(F.col("model_name") == model).collect()}
+        if exists(lake, OPS_DECISIONS)
+        else {}
+    )
     rows = []
     for t in month_tables(lake, model):
         decision = decided.get(t["month"])
@@ -172,13 +203,12 @@ def story(lake: Lakehouse, model: str) -> pd.DataFrame:
         })  # fmt: skip
     return pd.DataFrame(rows)
 
-# %% ../../notebooks/flights/12_reports.ipynb #84ea403f
+# %% ../../notebooks/flights/12_reports.ipynb #60409743
 def had_it_stayed(lake: Lakehouse, model: str, month: str, version: int, as_of: str) -> dict[str, Any]:
     "Quality of `version` on the flights that were scored in `month`, with the labels known at `as_of`: what it would have been, had it served."
-    said = read(lake, ML_PREDICTIONS).where((F.col("batch_id") == month) & (F.col("model_name") == model)).select("flight_id")
-    flights = read(lake, GOLD_DEPARTURES).where(F.col("month") == month).join(said, "flight_id", "left_semi")
-    labels = flights.select("flight_id", F.when(F.col("label_time") < F.lit(end_of(as_of)), F.col("late")).alias("late"))
-    scored = score(model_rows(lake, flights), pack(model, version), ["flight_id"]).join(labels, "flight_id")
+    labels = judged(lake, month, as_of).where(F.col("model_name") == model).select("flight_id", "late")
+    rows = inputs(lake, month).drop("late").join(labels, "flight_id")
+    scored = score(rows, pack(model, version), ["flight_id", "late"])
     return quality(score_buckets(scored.withColumn("prediction", F.expr("probability >= 0.5")), "probability", "late", "prediction"))
 
 # %% ../../notebooks/flights/12_reports.ipynb #092d3e7d
@@ -194,6 +224,27 @@ def bought(lake: Lakehouse, model: str, as_of: Mapping[str, str]) -> pd.DataFram
         rows.append({"month": t["month"], "served by": f"v{t['model_id']}", "AUC": t["roc_auc_score"], f"AUC of v{first}": stayed["roc_auc_score"],
                      "gained": t["roc_auc_score"] - stayed["roc_auc_score"], "log loss": t["log_loss"], f"log loss of v{first}": stayed["log_loss"]})  # fmt: skip
     return pd.DataFrame(rows)
+
+# %% ../../notebooks/flights/12_reports.ipynb #20ac15ef
+def promoted(lake: Lakehouse, model: str) -> str:
+    "The promotions of a model as lines of text, oldest first."
+    rows = promotions(lake, OPS_PROMOTIONS, model)
+    return "\n".join(f"{row['promoted_at']:%Y-%m-%d}  version {row['version']}  {row['reason']}" for row in rows)
+
+# %% ../../notebooks/flights/12_reports.ipynb #640cb8d0
+def shares_by_month(tables: Sequence[Mapping[str, Any]]) -> Figure:
+    "Share of late flights per month, as predicted and as it happened; from `:table` rows."
+    found = [t for t in tables if t["share_positive"] is not None]
+    at = np.arange(len(found))
+    figure, axes = chart("Share of late flights, month by month", "", "late by more than 15 min")
+    axes.bar(at - 0.19, [t["mean_probability"] for t in found], 0.36, color=PREDICTED, label="predicted")
+    axes.bar(at + 0.19, [t["share_positive"] for t in found], 0.36, color=HAPPENED, label="happened")
+    axes.set_xticks(at, [t["month"] for t in found])
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, 0))
+    axes.grid(axis="x", visible=False)
+    axes.margins(y=0.2)
+    axes.legend(ncols=2, loc="upper right", frameon=False)
+    return figure
 
 # %% ../../notebooks/flights/12_reports.ipynb #6d436136
 def as_text(table: pd.DataFrame) -> str:
@@ -211,7 +262,13 @@ def as_text(table: pd.DataFrame) -> str:
 # %% ../../notebooks/flights/12_reports.ipynb #2fa1ff7d
 def missing(lake: Lakehouse, model: str, *tables: Any) -> list[str]:
     "What a report needs and does not find, one sentence each: the tables, and rows of this model in them."
-    jobs = {MONITORING_PROFILE.name: "monitoring", MONITORING_DRIFT.name: "monitoring", ML_PREDICTIONS.name: "scoring", OPS_DECISIONS.name: "month", OPS_PROMOTIONS.name: "training"}
+    jobs = {
+        MONITORING_PROFILE.name: "monitoring",
+        MONITORING_DRIFT.name: "monitoring",
+        ML_PREDICTIONS.name: "scoring",
+        OPS_DECISIONS.name: "month",
+        OPS_PROMOTIONS.name: "training",
+    }
     found = []
     for table in tables:
         if not exists(lake, table):

@@ -159,13 +159,14 @@ def deduplicated(events: DataFrame) -> DataFrame:
     facts = [c.name for c in t.SILVER_FLIGHT_EVENTS.columns if c.name != "bronze_version"]
     return events.groupBy(*facts).agg(F.min("bronze_version").alias("bronze_version"))
 
-# %% ../../notebooks/flights/04_silver.ipynb #2a590e99
+# %% ../../notebooks/flights/04_silver.ipynb #d40ed3c5
 def add_events(lake: Lakehouse) -> None:
     "Append the events of the new versions of bronze that silver.flight_events does not have."
     versions = new_versions(lake, EVENTS.source, EVENTS.target)
     if versions is None:
         return
-    events = deduplicated(kept_rows(EVENTS.judged(lake, versions), EVENT_RULES))
+    watched, _ = observe(EVENTS.judged(lake, versions), EVENT_RULES)
+    events = deduplicated(kept_rows(watched, EVENT_RULES))
     if versions[0] > 0:
         events = events.join(read(lake, EVENTS.target).select("event_id"), "event_id", "left_anti")
     append(lake, EVENTS.target, events, note={"bronze_version": versions[1]})

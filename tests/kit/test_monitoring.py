@@ -16,7 +16,21 @@ from scipy.stats import ks_2samp
 from scipy.stats import wasserstein_distance as exact_wasserstein
 from sklearn.metrics import log_loss, roc_auc_score
 
-from boathouse.monitoring import OTHER, auc, calibration, distances, drift, histogram, interval, merged, noise, profile, quality, score_buckets, shares
+from boathouse.monitoring import (
+    OTHER,
+    auc,
+    calibration,
+    distances,
+    drift,
+    histogram,
+    interval,
+    merged,
+    noise,
+    profile,
+    quality,
+    score_buckets,
+    shares,
+)
 
 DAYS = [(datetime(2026, 1, d), datetime(2026, 1, d + 1)) for d in range(1, 4)]
 
@@ -28,9 +42,22 @@ def numeric(values: Any, nulls: int = 0, day: int = 1, name: str = "x") -> dict[
     mean = float((values * counts).sum() / n) if n else None
     spread = float(np.sqrt((counts * (values - mean) ** 2).sum() / max(n - 1, 1))) if n else None
     row: dict[str, Any] = dict.fromkeys(("slice_key", "slice_value", "median", "quantiles", "frequent_items"))
-    row |= {"window": {"start": DAYS[day - 1][0], "end": DAYS[day - 1][1]}, "granularity": "1 day", "model_id": "1", "log_type": "INPUT", "column_name": name, "data_type": "double"}
+    row |= {
+        "window": {"start": DAYS[day - 1][0], "end": DAYS[day - 1][1]},
+        "granularity": "1 day",
+        "model_id": "1",
+        "log_type": "INPUT",
+        "column_name": name,
+        "data_type": "double",
+    }
     row |= {"count": n, "num_nulls": nulls, "num_zeros": 0, "distinct_count": len(values), "avg": mean, "stddev": spread}
-    row |= {"min": float(values.min()) if n else None, "max": float(values.max()) if n else None, "percent_null": 0.0, "percent_zeros": 0.0, "percent_distinct": 0.0}
+    row |= {
+        "min": float(values.min()) if n else None,
+        "max": float(values.max()) if n else None,
+        "percent_null": 0.0,
+        "percent_zeros": 0.0,
+        "percent_distinct": 0.0,
+    }
     return row | {"sketch": {"values": values.tolist(), "items": [], "counts": counts.tolist()}}
 
 
@@ -60,7 +87,9 @@ def test_a_profile_says_what_pandas_says(measured: tuple[pd.DataFrame, list[dict
             part = rows[(rows.day == 1) & ((rows.port == port) if port else True)][column]
             row = of(found, column, 1, port)
             assert (row["count"], row["num_nulls"]) == (part.count(), part.isna().sum())
-            assert [row["avg"], row["stddev"], row["min"], row["max"]] == pytest.approx([part.mean(), part.std(), part.min(), part.max()], rel=1e-7)
+            assert [row["avg"], row["stddev"], row["min"], row["max"]] == pytest.approx(
+                [part.mean(), part.std(), part.min(), part.max()], rel=1e-7
+            )
 
 
 def test_quantiles_of_a_sketch_are_within_two_in_a_thousand(measured: tuple[pd.DataFrame, list[dict[str, Any]]]) -> None:
@@ -93,13 +122,15 @@ def test_two_runs_over_rows_in_another_order_and_partitioning_agree_to_the_last_
 
 
 def test_rows_at_the_end_of_a_window_belong_to_the_next(spark: SparkSession) -> None:
-    df = spark.sql("SELECT timestamp(at) at, x FROM VALUES ('2026-01-01 00:00:00', 1D), ('2026-01-02 00:00:00', 2D), ('2026-01-04 00:00:00', 9D) AS t(at, x)")
+    df = spark.sql(
+        "SELECT timestamp(at) at, x FROM VALUES ('2026-01-01 00:00:00', 1D), ('2026-01-02 00:00:00', 2D), ('2026-01-04 00:00:00', 9D) AS t(at, x)"
+    )
     assert [row["avg"] for row in profile(df, ["x"], "at", DAYS, granularity="1 day")] == [1.0, 2.0]
 
 
 @given(st.lists(st.lists(st.integers(-1000, 1000), min_size=1, max_size=30), min_size=1, max_size=4))
 def test_merging_profiles_is_profiling_the_merged(parts: list[list[int]]) -> None:
-    whole, joined = numeric(sum(parts, [])), merged([numeric(part, nulls=1) for part in parts])
+    whole, joined = numeric([x for part in parts for x in part]), merged([numeric(part, nulls=1) for part in parts])
     assert joined["sketch"] == whole["sketch"]
     assert joined["num_nulls"] == len(parts)
     assert [joined["avg"], joined["stddev"]] == pytest.approx([whole["avg"], whole["stddev"]], abs=1e-6)
@@ -169,7 +200,9 @@ def test_quality_agrees_with_sklearn_within_its_own_bound(spark: SparkSession) -
 
 
 def test_rows_without_a_label_are_counted_and_not_judged(spark: SparkSession) -> None:
-    rows = pd.DataFrame({"day": 1, "p": [0.9, 0.2, 0.9, 0.9], "late": [True, False, None, None], "said": [True, False, True, True]}, dtype=object)
+    rows = pd.DataFrame(
+        {"day": 1, "p": [0.9, 0.2, 0.9, 0.9], "late": [True, False, None, None], "said": [True, False, True, True]}, dtype=object
+    )
     found = quality(score_buckets(scored(spark, rows), "p", "late", "said"))
     assert (found["count"], found["labelled_share"], found["roc_auc_score"], found["accuracy_score"]) == (4, 0.5, 1.0, 1.0)
     nothing = quality(score_buckets(scored(spark, rows[2:]), "p", "late", "said"))
@@ -192,7 +225,11 @@ def test_auc_from_counts_is_the_share_of_pairs_in_order(rows: list[tuple[int, bo
 
 def test_days_that_are_bad_as_a_whole_widen_the_interval() -> None:
     def month(stormy: float) -> pd.DataFrame:
-        rows = [{"day": d, "step": s, "labelled": 10.0, "positives": 10 * min(1, s / 100 + (stormy if d % 5 == 0 else 0)), "p_labelled": s / 10} for d in range(30) for s in range(0, 100, 5)]
+        rows = [
+            {"day": d, "step": s, "labelled": 10.0, "positives": 10 * min(1, s / 100 + (stormy if d % 5 == 0 else 0)), "p_labelled": s / 10}
+            for d in range(30)
+            for s in range(0, 100, 5)
+        ]
         return pd.DataFrame(rows)
 
     calm, stormy = (interval(month(storm), "day")["gap"] for storm in (0.0, 0.5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -22,12 +23,16 @@ def retrain(*windows: Evidence, **known: object) -> bool:
     return decide(windows, at=JUNE, **{"new_labels": 50_000, **known}).retrain  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("windows", [(GOOD,), (UNTRUE, GOOD), (UNRANKED,), (DRIFTED,), (DRIFTED, GOOD, GOOD), (DRIFTED, GOOD, GOOD, UNRANKED)])
+@pytest.mark.parametrize(
+    "windows", [(GOOD,), (UNTRUE, GOOD), (UNRANKED,), (DRIFTED,), (DRIFTED, GOOD, GOOD), (DRIFTED, GOOD, GOOD, UNRANKED)]
+)
 def test_a_good_month_or_a_single_symptom_does_not_retrain(windows: tuple[Evidence, ...]) -> None:
     assert not retrain(*windows)
 
 
-@pytest.mark.parametrize("windows", [(replace(UNTRUE, auc_high=0.70),), (UNRANKED, UNRANKED), (DRIFTED, GOOD, UNRANKED), (GOOD, UNTRUE, DRIFTED)])
+@pytest.mark.parametrize(
+    "windows", [(replace(UNTRUE, auc_high=0.70),), (UNRANKED, UNRANKED), (DRIFTED, GOOD, UNRANKED), (GOOD, UNTRUE, DRIFTED)]
+)
 def test_two_symptoms_at_once_or_a_symptom_that_is_back_retrains(windows: tuple[Evidence, ...]) -> None:
     assert retrain(*windows)
 
@@ -89,7 +94,7 @@ def test_retraining_month_after_month_keeps_to_the_cooldown(months: list[Evidenc
         if decide(months[: i + 1], at=at, last_retrained=last, new_labels=50_000).retrain:
             made.append(at)
             last = at
-    assert all((b - a).days >= Policy().cooldown_days for a, b in zip(made, made[1:], strict=False))
+    assert all((b - a).days >= Policy().cooldown_days for a, b in pairwise(made))
 
 
 @given(st.lists(st.sampled_from([GOOD, UNTRUE, UNRANKED, DRIFTED]), min_size=1, max_size=6))

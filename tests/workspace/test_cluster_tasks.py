@@ -224,3 +224,10 @@ def test_two_clusters_on_one_session_do_not_bar_each_others_jobs(project, state)
             result = other.launch(TaskSpec(kind="script", folder=project.root / str(number), project=project.root, file=file)).wait(120)
             assert result is not None
             assert result.state == "SUCCESS", result.trace
+
+
+def test_a_failed_query_is_logged_once_as_its_exception(project):
+    result, log = project.run(code="spark.sql('select oar')")
+    assert result.error.startswith("AnalysisException: [UNRESOLVED_COLUMN")
+    assert log.startswith("Traceback")
+    assert "SQLQueryContextLogger" not in log

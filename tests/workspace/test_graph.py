@@ -95,6 +95,11 @@ def test_two_unmet_outcomes_are_anded_not_else_if() -> None:
     assert ends(tasks, a=(S, "true"), b=(S, "true"))["c"] == "SUCCESS"
 
 
+def test_a_branch_not_taken_is_excluded_even_beside_a_failure() -> None:
+    tasks = graph(c="", bad="", no=Node("no", (Edge("c", "false"), Edge("bad"))))
+    assert ends(tasks, c=(S, "true"), bad=F)["no"] == "EXCLUDED"
+
+
 def test_a_failed_condition_fails_both_its_branches() -> None:
     tasks = graph(c="", yes=Node("yes", (Edge("c", "true"),)), no=Node("no", (Edge("c", "false"),)))
     assert ends(tasks, c=F) == {"c": "FAILED", "yes": "UPSTREAM_FAILED", "no": "UPSTREAM_FAILED", "run": "FAILED"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_a_run_whose_process_is_gone_becomes_a_failed_one_with_the_reason(tmp_pa
 def test_another_process_with_the_number_of_the_gone_one_does_not_keep_a_run_alive(tmp_path: Path) -> None:
     with History(tmp_path) as history:
         run, _ = begun(history, tmp_path)
-        history._db.execute("UPDATE runs SET pid_started = pid_started - 100")
+        history._db.execute("UPDATE runs SET pid = ?, pid_started = 100", (os.getppid(),))
         assert history.close_abandoned() == [run.run_id]
 
 

@@ -54,12 +54,6 @@ def test_nothing_of_the_jvm_listens_to_the_world(spark):
     assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
-def test_a_failed_query_prints_nothing_beside_its_exception(spark, capfd):
-    with pytest.raises(Exception, match="no_such_column"):
-        spark.sql("select no_such_column")
-    assert capfd.readouterr().err == ""
-
-
 def test_the_jars_are_looked_for_in_the_named_folder_only_if_one_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("BOATHOUSE_JARS", str(tmp_path))
     assert jars.folders() == [tmp_path]

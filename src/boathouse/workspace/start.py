@@ -81,7 +81,8 @@ def run_sql(bundle: Bundle, query: str, as_json: bool) -> int:
     "Runs one statement on the target's tables and prints its rows."
     from pyspark.errors import PySparkException
 
-    with cluster_of(bundle) as cluster:
+    # No task will run, so nothing needs to be imported for one: that is what `spawn` leaves out.
+    with cluster_of(bundle, spawn=True) as cluster:
         try:
             columns, rows = cluster.sql(query, bundle.catalog)
         except PySparkException as e:

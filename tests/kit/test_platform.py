@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from boathouse.platform import get_dbutils, parameters, run_id, set_task_value
+
+
+def called_with(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    monkeypatch.setattr("sys.argv", ["flights", *words])
+
+
+def test_a_parameter_takes_the_type_of_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    called_with(monkeypatch, "--seed=9", "--share=0.5", "--dirt=false", "--month=2013-11")
+    p = parameters(seed=1, share=0.1, dirt=True, month="", owner=None)
+    assert vars(p) == {"seed": 9, "share": 0.5, "dirt": False, "month": "2013-11", "owner": None}
+
+
+def test_a_value_may_hold_an_equals_sign_and_may_be_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    called_with(monkeypatch, "--where=a=b", "--note=")
+    assert vars(parameters(where="", note="none")) == {"where": "a=b", "note": ""}
+
+
+@pytest.mark.parametrize(("word", "says"), [("--seed=many", "'seed' must be of type int"), ("--dirt=perhaps", "'dirt' must be true or false")])
+def test_a_value_of_the_wrong_type_is_named(monkeypatch: pytest.MonkeyPatch, word: str, says: str) -> None:
+    called_with(monkeypatch, word)
+    with pytest.raises(ValueError, match=says):
+        parameters(seed=1, dirt=True)
+
+
+def test_job_parameters_that_a_task_does_not_declare_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    called_with(monkeypatch, "--as_of=2013-10-01", "--month=2013-10")
+    assert vars(parameters(month="")) == {"month": "2013-10"}
+
+
+def test_outside_a_job_there_is_no_dbutils_and_task_values_go_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BOATHOUSE_TASK", "BOATHOUSE_RUN_ID", "DATABRICKS_RUNTIME_VERSION"):
+        monkeypatch.delenv(name, raising=False)
+    assert get_dbutils() is None
+    assert run_id() == "interactive"
+    set_task_value("model_version", 3)
+
+
+def test_the_run_id_is_that_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOATHOUSE_RUN_ID", "42")
+    assert run_id() == "42"

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+
+from boathouse.tables import (
+    Column,
+    ContractViolation,
+    Lakehouse,
+    Table,
+    append,
+    check,
+    create,
+    drop_all,
+    exists,
+    fingerprint,
+    last_note,
+    merge,
+    read,
+    replace,
+    version_of,
+)
+
+BOATS = Table(
+    name="harbour.boats",
+    grain="One row per boat's berth.",
+    columns=(Column("boat", "string", "its name"), Column("berth", "int", "where it lies"), Column("day", "date", "since when")),
+    primary_key=("boat",),
+)
+LINES = "boat string, berth int, day date"
+
+
+@pytest.fixture(scope="module")
+def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+    lake = Lakehouse(spark, prefix="test_tables_")
+    drop_all(lake)
+    yield lake
+    drop_all(lake)
+
+
+def rows(spark: SparkSession, *values: tuple[str | None, int]) -> object:
+    return spark.createDataFrame([(boat, berth, None) for boat, berth in values], LINES)
+
+
+def named(name: str) -> Table:
+    return dataclasses.replace(BOATS, name=f"harbour.{name}")
+
+
+def test_a_contract_violation_names_every_difference_at_once(spark: SparkSession) -> None:
+    wrong = spark.sql("SELECT 'Ida' AS boat, 4L AS berth, 'oak' AS wood")
+    with pytest.raises(ContractViolation) as caught:
+        check(wrong, BOATS)
+    assert str(caught.value) == "harbour.boats: missing day date; unexpected wood string; berth is bigint, not int"
+
+
+def test_the_columns_come_back_in_declared_order(spark: SparkSession) -> None:
+    assert check(spark.sql("SELECT date'2013-01-01' AS day, 1 AS berth, 'Ida' AS boat"), BOATS).columns == ["boat", "berth", "day"]
+
+
+def test_a_table_can_be_read_at_a_version_a_year_later(lake: Lakehouse) -> None:
+    table = named("kept")
+    create(lake, table)
+    found = {row.key: row.value for row in lake.spark.sql(f"SHOW TBLPROPERTIES {lake.name(table)}").collect()}
+    assert found["delta.deletedFileRetentionDuration"] == found["delta.logRetentionDuration"] == "interval 365 days"
+    assert found["delta.dataSkippingStatsColumns"] == "boat"
+
+
+def test_merging_twice_is_merging_once_and_the_note_arrives_with_the_rows(lake: Lakehouse) -> None:
+    table = named("merged")
+    merge(lake, table, rows(lake.spark, ("Ida", 4), ("Tern", 7)), note={"batch": 1})
+    for _ in range(2):
+        merge(lake, table, rows(lake.spark, ("Ida", 5), ("Gull", 4)), note={"batch": 2})
+    assert {(r.boat, r.berth) for r in read(lake, table).collect()} == {("Ida", 5), ("Tern", 7), ("Gull", 4)}
+    assert last_note(lake, table) == {"batch": 2}
+    assert {(r.boat, r.berth) for r in read(lake, table, version=1).collect()} == {("Ida", 4), ("Tern", 7)}
+
+
+@pytest.mark.parametrize("write", [merge, lambda lake, table, df: replace(lake, table, df, where="true")], ids=["merge", "replace"])
+def test_a_key_twice_or_null_is_refused_with_examples_and_nothing_is_written(lake: Lakehouse, write: object) -> None:
+    table = named("refused")
+    create(lake, table)
+    before = version_of(lake, table)
+    with pytest.raises(ContractViolation, match=r"2 keys \(boat\) are null or not unique: \('Ida',\) x 2, \(None,\) x 1"):
+        write(lake, table, rows(lake.spark, ("Ida", 1), ("Ida", 2), (None, 3), ("Tern", 4)))
+    assert version_of(lake, table) == before
+
+
+def test_replace_swaps_its_own_rows_only_and_refuses_rows_outside(lake: Lakehouse) -> None:
+    table = named("replaced")
+    append(lake, table, rows(lake.spark, ("Ida", 1), ("Tern", 7)))
+    replace(lake, table, rows(lake.spark, ("Swan", 2)), where="berth < 5", note={"where": "pier 1"})
+    with pytest.raises(Exception, match="berth"):
+        replace(lake, table, rows(lake.spark, ("Heron", 9)), where="berth < 5")
+    assert {r.boat for r in read(lake, table).collect()} == {"Swan", "Tern"}
+    assert last_note(lake, table) == {"where": "pier 1"}
+
+
+def test_a_note_of_one_thread_does_not_end_up_in_the_commit_of_another(lake: Lakehouse) -> None:
+    tables = [named(f"thread{n}") for n in range(3)]
+    for table in tables:
+        append(lake, table, rows(lake.spark, ("Ida", 1)))
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda n: merge(lake, tables[n], rows(lake.spark, ("Ida", n)), note={"n": n}), range(3)))
+    assert [last_note(lake, table) for table in tables] == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
+def test_the_last_note_survives_commits_without_one(lake: Lakehouse) -> None:
+    table = named("noted")
+    assert last_note(lake, table) == {}
+    append(lake, table, rows(lake.spark, ("Ida", 1)), note={"upto": 3})
+    append(lake, table, rows(lake.spark, ("Tern", 2)))
+    assert last_note(lake, table) == {"upto": 3}
+
+
+def test_drop_all_drops_its_own_schemas_and_refuses_to_drop_everything(lake: Lakehouse) -> None:
+    other = Lakehouse(lake.spark, prefix="test_tables2_")
+    create(other, BOATS)
+    create(lake, BOATS)
+    drop_all(other)
+    assert exists(lake, BOATS)
+    assert not exists(other, BOATS)
+    with pytest.raises(ValueError, match="prefix"):
+        drop_all(Lakehouse(lake.spark))
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from([None, 0, 1, 2]), st.sampled_from([None, "", "a"])), min_size=1, max_size=6), st.randoms())
+def test_a_fingerprint_forgets_order_and_nothing_else(spark: SparkSession, values: list, random: object) -> None:
+    shuffled = values[:]
+    random.shuffle(shuffled)
+    one, same = (spark.createDataFrame(v, "n int, s string") for v in (values, shuffled))
+    more = spark.createDataFrame([*values, values[0]], "n int, s string")
+    assert fingerprint(one) == fingerprint(same)
+    assert fingerprint(one) != fingerprint(more)
+    assert fingerprint(one) != fingerprint(one.withColumnRenamed("n", "m"))
