@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['GRID_TIME', 'row_hash', 'as_of_join', 'refuse_clash', 'micros', 'partials', 'rolling', 'finished', 'FeatureLookup',
-           'table_keys', 'versions_of', 'pruned', 'same_key_join', 'look_up', 'training_set', 'leak_report']
+           'table_keys', 'versions_of', 'pruned', 'one_per_key', 'Resolved', 'resolve', 'by_time', 'by_key',
+           'training_set', 'as_of', 'bounds_of', 'named_outputs', 'matched_time', 'leak_report']
 
 # %% ../../notebooks/kit/05_features.ipynb #769b9877
 from collections.abc import Mapping, Sequence
@@ -188,42 +189,60 @@ def pruned(rows: DataFrame, time: str, bounds: tuple[Any, Any], back: timedelta 
     rows = rows.where(F.col(time) <= F.lit(latest))
     return rows if back is None else rows.where(F.col(time) >= F.lit(earliest) - F.lit(back))
 
-# %% ../../notebooks/kit/05_features.ipynb #251e3fe0
-def same_key_join(labels: DataFrame, features: DataFrame, pairs: Sequence[tuple[Column, str]], columns: Sequence[str]) -> DataFrame:
-    "Every label row once, with `columns` of the feature row whose key columns equal the label expressions; nulls match nothing, key twins are settled by hash."
-    keys = [name for _, name in pairs]
-    one = F.max_by(F.struct(*columns), row_hash(columns)).alias("_row")
-    right = features.groupBy(*[F.col(k).alias(f"_key{i}") for i, k in enumerate(keys)]).agg(one)
-    left = labels.select("*", *[value.alias(f"_left{i}") for i, (value, _) in enumerate(pairs)])
-    same = reduce(and_, [F.col(f"_left{i}") == F.col(f"_key{i}") for i in range(len(keys))])
-    return left.join(right, same, "left").select(*labels.columns, *[F.col(f"_row.`{c}`") for c in columns])
+# %% ../../notebooks/kit/05_features.ipynb #70baa231
+def one_per_key(rows: DataFrame, keys: Sequence[str], columns: Sequence[str], name: str) -> DataFrame:
+    "One row per key: key columns `{name}_key0`, `{name}_key1`, ... and a struct `name` of `columns`; of twins the one with the larger hash."
+    named = [F.col(k).alias(f"{name}_key{i}") for i, k in enumerate(keys)]
+    return rows.groupBy(*named).agg(F.max_by(F.struct(*columns), row_hash(columns)).alias(name))
 
-# %% ../../notebooks/kit/05_features.ipynb #78ecbe93
-def look_up(lake: Lakehouse, labels: DataFrame, lookup: FeatureLookup, version: int, bounds: tuple[Any, Any], match: str | None = None) -> DataFrame:
-    "Every label row once, with the columns of one lookup; `match` names a column for the time of the row that was found."
+# %% ../../notebooks/kit/05_features.ipynb #13dd692c
+@dataclass(frozen=True)
+class Resolved:
+    "A lookup with what its table says of itself: key columns, time key, the columns wanted, and the rows at the version to read."
+
+    lookup: FeatureLookup
+    keys: tuple[str, ...]
+    time: str | None
+    names: tuple[str, ...]
+    rows: DataFrame
+
+    @property
+    def outputs(self) -> list[str]:
+        "The columns that the lookup adds."
+        return [self.lookup.output(n) for n in self.names]
+
+# %% ../../notebooks/kit/05_features.ipynb #e02bf95f
+def resolve(lake: Lakehouse, lookup: FeatureLookup, version: int) -> Resolved:
+    "The lookup with its table's keys and rows; a lookup that does not fit the table's keys raises ValueError."
     keys, time = table_keys(lake, lookup.table_name)
     if len(keys) != len(lookup.keys) or (lookup.timestamp_lookup_key is not None and time is None):
         raise ValueError(f"lookup of {lookup.table_name} by {lookup.keys}: the table has keys {keys} and time key {time}")
     rows = read(lake, lookup.table_name, version)
-    names = [c for c in rows.columns if c not in {*keys, time}] if lookup.feature_names is None else list(lookup.feature_names)
-    renamed = rows.select(*keys, *([time] if time else []), *[F.col(n).alias(lookup.output(n)) for n in names])
-    outputs, at = [lookup.output(n) for n in names], lookup.timestamp_lookup_key
-    refuse_clash(labels, outputs)
-    if at is None:
-        joined = same_key_join(labels, renamed, [(F.col(left), right) for left, right in zip(lookup.keys, keys, strict=True)], outputs)
-    elif lookup.grid is not None:
-        tick = F.timestamp_micros((F.floor(F.unix_micros(at) / micros(lookup.grid)) * micros(lookup.grid)).cast("long"))
-        near = pruned(renamed, time, bounds, lookup.grid)
-        stamped = near if match is None else near.withColumn(match, F.col(time))
-        pairs = [*[(F.col(left), right) for left, right in zip(lookup.keys, keys, strict=True)], (tick, time)]
-        joined = same_key_join(labels, stamped, pairs, [*outputs, *([match] if match else [])])
-    else:
-        near = pruned(renamed, time, bounds, lookup.lookback_window)
-        aligned = near.select(*[F.col(k).alias(left) for k, left in zip(keys, lookup.keys, strict=True)], time, *outputs)
-        joined = as_of_join(labels, aligned, lookup.keys, at, time, outputs, lookup.lookback_window, match)
-    return joined.fillna({lookup.output(k): v for k, v in lookup.default_values.items()}) if lookup.default_values else joined
+    names = tuple(c for c in rows.columns if c not in {*keys, time}) if lookup.feature_names is None else tuple(lookup.feature_names)
+    return Resolved(lookup, keys, time, names, rows)
 
-# %% ../../notebooks/kit/05_features.ipynb #77c8226c
+# %% ../../notebooks/kit/05_features.ipynb #13a3661c
+def by_time(labels: DataFrame, found: Resolved, bounds: tuple[Any, Any], match: str) -> DataFrame:
+    "Every label row once, with the outputs of a lookup by time, and the time of the row found in `match`."
+    lookup, at = found.lookup, found.lookup.timestamp_lookup_key
+    near = pruned(found.rows, found.time, bounds, lookup.lookback_window)
+    renamed = [F.col(n).alias(lookup.output(n)) for n in found.names]
+    aligned = near.select(*[F.col(k).alias(left) for k, left in zip(found.keys, lookup.keys, strict=True)], F.col(found.time).alias("_time"), *renamed)
+    return as_of_join(labels, aligned, lookup.keys, at, "_time", found.outputs, lookup.lookback_window, match)
+
+# %% ../../notebooks/kit/05_features.ipynb #58ecf42a
+def by_key(labels: DataFrame, found: Resolved, bounds: tuple[Any, Any], name: str) -> DataFrame:
+    "Every label row once, with the row of equal keys (and tick, on a grid) as struct `name`; nulls match nothing."
+    lookup, wanted, keys, rows = found.lookup, list(found.names), list(found.keys), found.rows
+    left = [F.col(k) for k in lookup.keys]
+    if lookup.grid is not None:
+        step = micros(lookup.grid)
+        rows, keys, wanted = pruned(rows, found.time, bounds, lookup.grid), [*keys, found.time], [*wanted, found.time]
+        left.append(F.timestamp_micros((F.floor(F.unix_micros(lookup.timestamp_lookup_key) / step) * step).cast("long")))
+    right = one_per_key(rows, keys, wanted, name)
+    return labels.join(right, reduce(and_, [value == F.col(f"{name}_key{i}") for i, value in enumerate(left)]), "left")
+
+# %% ../../notebooks/kit/05_features.ipynb #f6d26c59
 def training_set(
     lake: Lakehouse, labels: DataFrame, lookups: Sequence[FeatureLookup], versions: Mapping[str, int] | None = None, match: str | None = None
 ) -> DataFrame:
@@ -232,20 +251,50 @@ def training_set(
     Tables are read at `versions` (resolved here when None). `match` names a struct column: per timed table, the time of the row found.
     """
     pinned = dict(versions) if versions is not None else versions_of(lake, [lookup.table_name for lookup in lookups])
+    found = [resolve(lake, lookup, pinned[lookup.table_name]) for lookup in lookups]
+    outputs = [name for one in found for name in one.outputs]
+    if twice := sorted({name for name in outputs if outputs.count(name) > 1}):
+        raise ValueError(f"several lookups give {', '.join(twice)}: rename the outputs of one")
+    refuse_clash(labels, [*outputs, *([match] if match else [])])
+    bounds, out = bounds_of(labels, lookups), labels
+    for n, one in enumerate(found):
+        if as_of(one.lookup):
+            out = by_time(out, one, bounds[one.lookup.timestamp_lookup_key], f"_at{n}")
+    for n, one in enumerate(found):
+        if not as_of(one.lookup):
+            out = by_key(out, one, bounds.get(one.lookup.timestamp_lookup_key, (None, None)), f"_row{n}")
+    columns = [column for n, one in enumerate(found) for column in named_outputs(one, n)]
+    times = [matched_time(one, n).alias(one.lookup.table_name.replace(".", "_")) for n, one in enumerate(found) if one.lookup.timestamp_lookup_key]
+    return out.select(*labels.columns, *columns, *([F.struct(*times).alias(match)] if match else []))
+
+# %% ../../notebooks/kit/05_features.ipynb #23df7c8f
+def as_of(lookup: FeatureLookup) -> bool:
+    "Whether a lookup needs the walk in time, and not a join on equality."
+    return lookup.timestamp_lookup_key is not None and lookup.grid is None
+
+# %% ../../notebooks/kit/05_features.ipynb #73343025
+def bounds_of(labels: DataFrame, lookups: Sequence[FeatureLookup]) -> dict[str, tuple[Any, Any]]:
+    "Per timestamp column that a lookup uses: the earliest and the latest value among the labels."
     times = sorted({lookup.timestamp_lookup_key for lookup in lookups if lookup.timestamp_lookup_key})
-    ends = labels.agg(*[f(t).alias(f"{n}_{t}") for t in times for n, f in (("min", F.min), ("max", F.max))]).first() if times else {}
-    out, matched = labels, {}
-    for lookup in lookups:
-        at = lookup.timestamp_lookup_key
-        name = f"_at_{len(matched)}" if match and at else None
-        bounds = (ends[f"min_{at}"], ends[f"max_{at}"]) if at else (None, None)
-        out = look_up(lake, out, lookup, pinned[lookup.table_name], bounds, name)
-        if name:
-            matched[lookup.table_name] = name
-    if not match:
-        return out
-    evidence = F.struct(*[F.col(c).alias(table.replace(".", "_")) for table, c in matched.items()])
-    return out.withColumn(match, evidence).drop(*matched.values())
+    if not times:
+        return {}
+    ends = labels.agg(*[f(t) for t in times for f in (F.min, F.max)]).first()
+    return {t: (ends[2 * i], ends[2 * i + 1]) for i, t in enumerate(times)}
+
+# %% ../../notebooks/kit/05_features.ipynb #2041a27b
+def named_outputs(found: Resolved, n: int) -> list[Column]:
+    "The columns of the n-th lookup under their final names, defaults filled in."
+    columns = []
+    for name, output in zip(found.names, found.outputs, strict=True):
+        value = F.col(f"`{output}`") if as_of(found.lookup) else F.col(f"_row{n}.`{name}`")
+        default = found.lookup.default_values.get(name)
+        columns.append((value if default is None else F.coalesce(value, F.lit(default))).alias(output))
+    return columns
+
+# %% ../../notebooks/kit/05_features.ipynb #6108882b
+def matched_time(found: Resolved, n: int) -> Column:
+    "The time of the row that the n-th lookup found."
+    return F.col(f"_at{n}") if as_of(found.lookup) else F.col(f"_row{n}.`{found.time}`")
 
 # %% ../../notebooks/kit/05_features.ipynb #0464dcdc
 def leak_report(rows: DataFrame, match: str, time: str) -> dict[str, dict[str, float]]:

@@ -58,13 +58,13 @@ def lines(spark: SparkSession, landing: Path, files: Sequence[str]) -> DataFrame
     folder = files[0].rpartition("/")[0]
     return text.select(F.col("value").alias("_raw"), F.concat(F.lit(f"{folder}/"), F.col("_metadata.file_name")).alias("_source_file"))
 
-# %% ../../notebooks/kit/04_ingest.ipynb #cd66bbc2
+# %% ../../notebooks/kit/04_ingest.ipynb #8b2cb6bd
 def split(raw: DataFrame, columns: Sequence[str]) -> DataFrame:
     "The lines with their fields as text in `columns`, and `_malformed`: null, or why a line could not be split; its fields are null then."
     schema = ", ".join(f"`{c}` string" for c in (*columns, "_unread"))
     fields = F.from_csv("_raw", schema, {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": "_unread"})
     parsed = raw.withColumn("_fields", fields)
-    bad = F.col("_fields").isNull() | F.col("_fields._unread").isNotNull()
+    bad = F.col("_fields").isNull() | F.col("_fields._unread").isNotNull() | (F.trim("_raw") == "")
     count = F.size(F.split("_raw", ",")).cast("string")
     why = F.when(bad, F.concat(count, F.lit(f" fields where {len(columns)} are declared")))
     chosen = [F.when(~bad, F.col(f"_fields.`{c}`")).alias(c) for c in columns]

@@ -6,13 +6,14 @@
 __all__ = ['FAILED', 'METRICS', 'Rule', 'mask', 'judge', 'bits', 'kept_rows', 'rejected_rows', 'tallies', 'measure', 'observe',
            'observed', 'QualityError', 'refuse', 'metrics', 'constraints', 'expectations']
 
-# %% ../../notebooks/kit/03_quality.ipynb #39a79b57
+# %% ../../notebooks/kit/03_quality.ipynb #701b2938
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
@@ -84,11 +85,18 @@ def observe(judged: DataFrame, rules: Sequence[Rule]) -> tuple[DataFrame, Observ
     watch = Observation()
     return judged.observe(watch, *tallies(rules)), watch
 
-# %% ../../notebooks/kit/03_quality.ipynb #17c0257e
+# %% ../../notebooks/kit/03_quality.ipynb #90f13aee
 def observed(watch: Observation, judged: DataFrame, rules: Sequence[Rule], seconds: float = 5.0) -> dict[str, int]:
     "The counts of a finished write; where Spark kept none, those of `measure`."
     counts: dict[str, int] = {}
-    waiter = threading.Thread(target=lambda: counts.update(watch.get), daemon=True)
+
+    def ask() -> None:
+        try:
+            counts.update(watch.get)
+        except Py4JJavaError:  # the write kept an empty row of counts, which Spark cannot hand to Python
+            counts.clear()
+
+    waiter = threading.Thread(target=ask, daemon=True)
     waiter.start()
     waiter.join(seconds)
     return dict(counts) or measure(judged, rules)

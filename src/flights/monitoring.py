@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['NEW_YORK', 'UTC', 'SLICES', 'BASELINE_SHARE', 'month_window', 'months_of', 'judged', 'quality_rows', 'day_buckets',
-           'training_facts', 'training_windows', 'feature_profile', 'baseline', 'write', 'stored', 'measure', 'told',
-           'main']
+           'training_facts', 'training_windows', 'feature_profile', 'baseline', 'table_rows', 'write', 'stored',
+           'measure', 'told', 'main']
 
-# %% ../../notebooks/flights/10_monitoring.ipynb #167e6051
+# %% ../../notebooks/flights/10_monitoring.ipynb #7492bd6d
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -19,9 +19,9 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.monitoring import drift, interval, profile, quality, score_buckets, sliced, table_rows
+from boathouse.monitoring import drift, interval, profile, quality, score_buckets, sliced
 from boathouse.platform import get_spark, parameters
-from boathouse.tables import Lakehouse, exists, read, replace
+from boathouse.tables import Column, Lakehouse, Table, exists, read, replace
 from flights.features import CATEGORICAL, end_of, model_rows, numeric
 from flights.scoring import inputs
 from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS, MONITORING_DRIFT, MONITORING_PROFILE
@@ -129,8 +129,19 @@ def baseline(lake: Lakehouse, model: str, version: int) -> list[dict[str, Any]]:
     write(lake, MONITORING_PROFILE, rows, model, same)
     return rows
 
-# %% ../../notebooks/flights/10_monitoring.ipynb #1363f2f0
-def write(lake: Lakehouse, table: Any, rows: Iterable[dict[str, Any]], model: str, where: str) -> None:
+# %% ../../notebooks/flights/10_monitoring.ipynb #67cb879c
+def table_rows(rows: Iterable[dict[str, Any]], columns: Sequence[Column], **same: Any) -> list[tuple[Any, ...]]:
+    "The rows as tuples in the order of `columns`, with `same` values in each; what a row does not have is null, a name without a column is refused."
+    names, out = [c.name for c in columns], []
+    for row in rows:
+        full = {**row, **same}
+        if extra := sorted(set(full) - set(names)):
+            raise ValueError(f"no column for {', '.join(extra)}")
+        out.append(tuple(full.get(name) for name in names))
+    return out
+
+# %% ../../notebooks/flights/10_monitoring.ipynb #c8f07023
+def write(lake: Lakehouse, table: Table, rows: Iterable[dict[str, Any]], model: str, where: str) -> None:
     "Swap the rows of `table` for which `where` holds by `rows`; the month of a row is New York's at the start of its window."
     monthly = [{**r, "month": f"{r['window']['start'].replace(tzinfo=UTC).astimezone(NEW_YORK):%Y-%m}"} for r in rows]
     tuples = table_rows(monthly, table.columns, model_name=model)

@@ -6,9 +6,10 @@
 __all__ = ['AT_MOST', 'DEFAULTS', 'WHOLE', 'mature', 'recipe', 'space', 'champion_parameters', 'known_points', 'Candidate',
            'training_frame', 'unseen_scores', 'train', 'main']
 
-# %% ../../notebooks/flights/07_training.ipynb #99b93e30
+# %% ../../notebooks/flights/07_training.ipynb #36b3004e
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
@@ -92,15 +93,15 @@ def training_frame(lake: Lakehouse, versions: Mapping[str, int], as_of: str) -> 
     rows = model_rows(lake, labels.where(F.col("flight_date") < F.lit(split.holdout)), versions).drop(MATCHED)
     return to_pandas(rows, AT_MOST).sort_values(["predict_at", "flight_id"], ignore_index=True), split
 
-# %% ../../notebooks/flights/07_training.ipynb #11212b12
-def unseen_scores(made: Recipe, rows: pd.DataFrame, split: Split, best: Trial, sample: int = 40_000) -> np.ndarray:
+# %% ../../notebooks/flights/07_training.ipynb #2dbe7310
+def unseen_scores(made: Recipe, rows: pd.DataFrame, split: Split, best: Trial, sample: int = 25_000) -> np.ndarray:
     "Scores of the last fold's rows by a model trained on rows before it."
     start, end = split.folds[-1]
     before = rows[rows.flight_date < start]
     probe = fit(made, before.sample(min(sample, len(before)), random_state=made.seed), best.parameters)
     return probabilities(probe, made, rows[(rows.flight_date >= start) & (rows.flight_date < end)])
 
-# %% ../../notebooks/flights/07_training.ipynb #d7ad639f
+# %% ../../notebooks/flights/07_training.ipynb #c19d8384
 def train(lake: Lakehouse, model: str, experiment: str, as_of: str, max_evals: int, seed: int) -> Candidate:
     "Tune, fit and register a candidate on what was known at `as_of`, with the baseline beside it in the same run."
     versions = feature_versions(lake)
@@ -110,8 +111,8 @@ def train(lake: Lakehouse, model: str, experiment: str, as_of: str, max_evals: i
     made = recipe(seed)
     trials = search(lambda p: fold_scores(made, rows, "flight_date", split, p), space(), known_points(champion), evals, seed, lake.spark)
     best = replace(trials[0], parameters={k: int(v) if k in WHOLE else v for k, v in trials[0].parameters.items()})
-    fitted = fit(made, rows, best.parameters)
-    plain = fit(recipe(seed, baseline=True), rows, DEFAULTS)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        fitted, plain = pool.map(lambda job: fit(job[0], rows, job[1]), ((made, best.parameters), (recipe(seed, baseline=True), DEFAULTS)))
     client = MlflowClient()
     mlflow.set_experiment(experiment)
     with mlflow.start_run(run_name=f"late_arrival {as_of}", tags={"as_of": as_of, "job_run": run_id()}) as run:

@@ -48,19 +48,31 @@ def test_a_file_is_ingested_once_and_every_line_is_kept(lake: Lakehouse, tmp_pat
 
 
 def test_broken_files_lose_no_line_and_do_not_stop_the_good_ones(lake: Lakehouse, tmp_path: Path) -> None:
-    deliver(tmp_path, good="boat,berth\nIda,4\n", missing="boat\nTern\n", renamed="boat,place\nGull,3\n", empty="", header="boat,berth\n", page="<html>\n503\n")
+    deliver(
+        tmp_path,
+        good="boat,berth\nIda,4\n",
+        missing="boat\nTern\n",
+        renamed="boat,place\nGull,3\n",
+        empty="",
+        header="boat,berth\n",
+        page="<html>\n503\n",
+    )
     (tmp_path / "log" / "binary.csv").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\n")
     done = ingest(lake, log("broken"), tmp_path, "log", NOON)
     assert done.files == 7
     rows = read(lake, log("broken")).collect()
     assert [(r.boat, r.berth) for r in rows if r._malformed is None] == [("Ida", "4")]
-    assert {r._source_file: r._malformed for r in rows if r._malformed} == done.broken == {
-        "log/missing.csv": "the header differs; missing berth",
-        "log/renamed.csv": "the header differs; missing berth; unexpected place",
-        "log/empty.csv": "the file is empty",
-        "log/page.csv": "the file is not CSV with a header: it begins with '<html>'",
-        "log/binary.csv": "the file is not CSV: it has binary content",
-    }
+    assert (
+        {r._source_file: r._malformed for r in rows if r._malformed}
+        == done.broken
+        == {
+            "log/missing.csv": "the header differs; missing berth",
+            "log/renamed.csv": "the header differs; missing berth; unexpected place",
+            "log/empty.csv": "the file is empty",
+            "log/page.csv": "the file is not CSV with a header: it begins with '<html>'",
+            "log/binary.csv": "the file is not CSV: it has binary content",
+        }
+    )
     assert {r._raw for r in rows if r._source_file == "log/renamed.csv"} == {"boat,place", "Gull,3"}
     assert [f for f in ingest_module.waiting(lake, log("broken"), tmp_path, "log")] == ["log/header.csv"]
 

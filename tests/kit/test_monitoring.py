@@ -158,11 +158,11 @@ def test_a_column_that_falls_silent_has_drifted_though_its_values_have_not() -> 
 
 def test_small_windows_of_the_same_distribution_do_not_raise_the_alarm() -> None:
     rng = np.random.default_rng(1)
-    base = numeric(rng.normal(size=20_000))
-    alarms = [drift([numeric(rng.normal(size=60))], [base])[0]["drifted"] for _ in range(200)]
-    fixed = [distances(numeric(rng.normal(size=60)), base)["population_stability_index"] > 0.1 for _ in range(200)]
-    assert sum(alarms) <= 8  # 1 % is meant
-    assert sum(fixed) > 50  # the fixed threshold cries wolf
+    base = numeric(np.round(rng.normal(size=20_000), 2))
+    alarms = [drift([numeric(rng.normal(size=60))], [base])[0]["drifted"] for _ in range(100)]
+    fixed = [distances(numeric(rng.normal(size=60)), base)["population_stability_index"] > 0.1 for _ in range(100)]
+    assert sum(alarms) <= 5  # 1 % is meant
+    assert sum(fixed) > 25  # the fixed threshold cries wolf
 
 
 def test_noise_is_the_99th_percentile_that_simulation_finds() -> None:
@@ -175,8 +175,9 @@ def test_noise_is_the_99th_percentile_that_simulation_finds() -> None:
 def test_a_season_seen_in_training_is_no_drift_and_one_not_seen_is() -> None:
     rng = np.random.default_rng(3)
     winter, summer, heat = (numeric(rng.normal(m, 3, 3000), day=d) for m, d in ((0, 1), (20, 2), (40, 3)))
-    assert not drift([winter], [winter, summer])[0]["drifted"]
-    assert drift([winter], [summer])[0]["drifted"]
+    next_winter = numeric(rng.normal(0, 3, 3000))
+    assert not drift([next_winter], [winter, summer])[0]["drifted"]
+    assert drift([next_winter], [summer])[0]["drifted"]
     assert drift([heat], [winter, summer])[0]["drifted"]
 
 

@@ -20,7 +20,9 @@ def test_a_value_may_hold_an_equals_sign_and_may_be_empty(monkeypatch: pytest.Mo
     assert vars(parameters(where="", note="none")) == {"where": "a=b", "note": ""}
 
 
-@pytest.mark.parametrize(("word", "says"), [("--seed=many", "'seed' must be of type int"), ("--dirt=perhaps", "'dirt' must be true or false")])
+@pytest.mark.parametrize(
+    ("word", "says"), [("--seed=many", "'seed' must be of type int"), ("--dirt=perhaps", "'dirt' must be true or false")]
+)
 def test_a_value_of_the_wrong_type_is_named(monkeypatch: pytest.MonkeyPatch, word: str, says: str) -> None:
     called_with(monkeypatch, word)
     with pytest.raises(ValueError, match=says):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
-import cloudpickle
 import mlflow
 import numpy as np
 import pandas as pd
@@ -19,16 +19,21 @@ from boathouse.training import Recipe, fit, log_pipeline
 NAME = "spark_catalog.test_ml.scored"
 
 
-@pytest.fixture(scope="module")
-def model(spark: SparkSession) -> Iterator[PackedModel]:
+def logged(name: str, trees: int) -> tuple[int, str]:
+    "A small registered model: its version and the URI of what was logged."
     rng = np.random.default_rng(0)
     rows = pd.DataFrame({"hull": rng.choice(["s", "l"], 500), "knots": rng.gamma(4, 3, 500)})
     rows["late"] = rng.random(500) < 1 / (1 + np.exp(4 - 0.3 * rows.knots))
     recipe = Recipe(("hull",), ("knots",), "late")
     mlflow.set_experiment("/test_scoring")
     with mlflow.start_run() as run:
-        uri = log_pipeline(fit(recipe, rows, {"n_estimators": 10}), recipe, rows, "model")
-    version = register(NAME, uri, run.info.run_id)
+        uri = log_pipeline(fit(recipe, rows, {"n_estimators": trees}), recipe, rows, "model")
+    return register(name, uri, run.info.run_id), uri
+
+
+@pytest.fixture(scope="module")
+def model(spark: SparkSession) -> Iterator[PackedModel]:
+    version, _ = logged(NAME, trees=10)
     yield pack(NAME, version)
     MlflowClient().delete_registered_model(NAME)
 
@@ -38,7 +43,7 @@ def test_executors_give_every_row_once_and_the_numbers_of_the_driver(spark: Spar
     scored = score(boats.repartition(3), model, keep=["boat", "hull"])
     assert scored.columns == ["boat", "hull", "probability"] and dict(scored.dtypes)["boat"] == "bigint"
     got = scored.orderBy("boat").toPandas()
-    here = unpack(model).predict(boats.orderBy("id" if "id" in boats.columns else "boat").toPandas()[list(model.inputs)])[:, 1]
+    here = unpack(model).predict(boats.orderBy("boat").toPandas()[list(model.inputs)])[:, 1]
     assert got.boat.tolist() == list(range(200)) and np.allclose(got.probability, here)
 
 
@@ -57,9 +62,13 @@ def test_missing_inputs_are_named_before_anything_runs(spark: SparkSession, mode
         score(spark.range(1), model, keep=["id"])
 
 
-def test_what_travels_to_the_executors_names_no_folder_of_this_machine(model: PackedModel, state: object) -> None:
-    # A path of the driver in the closure works on one machine and nowhere else.
-    assert str(state).encode() not in cloudpickle.dumps(model)
+def test_executors_need_nothing_but_the_bytes_they_were_sent(spark: SparkSession) -> None:
+    # A path of the driver in the closure works on one machine and nowhere else: here the files are gone when scoring starts.
+    version, uri = logged("spark_catalog.test_ml.travels", trees=3)
+    packed = pack("spark_catalog.test_ml.travels", version)
+    shutil.rmtree(mlflow.get_logged_model(uri.removeprefix("models:/")).artifact_location.removeprefix("file://"))
+    assert score(spark.createDataFrame([(1, "s", 2.0)], "boat int, hull string, knots double"), packed, keep=["boat"]).count() == 1
+    MlflowClient().delete_registered_model("spark_catalog.test_ml.travels")
 
 
 def test_a_model_without_a_signature_is_not_packed(spark: SparkSession) -> None:

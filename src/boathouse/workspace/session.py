@@ -60,6 +60,7 @@ def environment(state: Path) -> dict[str, str]:
         "MLFLOW_REGISTRY_URI": f"sqlite:///{state}/mlflow.db",
         # MLflow's SQL store takes the root of new experiments from here, whatever the working directory.
         "_MLFLOW_SERVER_ARTIFACT_ROOT": str(state / "mlartifacts"),
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "GIT_PYTHON_REFRESH": "quiet",
         "TZ": "UTC",
     }

@@ -1,0 +1,216 @@
+"A month is judged by what was known, against what its own model learned from, and a repetition leaves no trace."
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from boathouse.registry import promote
+from boathouse.retraining import Policy
+from boathouse.tables import Lakehouse, Table, append, drop_all, fingerprint, read, replace
+from flights.features import model_rows, rehearsal
+from flights.monitoring import baseline, judged, measure, month_window, months_of, stored, table_rows, told, training_windows
+from flights.reports import as_text, bought, had_it_stayed, missing, month_tables, story
+from flights.retraining import judge, record
+from flights.scoring import score_month
+from flights.tables import (
+    GOLD_DEPARTURES,
+    ML_PREDICTIONS,
+    MONITORING_DRIFT,
+    MONITORING_PROFILE,
+    MONITORING_QUALITY_METRICS,
+    OPS_DECISIONS,
+    OPS_PROMOTIONS,
+)
+from flights.training import train
+
+MODEL, SEPTEMBER, OCTOBER = "spark_catalog.ops_ml.judged", "2013-09", "2013-10-01"
+
+
+@dataclass(frozen=True)
+class Served:
+    "A lake in which one month was scored and measured, and what measuring it gave."
+
+    lake: Lakehouse
+    version: int
+    profiles: list[dict[str, Any]]
+    drifts: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def served(spark: SparkSession) -> Iterator[Served]:
+    "An invented airport: a champion trained on August, and the first days of September, scored by it and measured."
+    logging.getLogger("mlflow").setLevel("ERROR")
+    lake = Lakehouse(spark, prefix="opstest_")
+    drop_all(lake)
+    rehearsal(lake, days=40, a_day=60)
+    if MlflowClient().search_registered_models(f"name = '{MODEL}'"):
+        MlflowClient().delete_registered_model(MODEL)
+    version = train(lake, MODEL, "/opstest", "2013-09-01", 1, 7).version
+    promote(lake, OPS_PROMOTIONS, MODEL, version, datetime(2013, 9, 1), "first")
+    score_month(lake, MODEL, SEPTEMBER)
+    yield Served(lake, version, *measure(lake, MODEL, SEPTEMBER, OCTOBER))
+    drop_all(lake)
+    MlflowClient().delete_registered_model(MODEL)
+
+
+def as_table(table: Table, rows: Any, **values: str) -> Any:
+    "The rows with the table's columns: from `values` (SQL), by name, or null."
+    names = set(rows.columns)
+    return rows.select(
+        *[F.expr(values.get(f.name, f.name if f.name in names else "null")).cast(f.dataType).alias(f.name) for f in table.schema]
+    )
+
+
+def test_a_month_is_new_yorks_also_when_the_clocks_change() -> None:
+    assert month_window("2013-03") == (datetime(2013, 3, 1, 5), datetime(2013, 4, 1, 4))
+    assert month_window("2013-12")[1] == month_window("2014-01")[0]
+
+
+def test_training_windows_cover_the_training_days_and_no_other() -> None:
+    for first, end in ((date(2013, 1, 1), date(2013, 9, 2)), (date(2013, 1, 1), date(2013, 1, 24)), (date(2013, 1, 1), date(2013, 3, 20))):
+        _, windows = training_windows(first, end)
+        starts = [pd.Timestamp(s, tz="UTC").tz_convert("America/New_York") for w in windows for s in w]
+        assert all(t.hour == 0 for t in starts)
+        assert starts[0].date() == first
+        assert starts[-1].date() <= end
+        assert all(a[1] == b[0] for a, b in zip(windows, windows[1:], strict=False))
+    assert months_of(date(2013, 11, 30), date(2014, 1, 1)) == ["2013-11", "2013-12"]
+
+
+def test_a_label_that_was_not_known_yet_is_not_used_and_a_cancelled_flight_is_never_judged(spark: SparkSession) -> None:
+    lake = Lakehouse(spark, prefix="opslabels_")
+    drop_all(lake)
+    rows = spark.sql("""
+        SELECT id AS flight_id, timestamp'2013-10-31 20:00:00' AS scheduled_at, timestamp(landed) AS label_time, late FROM VALUES
+        (1L, '2013-11-01 23:59:59', true), (2L, '2013-11-02 00:00:00', true), (3L, null, null) AS t(id, landed, late)""")
+    month = dict(month="'2013-10'", predict_at="scheduled_at - interval 2 hours", flight_date="'2013-10-31'")
+    append(
+        lake,
+        GOLD_DEPARTURES,
+        as_table(GOLD_DEPARTURES, rows, **month, carrier="'B6'", origin="'JFK'", dest="'BOS'", flight="1", status="'arrived'"),
+    )
+    said = as_table(
+        ML_PREDICTIONS,
+        rows,
+        **month,
+        probability="0.4",
+        prediction="false",
+        model_name="'m'",
+        model_version="1",
+        alias="'c'",
+        run_id="'r'",
+        batch_id="'2013-10'",
+        scored_at="'2013-10-01'",
+    )
+    append(lake, ML_PREDICTIONS, said)
+    known = {day: {row.flight_id: row.late for row in judged(lake, "2013-10", day).collect()} for day in ("2013-11-01", "2013-11-02")}
+    assert known == {"2013-11-01": {1: True, 2: None, 3: None}, "2013-11-02": {1: True, 2: True, 3: None}}
+    drop_all(lake)
+
+
+def test_rows_that_no_column_takes_are_refused() -> None:
+    with pytest.raises(ValueError, match="no column for surprise"):
+        table_rows([{"month": "2013-10", "surprise": 1}], MONITORING_DRIFT.columns)
+
+
+def test_a_month_is_profiled_whole_and_by_airport(served: Served) -> None:
+    flights = read(served.lake, ML_PREDICTIONS).where(f"batch_id = '{SEPTEMBER}'").count()
+    tables = {r["slice_value"]: r for r in served.profiles if r["column_name"] == ":table"}
+    assert set(tables) == {None, "EWR", "JFK", "LGA"}
+    assert tables[None]["count"] == flights == sum(t["count"] for name, t in tables.items() if name)
+    assert tables[None]["labelled_share"] == 1.0
+    low, auc, high = tables[None]["roc_auc_interval"]["low"], tables[None]["roc_auc_score"], tables[None]["roc_auc_interval"]["high"]
+    assert 0.5 < low < auc < high < 1
+    assert {r["column_name"] for r in served.profiles} >= {"carrier", "wind_speed", "leg_delay", "probability"}
+    assert "flights scored by version" in told(served.profiles, served.drifts)
+
+
+def test_the_baseline_is_the_training_data_of_the_version_that_served(served: Served) -> None:
+    rows = [r for r in baseline(served.lake, MODEL, served.version) if r["column_name"] == "wind_speed"]
+    assert {r["log_type"] for r in rows} == {"BASELINE"}
+    assert min(r["window"]["start"] for r in rows) == datetime(2013, 8, 1, 4)
+    assert max(r["window"]["end"] for r in rows) <= datetime(2013, 9, 1, 4)
+    august = (
+        model_rows(served.lake, read(served.lake, GOLD_DEPARTURES).where("month = '2013-08'"))
+        .agg(F.min("wind_speed"), F.max("wind_speed"))
+        .first()
+    )
+    assert august[0] <= min(r["min"] for r in rows)
+    assert max(r["max"] for r in rows) <= august[1]
+
+
+def test_a_repetition_changes_nothing_and_other_months_are_left_alone(served: Served) -> None:
+    tables = {t: fingerprint(read(served.lake, t)) for t in (MONITORING_PROFILE, MONITORING_DRIFT)}
+    measure(served.lake, MODEL, SEPTEMBER, OCTOBER)
+    assert {t: fingerprint(read(served.lake, t)) for t in tables} == tables
+
+
+def test_stored_rows_come_back_as_they_were(served: Served) -> None:
+    columns = MONITORING_DRIFT.columns
+    kept = stored(read(served.lake, MONITORING_DRIFT))
+    same = {"model_name": MODEL, "month": SEPTEMBER}
+    key = [c.name for c in columns].index("column_name")
+    assert sorted(table_rows(kept, columns, **same), key=lambda r: r[key]) == sorted(
+        table_rows(served.drifts, columns, **same), key=lambda r: r[key]
+    )
+
+
+def test_a_broken_feed_is_drift_and_forbids_retraining(served: Served) -> None:
+    "The wind sensor reads double from September on: the feature drifts, and the open failure of the feed keeps the model from learning it."
+    lake, table = served.lake, "features.weather"
+    good = read(lake, table).localCheckpoint()
+    from flights.tables import FEATURES_WEATHER
+
+    replace(
+        lake,
+        FEATURES_WEATHER,
+        good.withColumn("wind_speed", F.expr("if(published_at >= '2013-09-01', wind_speed * 4 + 40, wind_speed)")),
+        "true",
+    )
+    _, drifts = measure(lake, MODEL, SEPTEMBER, OCTOBER)
+    assert next(d for d in drifts if d["column_name"] == "wind_speed")["drifted"]
+    assert not next(d for d in served.drifts if d["column_name"] == "wind_speed")["drifted"]
+    rule = lake.spark.sql("SELECT 'silver.weather' AS table_name, 'wind_in_range' AS rule, 100L AS checked, 60L AS failed")
+    append(
+        lake,
+        MONITORING_QUALITY_METRICS,
+        as_table(MONITORING_QUALITY_METRICS, rule, action="'quarantine'", batch="'1'", measured_at="timestamp'2013-09-20'"),
+    )
+    strict = Policy(drifted_weight=0.0001, seen=1, new_labels=100)
+    decision, found = judge(lake, MODEL, SEPTEMBER, OCTOBER, strict)
+    assert not decision.retrain
+    assert "wind_in_range (60.0%)" in decision.reasons[0]
+    lake.spark.sql(f"DELETE FROM {lake.name(MONITORING_QUALITY_METRICS)}")
+    assert judge(lake, MODEL, SEPTEMBER, OCTOBER, strict)[0].retrain
+    assert found["new_labels"] > 100
+    replace(lake, FEATURES_WEATHER, good, "true")
+    measure(lake, MODEL, SEPTEMBER, OCTOBER)
+
+
+def test_the_story_of_a_lifecycle_is_told_from_its_tables(served: Served) -> None:
+    lake = served.lake
+    assert [line.split(" ")[0] for line in missing(lake, MODEL, MONITORING_PROFILE, OPS_DECISIONS)] == [lake.name(OPS_DECISIONS)]
+    decision, found = judge(lake, MODEL, SEPTEMBER, OCTOBER)
+    record(lake, MODEL, SEPTEMBER, OCTOBER, decision, found)
+    months = story(lake, MODEL)
+    assert (months.month.tolist(), months.decision.tolist(), months.champion.tolist()) == ([SEPTEMBER], ["keep"], [served.version])
+    assert SEPTEMBER in as_text(months.drop(columns="why"))
+    assert len(bought(lake, MODEL, {SEPTEMBER: OCTOBER})) == 0  # the first champion served throughout
+
+
+def test_the_model_that_served_would_have_been_as_good_as_it_was(served: Served) -> None:
+    stayed = had_it_stayed(served.lake, MODEL, SEPTEMBER, served.version, OCTOBER)
+    (asked,) = month_tables(served.lake, MODEL)
+    assert {name: stayed[name] for name in ("count", "roc_auc_score", "log_loss")} == {
+        name: asked[name] for name in ("count", "roc_auc_score", "log_loss")
+    }

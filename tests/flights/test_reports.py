@@ -1,0 +1,122 @@
+"Reports say plainly what they lack, and their charts show the numbers that they were given."
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from execnb.shell import CaptureShell
+from fastcore.nbio import read_nb
+from matplotlib.colors import to_hex
+from pyspark.sql import SparkSession
+
+from flights.reports import (
+    CONTEXT,
+    HAPPENED,
+    as_text,
+    auc_by_month,
+    bars,
+    calibration_chart,
+    drift_bars,
+    roc_chart,
+    score_distribution,
+    share_by_day,
+    shares_by_month,
+)
+
+REPORTS = Path(__file__).parents[2] / "notebooks/reports"
+
+
+def month() -> pd.DataFrame:
+    rows = [
+        {
+            "flight_date": f"2013-10-{d:02}",
+            "step": s,
+            "rows": 2,
+            "labelled": 1,
+            "positives": int(s > 5000),
+            "p_labelled": s / 1e4,
+            "p_sum": s / 5e3,
+        }
+        for d in (1, 2, 3)
+        for s in (1000, 9000)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("name", ["monitoring", "validation", "lifecycle"])
+def test_a_report_without_data_runs_and_says_what_to_do(name: str, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["report", "--model=spark_catalog.ml.nobody", "--month=2013-10"])
+    notebook, shell = read_nb(REPORTS / f"{name}.ipynb"), CaptureShell(mpl_format="png")
+    shell.run_all(notebook, exc_stop=True)
+    shell.close()
+    text = "".join(o.get("text", "") for cell in notebook.cells if cell.cell_type == "code" for o in cell.get("outputs", []) or [])
+    assert "spark_catalog.ml.nobody" in text or "does not exist yet" in text
+    assert "run the job `" in text
+
+
+@pytest.mark.parametrize("path", sorted(REPORTS.glob("*.ipynb")), ids=lambda p: p.stem)
+def test_a_report_is_thin_and_keeps_no_outputs(path: Path) -> None:
+    code = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
+    assert all(len(c.source.splitlines()) <= 22 for c in code)
+    assert all("def " not in c.source for c in code)
+    assert all(not c.outputs for c in code)
+
+
+def test_the_days_show_what_happened_and_what_was_said() -> None:
+    lines = {line.get_label(): line for line in share_by_day(month()).axes[0].lines}
+    assert lines["happened"].get_ydata().tolist() == [0.5, 0.5, 0.5]
+    assert lines["predicted"].get_ydata() == pytest.approx([0.5, 0.5, 0.5])
+
+
+def test_every_scored_flight_is_in_the_distribution() -> None:
+    everybody, late = score_distribution(month()).axes[0].containers
+    assert sum(bar.get_height() for bar in everybody) == 12
+    assert sum(bar.get_height() for bar in late) == 3
+
+
+def test_only_drifted_features_are_red_and_the_worst_is_on_top() -> None:
+    drifts = [
+        {"column_name": n, "population_stability_index": p, "threshold": t, "drifted": p > t}
+        for n, p, t in (("temp", 3.0, 6.0), ("wind", 0.3, 0.1))
+    ]
+    axes = drift_bars(drifts, {"wind": 0.4}).axes[0]
+    assert [(label.get_text(), to_hex(bar.get_facecolor())) for label, bar in zip(axes.get_yticklabels(), axes.patches, strict=True)] == [
+        ("temp", CONTEXT),
+        ("wind", HAPPENED),
+    ]
+    assert any("40% of the model" in text.get_text() for text in axes.texts)
+
+
+def test_a_month_without_labels_is_left_out_of_the_charts() -> None:
+    known = {
+        "month": "2013-10",
+        "model_id": "1",
+        "roc_auc_score": 0.7,
+        "roc_auc_interval": {"low": 0.6, "high": 0.8},
+        "estimated_roc_auc_score": 0.7,
+        "share_positive": 0.2,
+        "mean_probability": 0.2,
+    }
+    unknown = {**known, "month": "2013-11", "roc_auc_score": None, "share_positive": None}
+    for chart in (auc_by_month, shares_by_month):
+        assert [t.get_text() for t in chart([known, unknown]).axes[0].get_xticklabels()] == ["2013-10"]
+
+
+def test_charts_of_a_candidate_carry_their_numbers() -> None:
+    curve = [(0.0, 0.0), (0.5, 0.8), (1.0, 1.0)]
+    legend = roc_chart({"candidate": curve, "baseline": curve}, {"candidate": 0.75, "baseline": 0.6}).axes[0].get_legend()
+    assert [t.get_text() for t in legend.get_texts()] == ["candidate, AUC 0.750", "baseline, AUC 0.600"]
+    assert [t.get_text() for t in bars({"a": 0.1, "b": 0.2}, "t", "x").axes[0].get_yticklabels()] == ["a", "b"]
+    observed = calibration_chart(pd.DataFrame({"predicted": [0.1, 0.5], "observed": [0.2, 0.4]})).axes[0].lines[1].get_ydata()
+    assert np.allclose(observed, [0.2, 0.4])
+
+
+def test_a_table_as_text_shows_shares_in_percent_and_gaps_as_nothing() -> None:
+    text = as_text(pd.DataFrame({"month": ["2013-10"], "flights": [28889], "late": [0.168], "AUC": [float("nan")], "gained": [0.0321]}))
+    assert text.splitlines()[1].split() == ["2013-10", "28,889", "16.8%", "+0.032"]
+    assert as_text(pd.DataFrame()) == "(nothing)"

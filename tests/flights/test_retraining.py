@@ -1,0 +1,73 @@
+"Months, dates and the record of decisions."
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import date, datetime
+
+import pytest
+from pyspark.sql import SparkSession
+
+from boathouse.retraining import Decision
+from boathouse.tables import Lakehouse, drop_all, read
+from flights.retraining import dates_main, day_after, last_retrained, months_from, months_main, record
+from flights.tables import OPS_DECISIONS
+
+
+@pytest.mark.parametrize(
+    ("start", "months", "expected"),
+    [
+        ("2013-10-01", 3, ["2013-10", "2013-11", "2013-12"]),
+        ("2013-12-15", 2, ["2013-12", "2014-01"]),
+        ("2013-02-01", 11, [f"2013-{m:02}" for m in range(2, 13)]),
+    ],
+)
+def test_months_are_counted_from_that_of_the_start(start: str, months: int, expected: list[str]) -> None:
+    assert months_from(start, months) == expected
+
+
+def test_no_months_and_a_start_that_is_no_date_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        months_from("2013-10-01", 0)
+    with pytest.raises(ValueError, match="2013-13"):
+        months_from("2013-13-01", 3)
+
+
+def test_a_month_ends_where_the_next_begins() -> None:
+    assert [day_after(m) for m in ("2013-02", "2013-12")] == ["2013-03-01", "2014-01-01"]
+
+
+def test_the_small_tasks_print_what_they_publish(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["task", "--start=2013-11-01", "--months=2", "--month=2013-12"])
+    months_main()
+    dates_main()
+    first, second = capsys.readouterr().out.splitlines()
+    assert json.loads(first) == ["2013-11", "2013-12"]
+    assert second == "2014-01-01"
+
+
+def test_a_decision_is_kept_once_per_month_and_never_sees_itself_or_the_future(spark: SparkSession) -> None:
+    lake = Lakehouse(spark, prefix="opsdecide_")
+    drop_all(lake)
+    assert last_retrained(lake, "m", "2013-12-01") is None
+    for month, as_of, retrain in (
+        ("2013-10", "2013-11-01", False),
+        ("2013-11", "2013-12-01", True),
+        ("2013-12", "2014-01-01", True),
+        ("2013-10", "2013-11-01", False),
+    ):
+        record(lake, "m", month, as_of, Decision(retrain, ("because",)), {"version": 1})
+    rows = read(lake, OPS_DECISIONS).orderBy("month").collect()
+    assert [(r.month, r.retrain, r.decided_at) for r in rows] == [
+        ("2013-10", False, datetime(2013, 11, 1)),
+        ("2013-11", True, datetime(2013, 12, 1)),
+        ("2013-12", True, datetime(2014, 1, 1)),
+    ]
+    assert [last_retrained(lake, "m", day) for day in ("2013-12-01", "2014-01-01", "2014-02-01")] == [
+        None,
+        date(2013, 12, 1),
+        date(2014, 1, 1),
+    ]
+    assert last_retrained(lake, "another", "2014-02-01") is None
+    drop_all(lake)

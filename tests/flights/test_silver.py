@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+
+from boathouse.tables import Lakehouse, drop_all, fingerprint, last_note, read
+from flights import silver as silver_module
+from flights import tables as t
+from flights.bronze import bronze, end_of
+from flights.replay import WEATHER_COLUMNS, events, instants, read_text, zones_of_airports
+from flights.silver import deduplicated, latest, newest, silver
+
+FACTS = [c.name for c in t.SILVER_FLIGHTS.columns if c.name != "bronze_version"]
+EVENT_FACTS = [c.name for c in t.SILVER_FLIGHT_EVENTS.columns if c.name != "bronze_version"]
+REPORT = "EWR,2013,1,1,1,39.02,26.06,59.37,270,10.35,NA,0,1012,10,2013-01-01T06:00:00Z"
+
+
+def stories(count: int = 40) -> list[str]:
+    "The events of some flights of 9 February, the day after the storm: arrived, cancelled, diverted."
+    flights = read_text("flights")
+    day = flights.filter([y == ("2", "9") for y in zip(flights["month"].to_pylist(), flights["day"].to_pylist(), strict=True)])
+    some = day.slice(0, count)
+    return events(some, instants(some, zones_of_airports()))["line"].tolist()
+
+
+def deliver(landing: Path, name: str, lines: Sequence[str]) -> None:
+    for folder, columns, rows in (("flight_events", t.FLIGHT_EVENT_COLUMNS, lines), ("weather", WEATHER_COLUMNS, [REPORT])):
+        (landing / folder).mkdir(parents=True, exist_ok=True)
+        (landing / folder / f"{name}.csv").write_text("\n".join([",".join(columns), *rows]) + "\n")
+
+
+def run(lake: Lakehouse, landing: Path) -> None:
+    bronze(lake, landing, end_of("2013-02-12"))
+    silver(lake, end_of("2013-02-12"))
+
+
+def content(lake: Lakehouse) -> dict[str, str]:
+    flights, told = read(lake, t.SILVER_FLIGHTS).select(FACTS), read(lake, t.SILVER_FLIGHT_EVENTS).select(EVENT_FACTS)
+    return {"flights": fingerprint(flights), "events": fingerprint(told), "weather": fingerprint(read(lake, t.SILVER_WEATHER))}
+
+
+@pytest.fixture(scope="module")
+def whole(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lakehouse]:
+    "Silver of all the stories, delivered in order, in one file."
+    lake = Lakehouse(spark, prefix="test_silver_whole_")
+    drop_all(lake)
+    landing = tmp_path_factory.mktemp("whole")
+    deliver(landing, "all", stories())
+    run(lake, landing)
+    yield lake
+    drop_all(lake)
+
+
+@pytest.fixture
+def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+    lake = Lakehouse(spark, prefix="test_silver_")
+    drop_all(lake)
+    yield lake
+    drop_all(lake)
+
+
+def test_each_flight_has_one_row_in_the_state_its_story_ends_in(whole: Lakehouse) -> None:
+    ends = {"arrived": 0, "cancelled": 0, "diverted": 0}
+    for line in stories():
+        kind = line.split(",", 1)[0]
+        if kind in ends:
+            ends[kind] += 1
+    counts = {r.status: r["count"] for r in read(whole, t.SILVER_FLIGHTS).groupBy("status").count().collect()}
+    assert counts == {kind: n for kind, n in ends.items() if n}
+    assert sum(counts.values()) == 40
+
+
+def test_shuffled_deliveries_with_duplicates_and_a_crash_in_each_give_the_same_silver(
+    whole: Lakehouse, lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = stories()
+    random.Random(7).shuffle(lines)
+    for crash, part in enumerate([lines[:40], lines[40:70] + lines[:5], lines[70:] + lines[60:65]], start=1):
+        deliver(tmp_path, str(crash), part)
+        written = iter(range(crash))
+
+        def dies(write: object, left: Iterator[int] = written) -> object:
+            def maybe(*args: object, **more: object) -> None:
+                if next(left, None) is None:
+                    raise ConnectionAbortedError("the machine went away")
+                write(*args, **more)
+
+            return maybe
+
+        with monkeypatch.context() as patch:
+            for name in ("append", "replace", "merge"):
+                patch.setattr(silver_module, name, dies(getattr(silver_module, name)))
+            with pytest.raises(ConnectionAbortedError):
+                run(lake, tmp_path)
+        run(lake, tmp_path)
+    assert content(lake) == content(whole)
+    checked = read(lake, t.MONITORING_QUALITY_METRICS).where("table_name = 'silver.flight_events' AND rule = 'distance'")
+    assert sum(r.checked for r in checked.collect()) == len(lines) + 10
+    before = last_note(lake, t.SILVER_FLIGHTS)
+    run(lake, tmp_path)
+    assert last_note(lake, t.SILVER_FLIGHTS) == before
+
+
+def test_a_later_event_changes_its_own_flight_and_nothing_that_was_before(lake: Lakehouse, tmp_path: Path) -> None:
+    lines = stories(12)
+    last = next(line for line in reversed(lines) if line.startswith("arrived"))
+    deliver(tmp_path, "a", [line for line in lines if line != last])
+    run(lake, tmp_path)
+    flights, told = read(lake, t.SILVER_FLIGHTS).collect(), read(lake, t.SILVER_FLIGHT_EVENTS).collect()
+    deliver(tmp_path, "b", [last])
+    run(lake, tmp_path)
+    after = read(lake, t.SILVER_FLIGHTS).collect()
+    changed = set(after) - set(flights)
+    assert len(after) == len(flights) == 12
+    assert [(r.status, r.flight) for r in changed] == [("arrived", int(last.split(",")[12]))]
+    assert {r.bronze_version for r in changed} == {max(r.bronze_version for r in flights) + 1}
+    assert set(told) < set(read(lake, t.SILVER_FLIGHT_EVENTS).collect())
+
+
+def test_what_is_impossible_or_malformed_is_rejected_with_its_reason_and_its_text(lake: Lakehouse, tmp_path: Path) -> None:
+    good = stories(1)[-1]
+    teleported = good.replace("arrived", "teleported", 1)
+    timeless = good.replace(good.split(",")[1], "soon")
+    deliver(tmp_path, "a", [good, teleported, timeless, good[:30], "noise"])
+    run(lake, tmp_path)
+    rejected = {r._raw: (list(r._failed_rules), r.event_type) for r in read(lake, t.SILVER_FLIGHT_EVENTS_QUARANTINE).collect()}
+    assert rejected == {
+        teleported: (["known_event"], "teleported"),
+        timeless: (["readable", "in_time"], "arrived"),
+        good[:30]: (["well_formed"], None),
+        "noise": (["well_formed"], None),
+    }
+    counts = {
+        r.rule: (r.checked, r.failed)
+        for r in read(lake, t.MONITORING_QUALITY_METRICS).where("table_name = 'silver.flight_events'").collect()
+    }
+    assert counts["well_formed"] == (5, 2)
+    assert counts["distance"] == (5, 0)
+    assert set(counts) == {rule.name for rule in silver_module.EVENT_RULES}
+
+
+KINDS = st.sampled_from(["scheduled", "departed", "arrived", "cancelled", "diverted"])
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(1, 3), KINDS, st.integers(0, 3)), min_size=1, max_size=12), st.randoms())
+def test_the_latest_state_is_that_of_a_plain_sort_whatever_the_order(
+    spark: SparkSession, told: list[tuple[int, str, int]], order: random.Random
+) -> None:
+    rank = {"scheduled": 0, "departed": 1}
+    told = [(flight, kind, at, n) for n, (flight, kind, at) in enumerate(told)]
+    expected = {}
+    for flight, kind, at, n in sorted(told, key=lambda e: (e[2], rank.get(e[1], 2), e[3])):
+        expected[flight] = (kind, at, n)
+    order.shuffle(told)
+    rows = spark.createDataFrame(
+        [(*e, 1) for e in told], "flight_id bigint, event_type string, event_time int, event_id bigint, bronze_version bigint"
+    )
+    assert {r.flight_id: (r.event_type, r.event_time, r.event_id) for r in latest(rows).collect()} == expected
+
+
+def test_a_duplicate_keeps_the_version_that_brought_it_first(whole: Lakehouse) -> None:
+    some = read(whole, t.SILVER_FLIGHT_EVENTS).limit(3)
+    again = some.withColumn("bronze_version", some.bronze_version + 4)
+    assert set(deduplicated(again.unionByName(some)).collect()) == set(deduplicated(some).collect())
+
+
+def test_the_correction_of_a_report_wins_over_the_report(spark: SparkSession) -> None:
+    rows = spark.createDataFrame(
+        [("EWR", 1, 30.0, 2), ("EWR", 1, 31.0, 5), ("JFK", 1, 29.0, 2)], "origin string, hour int, temp double, bronze_version bigint"
+    )
+    assert {(r.origin, r.temp) for r in newest(rows, ("origin", "hour")).collect()} == {("EWR", 31.0), ("JFK", 29.0)}
+
+
+CHILD = """
+import json, sys
+from boathouse.workspace.session import local_session
+spark = local_session(sys.argv[1])
+from boathouse.tables import Lakehouse
+from flights.bronze import bronze, end_of
+from flights.silver import silver
+lake = Lakehouse(spark)
+bronze(lake, sys.argv[2], end_of("2013-02-12"))
+silver(lake, end_of("2013-02-12"))
+from boathouse.tables import fingerprint, read
+from flights import tables as t
+skip = lambda table: [c.name for c in table.columns if c.name != "bronze_version"]
+found = {"flights": fingerprint(read(lake, t.SILVER_FLIGHTS).select(skip(t.SILVER_FLIGHTS))),
+         "events": fingerprint(read(lake, t.SILVER_FLIGHT_EVENTS).select(skip(t.SILVER_FLIGHT_EVENTS))),
+         "weather": fingerprint(read(lake, t.SILVER_WEATHER))}
+print(json.dumps(found))
+spark.stop()
+"""
+
+
+def test_a_process_killed_in_silver_leaves_a_lake_that_the_next_one_completes(whole: Lakehouse, tmp_path: Path) -> None:
+    state, landing = tmp_path / "state", tmp_path / "landing"
+    deliver(landing, "all", stories())
+    command = [sys.executable, "-c", CHILD, str(state), str(landing)]
+    child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        committed = state / "warehouse" / "silver.db" / "flight_events" / "_delta_log" / f"{1:020}.json"
+        deadline = time.monotonic() + 240
+        while not committed.exists() and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL  # it was alive, and had written the events
+    assert committed.exists()
+    assert not (state / "warehouse" / "monitoring.db" / "quality_metrics").exists()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert json.loads(again.stdout.splitlines()[-1]) == content(whole)

@@ -1,0 +1,75 @@
+"""A candidate is made of what was known, by recorded versions, and never ends below its start."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+
+import mlflow
+import pytest
+from mlflow.tracking import MlflowClient
+from pyspark.sql import SparkSession
+
+from boathouse.registry import promote
+from boathouse.tables import Lakehouse, read
+from flights.features import feature_versions, rehearsal
+from flights.tables import GOLD_DEPARTURES, OPS_PROMOTIONS
+from flights.training import Candidate, champion_parameters, known_points, mature, train, training_frame
+
+MODEL = "spark_catalog.test_ml.trained_flights"
+
+
+@pytest.fixture(scope="module")
+def lake(spark: SparkSession) -> Lakehouse:
+    lake = Lakehouse(spark, prefix="rehearsal_")
+    rehearsal(lake)
+    return lake
+
+
+@pytest.fixture(scope="module")
+def candidate(lake: Lakehouse) -> Iterator[Candidate]:
+    yield train(lake, MODEL, "/test_flights_training", as_of="2013-09-09", max_evals=2, seed=7)
+    spark = lake.spark
+    if spark.catalog.tableExists(lake.name(OPS_PROMOTIONS)):
+        spark.sql(f"DELETE FROM {lake.name(OPS_PROMOTIONS)} WHERE model_name = '{MODEL}'")
+    MlflowClient().delete_registered_model(MODEL)
+
+
+def test_a_label_counts_from_its_landing_on(spark: SparkSession) -> None:
+    rows = [(1, True, dt.datetime(2013, 10, 1)), (2, True, dt.datetime(2013, 10, 1, 0, 0, 0, 1)), (3, None, None)]
+    known = mature(spark.createDataFrame(rows, "id int, late boolean, label_time timestamp"), "2013-10-01")
+    assert [row.id for row in known.collect()] == [1]
+
+
+def test_training_rows_are_one_per_flight_and_lie_before_the_held_out_days(lake: Lakehouse) -> None:
+    rows, split = training_frame(lake, feature_versions(lake), "2013-09-09")
+    expected = read(lake, GOLD_DEPARTURES).where(f"late IS NOT NULL AND flight_date < '{split.holdout}'").count()
+    assert len(rows) == expected == rows.flight_id.nunique() and rows.flight_date.max() < split.holdout
+    assert split.end == dt.date(2013, 9, 8) and (rows.label_time <= dt.datetime(2013, 9, 9)).all()
+
+
+def test_the_run_says_which_tables_at_which_versions_made_the_model(lake: Lakehouse, candidate: Candidate) -> None:
+    client = MlflowClient()
+    run = client.get_run(candidate.run_id)
+    recorded = {k.removeprefix("table."): int(v) for k, v in run.data.params.items() if k.startswith("table.")}
+    assert recorded == feature_versions(lake) and len(run.inputs.dataset_inputs) == len(recorded)
+    assert client.get_model_version(MODEL, str(candidate.version)).run_id == candidate.run_id
+    assert {f.path for f in client.list_artifacts(candidate.run_id)} >= {"reference.json"}
+    found = mlflow.artifacts.load_dict(f"runs:/{candidate.run_id}/reference.json")
+    assert found["rows"] == candidate.train_rows and set(found["features"]) >= {"carrier", "wind_speed"}
+
+
+def test_tuned_is_never_worse_than_the_defaults_and_every_trial_is_a_nested_run(candidate: Candidate) -> None:
+    run = MlflowClient().get_run(candidate.run_id)
+    assert run.data.metrics["fold_auc"] >= run.data.metrics["defaults_fold_auc"]
+    nested = MlflowClient().search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{candidate.run_id}'")
+    assert len(nested) == len(candidate.trials) == 2
+
+
+def test_a_retraining_tries_the_champions_parameters_too(lake: Lakehouse, candidate: Candidate) -> None:
+    assert champion_parameters(lake, MODEL, "2013-09-09") is None and list(known_points(None)) == ["defaults"]
+    promote(lake, OPS_PROMOTIONS, MODEL, candidate.version, dt.datetime(2013, 9, 9), "test")
+    found = champion_parameters(lake, MODEL, "2013-09-10")
+    assert found == {k: float(v) for k, v in candidate.best.parameters.items()}
+    assert champion_parameters(lake, MODEL, "2013-09-08") is None
+    assert list(known_points({**found, "num_leaves": 9.0})) == ["defaults", "champion"]
