@@ -108,12 +108,16 @@ def record(lake: Lakehouse, model: str, month: str, as_of: str, decision: Decisi
     )
     merge(lake, OPS_DECISIONS, lake.spark.createDataFrame([row], OPS_DECISIONS.schema))
 
-# %% ../../notebooks/flights/11_retraining.ipynb #710551f5
+# %% ../../notebooks/flights/11_retraining.ipynb #f40f9ee7
 def months_from(start: str, months: int) -> list[str]:
     "`months` months from that of the day `start`, as YYYY-MM."
+    try:
+        first = date.fromisoformat(start)
+    except ValueError:
+        raise ValueError(f"start must be a day (YYYY-MM-DD), and is {start!r}") from None
     if months < 1:
         raise ValueError(f"months must be at least 1, and is {months}")
-    return [str(m) for m in pd.period_range(start=date.fromisoformat(start).isoformat()[:7], periods=months, freq="M")]
+    return [str(m) for m in pd.period_range(start=f"{first:%Y-%m}", periods=months, freq="M")]
 
 # %% ../../notebooks/flights/11_retraining.ipynb #112b40ea
 def day_after(month: str) -> str:
@@ -130,12 +134,12 @@ def main() -> None:
     print(f"{p.month}: {'retrain' if decision.retrain else 'no retraining'}", *decision.reasons, sep="\n  ")
     set_task_value("retrain", "true" if decision.retrain else "false")
 
-# %% ../../notebooks/flights/11_retraining.ipynb #033c3e6b
+# %% ../../notebooks/flights/11_retraining.ipynb #acd7ad98
 def months_main() -> None:
     "Task `months`: publish `months`, a JSON array of the months to live through, from `start` and their number."
     p = parameters(start="2013-10-01", months=3)
-    found = json.dumps(months_from(p.start, p.months))
-    print(found)
+    found = months_from(p.start, p.months)
+    print(json.dumps(found))
     set_task_value("months", found)
 
 # %% ../../notebooks/flights/11_retraining.ipynb #bee703e3

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -83,7 +84,7 @@ def test_training_windows_cover_the_training_days_and_no_other() -> None:
         assert all(t.hour == 0 for t in starts)
         assert starts[0].date() == first
         assert starts[-1].date() <= end
-        assert all(a[1] == b[0] for a, b in zip(windows, windows[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in pairwise(windows))
     assert months_of(date(2013, 11, 30), date(2014, 1, 1)) == ["2013-11", "2013-12"]
 
 

@@ -54,7 +54,7 @@ def test_a_report_without_data_runs_and_says_what_to_do(name: str, spark: SparkS
     notebook, shell = read_nb(REPORTS / f"{name}.ipynb"), CaptureShell(mpl_format="png")
     shell.run_all(notebook, exc_stop=True)
     shell.close()
-    text = "".join(o.get("text", "") for cell in notebook.cells if cell.cell_type == "code" for o in cell.get("outputs", []) or [])
+    text = "".join("".join(o.get("text", "")) for cell in notebook.cells if cell.cell_type == "code" for o in cell.get("outputs", []) or [])
     assert "spark_catalog.ml.nobody" in text or "does not exist yet" in text
     assert "run the job `" in text
 

@@ -30,7 +30,7 @@ def test_months_are_counted_from_that_of_the_start(start: str, months: int, expe
 def test_no_months_and_a_start_that_is_no_date_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         months_from("2013-10-01", 0)
-    with pytest.raises(ValueError, match="2013-13"):
+    with pytest.raises(ValueError, match="2013-13-01"):
         months_from("2013-13-01", 3)
 
 
