@@ -43,7 +43,7 @@ run: setup  ## Run the whole lifecycle on the flights of 2013: October to Decemb
 year: setup  ## The same from February on, where retraining visibly pays
 	@$(BIN)/boathouse run lifecycle -t year --param start=2013-02-01 --param months=11
 
-test: setup  ## Run the whole suite: units, every notebook, the lifecycle itself
+test: setup  ## Run the suite: units, properties, every notebook
 	@$(BIN)/python -m pytest
 
 prep: setup  ## Format, clean and export the notebooks, and check that modules agree with them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from boathouse.workspace.cluster import Cluster
 
 ROOT = Path(__file__).parent
+
+# Small data: half of the JVM's time would go into optimising code that runs a few times. Runs that the tests start inherit it.
+os.environ.setdefault("BOATHOUSE_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -85,7 +85,7 @@ class Decision:
     retrain: bool
     reasons: tuple[str, ...]
 
-# %% ../../notebooks/kit/11_retraining.ipynb #e7d0e7e8
+# %% ../../notebooks/kit/11_retraining.ipynb #05bdd4db
 def decide(
     windows: Sequence[Evidence], *, at: date, last_retrained: date | None = None, new_labels: int = 0, open_failures: Sequence[str] = (), policy: Policy | None = None
 ) -> Decision:  # fmt: skip
@@ -93,15 +93,13 @@ def decide(
     policy = policy or Policy()
     if not windows:
         return Decision(False, ("no window of this model has been measured yet",))
-    recent = windows[-policy.among :]
-    newest, earlier = symptoms(recent[-1], policy), [s for e in recent[:-1] if (s := symptoms(e, policy))]
-    wanted = len(newest) >= 2 or (bool(newest) and 1 + len(earlier) >= policy.seen)
-    before = tuple(sentence for found in earlier for sentence in found.values()) if newest else ()
-    against = holds(recent[-1], at, last_retrained, new_labels, open_failures, policy) if wanted else ()
-    if not newest and recent[-1].labelled_share < policy.labelled_share:
-        return Decision(False, (f"{recent[-1].window}: too early to tell, {recent[-1].labelled_share:.0%} of the labels are in",))
+    recent, last = windows[-policy.among :], windows[-1]
+    newest, earlier = symptoms(last, policy), [found for e in recent[:-1] if (found := symptoms(e, policy))]
+    if not newest and last.labelled_share < policy.labelled_share:
+        return Decision(False, (f"{last.window}: too early to tell, {last.labelled_share:.0%} of the labels are in",))
     if not newest:
-        return Decision(False, (f"{recent[-1].window}: as good as promised",))
-    if not wanted:
+        return Decision(False, (f"{last.window}: as good as promised",))
+    if len(newest) < 2 and 1 + len(earlier) < policy.seen:
         return Decision(False, (*newest.values(), f"one symptom in one window; waiting for a second of the last {policy.among}"))
-    return Decision(not against, (*against, *newest.values(), *before))
+    against = holds(last, at, last_retrained, new_labels, open_failures, policy)
+    return Decision(not against, (*against, *newest.values(), *(sentence for found in earlier for sentence in found.values())))

@@ -221,21 +221,21 @@ def feature_versions(lake: Lakehouse) -> dict[str, int]:
     "The latest versions of everything a training set is made from: gold.departures and the feature tables."
     return versions_of(lake, [GOLD_DEPARTURES, *[lookup.table_name for lookup in lookups()]])
 
-# %% ../../notebooks/flights/06_features.ipynb #9b208cc4
-def rehearsal(lake: Lakehouse, days: int = 40, a_day: int = 80, seed: int = 7) -> None:
+# %% ../../notebooks/flights/06_features.ipynb #b710bdbc
+def rehearsal(lake: Lakehouse, days: int = 60, a_day: int = 60, seed: int = 7) -> None:
     "Fill a lake with silver, gold and feature tables of an invented airport, from 2013-08-01 on; nothing to do if it is filled."
     if exists(lake, FEATURES_AIRCRAFT):
         return
     rng, n = np.random.default_rng(seed), days * a_day
     day = np.repeat(np.arange(days), a_day)
-    storm = rng.gamma(1.0, 1.0, days)
+    gusts = 2 * np.clip(np.convolve(rng.normal(size=days * 24 + 7), np.full(8, 8**-0.5), "valid"), 0, None)  # weather that lasts some eight hours
     f = pd.DataFrame({"flight_id": np.arange(n), "flight": np.arange(n) % a_day, "distance": rng.choice([187.0, 762.0, 2475.0], n)})
     f["carrier"], f["origin"], f["dest"] = rng.choice(["B6", "DL", "UA"], n), rng.choice(["EWR", "JFK", "LGA"], n), rng.choice(["BOS", "ATL", "LAX"], n)
     f["tailnum"] = "N" + pd.Series(rng.integers(0, a_day // 2, n)).astype(str)
     f["departure_minute"] = np.sort(rng.integers(360, 1320, (days, a_day)), axis=1).ravel()
     midnight = pd.Timestamp("2013-08-01 04:00") + pd.to_timedelta(day, unit="D")  # New York's, in UTC
     f["scheduled_at"] = midnight + pd.to_timedelta(f.departure_minute, unit="min")
-    delay = np.round(-8 + 14 * storm[day] * (f.departure_minute / 900) + 10 * (f.carrier == "B6") + rng.normal(0, 12, n)).astype(int)
+    delay = np.round(-8 + 14 * gusts[day * 24 + f.departure_minute // 60] + 10 * (f.carrier == "B6") + rng.normal(0, 12, n)).astype(int)
     f["dep_delay"], f["arr_delay"] = delay, delay + rng.integers(-5, 6, n)
     f["departed_at"] = f.scheduled_at + pd.to_timedelta(f.dep_delay, unit="min")
     f["arrived_at"] = f.scheduled_at + pd.to_timedelta(120 + f.arr_delay, unit="min")
@@ -246,7 +246,7 @@ def rehearsal(lake: Lakehouse, days: int = 40, a_day: int = 80, seed: int = 7) -
     f["late"], f["label_time"], f["last_event_at"] = f.arr_delay > 15, f.arrived_at, f.arrived_at
     w = pd.MultiIndex.from_product([["EWR", "JFK", "LGA"], range(days * 24)], names=["origin", "hour"]).to_frame(index=False)
     w["time_hour"] = pd.Timestamp("2013-08-01") + pd.to_timedelta(w.hour, unit="h")
-    w["published_at"], w["wind_speed"] = w.time_hour + HOUR, 5 + 6 * storm[w.hour // 24] + rng.normal(0, 2, len(w))
+    w["published_at"], w["wind_speed"] = w.time_hour + HOUR, 5 + 6 * gusts[(w.hour - 4).clip(0)] + rng.normal(0, 1, len(w))
     p = pd.DataFrame({"tailnum": f.tailnum.unique(), "year": 2003, "seats": 150})
     for table, frame in ((SILVER_FLIGHTS, f), (SILVER_WEATHER, w), (SILVER_PLANES, p), (GOLD_DEPARTURES, f)):
         given = frame[[c for c in table.schema.names if c in frame]]

@@ -88,7 +88,7 @@ def calibration_chart(curve: pd.DataFrame, title: str = "Are the probabilities t
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, 0))
     return figure
 
-# %% ../../notebooks/flights/12_reports.ipynb #6c0e9175
+# %% ../../notebooks/flights/12_reports.ipynb #2e7f2ef5
 def drift_bars(drifts: Sequence[Mapping[str, Any]], weight: Mapping[str, float], most: int = 15) -> Figure:
     "PSI of each feature as a multiple of its threshold, the largest first; drifted ones red, weight in the model beside them."
     rows = sorted(drifts, key=lambda r: -r["population_stability_index"] / r["threshold"])[:most][::-1]
@@ -104,7 +104,8 @@ def drift_bars(drifts: Sequence[Mapping[str, Any]], weight: Mapping[str, float],
     axes.barh([r["column_name"] for r in rows], ratio, 0.7, color=[HAPPENED if r["drifted"] else CONTEXT for r in rows])
     axes.axvline(1.0, color=INK, linewidth=1)
     for y, (value, row) in enumerate(zip(ratio, rows, strict=True)):
-        axes.annotate(f" {weight.get(row['column_name'], 0):.0%} of the model", (value, y), va="center", fontsize=8, color=INK, bbox=PLAIN)
+        share = f"{weight.get(row['column_name'], 0):.0%} of the model"
+        axes.annotate(share, (value, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, color=INK, bbox=PLAIN)
     axes.set_xlim(0, max([1.1, *ratio]) * 1.18)
     axes.grid(axis="y", visible=False)
     return figure
@@ -152,16 +153,18 @@ def roc_chart(curves: Mapping[str, Sequence[Sequence[float]]], aucs: Mapping[str
     axes.legend(loc="lower right", frameon=False)
     return figure
 
-# %% ../../notebooks/flights/12_reports.ipynb #6ffd4f37
-def bars(values: Mapping[str, float], title: str, label: str, colour: str = PREDICTED, line: float | None = None) -> Figure:
-    "Horizontal bars, the largest on top, each with its number; `line` marks a value to compare with."
+# %% ../../notebooks/flights/12_reports.ipynb #83e5ac7a
+def bars(values: Mapping[str, float], title: str, label: str, base: float = 0.0, line: float | None = None) -> Figure:
+    "Horizontal bars from `base` on, the largest on top, each with its number; `line` marks a value to compare with."
     ordered = sorted(values.items(), key=lambda pair: pair[1])
     figure, axes = chart(title, label, "", 8.0, 0.8 + 0.25 * len(ordered))
-    axes.barh([name for name, _ in ordered], [v for _, v in ordered], 0.7, color=colour)
-    for y, (_, value) in enumerate(ordered):
-        axes.annotate(f" {value:.3f}", (value, y), va="center", fontsize=8, color=INK, bbox=PLAIN)
+    axes.barh([name for name, _ in ordered], [v - base for _, v in ordered], 0.7, left=base, color=PREDICTED)
     if line is not None:
         axes.axvline(line, color=INK, linewidth=1)
+    for y, (_, value) in enumerate(ordered):
+        axes.annotate(
+            f"{value:.3f}", (max(value, base), y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, color=INK, bbox=PLAIN
+        )
     axes.margins(x=0.1)
     axes.grid(axis="y", visible=False)
     return figure
@@ -177,9 +180,9 @@ def month_tables(lake: Lakehouse, model: str) -> list[dict[str, Any]]:
     months = [row[0] for row in mine.select("month").orderBy("month").collect()]
     return [{**row, "month": month} for month, row in zip(months, stored(mine.orderBy("month")), strict=True)]
 
-# %% ../../notebooks/flights/12_reports.ipynb #ebd2bbf8
+# %% ../../notebooks/flights/12_reports.ipynb #eb890711
 def story(lake: Lakehouse, model: str) -> pd.DataFrame:
-    "One row per month measured: flights, AUC, share late and predicted, drifted features, decision, champion version."
+    "One row per month measured: flights, AUC, share late and predicted, drifted features, decision, champion version, and why it was decided so."
     drifted = {
         row["month"]: row["n"]
         for row in read(lake, MONITORING_DRIFT)
@@ -199,7 +202,7 @@ def story(lake: Lakehouse, model: str) -> pd.DataFrame:
         rows.append({
             "month": t["month"], "flights": t["count"], "AUC": t["roc_auc_score"], "late": t["share_positive"], "predicted": t["mean_probability"],
             "drifted": drifted.get(t["month"], 0), "decision": "-" if decision is None else "retrain" if decision["retrain"] else "keep", "champion": int(t["model_id"]),
-            "why": "" if decision is None else decision["reasons"][0],
+            "why": [] if decision is None else list(decision["reasons"]),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -231,7 +234,7 @@ def promoted(lake: Lakehouse, model: str) -> str:
     rows = promotions(lake, OPS_PROMOTIONS, model)
     return "\n".join(f"{row['promoted_at']:%Y-%m-%d}  version {row['version']}  {row['reason']}" for row in rows)
 
-# %% ../../notebooks/flights/12_reports.ipynb #640cb8d0
+# %% ../../notebooks/flights/12_reports.ipynb #0a4c64ac
 def shares_by_month(tables: Sequence[Mapping[str, Any]]) -> Figure:
     "Share of late flights per month, as predicted and as it happened; from `:table` rows."
     found = [t for t in tables if t["share_positive"] is not None]
@@ -243,6 +246,7 @@ def shares_by_month(tables: Sequence[Mapping[str, Any]]) -> Figure:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, 0))
     axes.grid(axis="x", visible=False)
     axes.margins(y=0.2)
+    axes.set_xlim(-0.6, max(len(found), 4) - 0.4)
     axes.legend(ncols=2, loc="upper right", frameon=False)
     return figure
 

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['HOME', 'EVENT_TYPES', 'WEATHER_TYPES', 'CLOCKS', 'EVENT_RULES', 'RANGES', 'WEATHER_RULES', 'EVENTS', 'WEATHER',
-           'REFERENCE', 'new_versions', 'delivered', 'cast', 'typed', 'identified', 'readable', 'line_rules', 'Feed',
-           'reports', 'reject', 'deduplicated', 'add_events', 'latest', 'flights_of', 'touched', 'update_flights',
-           'newest', 'update_weather', 'update_reference', 'record_counts', 'silver', 'summary', 'main']
+           'REFERENCE_RULES', 'REFERENCE', 'new_versions', 'delivered', 'typed', 'identified', 'line_rules', 'Feed',
+           'reports', 'as_delivered', 'reject', 'deduplicated', 'add_events', 'latest', 'flights_of', 'update_flights',
+           'newest', 'add_reports', 'update_reference', 'record_counts', 'process', 'silver', 'summary', 'main']
 
-# %% ../../notebooks/flights/04_silver.ipynb #2a59c368
+# %% ../../notebooks/flights/04_silver.ipynb #9766cd3b
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from boathouse.platform import get_spark, kept, parameters
@@ -40,12 +40,6 @@ def delivered(lake: Lakehouse, source: Table, versions: tuple[int, int]) -> Data
     rows = feed.table(lake.name(source)).where("_change_type = 'insert'")
     return rows.select(*[c.name for c in source.columns], F.col("_commit_version").alias("bronze_version"))
 
-# %% ../../notebooks/flights/04_silver.ipynb #95e9d840
-def cast(name: str, kind: str) -> Column:
-    "A delivered text as a typed column of the same name: NA, and what does not fit, is null."
-    text = f"nullif(_line.`{name}`, 'NA')"
-    return F.expr(text if kind == "string" else f"try_cast({text} AS {kind})").alias(name)
-
 # %% ../../notebooks/flights/04_silver.ipynb #9fbcdfd6
 EVENT_TYPES = {
     "event_type": "string", "event_time": "timestamp", "time_hour": "timestamp", "carrier": "string", "flight": "int", "origin": "string",
@@ -55,38 +49,34 @@ EVENT_TYPES = {
 }  # fmt: skip
 WEATHER_TYPES = {"origin": "string", "time_hour": "timestamp"} | {c.name: c.type for c in t.WEATHER_MEASURES}
 
-# %% ../../notebooks/flights/04_silver.ipynb #e1b09a09
+# %% ../../notebooks/flights/04_silver.ipynb #921b4c5c
 def typed(lines: DataFrame, types: dict[str, str]) -> DataFrame:
-    "The delivered lines, each whole in `_line`, with their values typed, `_malformed` and `bronze_version`."
-    whole = lines.select(F.struct(*[c for c in lines.columns if c != "bronze_version"]).alias("_line"), "bronze_version")
-    return whole.select("_line", "bronze_version", F.col("_line._malformed"), *[cast(name, kind) for name, kind in types.items()])
+    "The delivered lines with their values typed (NA, and what does not fit, is null), `_misfit`, and where each line came from."
+    text = {name: f"nullif(`{name}`, 'NA')" for name in types}
+    values = [F.expr(text[name] if kind == "string" else f"try_cast({text[name]} AS {kind})").alias(name) for name, kind in types.items()]
+    lost = [f"IF({text[name]} IS NOT NULL AND try_cast({text[name]} AS {kind}) IS NULL, '{name} ', '')" for name, kind in types.items() if kind != "string"]
+    return lines.select(*values, F.expr(f"trim(concat({', '.join(lost)}))").alias("_misfit"), "_raw", "_source_file", "_malformed", "_ingested_at", "bronze_version")
 
-# %% ../../notebooks/flights/04_silver.ipynb #c850e89c
+# %% ../../notebooks/flights/04_silver.ipynb #90d6833a
 def identified(events: DataFrame) -> DataFrame:
     "The typed events with `event_id`, `flight_id` and `scheduled_at`."
-    said = [F.coalesce(F.col(f"_line.`{name}`"), F.lit("")) for name in t.FLIGHT_EVENT_COLUMNS]
     return (
-        events.withColumn("event_id", F.xxhash64(*said))
+        events.withColumn("event_id", F.xxhash64("_raw"))
         .withColumn("flight_id", F.xxhash64("time_hour", "carrier", "flight", "origin"))
         .withColumn("scheduled_at", F.expr("timestampadd(MINUTE, minute, time_hour)"))
     )
 
-# %% ../../notebooks/flights/04_silver.ipynb #183cc56c
-def readable(types: dict[str, str]) -> str:
-    "The condition that every value is NA or fits its type."
-    return " AND ".join(f"(_line.`{name}` = 'NA' OR `{name}` IS NOT NULL)" for name in types)
+# %% ../../notebooks/flights/04_silver.ipynb #ae92ddc7
+def line_rules(*others: Rule) -> tuple[Rule, ...]:
+    "The rules of a feed: that its lines can be split and their values read, and `others`, which speak about lines that could be split."
+    split = "_malformed IS NULL"
+    first = Rule("well_formed", split, reason="the line cannot be split into the declared fields")
+    second = Rule("readable", "_misfit = ''", reason="a value does not fit its type", applies=split)
+    return (first, second, *(Rule(r.name, r.condition, r.action, r.reason, split) for r in others))
 
-# %% ../../notebooks/flights/04_silver.ipynb #1687d9b1
-def line_rules(types: dict[str, str], *others: Rule) -> tuple[Rule, ...]:
-    "The rules of a feed: that its lines can be split and read, and `others`, which speak about lines that could be split."
-    first = Rule("well_formed", "_malformed IS NULL", reason="the line cannot be split into the declared fields")
-    second = Rule("readable", readable(types), reason="a value does not fit its type", applies="_malformed IS NULL")
-    return (first, second, *(Rule(r.name, r.condition, r.action, r.reason, "_malformed IS NULL") for r in others))
-
-# %% ../../notebooks/flights/04_silver.ipynb #0fd5b5cf
+# %% ../../notebooks/flights/04_silver.ipynb #23cea53e
 CLOCKS = ("dep_time", "sched_dep_time", "arr_time", "sched_arr_time")
 EVENT_RULES = line_rules(
-    EVENT_TYPES,
     Rule("known_event", "event_type IN ('scheduled', 'departed', 'arrived', 'cancelled', 'diverted')", reason="no such event"),
     Rule("has_key", "scheduled_at IS NOT NULL AND carrier IS NOT NULL AND flight IS NOT NULL AND origin IS NOT NULL",
          reason="without hour, carrier and number it is no flight"),
@@ -103,13 +93,12 @@ EVENT_RULES = line_rules(
          reason="a departure or arrival without its delay"),
 )  # fmt: skip
 
-# %% ../../notebooks/flights/04_silver.ipynb #4721216e
+# %% ../../notebooks/flights/04_silver.ipynb #d1e21c69
 RANGES = {
     "temp": (-20, 120), "dewp": (-40, 90), "humid": (0, 100), "wind_dir": (0, 360), "wind_speed": (0, 150), "wind_gust": (0, 200),
     "precip": (0, 10), "pressure": (940, 1070), "visib": (0, 20),
 }  # fmt: skip
 WEATHER_RULES = line_rules(
-    WEATHER_TYPES,
     Rule("has_key", "time_hour IS NOT NULL AND origin IS NOT NULL", reason="without origin and hour it is no report"),
     Rule("from_new_york", "origin IN ('EWR', 'JFK', 'LGA')", reason="the origin is not an airport of New York"),
     *(Rule(c, f"{c} IS NULL OR {c} BETWEEN {low} AND {high}", reason=f"{c} is not between {low} and {high}") for c, (low, high) in RANGES.items()),
@@ -140,17 +129,22 @@ def reports(weather: DataFrame) -> DataFrame:
 EVENTS = Feed(t.BRONZE_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS_QUARANTINE, EVENT_TYPES, EVENT_RULES, identified)
 WEATHER = Feed(t.BRONZE_WEATHER, t.SILVER_WEATHER, t.SILVER_WEATHER_QUARANTINE, WEATHER_TYPES, WEATHER_RULES, reports)
 
-# %% ../../notebooks/flights/04_silver.ipynb #b26c081a
-def reject(lake: Lakehouse, feed: Feed) -> dict[str, int] | None:
-    "Write the rejected lines of the new versions to the feed's quarantine; the counts by rule, or None if nothing is new."
-    versions = new_versions(lake, feed.source, feed.quarantine)
-    if versions is None:
-        return None
-    judged = feed.judged(lake, versions)
+# %% ../../notebooks/flights/04_silver.ipynb #f1d6b1a3
+def as_delivered(rejected: DataFrame, columns: Sequence[str]) -> DataFrame:
+    "Rejected lines with their fields as text; a line that could not be split, or stands in a broken file, has none."
+    schema = ", ".join(f"`{c}` string" for c in columns)
+    fields = F.when(F.col("_malformed").isNull(), F.from_csv("_raw", schema))
+    reason = F.coalesce("_malformed", "_reason").alias("_reason")
+    origin = ("_raw", "_source_file", "_malformed", "_ingested_at", "_failed_rules")
+    return rejected.select(fields.alias("_fields"), *origin, reason, "bronze_version").select("_fields.*", *origin, "_reason", "bronze_version")
+
+# %% ../../notebooks/flights/04_silver.ipynb #d912fa9c
+def reject(lake: Lakehouse, feed: Feed, judged: DataFrame, versions: tuple[int, int]) -> dict[str, int]:
+    "Append the bad lines of these versions to the feed's quarantine; the counts by rule."
     watched, watch = observe(judged, feed.rules)
-    bad = rejected_rows(watched, feed.rules)
-    lines = bad.select("_line.*", "_failed_rules", F.coalesce("_malformed", "_reason").alias("_reason"), "bronze_version")
-    append(lake, feed.quarantine, lines, note={"bronze_version": versions[1], "first": versions[0]})
+    columns = [c.name for c in feed.source.columns if not c.name.startswith("_")]
+    bad = as_delivered(rejected_rows(watched, feed.rules), columns)
+    append(lake, feed.quarantine, bad, note={"bronze_version": versions[1], "first": versions[0]})
     return observed(watch, judged, feed.rules)
 
 # %% ../../notebooks/flights/04_silver.ipynb #656bf246
@@ -159,14 +153,10 @@ def deduplicated(events: DataFrame) -> DataFrame:
     facts = [c.name for c in t.SILVER_FLIGHT_EVENTS.columns if c.name != "bronze_version"]
     return events.groupBy(*facts).agg(F.min("bronze_version").alias("bronze_version"))
 
-# %% ../../notebooks/flights/04_silver.ipynb #d40ed3c5
-def add_events(lake: Lakehouse) -> None:
-    "Append the events of the new versions of bronze that silver.flight_events does not have."
-    versions = new_versions(lake, EVENTS.source, EVENTS.target)
-    if versions is None:
-        return
-    watched, _ = observe(EVENTS.judged(lake, versions), EVENT_RULES)
-    events = deduplicated(kept_rows(watched, EVENT_RULES))
+# %% ../../notebooks/flights/04_silver.ipynb #09f7d0d9
+def add_events(lake: Lakehouse, judged: DataFrame, versions: tuple[int, int]) -> None:
+    "Append the good events of these versions that silver.flight_events does not have."
+    events = deduplicated(kept_rows(judged, EVENT_RULES))
     if versions[0] > 0:
         events = events.join(read(lake, EVENTS.target).select("event_id"), "event_id", "left_anti")
     append(lake, EVENTS.target, events, note={"bronze_version": versions[1]})
@@ -196,32 +186,26 @@ def flights_of(last: DataFrame) -> DataFrame:
     }
     return last.withColumns(derived).select(*[c.name for c in t.SILVER_FLIGHTS.columns])
 
-# %% ../../notebooks/flights/04_silver.ipynb #d70458fa
-def touched(lake: Lakehouse, done: int) -> DataFrame:
-    "All events of the flights that got an event with a version of bronze after `done`."
-    events = read(lake, t.SILVER_FLIGHT_EVENTS)
-    if done < 0:
-        return events
-    new = events.where(F.col("bronze_version") > done)
-    earliest = new.agg(F.min("event_time")).first()[0]
-    near = events.where(F.col("event_time") >= F.lit(earliest) - F.expr("INTERVAL 5 DAYS"))
-    return near.join(new.select("flight_id").distinct(), "flight_id", "left_semi")
-
-# %% ../../notebooks/flights/04_silver.ipynb #5021e23f
+# %% ../../notebooks/flights/04_silver.ipynb #3121e1c4
 def update_flights(lake: Lakehouse) -> None:
     "Bring the flights that new events speak about to their latest state."
     done = last_note(lake, t.SILVER_FLIGHTS).get("bronze_version", -1)
     upto = last_note(lake, t.SILVER_FLIGHT_EVENTS).get("bronze_version", -1)
     if upto <= done:
         return
-    with kept(flights_of(latest(touched(lake, done)))) as changed:
-        rows, where = changed, "true"
-        if done >= 0:
-            months = sorted(row.month for row in changed.select("month").distinct().collect())
-            where = " OR ".join(f"month = '{month}'" for month in months) or "false"
-            same = read(lake, t.SILVER_FLIGHTS).where(where).join(changed.select("flight_id"), "flight_id", "left_anti")
-            rows = same.unionByName(changed)
-        replace(lake, t.SILVER_FLIGHTS, rows, where=where, note={"bronze_version": upto})
+    events = read(lake, t.SILVER_FLIGHT_EVENTS)
+    if done < 0:
+        rows, where = flights_of(latest(events)), "true"
+    else:
+        new = events.where(F.col("bronze_version") > done)
+        month = F.date_format(F.from_utc_timestamp("scheduled_at", HOME), "yyyy-MM")
+        earliest, months = new.agg(F.min("event_time"), F.collect_set(month)).first()
+        where = " OR ".join(f"month = '{name}'" for name in sorted(months)) or "false"
+        near = events.where(F.col("event_time") >= F.lit(earliest) - F.expr("INTERVAL 5 DAYS"))
+        changed = flights_of(latest(near.join(new.select("flight_id"), "flight_id", "left_semi")))
+        same = read(lake, t.SILVER_FLIGHTS).where(where).join(new.select("flight_id"), "flight_id", "left_anti")
+        rows = same.unionByName(changed)
+    replace(lake, t.SILVER_FLIGHTS, rows, where=where, note={"bronze_version": upto})
 
 # %% ../../notebooks/flights/04_silver.ipynb #2a6427bd
 def newest(rows: DataFrame, key: Sequence[str]) -> DataFrame:
@@ -229,31 +213,30 @@ def newest(rows: DataFrame, key: Sequence[str]) -> DataFrame:
     order = F.struct("bronze_version", F.xxhash64(*[F.col(c) for c in rows.columns]).alias("_hash"), *[c for c in rows.columns if c not in (*key, "bronze_version")])
     return rows.groupBy(*key).agg(F.max(order).alias("last")).select(*key, "last.*").drop("_hash")
 
-# %% ../../notebooks/flights/04_silver.ipynb #3e743b24
-def update_weather(lake: Lakehouse) -> None:
-    "Merge the reports of the new versions of bronze into silver.weather."
-    versions = new_versions(lake, WEATHER.source, WEATHER.target)
-    if versions is None:
-        return
+# %% ../../notebooks/flights/04_silver.ipynb #0b987fb4
+def add_reports(lake: Lakehouse, judged: DataFrame, versions: tuple[int, int]) -> None:
+    "Merge the good reports of these versions into silver.weather."
     names = [c.name for c in t.SILVER_WEATHER.columns]
-    good = kept_rows(WEATHER.judged(lake, versions), WEATHER_RULES).select(*names, "bronze_version")
-    reports = newest(good, ("origin", "time_hour")).select(*names)
+    rows = newest(kept_rows(judged, WEATHER_RULES).select(*names, "bronze_version"), WEATHER.target.primary_key).select(*names)
     if versions[0] > 0:
-        reports = reports.exceptAll(read(lake, t.SILVER_WEATHER))
-    merge(lake, t.SILVER_WEATHER, reports, note={"bronze_version": versions[1]})
+        known = read(lake, t.SILVER_WEATHER).select("origin", "time_hour", F.struct(*names).alias("known"))
+        rows = rows.join(known, ["origin", "time_hour"], "left").where(~F.struct(*names).eqNullSafe(F.col("known"))).select(*names)
+    merge(lake, t.SILVER_WEATHER, rows, note={"bronze_version": versions[1]})
 
-# %% ../../notebooks/flights/04_silver.ipynb #31e7f1d0
+# %% ../../notebooks/flights/04_silver.ipynb #b899cc56
+REFERENCE_RULES = line_rules()
 REFERENCE = ((t.BRONZE_PLANES, t.SILVER_PLANES), (t.BRONZE_AIRPORTS, t.SILVER_AIRPORTS), (t.BRONZE_AIRLINES, t.SILVER_AIRLINES))
 
-# %% ../../notebooks/flights/04_silver.ipynb #1cbb849c
+# %% ../../notebooks/flights/04_silver.ipynb #a636b405
 def update_reference(lake: Lakehouse, source: Table, target: Table) -> None:
-    "Merge newly delivered lines, the newest of each key, into a reference table; lines that could not be split go to its quarantine."
+    "Merge newly delivered lines, the newest of each key, into a reference table; lines that cannot be read go to its quarantine."
     versions = new_versions(lake, source, target)
     if versions is None:
         return
-    lines = typed(delivered(lake, source, versions), {c.name: c.type for c in target.columns})
-    rows = newest(lines.where("_malformed IS NULL").drop("_line", "_malformed"), target.primary_key).drop("bronze_version")
-    bad = lines.where("_malformed IS NOT NULL").select("_line.*", F.array(F.lit("well_formed")).alias("_failed_rules"), F.col("_malformed").alias("_reason"), "bronze_version")
+    names = [c.name for c in target.columns]
+    lines = judge(typed(delivered(lake, source, versions), {c.name: c.type for c in target.columns}), REFERENCE_RULES)
+    rows = newest(kept_rows(lines, REFERENCE_RULES).select(*names, "bronze_version"), target.primary_key).select(*names)
+    bad = as_delivered(rejected_rows(lines, REFERENCE_RULES), names)
     if not bad.isEmpty():
         replace(lake, t.quarantine(source), bad, where=f"bronze_version >= {versions[0]}", note={"bronze_version": versions[1]})
     merge(lake, target, rows, note={"bronze_version": versions[1]})
@@ -274,21 +257,32 @@ def record_counts(lake: Lakehouse, counts: dict[str, dict[str, int] | None], at:
     if rows is not None:
         append(lake, t.MONITORING_QUALITY_METRICS, rows, note={"measured_at": at.isoformat()})
 
-# %% ../../notebooks/flights/04_silver.ipynb #7917c09c
+# %% ../../notebooks/flights/04_silver.ipynb #8e116dd0
+def process(lake: Lakehouse, feed: Feed, add: Callable[[Lakehouse, DataFrame, tuple[int, int]], None]) -> dict[str, int] | None:
+    "Bring a feed's quarantine and, by `add`, its target up to the latest bronze; the counts by rule of new lines, None if there were none."
+    rejecting, adding = new_versions(lake, feed.source, feed.quarantine), new_versions(lake, feed.source, feed.target)
+    counts = None
+    for versions in sorted({v for v in (rejecting, adding) if v is not None}):
+        with kept(feed.judged(lake, versions)) as judged:
+            if versions == rejecting:
+                counts = reject(lake, feed, judged, versions)
+            if versions == adding:
+                add(lake, judged, versions)
+    return counts
+
+# %% ../../notebooks/flights/04_silver.ipynb #f8682f65
 def silver(lake: Lakehouse, at: datetime) -> dict[str, dict[str, int] | None]:
     "Bring every silver table up to the latest bronze; the counts by rule of each feed, None where nothing was new."
 
     def aside() -> dict[str, int] | None:
-        counts = reject(lake, WEATHER)
-        update_weather(lake)
+        counts = process(lake, WEATHER, add_reports)
         for source, target in REFERENCE:
             update_reference(lake, source, target)
         return counts
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         weather = pool.submit(aside)
-        counts = {EVENTS.target.name: reject(lake, EVENTS)}
-        add_events(lake)
+        counts = {EVENTS.target.name: process(lake, EVENTS, add_events)}
         update_flights(lake)
         counts[WEATHER.target.name] = weather.result()
     record_counts(lake, counts, at)

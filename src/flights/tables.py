@@ -51,7 +51,7 @@ BRONZE_PLANES = bronze("planes", PLANE_COLUMNS)
 BRONZE_AIRPORTS = bronze("airports", AIRPORT_COLUMNS)
 BRONZE_AIRLINES = bronze("airlines", AIRLINE_COLUMNS)
 
-# %% ../../notebooks/flights/01_tables.ipynb #ec903bf8
+# %% ../../notebooks/flights/01_tables.ipynb #16eea58e
 FLIGHT = (
     Column("flight_id", "bigint", "xxhash64(time_hour, carrier, flight, origin)", nullable=False),
     Column("time_hour", "timestamp", "hour of the scheduled departure, UTC", nullable=False),
@@ -65,7 +65,7 @@ SILVER_FLIGHT_EVENTS = Table(
     name="silver.flight_events",
     grain="One row per valid event of a flight, however often it was delivered.",
     columns=(
-        Column("event_id", "bigint", "xxhash64 of all fields as delivered", nullable=False),
+        Column("event_id", "bigint", "xxhash64 of the line as delivered", nullable=False),
         Column("event_type", "string", "scheduled, departed, arrived, cancelled or diverted", nullable=False),
         Column("event_time", "timestamp", "when it happened, UTC", nullable=False),
         *FLIGHT,

@@ -11,7 +11,7 @@ from boathouse.tables import Lakehouse, drop_all, read, version_of
 from flights import tables as t
 from flights.bronze import bronze, end_of, summary
 from flights.replay import replay
-from flights.silver import EVENTS, reject
+from flights.silver import EVENTS, add_events, process
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_broken_files_among_good_ones_end_in_quarantine_with_the_reason_and_the_
         "flight_events/2013-01-01.csv: the header differs; missing time_hour; its lines are kept and marked." in summary(done).splitlines()
     )
 
-    counts = reject(lake, EVENTS)
+    counts = process(lake, EVENTS, add_events)
     assert counts is not None
     assert (counts["checked"], counts["well_formed"], counts["distance"]) == (len(good) - 1 + 4 + 1 + 3, 8, 0)
     rows = read(lake, t.SILVER_FLIGHT_EVENTS_QUARANTINE).groupBy("_source_file", "_reason").count().collect()

@@ -28,7 +28,7 @@ def lake(spark: SparkSession) -> Lakehouse:
 
 @pytest.fixture(scope="module")
 def candidate(lake: Lakehouse) -> Iterator[Candidate]:
-    yield train(lake, MODEL, "/test_flights_training", as_of="2013-09-09", max_evals=2, seed=7)
+    yield train(lake, MODEL, "/test_flights_training", as_of="2013-09-30", max_evals=2, seed=7)
     spark = lake.spark
     if spark.catalog.tableExists(lake.name(OPS_PROMOTIONS)):
         spark.sql(f"DELETE FROM {lake.name(OPS_PROMOTIONS)} WHERE model_name = '{MODEL}'")
@@ -42,10 +42,10 @@ def test_a_label_counts_from_its_landing_on(spark: SparkSession) -> None:
 
 
 def test_training_rows_are_one_per_flight_and_lie_before_the_held_out_days(lake: Lakehouse) -> None:
-    rows, split = training_frame(lake, feature_versions(lake), "2013-09-09")
+    rows, split = training_frame(lake, feature_versions(lake), "2013-09-30")
     expected = read(lake, GOLD_DEPARTURES).where(f"late IS NOT NULL AND flight_date < '{split.holdout}'").count()
     assert len(rows) == expected == rows.flight_id.nunique() and rows.flight_date.max() < split.holdout
-    assert split.end == dt.date(2013, 9, 8) and (rows.label_time <= dt.datetime(2013, 9, 9)).all()
+    assert split.end == dt.date(2013, 9, 29) and (rows.label_time <= dt.datetime(2013, 9, 30)).all()
 
 
 def test_the_run_says_which_tables_at_which_versions_made_the_model(lake: Lakehouse, candidate: Candidate) -> None:
@@ -67,9 +67,9 @@ def test_tuned_is_never_worse_than_the_defaults_and_every_trial_is_a_nested_run(
 
 
 def test_a_retraining_tries_the_champions_parameters_too(lake: Lakehouse, candidate: Candidate) -> None:
-    assert champion_parameters(lake, MODEL, "2013-09-09") is None and list(known_points(None)) == ["defaults"]
-    promote(lake, OPS_PROMOTIONS, MODEL, candidate.version, dt.datetime(2013, 9, 9), "test")
-    found = champion_parameters(lake, MODEL, "2013-09-10")
+    assert champion_parameters(lake, MODEL, "2013-09-30") is None and list(known_points(None)) == ["defaults"]
+    promote(lake, OPS_PROMOTIONS, MODEL, candidate.version, dt.datetime(2013, 9, 30), "test")
+    found = champion_parameters(lake, MODEL, "2013-10-01")
     assert found == {k: float(v) for k, v in candidate.best.parameters.items()}
-    assert champion_parameters(lake, MODEL, "2013-09-08") is None
+    assert champion_parameters(lake, MODEL, "2013-09-29") is None
     assert list(known_points({**found, "num_leaves": 9.0})) == ["defaults", "champion"]

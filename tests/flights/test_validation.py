@@ -20,7 +20,7 @@ from flights.training import Candidate, train
 from flights.validation import HeldOut, ask, ask_baseline, gates_of, held_out, promote_accepted, unseen_by, validate
 
 MODEL = "spark_catalog.test_ml.validated_flights"
-AS_OF = "2013-09-09"
+AS_OF = "2013-09-30"
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +81,13 @@ def test_a_first_model_is_accepted_promoted_once_and_explained(lake: Lakehouse, 
     assert "the first" in promote_accepted(lake, MODEL, candidate.version, AS_OF)
     assert "nothing new" in promote_accepted(lake, MODEL, candidate.version, AS_OF)
     row = read(lake, OPS_PROMOTIONS).where(f"model_name = '{MODEL}'").collect()
-    assert len(row) == 1 and row[0].promoted_at == dt.datetime(2013, 9, 9) and "better than the timetable" in row[0].evidence
+    assert len(row) == 1 and row[0].promoted_at == dt.datetime(2013, 9, 30) and "better than the timetable" in row[0].evidence
     report = mlflow.artifacts.load_dict(f"runs:/{candidate.run_id}/validation.json")
     assert {"gates", "metrics", "calibration", "slices", "importances", "roc", "held_out"} <= set(report) and report["accepted"]
 
 
 def test_a_refused_candidate_stays_registered_with_its_reasons_and_is_not_promoted(lake: Lakehouse, candidate: Candidate) -> None:
-    promote(lake, OPS_PROMOTIONS, MODEL, candidate.version, dt.datetime(2013, 9, 9), "test")
+    promote(lake, OPS_PROMOTIONS, MODEL, candidate.version, dt.datetime(2013, 9, 30), "test")
     again = train(lake, MODEL, "/test_flights_validation", as_of=AS_OF, max_evals=1, seed=7)  # the champion itself, once more
     accepted, gates = validate(lake, MODEL, again.version, AS_OF)
     tags = MlflowClient().get_model_version(MODEL, str(again.version)).tags

@@ -125,6 +125,8 @@ def _java_options(state: Path) -> list[str]:
         f"-Dderby.stream.error.file={state}/derby.log",
         f"-Dlog4j2.configurationFile={(state / 'log4j2.properties').as_uri()}",
         "-XX:-UsePerfData",
+        "-XX:ReservedCodeCacheSize=512m",
+        *os.environ.get("BOATHOUSE_JAVA_OPTIONS", "").split(),
     ]
 
 
