@@ -54,7 +54,7 @@ def content(lake: Lakehouse) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def whole(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lakehouse]:
     "Silver of all the stories, delivered in order, in one file."
-    lake = Lakehouse(spark, prefix="test_silver_whole_")
+    lake = Lakehouse(spark, prefix="test_whole_silver_")
     drop_all(lake)
     landing = tmp_path_factory.mktemp("whole")
     deliver(landing, "all", stories())
