@@ -1,4 +1,7 @@
-"""One Spark session for the whole suite: unit tests, notebooks and the local workspace's own tests share one JVM."""
+"""One Spark session for the tests of a process: unit tests, notebooks and the local workspace's own tests share one JVM.
+
+`make test` runs two such processes: most of a test's time is one thread's planning. The tests of a file stay together.
+"""
 
 from __future__ import annotations
 

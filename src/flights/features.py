@@ -9,6 +9,7 @@ __all__ = ['HOUR', 'DAY', 'GROUPS', 'LEFT', 'LANDED', 'CONGESTION', 'HISTORY', '
 
 # %% ../../notebooks/flights/06_features.ipynb #c4a97a11
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -175,7 +176,8 @@ def refresh_group(lake: Lakehouse, group: str, as_of: str) -> list[str]:
         planes = read(lake, SILVER_PLANES)
         return [refresh(lake, FEATURES_AIRCRAFT, lambda flights, since, until: aircraft(flights, planes, since, until), as_of)]
     if group in ("congestion", "history"):
-        return [refresh(lake, w.table, w.rows, as_of) for w in (CONGESTION if group == "congestion" else HISTORY)]
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            return list(pool.map(lambda w: refresh(lake, w.table, w.rows, as_of), CONGESTION if group == "congestion" else HISTORY))
     raise ValueError(f"no group of feature tables is called {group!r}: weather, congestion, history, aircraft")
 
 # %% ../../notebooks/flights/06_features.ipynb #7d6e59af

@@ -9,6 +9,7 @@ __all__ = ['NEW_YORK', 'UTC', 'SLICES', 'BASELINE_SHARE', 'month_window', 'month
 
 # %% ../../notebooks/flights/10_monitoring.ipynb #7492bd6d
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -164,8 +165,10 @@ def measure(lake: Lakehouse, model: str, month: str, as_of: str) -> tuple[list[d
         )
     version, same = int(served[0]), f"model_name = '{model}' AND month = '{month}'"
     scored = inputs(lake, month).join(rows.select("flight_id", "probability"), "flight_id")
-    profiles = feature_profile(scored, [month_window(month)], "1 month", "INPUT", version, ["probability"])
-    drifts = drift(profiles, baseline(lake, model, version))
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        learned = pool.submit(baseline, lake, model, version)
+        profiles = feature_profile(scored, [month_window(month)], "1 month", "INPUT", version, ["probability"])
+        drifts = drift(profiles, learned.result())
     profiles += quality_rows(buckets, month, version)
     write(lake, MONITORING_PROFILE, profiles, model, f"{same} AND log_type = 'INPUT'")
     write(lake, MONITORING_DRIFT, drifts, model, same)

@@ -17,8 +17,9 @@ from datetime import datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from boathouse.ingest import LINE
 from boathouse.platform import get_spark, kept, parameters
-from boathouse.quality import Rule, judge, kept_rows, measure, metrics, observe, observed, rejected_rows
+from boathouse.quality import FAILED, Rule, judge, kept_rows, measure, metrics, observe, observed, rejected_rows
 from boathouse.tables import Lakehouse, Table, append, create, exists, last_note, merge, read, replace, version_of
 from flights import tables as t
 from flights.bronze import end_of
@@ -117,8 +118,10 @@ class Feed:
     prepare: Callable[[DataFrame], DataFrame]
 
     def judged(self, lake: Lakehouse, versions: tuple[int, int]) -> DataFrame:
-        "The delivered lines of these versions, typed and judged."
-        return judge(self.prepare(typed(delivered(lake, self.source, versions), self.types)), self.rules)
+        "The delivered lines of these versions, typed and judged: the target's columns, and of bad lines what was delivered."
+        rows = judge(self.prepare(typed(delivered(lake, self.source, versions), self.types)), self.rules)
+        bad = [F.when(F.col(FAILED) != 0, F.col(name)).alias(name) for name in LINE]
+        return rows.select(*[c.name for c in self.target.columns if c.name != "bronze_version"], *bad, "bronze_version", FAILED)
 
 # %% ../../notebooks/flights/04_silver.ipynb #846b5a9f
 def reports(weather: DataFrame) -> DataFrame:

@@ -118,6 +118,17 @@ def test_the_last_note_survives_commits_without_one(lake: Lakehouse) -> None:
     assert last_note(lake, table) == {"upto": 3}
 
 
+@pytest.mark.parametrize("write", ["append", "merge", "replace"])
+def test_a_note_without_rows_is_kept_too(lake: Lakehouse, write: str) -> None:
+    table = named(f"empty_{write}")
+    nothing = rows(lake.spark, ("Ida", 1)).where("false")
+    if write == "replace":
+        replace(lake, table, nothing, where="true", note={"upto": 7})
+    else:
+        {"append": append, "merge": merge}[write](lake, table, nothing, note={"upto": 7})
+    assert last_note(lake, table) == {"upto": 7}
+
+
 def test_drop_all_drops_its_own_schemas_and_refuses_to_drop_everything(lake: Lakehouse) -> None:
     other = Lakehouse(lake.spark, prefix="test_tables2_")
     create(other, BOATS)

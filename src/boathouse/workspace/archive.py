@@ -24,7 +24,14 @@ spark.sql("merge into s.t using (select 3L id, 0L k, 'x' s) n on t.id = n.id whe
 spark.sql("select k, count(*), row_number() over (order by k) from s.t version as of 0 group by k").collect()
 spark.sql("describe history s.t").toPandas()
 spark.createDataFrame([(1, "a")], "a int, b string").join(spark.table("s.t"), on=F.expr("a = id")).toPandas()
-spark.read.schema("value string").text(str(state / "log4j2.properties")).selectExpr("from_csv(value, 'a string')").collect()
+spark.read.schema("value string").text(str(state / "log4j2.properties")).selectExpr("from_csv(value, 'a string')", "try_cast(value as timestamp)").collect()
+spark.sql("create table s.d (k int, at timestamp, v string) tblproperties ('delta.enableChangeDataFeed' = 'true')")
+rows = spark.range(9).selectExpr("int(id) k", "timestamp_micros(id) at", "string(id) v").persist()
+rows.write.format("delta").mode("append").option("userMetadata", "{}").saveAsTable("s.d")
+rows.write.format("delta").mode("overwrite").option("replaceWhere", "k >= 0").saveAsTable("s.d")
+changes = spark.read.option("readChangeFeed", "true").option("startingVersion", 0).table("s.d")
+changes.groupBy("k").agg(F.max(F.struct("at", "v")), F.avg("k"), F.min("at")).join(spark.table("s.t"), "k", "left_anti").unionByName(changes, True).orderBy("k").toArrow()
+spark.table("s.d").mapInArrow(lambda batches: batches, "k int, at timestamp, v string").selectExpr("explode(sequence(0, k)) n", "last(v) over (order by at)").collect()
 """
 
 

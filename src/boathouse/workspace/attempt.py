@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from boathouse.workspace import graph, parameters, references
-from boathouse.workspace.cluster import TaskSpec
+from boathouse.workspace.cluster import ClusterError, TaskSpec
 from boathouse.workspace.errors import CannotStart
 from boathouse.workspace.foreach import Item, items_of, label
 from boathouse.workspace.graph import Node, Result
@@ -27,7 +27,7 @@ def perform(run: JobRunner, task: TaskRun, source: TaskSource, context: Context,
     "Carries out one attempt."
     try:
         return KINDS[source.kind](run, task, source, context, stop)
-    except CannotStart as e:
+    except (CannotStart, ClusterError) as e:
         return TaskEnd(Result.FAILED, str(e), internal=True)
     except Exception as e:
         # A fault of the machine room itself (a dead JVM, a full disk) fails the task that met it, with the trace in its log.

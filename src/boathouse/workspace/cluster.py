@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from boathouse.workspace.attach import Line, close_line, open_line
@@ -108,8 +109,17 @@ class Cluster:
     def _begin(self) -> None:
         self._reader.start()
         jvm = getattr(self.spark.sparkContext._gateway, "proc", None)
-        if self._owns and jvm is not None:
-            self._say(op="watch", pid=jvm.pid)
+        if jvm is not None:
+            threading.Thread(target=self._end_with, args=(jvm,), name="jvm", daemon=True).start()
+            if self._owns:
+                self._say(op="watch", pid=jvm.pid)
+
+    def _end_with(self, jvm: subprocess.Popen[bytes]) -> None:
+        "Ends every task when the JVM has ended: one that is not asking it anything would not notice."
+        jvm.wait()
+        for task in list(self._tasks.values()):
+            if task.started.done():
+                self._say(op="kill", id=task.id)
 
     def launch(self, spec: TaskSpec) -> TaskProcess:
         "Starts one attempt; `spec.folder` is made, and what an earlier attempt left there removed."
@@ -121,6 +131,8 @@ class Cluster:
             (spec.folder / name).unlink(missing_ok=True)
         number = next(self._ids)
         id = f"boathouse-{secrets.token_hex(8)}"  # never used twice in a JVM: its job group is barred once the task has ended
+        if gone := self._jvm_gone():
+            raise ClusterError(gone)
         line = self._calls.submit(open_line, self.spark, id, f"tasks-{number % POOLS}", spec.catalog or self.catalog).result()
         task = TaskProcess(id, spec, line, lambda id: self._say(op="kill", id=id))
         self._tasks[id] = task
@@ -171,13 +183,37 @@ class Cluster:
 
     def _finish(self, task: TaskProcess, status: int) -> None:
         try:
-            close_line(task.line)
-            del self._tasks[task.id]
-            if not self._tasks:
-                self.spark.catalog.clearCache()  # what tasks cached and did not release; with one still running it may be that one's
-            task.ended.set_result(TaskResult.read(task.spec.folder) or ended_without_result(status, task.canceled))
+            gone = self._release(task)
+            result = TaskResult.read(task.spec.folder) or ended_without_result(status, task.canceled)
+            # Whatever the task made of it, a JVM that is gone is the reason.
+            task.ended.set_result(TaskResult("FAILED", error=gone) if gone and result.state == "FAILED" else result)
         except BaseException as error:
             task.ended.set_exception(error)
+
+    def _release(self, task: TaskProcess) -> str | None:
+        "Ends what the task left in the JVM; what happened to the JVM if there is none any more."
+        del self._tasks[task.id]
+        try:
+            close_line(task.line)
+            if not self._tasks:
+                self.spark.catalog.clearCache()  # what tasks cached and did not release; with one still running it may be that one's
+        except (Py4JError, OSError):
+            if (gone := self._jvm_gone(wait=5)) is None:
+                raise
+            return gone
+        return None
+
+    def _jvm_gone(self, wait: float = 0) -> str | None:
+        "A sentence on the JVM's end; None while it lives."
+        jvm = getattr(self.spark.sparkContext._gateway, "proc", None)
+        if jvm is None:
+            return None
+        try:
+            code = jvm.wait(wait)
+        except subprocess.TimeoutExpired:
+            return None
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return f"the cluster's JVM was ended from outside, or crashed ({how}); see {self.state / 'jvm.log'} and {self.state / 'spark.log'}, then run again"
 
     def _orphaned(self, task: TaskProcess) -> None:
         if not task.started.done():
@@ -220,8 +256,11 @@ def _stop_jvm(spark: SparkSession) -> None:
     from pyspark import SparkContext
 
     gateway = spark.sparkContext._gateway
-    spark.stop()
     jvm = getattr(gateway, "proc", None)
+    if jvm is not None and jvm.poll() is not None:
+        SparkContext._active_spark_context = None  # its JVM is gone: there is nothing to stop
+        return
+    spark.stop()
     if gateway is None or jvm is None:
         return
     gateway.shutdown()
