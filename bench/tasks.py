@@ -1,6 +1,6 @@
 """What a task costs beyond its own work: a process a task on one JVM, against a JVM a task. Empty tasks, one after the other, in one run.
 
-    python bench/tasks.py [TASKS [JVMS]]     20 tasks on the cluster, 4 with a JVM each
+python bench/tasks.py [TASKS [JVMS]]     20 tasks on the cluster, 4 with a JVM each
 """
 
 from __future__ import annotations
@@ -127,7 +127,15 @@ def main(tasks: int = 20, jvms: int = 4) -> None:
     for name in ("way", "tasks", "s a task", "slowest", "ratio", "CPU s a task", "peak MiB"):
         table.add_column(name, justify="left" if name == "way" else "right")
     table.add_row("a JVM a task", str(jvms), f"{other:.2f}", f"{max(theirs):.2f}", "1", f"{sum(cpu) / jvms:.2f}", str(peak))
-    table.add_row("a fork a task on one JVM", str(tasks), f"{mean:.2f}", f"{max(ours):.2f}", f"1/{other / mean:.0f}", f"{sum(cost.cpu.values()) / tasks:.2f}", str(cost.peak))
+    table.add_row(
+        "a fork a task on one JVM",
+        str(tasks),
+        f"{mean:.2f}",
+        f"{max(ours):.2f}",
+        f"1/{other / mean:.0f}",
+        f"{sum(cost.cpu.values()) / tasks:.2f}",
+        str(cost.peak),
+    )
     table.caption = f"The cluster itself took {started:.1f} s to start, once."
     Console(width=110).print(table)
 

@@ -43,7 +43,12 @@ def test_each_job_has_a_file_of_its_name_and_everything_is_described() -> None:
 
 def test_a_task_that_joins_branches_says_when_it_runs() -> None:
     jobs = all_jobs(load(ROOT))
-    joins = [f"{job.key}.{task.key}" for job in jobs.values() for task in job.tasks.values() if len(task.task.depends_on or []) > 1 and not task.task.run_if]
+    joins = [
+        f"{job.key}.{task.key}"
+        for job in jobs.values()
+        for task in job.tasks.values()
+        if len(task.task.depends_on or []) > 1 and not task.task.run_if
+    ]
     assert joins == []
 
 

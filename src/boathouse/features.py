@@ -51,7 +51,9 @@ def as_of_join(
     right = features.where(usable).select(
         *line, F.col(right_time).alias("_at"), F.lit(0).alias("_side"), row_hash(chosen).alias("_tie"), found.alias("_found")
     )
-    left = labels.select(*line, F.col(left_time).alias("_at"), F.lit(1).alias("_side"), F.lit(0).cast("long").alias("_tie"), F.struct("*").alias("_label"))
+    left = labels.select(
+        *line, F.col(left_time).alias("_at"), F.lit(1).alias("_side"), F.lit(0).cast("long").alias("_tie"), F.struct("*").alias("_label")
+    )
     walk = Window.partitionBy(*[c for c in left.columns if c.startswith("_key")]).orderBy("_at", "_side", "_tie")
     known = F.last("_found", ignorenulls=True).over(walk.rowsBetween(Window.unboundedPreceding, 0))
     both = left.unionByName(right, allowMissingColumns=True).withColumn("_found", known).where("_side = 1")
@@ -109,11 +111,15 @@ def rolling(
     if until is not None:
         wanted &= F.col(time) < F.lit(until)
     first = (F.floor(F.unix_micros(time) / step) + 1) * step
-    per_hop = events.where(wanted).groupBy(*keys, first.alias("_first")).agg(*[F.expr(f"{f}({sql})").alias(p) for p, (f, sql) in parts.items()])
+    per_hop = (
+        events.where(wanted).groupBy(*keys, first.alias("_first")).agg(*[F.expr(f"{f}({sql})").alias(p) for p, (f, sql) in parts.items()])
+    )
     copies = F.explode(F.sequence(F.lit(0), F.lit(max(spans.values()) - step), F.lit(step))).alias("_age")
     moved = per_hop.select("*", copies).withColumn(GRID_TIME, F.timestamp_micros(F.col("_first") + F.col("_age")))
     merged = [
-        getattr(F, f)(F.when(F.col("_age") < span, F.col(f"`{p}`"))).alias(f"{p}_{window}") for p, (f, _) in parts.items() for window, span in spans.items()
+        getattr(F, f)(F.when(F.col("_age") < span, F.col(f"`{p}`"))).alias(f"{p}_{window}")
+        for p, (f, _) in parts.items()
+        for window, span in spans.items()
     ]
     for bound, ok in ((since, F.col(GRID_TIME) >= F.lit(since)), (until, F.col(GRID_TIME) <= F.lit(until))):
         moved = moved if bound is None else moved.where(ok)
@@ -227,7 +233,9 @@ def by_time(labels: DataFrame, found: Resolved, bounds: tuple[Any, Any], match: 
     lookup, at = found.lookup, found.lookup.timestamp_lookup_key
     near = pruned(found.rows, found.time, bounds, lookup.lookback_window)
     renamed = [F.col(n).alias(lookup.output(n)) for n in found.names]
-    aligned = near.select(*[F.col(k).alias(left) for k, left in zip(found.keys, lookup.keys, strict=True)], F.col(found.time).alias("_time"), *renamed)
+    aligned = near.select(
+        *[F.col(k).alias(left) for k, left in zip(found.keys, lookup.keys, strict=True)], F.col(found.time).alias("_time"), *renamed
+    )
     return as_of_join(labels, aligned, lookup.keys, at, "_time", found.outputs, lookup.lookback_window, match)
 
 # %% ../../notebooks/kit/05_features.ipynb #58ecf42a
@@ -244,7 +252,11 @@ def by_key(labels: DataFrame, found: Resolved, bounds: tuple[Any, Any], name: st
 
 # %% ../../notebooks/kit/05_features.ipynb #f6d26c59
 def training_set(
-    lake: Lakehouse, labels: DataFrame, lookups: Sequence[FeatureLookup], versions: Mapping[str, int] | None = None, match: str | None = None
+    lake: Lakehouse,
+    labels: DataFrame,
+    lookups: Sequence[FeatureLookup],
+    versions: Mapping[str, int] | None = None,
+    match: str | None = None,
 ) -> DataFrame:
     """Every label row once, with the columns of all lookups as of its instant.
 
@@ -264,7 +276,11 @@ def training_set(
         if not as_of(one.lookup):
             out = by_key(out, one, bounds.get(one.lookup.timestamp_lookup_key, (None, None)), f"_row{n}")
     columns = [column for n, one in enumerate(found) for column in named_outputs(one, n)]
-    times = [matched_time(one, n).alias(one.lookup.table_name.replace(".", "_")) for n, one in enumerate(found) if one.lookup.timestamp_lookup_key]
+    times = [
+        matched_time(one, n).alias(one.lookup.table_name.replace(".", "_"))
+        for n, one in enumerate(found)
+        if one.lookup.timestamp_lookup_key
+    ]
     return out.select(*labels.columns, *columns, *([F.struct(*times).alias(match)] if match else []))
 
 # %% ../../notebooks/kit/05_features.ipynb #23df7c8f
@@ -301,6 +317,10 @@ def leak_report(rows: DataFrame, match: str, time: str) -> dict[str, dict[str, f
     "Per table in the struct `match`: rows matched, rows matched *after* `time`, and the smallest age of a match in seconds."
     tables = rows.schema[match].dataType.names
     age = {t: (F.unix_micros(time) - F.unix_micros(f"{match}.{t}")) / 1e6 for t in tables}
-    parts = [c for t in tables for c in (F.count(age[t]).alias(f"n {t}"), F.count_if(age[t] < 0).alias(f"late {t}"), F.min(age[t]).alias(f"age {t}"))]
+    parts = [
+        c
+        for t in tables
+        for c in (F.count(age[t]).alias(f"n {t}"), F.count_if(age[t] < 0).alias(f"late {t}"), F.min(age[t]).alias(f"age {t}"))
+    ]
     got = rows.agg(*parts).first()
     return {t: {"matched": got[f"n {t}"], "later": got[f"late {t}"], "youngest_seconds": got[f"age {t}"]} for t in tables}

@@ -108,7 +108,11 @@ class QualityError(Exception):
 # %% ../../notebooks/kit/03_quality.ipynb #cca5253f
 def refuse(counts: dict[str, int], rules: Sequence[Rule]) -> None:
     "Raise QualityError naming every broken rule with action `fail`, with its count."
-    broken = [f"{r.name} ({counts[r.name]} of {counts['checked']} rows): {r.reason or r.condition}" for r in rules if r.action == "fail" and counts[r.name]]
+    broken = [
+        f"{r.name} ({counts[r.name]} of {counts['checked']} rows): {r.reason or r.condition}"
+        for r in rules
+        if r.action == "fail" and counts[r.name]
+    ]
     if broken:
         raise QualityError("; ".join(broken))
 

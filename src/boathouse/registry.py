@@ -50,7 +50,14 @@ def champion_as_of(lake: Lakehouse, table: Table, model: str, instant: datetime)
 
 # %% ../../notebooks/kit/08_registry.ipynb #f00dd337
 def promote(
-    lake: Lakehouse, table: Table, model: str, version: int, at: datetime, reason: str, evidence: Mapping[str, Any] | None = None, by: str = "job"
+    lake: Lakehouse,
+    table: Table,
+    model: str,
+    version: int,
+    at: datetime,
+    reason: str,
+    evidence: Mapping[str, Any] | None = None,
+    by: str = "job",
 ) -> bool:
     """Make `version` the champion from `at` on: write the decision, then move the alias. False if that decision was already written.
 

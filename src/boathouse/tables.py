@@ -77,7 +77,9 @@ class Table:
     def ddl(self) -> str:
         "What follows `CREATE TABLE name`: columns, comment, layout and properties."
         columns = [f"`{c.name}` {c.type}{'' if c.nullable else ' NOT NULL'} COMMENT {quoted(c.comment)}" for c in self.columns]
-        layout = [f"{word} BY ({', '.join(cols)})" for word, cols in (("PARTITIONED", self.partition_by), ("CLUSTER", self.cluster_by)) if cols]
+        layout = [
+            f"{word} BY ({', '.join(cols)})" for word, cols in (("PARTITIONED", self.partition_by), ("CLUSTER", self.cluster_by)) if cols
+        ]
         properties = {
             "delta.deletedFileRetentionDuration": self.retention,
             "delta.logRetentionDuration": self.retention,

@@ -42,7 +42,9 @@ def to_pandas(df: DataFrame, at_most: int) -> pd.DataFrame:
     "The rows as a pandas frame; more than `at_most` rows raise ValueError before they are all fetched."
     rows = df.limit(at_most + 1).toPandas()
     if len(rows) > at_most:
-        raise ValueError(f"more than {at_most} rows: this step holds all of them in memory. Sample, aggregate, or raise the limit knowingly.")
+        raise ValueError(
+            f"more than {at_most} rows: this step holds all of them in memory. Sample, aggregate, or raise the limit knowingly."
+        )
     return rows
 
 # %% ../../notebooks/kit/06_training.ipynb #2c4de135
@@ -113,7 +115,9 @@ class Trial:
         return float(np.mean(self.scores)) if self.scores else float("-inf")
 
 # %% ../../notebooks/kit/06_training.ipynb #aa79e181
-def fold_scores(recipe: Recipe, rows: pd.DataFrame, time: str, split: Split, parameters: Mapping[str, Any], sample: int = 25_000) -> tuple[float, ...]:
+def fold_scores(
+    recipe: Recipe, rows: pd.DataFrame, time: str, split: Split, parameters: Mapping[str, Any], sample: int = 25_000
+) -> tuple[float, ...]:
     "AUC of `parameters` on each fold, trained on at most `sample` rows that lie before it."
 
     def one(fold: tuple[date, date]) -> float:
@@ -152,10 +156,22 @@ def search(
     if (left := max_evals - len(done)) > 0:
         trials = trials_for(spark)
         suggest = partial(tpe.suggest, n_startup_jobs=min(5, max(1, left // 2)))
-        fmin(objective, dict(space), algo=suggest, max_evals=left, trials=trials, rstate=np.random.default_rng(seed), show_progressbar=False, verbose=False, return_argmin=False)
+        fmin(
+            objective,
+            dict(space),
+            algo=suggest,
+            max_evals=left,
+            trials=trials,
+            rstate=np.random.default_rng(seed),
+            show_progressbar=False,
+            verbose=False,
+            return_argmin=False,
+        )
         for n, found in enumerate(trials.trials):
             point = {k: v[0] for k, v in found["misc"]["vals"].items() if v}
-            done.append(Trial(f"proposed {n + 1}", dict(space_eval(dict(space), point)), tuple(found["result"]["scores"]), found["result"]["error"]))
+            done.append(
+                Trial(f"proposed {n + 1}", dict(space_eval(dict(space), point)), tuple(found["result"]["scores"]), found["result"]["error"])
+            )
     return sorted(done, key=lambda trial: -trial.score)
 
 # %% ../../notebooks/kit/06_training.ipynb #a07a783b
@@ -176,7 +192,12 @@ def reference(recipe: Recipe, rows: pd.DataFrame, scores: np.ndarray) -> dict[st
         values = rows[name].dropna().to_numpy(float)
         edges = np.unique(np.quantile(values, np.linspace(0, 1, 11)[1:-1])) if values.size else np.array([])
         counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=edges.size + 1)
-        features[name] = {"kind": "numeric", "edges": edges.tolist(), "counts": counts.tolist(), "mean": float(values.mean()) if values.size else None}
+        features[name] = {
+            "kind": "numeric",
+            "edges": edges.tolist(),
+            "counts": counts.tolist(),
+            "mean": float(values.mean()) if values.size else None,
+        }
     for name, found in features.items():
         found["nulls"] = int(rows[name].isna().sum())
     edges = np.linspace(0, 1, 21)
@@ -234,4 +255,12 @@ def summary(recipe: Recipe, split: Split, versions: Mapping[str, int], best: Tri
     days = {f"split.{k}": str(v) for k, v in asdict(split).items() if k != "folds"}
     tables = {f"table.{name}": str(version) for name, version in versions.items()}
     chosen = {f"model.{k}": str(v) for k, v in best.parameters.items()}
-    return {"seed": str(recipe.seed), "inputs": str(len(recipe.inputs)), "train.rows": str(rows), "chosen": best.name, **days, **tables, **chosen}
+    return {
+        "seed": str(recipe.seed),
+        "inputs": str(len(recipe.inputs)),
+        "train.rows": str(rows),
+        "chosen": best.name,
+        **days,
+        **tables,
+        **chosen,
+    }

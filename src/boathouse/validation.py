@@ -57,7 +57,15 @@ class Gain:
         return self.candidate - self.other
 
 # %% ../../notebooks/kit/07_validation.ipynb #6b8740ad
-def paired_gain(late: Sequence[bool], candidate: np.ndarray, other: np.ndarray, days: Sequence[Any], level: float = 0.95, draws: int = 4000, seed: int = 7) -> Gain:
+def paired_gain(
+    late: Sequence[bool],
+    candidate: np.ndarray,
+    other: np.ndarray,
+    days: Sequence[Any],
+    level: float = 0.95,
+    draws: int = 4000,
+    seed: int = 7,
+) -> Gain:
     "The gain in AUC of `candidate` over `other` on the same rows, with a percentile interval over resampled days (Efron 1979, by cluster)."
     truth, day = np.asarray(late, bool), np.unique(np.asarray(days), return_inverse=True)[1].ravel()
     count = int(day.max()) + 1
@@ -88,7 +96,9 @@ def nothing_later(times: pd.DataFrame, at: pd.Series) -> Gate:
     "Passed if no feature row used is newer than the instant of the forecast; `times` has a column per feature table."
     later = {table: int((times[table] > at).sum()) for table in times.columns}
     found = {table: n for table, n in later.items() if n}
-    reason = f"rows newer than the forecast: {found}" if found else f"none of {len(later)} feature tables gave a row newer than the forecast"
+    reason = (
+        f"rows newer than the forecast: {found}" if found else f"none of {len(later)} feature tables gave a row newer than the forecast"
+    )
     return Gate("no feature from the future", not found, float(sum(later.values())), 0.0, reason)
 
 # %% ../../notebooks/kit/07_validation.ipynb #f5d80f0d
@@ -105,7 +115,13 @@ def plausible(alone: Mapping[str, float], limit: float = 0.8) -> Gate:
     "Passed if no column alone reaches an AUC above `limit`."
     strongest = max(alone, key=lambda c: alone[c])
     verdict = "plausible" if alone[strongest] <= limit else "implausible: does it know the outcome?"
-    return Gate("no feature too good alone", alone[strongest] <= limit, round(alone[strongest], 6), limit, f"strongest is {strongest}, AUC {alone[strongest]:.3f} alone: {verdict}")
+    return Gate(
+        "no feature too good alone",
+        alone[strongest] <= limit,
+        round(alone[strongest], 6),
+        limit,
+        f"strongest is {strongest}, AUC {alone[strongest]:.3f} alone: {verdict}",
+    )
 
 # %% ../../notebooks/kit/07_validation.ipynb #b0e65e1d
 def predicts(probabilities: np.ndarray) -> Gate:
@@ -113,7 +129,13 @@ def predicts(probabilities: np.ndarray) -> Gate:
     values = np.asarray(probabilities, float)
     bad = int((~((values >= 0) & (values <= 1))).sum())
     constant = values.size == 0 or float(np.nanmax(values)) == float(np.nanmin(values)) if bad < values.size else True
-    reason = f"{bad} of {values.size} rows have no probability between 0 and 1" if bad else "all rows have the same probability" if constant else f"{values.size} rows have probabilities"
+    reason = (
+        f"{bad} of {values.size} rows have no probability between 0 and 1"
+        if bad
+        else "all rows have the same probability"
+        if constant
+        else f"{values.size} rows have probabilities"
+    )
     return Gate("predicts probabilities", not bad and not constant, float(bad), 0.0, reason)
 
 # %% ../../notebooks/kit/07_validation.ipynb #3dd53edf
@@ -133,7 +155,14 @@ def slices(rows: pd.DataFrame, by: Sequence[str], late: Sequence[bool], scores: 
         mixed = frame.groupby(column)["_late"].transform("nunique") > 1
         for value, part in frame.groupby(frame[column].where((size >= at_least) & mixed, "(other)")):
             auc = roc_auc_score(part._late, part._score) if part._late.nunique() > 1 else None
-            row = {"slice": column, "value": str(value), "rows": len(part), "auc": auc, "predicted": part._score.mean(), "observed": part._late.mean()}
+            row = {
+                "slice": column,
+                "value": str(value),
+                "rows": len(part),
+                "auc": auc,
+                "predicted": part._score.mean(),
+                "observed": part._late.mean(),
+            }
             out.append({k: round(float(v), 6) if isinstance(v, float) else v for k, v in row.items()})
     return out
 

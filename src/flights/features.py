@@ -19,7 +19,7 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.features import GRID_TIME, FeatureLookup, micros, rolling, training_set, versions_of
+from boathouse.features import FeatureLookup, micros, rolling, training_set, versions_of
 from boathouse.platform import get_spark, parameters
 from boathouse.tables import Lakehouse, Table, exists, last_note, read, replace, version_of
 from flights.tables import (
@@ -45,7 +45,10 @@ def movements(flights: DataFrame) -> DataFrame:
     "One row per departure and per landing that really happened, at its instant `at`, with the delay of that event (the other delay is null)."
     place = ("origin", "dest", "carrier")
     left = flights.where("departed_at IS NOT NULL AND dep_delay IS NOT NULL").select(
-        *place, F.col("departed_at").alias("at"), F.col("dep_delay").alias("departure_delay"), F.lit(None).cast("int").alias("arrival_delay")
+        *place,
+        F.col("departed_at").alias("at"),
+        F.col("dep_delay").alias("departure_delay"),
+        F.lit(None).cast("int").alias("arrival_delay"),
     )
     landed = flights.where("arrived_at IS NOT NULL AND arr_delay IS NOT NULL").select(
         *place, F.col("arrived_at").alias("at"), F.lit(None).cast("int").alias("departure_delay"), F.col("arr_delay").alias("arrival_delay")
@@ -109,7 +112,9 @@ def aircraft(flights: DataFrame, planes: DataFrame, since: datetime | None, unti
     for landed, at, delay in ((0.0, "departed_at", "dep_delay"), (1.0, "arrived_at", "arr_delay")):
         known = flights.where(f"tailnum IS NOT NULL AND {at} IS NOT NULL AND {delay} IS NOT NULL").where(F.col(at) < F.lit(until))
         known = known if since is None else known.where(F.col(at) >= F.lit(since))
-        leg = F.struct(F.lit(landed).alias("leg_landed"), F.col(delay).cast("double").alias("leg_delay"), F.col("distance").alias("leg_distance"))
+        leg = F.struct(
+            F.lit(landed).alias("leg_landed"), F.col(delay).cast("double").alias("leg_delay"), F.col("distance").alias("leg_distance")
+        )
         moves.append(known.select("tailnum", F.col(at).alias("known_at"), leg.alias("leg")))
     last = moves[0].unionByName(moves[1]).groupBy("tailnum", "known_at").agg(F.max("leg").alias("leg"))
     built = planes.select("tailnum", F.col("year").alias("_built"), F.col("seats").cast("double").alias("plane_seats"))
@@ -143,7 +148,11 @@ def to_refresh(lake: Lakehouse, table: Table, as_of: str) -> Span | None:
     touched = F.least(F.col("scheduled_at") - F.lit(2 * HOUR), "departed_at", "arrived_at")
     earliest, newest = changed.agg(F.min(touched), F.max("bronze_version")).first()
     since = min(earliest or done, done).replace(minute=0, second=0, microsecond=0) if done else None
-    note = {"silver_version": version, "bronze_version": newest if newest is not None else last.get("bronze_version", -1), "until": until.isoformat()}
+    note = {
+        "silver_version": version,
+        "bronze_version": newest if newest is not None else last.get("bronze_version", -1),
+        "until": until.isoformat(),
+    }
     return Span(since, until, version, note)
 
 # %% ../../notebooks/flights/06_features.ipynb #bb4eaa82
@@ -230,9 +239,15 @@ def rehearsal(lake: Lakehouse, days: int = 60, a_day: int = 60, seed: int = 7) -
         return
     rng, n = np.random.default_rng(seed), days * a_day
     day = np.repeat(np.arange(days), a_day)
-    gusts = 2 * np.clip(np.convolve(rng.normal(size=days * 24 + 7), np.full(8, 8**-0.5), "valid"), 0, None)  # weather that lasts some eight hours
+    gusts = 2 * np.clip(
+        np.convolve(rng.normal(size=days * 24 + 7), np.full(8, 8**-0.5), "valid"), 0, None
+    )  # weather that lasts some eight hours
     f = pd.DataFrame({"flight_id": np.arange(n), "flight": np.arange(n) % a_day, "distance": rng.choice([187.0, 762.0, 2475.0], n)})
-    f["carrier"], f["origin"], f["dest"] = rng.choice(["B6", "DL", "UA"], n), rng.choice(["EWR", "JFK", "LGA"], n), rng.choice(["BOS", "ATL", "LAX"], n)
+    f["carrier"], f["origin"], f["dest"] = (
+        rng.choice(["B6", "DL", "UA"], n),
+        rng.choice(["EWR", "JFK", "LGA"], n),
+        rng.choice(["BOS", "ATL", "LAX"], n),
+    )
     f["tailnum"] = "N" + pd.Series(rng.integers(0, a_day // 2, n)).astype(str)
     f["departure_minute"] = np.sort(rng.integers(360, 1320, (days, a_day)), axis=1).ravel()
     midnight = pd.Timestamp("2013-08-01 04:00") + pd.to_timedelta(day, unit="D")  # New York's, in UTC

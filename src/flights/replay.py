@@ -96,7 +96,9 @@ def instants(flights: pa.Table, zone_of: dict[str, str]) -> pd.DataFrame:
     landed = next_clock(departed, numbers(flights["arr_time"]), zones)
     without_time = due.where(due > departed, departed)
     ended = arrived.fillna(landed).fillna(without_time.where(departed.notna()))
-    return pd.DataFrame({"scheduled_at": scheduled, "departed_at": departed, "due_at": due, "arrived_at": arrived, "ended_at": ended, "zone": zones})
+    return pd.DataFrame(
+        {"scheduled_at": scheduled, "departed_at": departed, "due_at": due, "arrived_at": arrived, "ended_at": ended, "zone": zones}
+    )
 
 # %% ../../notebooks/flights/02_replay.ipynb #a1f775e2
 def zones_of_airports() -> dict[str, str]:
@@ -288,7 +290,9 @@ def record(landing: Path, files: set[str], manifest: list[tuple[str, int, str, s
             rows = [tuple(row) for row in csv.reader(known)][1:]
     rows = [row for row in rows if row[0] not in files] + [tuple(map(str, row)) for row in manifest]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("file", "line", "kind", "detail", "text"), *sorted(rows, key=lambda r: (r[0], int(r[1])))])
+    csv.writer(text, lineterminator="\n").writerows(
+        [("file", "line", "kind", "detail", "text"), *sorted(rows, key=lambda r: (r[0], int(r[1])))]
+    )
     write_whole(path, text.getvalue())
 
 # %% ../../notebooks/flights/02_replay.ipynb #7cca28b1

@@ -68,4 +68,6 @@ def main() -> None:
     flights, mean, said = rows.agg(F.count("*"), F.avg("probability"), F.count_if("prediction")).first()
     if not flights:
         raise ValueError(f"{p.month} has no scheduled flight: nothing to score. Was it ingested?")
-    print(f"{p.month}: {flights} flights scored by version {version} of {p.model}; mean probability {mean:.3f}, {said} of them said to be late.")
+    print(
+        f"{p.month}: {flights} flights scored by version {version} of {p.model}; mean probability {mean:.3f}, {said} of them said to be late."
+    )

@@ -55,8 +55,20 @@ def typed(lines: DataFrame, types: dict[str, str]) -> DataFrame:
     "The delivered lines with their values typed (NA, and what does not fit, is null), `_misfit`, and where each line came from."
     text = {name: f"nullif(`{name}`, 'NA')" for name in types}
     values = [F.expr(text[name] if kind == "string" else f"try_cast({text[name]} AS {kind})").alias(name) for name, kind in types.items()]
-    lost = [f"IF({text[name]} IS NOT NULL AND try_cast({text[name]} AS {kind}) IS NULL, '{name} ', '')" for name, kind in types.items() if kind != "string"]
-    return lines.select(*values, F.expr(f"trim(concat({', '.join(lost)}))").alias("_misfit"), "_raw", "_source_file", "_malformed", "_ingested_at", "bronze_version")
+    lost = [
+        f"IF({text[name]} IS NOT NULL AND try_cast({text[name]} AS {kind}) IS NULL, '{name} ', '')"
+        for name, kind in types.items()
+        if kind != "string"
+    ]
+    return lines.select(
+        *values,
+        F.expr(f"trim(concat({', '.join(lost)}))").alias("_misfit"),
+        "_raw",
+        "_source_file",
+        "_malformed",
+        "_ingested_at",
+        "bronze_version",
+    )
 
 # %% ../../notebooks/flights/04_silver.ipynb #90d6833a
 def identified(events: DataFrame) -> DataFrame:
@@ -102,7 +114,10 @@ RANGES = {
 WEATHER_RULES = line_rules(
     Rule("has_key", "time_hour IS NOT NULL AND origin IS NOT NULL", reason="without origin and hour it is no report"),
     Rule("from_new_york", "origin IN ('EWR', 'JFK', 'LGA')", reason="the origin is not an airport of New York"),
-    *(Rule(c, f"{c} IS NULL OR {c} BETWEEN {low} AND {high}", reason=f"{c} is not between {low} and {high}") for c, (low, high) in RANGES.items()),
+    *(
+        Rule(c, f"{c} IS NULL OR {c} BETWEEN {low} AND {high}", reason=f"{c} is not between {low} and {high}")
+        for c, (low, high) in RANGES.items()
+    ),
 )
 
 # %% ../../notebooks/flights/04_silver.ipynb #f2880bc6
@@ -139,7 +154,9 @@ def as_delivered(rejected: DataFrame, columns: Sequence[str]) -> DataFrame:
     fields = F.when(F.col("_malformed").isNull(), F.from_csv("_raw", schema))
     reason = F.coalesce("_malformed", "_reason").alias("_reason")
     origin = ("_raw", "_source_file", "_malformed", "_ingested_at", "_failed_rules")
-    return rejected.select(fields.alias("_fields"), *origin, reason, "bronze_version").select("_fields.*", *origin, "_reason", "bronze_version")
+    return rejected.select(fields.alias("_fields"), *origin, reason, "bronze_version").select(
+        "_fields.*", *origin, "_reason", "bronze_version"
+    )
 
 # %% ../../notebooks/flights/04_silver.ipynb #d912fa9c
 def reject(lake: Lakehouse, feed: Feed, judged: DataFrame, versions: tuple[int, int]) -> dict[str, int]:
@@ -170,7 +187,11 @@ def latest(events: DataFrame) -> DataFrame:
     rank = F.expr("CASE event_type WHEN 'scheduled' THEN 0 WHEN 'departed' THEN 1 ELSE 2 END")
     rest = [c for c in events.columns if c not in ("flight_id", "event_time", "event_id", "bronze_version")]
     last = F.max(F.struct("event_time", rank.alias("rank"), "event_id", *rest)).alias("last")
-    return events.groupBy("flight_id").agg(last, F.max("bronze_version").alias("bronze_version")).select("flight_id", "last.*", "bronze_version")
+    return (
+        events.groupBy("flight_id")
+        .agg(last, F.max("bronze_version").alias("bronze_version"))
+        .select("flight_id", "last.*", "bronze_version")
+    )
 
 # %% ../../notebooks/flights/04_silver.ipynb #319881ed
 def flights_of(last: DataFrame) -> DataFrame:
@@ -213,7 +234,11 @@ def update_flights(lake: Lakehouse) -> None:
 # %% ../../notebooks/flights/04_silver.ipynb #2a6427bd
 def newest(rows: DataFrame, key: Sequence[str]) -> DataFrame:
     "One row per key: the one delivered last; ties are settled by the row's hash."
-    order = F.struct("bronze_version", F.xxhash64(*[F.col(c) for c in rows.columns]).alias("_hash"), *[c for c in rows.columns if c not in (*key, "bronze_version")])
+    order = F.struct(
+        "bronze_version",
+        F.xxhash64(*[F.col(c) for c in rows.columns]).alias("_hash"),
+        *[c for c in rows.columns if c not in (*key, "bronze_version")],
+    )
     return rows.groupBy(*key).agg(F.max(order).alias("last")).select(*key, "last.*").drop("_hash")
 
 # %% ../../notebooks/flights/04_silver.ipynb #0b987fb4
@@ -297,7 +322,9 @@ def summary(counts: dict[str, dict[str, int] | None]) -> str:
     said = []
     for table, found in counts.items():
         broken = ", ".join(f"{rule} {n}" for rule, n in (found or {}).items() if n and rule != "checked")
-        said.append(f"{table}: {found['checked']:,} new lines checked; rules broken: {broken or 'none'}." if found else f"{table}: nothing new.")
+        said.append(
+            f"{table}: {found['checked']:,} new lines checked; rules broken: {broken or 'none'}." if found else f"{table}: nothing new."
+        )
     return "\n".join(said)
 
 # %% ../../notebooks/flights/04_silver.ipynb #4423c102

@@ -416,10 +416,16 @@ MONITORING_PROFILE = Table(
         Column("quantiles", "array<double>", "percentiles 0 to 100, within 0.2 %"),
         *(Column(f"percent_{name}", "double", f"{name} values in percent of all rows") for name in ("null", "zeros", "distinct")),
         Column("frequent_items", "array<struct<item:string,count:bigint>>", "the ten most frequent texts"),
-        Column("sketch", "struct<values:array<double>,items:array<string>,counts:array<bigint>>", "values (or texts) and how often; sketches add up"),
+        Column(
+            "sketch",
+            "struct<values:array<double>,items:array<string>,counts:array<bigint>>",
+            "values (or texts) and how often; sketches add up",
+        ),
         *(Column(name, "double", f"on `:table`: {meaning}") for name, meaning in QUALITY.items()),
         Column("roc_auc_interval", "struct<low:double,high:double>", "on `:table`: 95 % interval of roc_auc_score, days resampled"),
-        Column("gap_interval", "struct<low:double,high:double>", "on `:table`: 95 % interval of observed minus forecast share, days resampled"),
+        Column(
+            "gap_interval", "struct<low:double,high:double>", "on `:table`: 95 % interval of observed minus forecast share, days resampled"
+        ),
     ),
     owner="metrics",
 )
@@ -438,8 +444,14 @@ MONITORING_DRIFT = Table(
         Column("tv_distance", "double", "total variation distance, same bins"),
         Column("l_infinity_distance", "double", "largest difference of one bin's share"),
         Column("wasserstein_distance", "double", "in the column's unit"),
-        Column("ks_test", "struct<statistic:double,pvalue:double>", "Kolmogorov-Smirnov distance; no p-value, which is always tiny at this size"),
-        Column("threshold", "double", "PSI from which the column counts as drifted: effect, sampling noise, and what was usual in training"),
+        Column(
+            "ks_test",
+            "struct<statistic:double,pvalue:double>",
+            "Kolmogorov-Smirnov distance; no p-value, which is always tiny at this size",
+        ),
+        Column(
+            "threshold", "double", "PSI from which the column counts as drifted: effect, sampling noise, and what was usual in training"
+        ),
         Column("drifted", "boolean", "population_stability_index > threshold", nullable=False),
     ),
     owner="metrics",

@@ -25,12 +25,34 @@ from pyspark.sql import functions as F
 from boathouse.platform import get_spark, parameters, run_id, set_task_value
 from boathouse.registry import champion_as_of, register
 from boathouse.tables import Lakehouse, read
-from boathouse.training import Recipe, Split, Trial, fit, fold_scores, log_pipeline, log_trials, probabilities, reference, search, split_by_time, summary, table_inputs, to_pandas
+from boathouse.training import (
+    Recipe,
+    Split,
+    Trial,
+    fit,
+    fold_scores,
+    log_pipeline,
+    log_trials,
+    probabilities,
+    reference,
+    search,
+    split_by_time,
+    summary,
+    table_inputs,
+    to_pandas,
+)
 from flights.features import CALENDAR, CATEGORICAL, MATCHED, feature_versions, model_rows, numeric
 from flights.tables import GOLD_DEPARTURES, OPS_PROMOTIONS
 
 AT_MOST = 2_000_000  # rows held in memory, about 1.5 GB; beyond that, sample days
-DEFAULTS = {"n_estimators": 100, "learning_rate": 0.1, "num_leaves": 31, "min_child_samples": 200, "colsample_bytree": 0.5, "reg_lambda": 1.0}
+DEFAULTS = {
+    "n_estimators": 100,
+    "learning_rate": 0.1,
+    "num_leaves": 31,
+    "min_child_samples": 200,
+    "colsample_bytree": 0.5,
+    "reg_lambda": 1.0,
+}
 WHOLE = ("n_estimators", "num_leaves", "min_child_samples")
 
 # %% ../../notebooks/flights/07_training.ipynb #97bd7837
@@ -129,10 +151,19 @@ def train(lake: Lakehouse, model: str, experiment: str, as_of: str, max_evals: i
 # %% ../../notebooks/flights/07_training.ipynb #b0dc4cb1
 def main() -> None:
     "Task `train`: tune, fit and register a candidate on what was known at `as_of`; task values `model_version` and `model_run`."
-    p = parameters(catalog="spark_catalog", as_of="2013-10-01", model="spark_catalog.ml.late_arrival", experiment="/boathouse/late_arrival", max_evals=10, seed=7)
+    p = parameters(
+        catalog="spark_catalog",
+        as_of="2013-10-01",
+        model="spark_catalog.ml.late_arrival",
+        experiment="/boathouse/late_arrival",
+        max_evals=10,
+        seed=7,
+    )
     logging.getLogger("mlflow").setLevel("ERROR")
     made = train(Lakehouse(get_spark(), p.catalog), p.model, p.experiment, p.as_of, p.max_evals, p.seed)
-    print(f"Trained on {made.train_rows} flights from {made.split.first} to before {made.split.holdout}; {made.split.holdout} to before {made.split.end} is held out.")
+    print(
+        f"Trained on {made.train_rows} flights from {made.split.first} to before {made.split.holdout}; {made.split.holdout} to before {made.split.end} is held out."
+    )
     for trial in made.trials:
         print(f"  {trial.name:12} mean AUC {trial.score:.4f}, worst fold {min(trial.scores, default=float('nan')):.4f} {trial.error}")
     print(f"Registered {p.model} version {made.version}, with the parameters of trial '{made.best.name}'.")

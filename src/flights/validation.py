@@ -24,7 +24,21 @@ from boathouse.registry import champion_as_of, promote
 from boathouse.scoring import pack, positive, unpack
 from boathouse.tables import Lakehouse, read
 from boathouse.training import to_pandas
-from boathouse.validation import Gate, beats, calibration, metrics, nothing_later, paired_gain, plausible, predicts, record, roc, single_aucs, slices, table_of
+from boathouse.validation import (
+    Gate,
+    beats,
+    calibration,
+    metrics,
+    nothing_later,
+    paired_gain,
+    plausible,
+    predicts,
+    record,
+    roc,
+    single_aucs,
+    slices,
+    table_of,
+)
 from flights.features import MATCHED, model_rows, numeric
 from flights.tables import GOLD_DEPARTURES, OPS_PROMOTIONS
 from flights.training import AT_MOST, mature
@@ -58,7 +72,9 @@ def held_out(lake: Lakehouse, params: Mapping[str, str]) -> HeldOut:
     labels = mature(read(lake, GOLD_DEPARTURES, versions[GOLD_DEPARTURES.name]), params["as_of"])
     rows = model_rows(lake, labels.where(F.col("flight_date").between(F.lit(start), F.lit(end - timedelta(days=1)))), versions)
     flat = [F.col(f"{MATCHED}.{table}").alias(f"{MATCHED}.{table}") for table in rows.schema[MATCHED].dataType.names]
-    frame = to_pandas(rows.select(*[c for c in rows.columns if c != MATCHED], *flat), AT_MOST).sort_values(["predict_at", "flight_id"], ignore_index=True)
+    frame = to_pandas(rows.select(*[c for c in rows.columns if c != MATCHED], *flat), AT_MOST).sort_values(
+        ["predict_at", "flight_id"], ignore_index=True
+    )
     evidence = [c for c in frame if c.startswith(f"{MATCHED}.")]
     times = frame[evidence].rename(columns=lambda c: c.removeprefix(f"{MATCHED}."))
     return HeldOut(frame.drop(columns=evidence), times, start, end)
@@ -72,7 +88,9 @@ def ask(model: str, version: int, rows: pd.DataFrame) -> np.ndarray:
 # %% ../../notebooks/flights/08_validation.ipynb #8248d9cc
 def ask_baseline(run_id: str, rows: pd.DataFrame) -> np.ndarray:
     "The probabilities of the baseline that was trained beside the candidate."
-    logged = MlflowClient().search_logged_models(experiment_ids=[MlflowClient().get_run(run_id).info.experiment_id], filter_string=f"source_run_id = '{run_id}'")
+    logged = MlflowClient().search_logged_models(
+        experiment_ids=[MlflowClient().get_run(run_id).info.experiment_id], filter_string=f"source_run_id = '{run_id}'"
+    )
     baseline = next(found for found in logged if found.name == "baseline")
     model = mlflow.pyfunc.load_model(baseline.model_uri)
     return positive(model.predict(rows[model.metadata.signature.inputs.input_names()]))
@@ -85,7 +103,9 @@ def unseen_by(model: str, version: int, rows: pd.DataFrame) -> np.ndarray:
     return (rows["flight_date"] >= date.fromisoformat(params["split.holdout"])).to_numpy()
 
 # %% ../../notebooks/flights/08_validation.ipynb #a824a397
-def gates_of(test: HeldOut, candidate: np.ndarray, baseline: np.ndarray, champion: np.ndarray | None, unseen: np.ndarray | None) -> list[Gate]:
+def gates_of(
+    test: HeldOut, candidate: np.ndarray, baseline: np.ndarray, champion: np.ndarray | None, unseen: np.ndarray | None
+) -> list[Gate]:
     "Every gate's answer for a candidate; `champion` scores count on the `unseen` rows only, and are None for a first model."
     rows, late, days = test.rows, test.late, test.rows["flight_date"].to_numpy()
     gates = [
@@ -96,7 +116,15 @@ def gates_of(test: HeldOut, candidate: np.ndarray, baseline: np.ndarray, champio
     ]
     if champion is not None and unseen is not None:
         if len(set(days[unseen])) < 3:
-            gates.append(Gate("better than the champion", False, 0.0, 0.0, "cannot tell: the champion was trained on these days, fewer than 3 are left"))
+            gates.append(
+                Gate(
+                    "better than the champion",
+                    False,
+                    0.0,
+                    0.0,
+                    "cannot tell: the champion was trained on these days, fewer than 3 are left",
+                )
+            )
         else:
             gain = paired_gain(late[unseen], candidate[unseen], champion[unseen], days[unseen])
             gates.append(beats("better than the champion", gain, WORTH_A_CHANGE))
@@ -145,18 +173,26 @@ def promote_accepted(lake: Lakehouse, model: str, version: int, as_of: str) -> s
     "Make an accepted candidate champion from `as_of` on; a sentence on what was done. A version that the gate did not accept raises ValueError."
     found = MlflowClient().get_model_version(model, str(version))
     if found.tags.get("validation") != "accepted":
-        raise ValueError(f"{model} version {version} was not accepted by validation ({found.tags.get('refused_because') or 'not validated'}): it is not promoted")
+        raise ValueError(
+            f"{model} version {version} was not accepted by validation ({found.tags.get('refused_because') or 'not validated'}): it is not promoted"
+        )
     verdict = mlflow.artifacts.load_dict(f"runs:/{found.run_id}/validation.json")
     last = verdict["gates"][-1]
     previous = verdict["champion_version"]
     evidence = {"metrics": verdict["metrics"], "gates": {gate["name"]: gate["reason"] for gate in verdict["gates"]}}
-    new = promote(lake, OPS_PROMOTIONS, model, version, datetime.fromisoformat(as_of), f"{last['name']}: {last['reason']}", evidence, by="validation")
+    new = promote(
+        lake, OPS_PROMOTIONS, model, version, datetime.fromisoformat(as_of), f"{last['name']}: {last['reason']}", evidence, by="validation"
+    )
     was = f"instead of version {previous}" if previous is not None else "the first"
-    return f"{model}: version {version} is champion from {as_of} on, {was}." if new else f"{model}: version {version} was promoted for {as_of} before; nothing new."
+    return (
+        f"{model}: version {version} is champion from {as_of} on, {was}."
+        if new
+        else f"{model}: version {version} was promoted for {as_of} before; nothing new."
+    )
 
 # %% ../../notebooks/flights/08_validation.ipynb #b0c4a40d
 def main() -> None:
-    "Task `validate`: ask every gate about `model_version`; task value `accepted`, \"true\" or \"false\"."
+    'Task `validate`: ask every gate about `model_version`; task value `accepted`, "true" or "false".'
     p = parameters(catalog="spark_catalog", as_of="2013-10-01", model="spark_catalog.ml.late_arrival", model_version=0)
     logging.getLogger("mlflow").setLevel("ERROR")
     accepted, gates = validate(Lakehouse(get_spark(), p.catalog), p.model, p.model_version, p.as_of)

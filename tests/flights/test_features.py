@@ -27,14 +27,26 @@ def flight(number: int, left: dt.datetime | None, late: int, version: int, lande
     planned = (left or NOON) - late * MINUTE
     known = {"departed_at": left, "dep_delay": late if left else None, "arrived_at": landed, "arr_delay": late if landed else None}
     place = {"carrier": "B6", "origin": "JFK", "dest": "BOS", "tailnum": tail, "distance": 187.0, "status": "scheduled"}
-    return {"flight_id": number, "flight": number, "time_hour": planned, "scheduled_at": planned, "bronze_version": version, **place, **known}
+    return {
+        "flight_id": number,
+        "flight": number,
+        "time_hour": planned,
+        "scheduled_at": planned,
+        "bronze_version": version,
+        **place,
+        **known,
+    }
 
 
 @pytest.fixture
 def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     lake = Lakehouse(spark, prefix="test_refresh_")
     drop_all(lake)
-    append(lake, SILVER_FLIGHTS, rows(spark, SILVER_FLIGHTS, *[flight(n, NOON + n * 47 * MINUTE, n, 1, NOON + (90 + n * 47) * MINUTE) for n in range(30)]))
+    append(
+        lake,
+        SILVER_FLIGHTS,
+        rows(spark, SILVER_FLIGHTS, *[flight(n, NOON + n * 47 * MINUTE, n, 1, NOON + (90 + n * 47) * MINUTE) for n in range(30)]),
+    )
     yield lake
     drop_all(lake)
 
@@ -65,11 +77,17 @@ def test_nothing_new_writes_nothing_and_an_earlier_day_takes_nothing_away(lake: 
 def test_a_departure_counts_from_when_it_left_and_not_from_its_schedule(spark: SparkSession) -> None:
     late = rows(spark, SILVER_FLIGHTS, flight(1, NOON, 180, 1))  # planned for nine
     ticks = {r.tick: r.origin_departures_1h for r in ORIGIN.rows(late, None, NOON + DAY).collect()}
-    assert min(ticks) == NOON + 30 * MINUTE and ticks[min(ticks)] == 1
+    assert min(ticks) == NOON + 30 * MINUTE
+    assert ticks[min(ticks)] == 1
 
 
 def test_flights_that_did_not_leave_or_land_are_no_movements(spark: SparkSession) -> None:
-    given = [flight(1, None, 0, 1), flight(2, NOON, 3, 1), flight(3, NOON, 3, 1, NOON + 60 * MINUTE), {**flight(4, NOON, 3, 1), "arrived_at": NOON + 99 * MINUTE}]
+    given = [
+        flight(1, None, 0, 1),
+        flight(2, NOON, 3, 1),
+        flight(3, NOON, 3, 1, NOON + 60 * MINUTE),
+        {**flight(4, NOON, 3, 1), "arrived_at": NOON + 99 * MINUTE},
+    ]
     got = sorted((r.at, r.departure_delay, r.arrival_delay) for r in movements(rows(spark, SILVER_FLIGHTS, *given)).collect())
     assert [g[1:] for g in got] == [(3, None)] * 3 + [(None, 3)]  # the fourth was diverted: it came down, but has no arrival delay
 
@@ -77,7 +95,14 @@ def test_flights_that_did_not_leave_or_land_are_no_movements(spark: SparkSession
 def test_an_aircraft_is_known_by_its_last_movement_one_row_per_instant(spark: SparkSession) -> None:
     moves = [flight(1, NOON, 3, 1, NOON + 60 * MINUTE), flight(2, NOON + 60 * MINUTE, 9, 1), flight(3, NOON, 1, 1, tail="N2")]
     planes = rows(spark, SILVER_PLANES, {"tailnum": "N1", "year": 2003, "seats": 150})
-    got = {(r.tailnum, r.known_at): (r.leg_landed, r.leg_delay, r.plane_age, r.plane_seats) for r in aircraft(rows(spark, SILVER_FLIGHTS, *moves), planes, None, NOON + DAY).collect()}
+    got = {
+        (r.tailnum, r.known_at): (r.leg_landed, r.leg_delay, r.plane_age, r.plane_seats)
+        for r in aircraft(rows(spark, SILVER_FLIGHTS, *moves), planes, None, NOON + DAY).collect()
+    }
     # At 13:00 flight 1 landed and flight 2 left with the same registration: the landing wins, always.
-    assert got == {("N1", NOON): (0.0, 3.0, 10.0, 150.0), ("N1", NOON + 60 * MINUTE): (1.0, 3.0, 10.0, 150.0), ("N2", NOON): (0.0, 1.0, None, None)}
+    assert got == {
+        ("N1", NOON): (0.0, 3.0, 10.0, 150.0),
+        ("N1", NOON + 60 * MINUTE): (1.0, 3.0, 10.0, 150.0),
+        ("N2", NOON): (0.0, 1.0, None, None),
+    }
     assert list(FEATURES_AIRCRAFT.primary_key) == ["tailnum", "known_at"]

@@ -26,7 +26,15 @@ def flight(number: int, left: dt.datetime | None, late: int, version: int, lande
     planned = (left or NOON) - late * MINUTE
     known = {"departed_at": left, "dep_delay": late if left else None, "arrived_at": landed, "arr_delay": late if landed else None}
     place = {"carrier": "B6", "origin": "JFK", "dest": "BOS", "tailnum": tail, "distance": 187.0, "status": "scheduled"}
-    return {"flight_id": number, "flight": number, "time_hour": planned, "scheduled_at": planned, "bronze_version": version, **place, **known}
+    return {
+        "flight_id": number,
+        "flight": number,
+        "time_hour": planned,
+        "scheduled_at": planned,
+        "bronze_version": version,
+        **place,
+        **known,
+    }
 
 
 def weather(hour: dt.datetime, wind: float) -> dict:
@@ -42,8 +50,20 @@ def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     append(lake, SILVER_FLIGHTS, rows(spark, SILVER_FLIGHTS, *quiet))
     append(lake, SILVER_WEATHER, rows(spark, SILVER_WEATHER, weather(NOON - 120 * MINUTE, 4.0)))
     append(lake, SILVER_PLANES, rows(spark, SILVER_PLANES, {"tailnum": "N1", "year": 2000, "seats": 100}))
-    ahead = {"scheduled_at": NOON + 120 * MINUTE, "predict_at": NOON, "flight_date": NOON.date(), "month": "2013-06", "origin": "JFK", "dest": "BOS", "carrier": "B6"}
-    append(lake, GOLD_DEPARTURES, rows(spark, GOLD_DEPARTURES, *[{"flight_id": n, "tailnum": "N1", "distance": 187.0, **ahead} for n in (101, 102, 103)]))
+    ahead = {
+        "scheduled_at": NOON + 120 * MINUTE,
+        "predict_at": NOON,
+        "flight_date": NOON.date(),
+        "month": "2013-06",
+        "origin": "JFK",
+        "dest": "BOS",
+        "carrier": "B6",
+    }
+    append(
+        lake,
+        GOLD_DEPARTURES,
+        rows(spark, GOLD_DEPARTURES, *[{"flight_id": n, "tailnum": "N1", "distance": 187.0, **ahead} for n in (101, 102, 103)]),
+    )
     refresh(lake)
     yield lake
     drop_all(lake)
@@ -61,7 +81,10 @@ def seen(lake: Lakehouse) -> list[Row]:
 
 def test_events_after_the_forecast_move_no_feature_and_events_before_it_do(spark: SparkSession, lake: Lakehouse) -> None:
     before = seen(lake)
-    assert len(before) == 3 and before[0].origin_departures_3h == 5.0 and before[0].wind_speed == 4.0 and before[0].leg_landed == 1.0
+    assert len(before) == 3
+    assert before[0].origin_departures_3h == 5.0
+    assert before[0].wind_speed == 4.0
+    assert before[0].leg_landed == 1.0
 
     # The planted future: departures and landings after noon (another aircraft's at noon sharp), hours late, and a storm published a minute past noon.
     later = [flight(20 + n, NOON + (1 + n * 7) * MINUTE, 400, 2, NOON + (2 + n * 9) * MINUTE) for n in range(4)]
@@ -77,11 +100,14 @@ def test_events_after_the_forecast_move_no_feature_and_events_before_it_do(spark
     append(lake, SILVER_WEATHER, rows(spark, SILVER_WEATHER, weather(NOON - 60 * MINUTE, 50.0)))
     refresh(lake)
     corrected = seen(lake)[0]
-    assert corrected.origin_departures_3h == 6.0 and corrected.carrier_delay_3h > before[0].carrier_delay_3h and corrected.wind_speed == 50.0
+    assert corrected.origin_departures_3h == 6.0
+    assert corrected.carrier_delay_3h > before[0].carrier_delay_3h
+    assert corrected.wind_speed == 50.0
 
 
 def test_no_feature_is_taken_from_the_schedule_or_the_outcome(spark: SparkSession) -> None:
     forbidden = {"dep_delay", "arr_delay", "air_time", "departed_at", "arrived_at", "status", "late", "label_time"}
-    assert not forbidden & set(numeric()) and not {"month", "day"} & set(numeric())
+    assert not forbidden & set(numeric())
+    assert not {"month", "day"} & set(numeric())
     assert all(lookup.timestamp_lookup_key == "predict_at" for lookup in lookups())
     assert len(set(numeric())) == len(numeric())

@@ -83,7 +83,14 @@ def test_the_reports_are_kept_with_their_runs(lived: tuple[Path, dict[str, Any]]
 
 CONTENT = " union all ".join(
     f"select '{t}' t, count(*) n, bit_xor(xxhash64(*)) h from {t}"
-    for t in ("bronze.flight_events", "silver.flight_events", "silver.flight_events_quarantine", "silver.flights", "silver.weather", "gold.departures")
+    for t in (
+        "bronze.flight_events",
+        "silver.flight_events",
+        "silver.flight_events_quarantine",
+        "silver.flights",
+        "silver.weather",
+        "gold.departures",
+    )
 )
 
 

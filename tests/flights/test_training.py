@@ -44,19 +44,23 @@ def test_a_label_counts_from_its_landing_on(spark: SparkSession) -> None:
 def test_training_rows_are_one_per_flight_and_lie_before_the_held_out_days(lake: Lakehouse) -> None:
     rows, split = training_frame(lake, feature_versions(lake), "2013-09-30")
     expected = read(lake, GOLD_DEPARTURES).where(f"late IS NOT NULL AND flight_date < '{split.holdout}'").count()
-    assert len(rows) == expected == rows.flight_id.nunique() and rows.flight_date.max() < split.holdout
-    assert split.end == dt.date(2013, 9, 29) and (rows.label_time <= dt.datetime(2013, 9, 30)).all()
+    assert len(rows) == expected == rows.flight_id.nunique()
+    assert rows.flight_date.max() < split.holdout
+    assert split.end == dt.date(2013, 9, 29)
+    assert (rows.label_time <= dt.datetime(2013, 9, 30)).all()
 
 
 def test_the_run_says_which_tables_at_which_versions_made_the_model(lake: Lakehouse, candidate: Candidate) -> None:
     client = MlflowClient()
     run = client.get_run(candidate.run_id)
     recorded = {k.removeprefix("table."): int(v) for k, v in run.data.params.items() if k.startswith("table.")}
-    assert recorded == feature_versions(lake) and len(run.inputs.dataset_inputs) == len(recorded)
+    assert recorded == feature_versions(lake)
+    assert len(run.inputs.dataset_inputs) == len(recorded)
     assert client.get_model_version(MODEL, str(candidate.version)).run_id == candidate.run_id
     assert {f.path for f in client.list_artifacts(candidate.run_id)} >= {"reference.json"}
     found = mlflow.artifacts.load_dict(f"runs:/{candidate.run_id}/reference.json")
-    assert found["rows"] == candidate.train_rows and set(found["features"]) >= {"carrier", "wind_speed"}
+    assert found["rows"] == candidate.train_rows
+    assert set(found["features"]) >= {"carrier", "wind_speed"}
 
 
 def test_tuned_is_never_worse_than_the_defaults_and_every_trial_is_a_nested_run(candidate: Candidate) -> None:
@@ -67,7 +71,8 @@ def test_tuned_is_never_worse_than_the_defaults_and_every_trial_is_a_nested_run(
 
 
 def test_a_retraining_tries_the_champions_parameters_too(lake: Lakehouse, candidate: Candidate) -> None:
-    assert champion_parameters(lake, MODEL, "2013-09-30") is None and list(known_points(None)) == ["defaults"]
+    assert champion_parameters(lake, MODEL, "2013-09-30") is None
+    assert list(known_points(None)) == ["defaults"]
     promote(lake, OPS_PROMOTIONS, MODEL, candidate.version, dt.datetime(2013, 9, 30), "test")
     found = champion_parameters(lake, MODEL, "2013-10-01")
     assert found == {k: float(v) for k, v in candidate.best.parameters.items()}

@@ -49,15 +49,25 @@ def refusals(*args: object) -> set[str]:
 
 def test_held_out_rows_are_the_days_that_training_left_out(candidate: Candidate, test_rows: HeldOut) -> None:
     days = test_rows.rows.flight_date
-    assert (days.min(), days.max()) == (candidate.split.holdout, candidate.split.end - dt.timedelta(days=1)) and test_rows.rows.flight_id.is_unique
-    assert len(test_rows.times) == len(test_rows.rows) and test_rows.times.shape[1] == 7
+    assert (days.min(), days.max()) == (
+        candidate.split.holdout,
+        candidate.split.end - dt.timedelta(days=1),
+    )
+    assert test_rows.rows.flight_id.is_unique
+    assert len(test_rows.times) == len(test_rows.rows)
+    assert test_rows.times.shape[1] == 7
 
 
-def test_shuffled_predictions_a_leak_and_a_constant_are_refused_and_their_good_twin_is_not(candidate: Candidate, test_rows: HeldOut) -> None:
+def test_shuffled_predictions_a_leak_and_a_constant_are_refused_and_their_good_twin_is_not(
+    candidate: Candidate, test_rows: HeldOut
+) -> None:
     good, plain = ask(MODEL, candidate.version, test_rows.rows), ask_baseline(candidate.run_id, test_rows.rows)
     everything = np.full(len(good), True)
     assert refusals(test_rows, good, plain, None, None) == set()
-    assert refusals(test_rows, np.random.default_rng(1).permutation(good), plain, good, everything) == {"better than the timetable", "better than the champion"}
+    assert refusals(test_rows, np.random.default_rng(1).permutation(good), plain, good, everything) == {
+        "better than the timetable",
+        "better than the champion",
+    }
     assert refusals(test_rows, good, plain, good, everything) == {"better than the champion"}
     assert "predicts probabilities" in refusals(test_rows, np.full(len(good), 0.3), plain, None, None)
     leaky = replace(test_rows, rows=test_rows.rows.assign(leg_delay=test_rows.late * 60.0))
@@ -72,18 +82,23 @@ def test_days_that_the_champion_was_trained_on_do_not_count(candidate: Candidate
     earlier = test_rows.rows.assign(flight_date=candidate.split.first)
     assert not unseen_by(MODEL, candidate.version, earlier).any()
     gate = gates_of(test_rows, good, plain, plain, np.full(len(good), False))[-1]
-    assert not gate.passed and "was trained on these days" in gate.reason
+    assert not gate.passed
+    assert "was trained on these days" in gate.reason
 
 
 def test_a_first_model_is_accepted_promoted_once_and_explained(lake: Lakehouse, candidate: Candidate) -> None:
     accepted, gates = validate(lake, MODEL, candidate.version, AS_OF)
-    assert accepted and "better than the champion" not in {gate.name for gate in gates}
+    assert accepted
+    assert "better than the champion" not in {gate.name for gate in gates}
     assert "the first" in promote_accepted(lake, MODEL, candidate.version, AS_OF)
     assert "nothing new" in promote_accepted(lake, MODEL, candidate.version, AS_OF)
     row = read(lake, OPS_PROMOTIONS).where(f"model_name = '{MODEL}'").collect()
-    assert len(row) == 1 and row[0].promoted_at == dt.datetime(2013, 9, 30) and "better than the timetable" in row[0].evidence
+    assert len(row) == 1
+    assert row[0].promoted_at == dt.datetime(2013, 9, 30)
+    assert "better than the timetable" in row[0].evidence
     report = mlflow.artifacts.load_dict(f"runs:/{candidate.run_id}/validation.json")
-    assert {"gates", "metrics", "calibration", "slices", "importances", "roc", "held_out"} <= set(report) and report["accepted"]
+    assert {"gates", "metrics", "calibration", "slices", "importances", "roc", "held_out"} <= set(report)
+    assert report["accepted"]
 
 
 def test_a_refused_candidate_stays_registered_with_its_reasons_and_is_not_promoted(lake: Lakehouse, candidate: Candidate) -> None:
@@ -91,8 +106,10 @@ def test_a_refused_candidate_stays_registered_with_its_reasons_and_is_not_promot
     again = train(lake, MODEL, "/test_flights_validation", as_of=AS_OF, max_evals=1, seed=7)  # the champion itself, once more
     accepted, gates = validate(lake, MODEL, again.version, AS_OF)
     tags = MlflowClient().get_model_version(MODEL, str(again.version)).tags
-    assert not accepted and [gate.name for gate in gates if not gate.passed] == ["better than the champion"]
-    assert tags["validation"] == "refused" and "cannot tell them apart" in tags["refused_because"]
+    assert not accepted
+    assert [gate.name for gate in gates if not gate.passed] == ["better than the champion"]
+    assert tags["validation"] == "refused"
+    assert "cannot tell them apart" in tags["refused_because"]
     with pytest.raises(ValueError, match="was not accepted"):
         promote_accepted(lake, MODEL, again.version, AS_OF)
     assert alias_version(MlflowClient(), MODEL) == candidate.version

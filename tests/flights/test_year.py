@@ -103,7 +103,9 @@ def test_each_duplicate_late_or_displaced_line_is_one_event(dirty: tuple[Lakehou
     raw = lake.spark.createDataFrame(
         [(text, "f", n) for n, text in enumerate(texts)], "_raw string, _source_file string, bronze_version bigint"
     )
-    lines = split(raw, t.FLIGHT_EVENT_COLUMNS).withColumns({"bronze_version": F.lit(0).cast("bigint"), "_ingested_at": F.lit(None).cast("timestamp")})
+    lines = split(raw, t.FLIGHT_EVENT_COLUMNS).withColumns(
+        {"bronze_version": F.lit(0).cast("bigint"), "_ingested_at": F.lit(None).cast("timestamp")}
+    )
     ids = identified(typed(lines, EVENT_TYPES)).select("event_id")
     counts = ids.join(read(lake, t.SILVER_FLIGHT_EVENTS), "event_id").groupBy("event_id").count()
     assert len(texts) > 6_000

@@ -42,7 +42,9 @@ def test_ties_do_not_multiply_labels_and_are_settled_the_same_way_in_any_order(s
     tied = [("x", at(1), 1, 1), ("x", at(1), 2, 2), ("x", at(1), 3, None), ("x", at(1), None, 3)]
     left = labels(spark, *[(n, "x", at(1)) for n in range(4)])
     forwards, backwards = joined(left, readings(spark, *tied)), joined(left, readings(spark, *tied[::-1]))
-    assert len(forwards) == 4 and len(set(forwards.values())) == 1 and forwards == backwards
+    assert len(forwards) == 4
+    assert len(set(forwards.values())) == 1
+    assert forwards == backwards
 
 
 def test_composite_keys_are_compared_part_by_part(spark: SparkSession) -> None:
@@ -68,7 +70,8 @@ def test_equal_labels_are_all_kept_with_their_columns_untouched(spark: SparkSess
     # Feast's Dask store dropped labels that shared key and timestamp.
     left = labels(spark, (7, "x", at(2)), (7, "x", at(2)), (7, "x", at(2)))
     out = as_of_join(left, readings(spark, ("x", at(1), 1, 1)), "k", "t", "at")
-    assert out.columns == ["n", "k", "t", "a", "b"] and [tuple(r) for r in out.collect()] == [(7, "x", at(2), 1, 1)] * 3
+    assert out.columns == ["n", "k", "t", "a", "b"]
+    assert [tuple(r) for r in out.collect()] == [(7, "x", at(2), 1, 1)] * 3
 
 
 def test_lookback_is_inclusive_and_a_stale_row_is_not_replaced_by_a_staler_one(spark: SparkSession) -> None:
@@ -87,20 +90,27 @@ keys = st.sampled_from(["x", "y", None])
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(left=st.lists(st.tuples(keys, st.one_of(st.none(), moments)), min_size=1, max_size=12), right=st.lists(st.tuples(keys, moments, st.integers(0, 99)), max_size=12, unique_by=lambda r: r[:2]))
+@given(
+    left=st.lists(st.tuples(keys, st.one_of(st.none(), moments)), min_size=1, max_size=12),
+    right=st.lists(st.tuples(keys, moments, st.integers(0, 99)), max_size=12, unique_by=lambda r: r[:2]),
+)
 def test_the_join_agrees_with_a_plain_loop_over_all_pairs(spark: SparkSession, left: list, right: list) -> None:
     def newest(key: str | None, t: int | None) -> int | None:
         known = [(u, v) for k, u, v in right if t is not None and k is not None and k == key and t - 3 <= u <= t]
         return max(known)[1] if known else None
 
-    l = spark.createDataFrame([(n, k, None if t is None else at(t)) for n, (k, t) in enumerate(left)], "n int, k string, t timestamp")
-    r = spark.createDataFrame([(k, at(u), v) for k, u, v in right], "k string, at timestamp, v int")
-    got = {row.n: row.v for row in as_of_join(l, r, "k", "t", "at", lookback=3 * HOUR).collect()}
+    labels = spark.createDataFrame([(n, k, None if t is None else at(t)) for n, (k, t) in enumerate(left)], "n int, k string, t timestamp")
+    rows = spark.createDataFrame([(k, at(u), v) for k, u, v in right], "k string, at timestamp, v int")
+    got = {row.n: row.v for row in as_of_join(labels, rows, "k", "t", "at", lookback=3 * HOUR).collect()}
     assert got == {n: newest(k, t) for n, (k, t) in enumerate(left)}
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(events=st.lists(st.tuples(st.sampled_from(["x", "y"]), st.integers(0, 600), st.one_of(st.none(), st.integers(-5, 5))), min_size=1, max_size=15))
+@given(
+    events=st.lists(
+        st.tuples(st.sampled_from(["x", "y"]), st.integers(0, 600), st.one_of(st.none(), st.integers(-5, 5))), min_size=1, max_size=15
+    )
+)
 def test_windows_agree_with_a_plain_loop_and_never_contain_their_own_tick(spark: SparkSession, events: list) -> None:
     minute = dt.timedelta(minutes=1)
     df = spark.createDataFrame([(k, at(0) + m * minute, v) for k, m, v in events], "k string, at timestamp, v int")
@@ -111,7 +121,12 @@ def test_windows_agree_with_a_plain_loop_and_never_contain_their_own_tick(spark:
         for name, span in (("1h", 60), ("3h", 180)):
             tick = (row.tick - at(0)) // minute
             inside = [v for k, m, v in events if k == row.k and tick - span <= m < tick and v is not None]
-            expected = (sum(inside) / len(inside) if inside else None, len(inside), max(inside, default=None), sum(inside) if inside else None)
+            expected = (
+                sum(inside) / len(inside) if inside else None,
+                len(inside),
+                max(inside, default=None),
+                sum(inside) if inside else None,
+            )
             assert (row[f"mean_{name}"], row[f"n_{name}"], row[f"top_{name}"], row[f"sum_{name}"]) == expected
 
 
@@ -120,13 +135,18 @@ def test_a_part_of_the_ticks_is_the_same_as_that_part_of_all_ticks(spark: SparkS
     args = (events, "k", "at", {"mean": ("avg", "v")}, {"3h": 3 * HOUR}, HOUR)
     all_ticks = {row.tick: row.mean_3h for row in rolling(*args).collect()}
     some = {row.tick: row.mean_3h for row in rolling(*args, since=at(5), until=at(8)).collect()}
-    assert some == {tick: value for tick, value in all_ticks.items() if at(5) <= tick <= at(8)} and len(some) == 4
+    assert some == {tick: value for tick, value in all_ticks.items() if at(5) <= tick <= at(8)}
+    assert len(some) == 4
 
 
 DELAYS = Table(
     "features.delays",
     "One row per place and hour.",
-    (Column("place", "string", "place", nullable=False), Column("tick", "timestamp", "tick", nullable=False), Column("delay", "double", "minutes")),
+    (
+        Column("place", "string", "place", nullable=False),
+        Column("tick", "timestamp", "tick", nullable=False),
+        Column("delay", "double", "minutes"),
+    ),
     primary_key=("place", "tick"),
     time_key="tick",
 )
@@ -143,7 +163,9 @@ def lake(spark: SparkSession) -> Iterator[Lakehouse]:
 
 
 def test_a_lookup_on_the_grid_gives_the_tick_at_or_before_and_nothing_older(spark: SparkSession, lake: Lakehouse) -> None:
-    grid = FeatureLookup("features.delays", "k", timestamp_lookup_key="t", grid=HOUR, rename_outputs={"delay": "d"}, default_values={"delay": -1.0})
+    grid = FeatureLookup(
+        "features.delays", "k", timestamp_lookup_key="t", grid=HOUR, rename_outputs={"delay": "d"}, default_values={"delay": -1.0}
+    )
     left = labels(spark, (1, "x", at(1.99)), (2, "x", at(2)), (3, "x", at(3)), (4, "y", at(1.5)), (5, None, at(2)), (6, "x", None))
     rows = training_set(lake, left, [grid], match="seen")
     assert {r.n: r.d for r in rows.collect()} == {1: 1.0, 2: 2.0, 3: -1.0, 4: -1.0, 5: -1.0, 6: -1.0}
@@ -152,7 +174,10 @@ def test_a_lookup_on_the_grid_gives_the_tick_at_or_before_and_nothing_older(spar
 
 def test_duplicates_that_got_into_a_feature_table_do_not_multiply_labels(spark: SparkSession, lake: Lakehouse) -> None:
     append(lake, DELAYS, spark.createDataFrame([("x", at(2), 7.0), ("x", at(2), 8.0)], DELAYS.schema))
-    for lookup in (FeatureLookup("features.delays", "k", timestamp_lookup_key="t", grid=HOUR), FeatureLookup("features.delays", "k", timestamp_lookup_key="t")):
+    for lookup in (
+        FeatureLookup("features.delays", "k", timestamp_lookup_key="t", grid=HOUR),
+        FeatureLookup("features.delays", "k", timestamp_lookup_key="t"),
+    ):
         assert training_set(lake, labels(spark, (1, "x", at(2)), (2, "x", at(2))), [lookup]).count() == 2
 
 

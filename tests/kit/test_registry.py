@@ -46,7 +46,8 @@ def test_repeating_a_decision_writes_nothing_and_leaves_the_alias(lake: Lakehous
     assert promote(lake, OPS_PROMOTIONS, MODEL, 2, FEBRUARY, "first", {"auc": 0.7}) is True
     assert promote(lake, OPS_PROMOTIONS, MODEL, 2, FEBRUARY, "first", {"auc": 0.7}) is False
     row = read(lake, OPS_PROMOTIONS).collect()
-    assert len(row) == 1 and (row[0].previous_version, row[0].evidence, row[0].promoted_at) == (None, '{"auc": 0.7}', FEBRUARY)
+    assert len(row) == 1
+    assert (row[0].previous_version, row[0].evidence, row[0].promoted_at) == (None, '{"auc": 0.7}', FEBRUARY)
     assert alias_version(MlflowClient(), MODEL) == 2
 
 
@@ -66,14 +67,16 @@ def test_a_crash_between_row_and_alias_is_finished_by_the_next_call(lake: Lakeho
             promote(lake, OPS_PROMOTIONS, MODEL, 2, MARCH, "better")
     assert alias_version(MlflowClient(), MODEL) == 1
     assert promote(lake, OPS_PROMOTIONS, MODEL, 2, MARCH, "better") is False
-    assert alias_version(MlflowClient(), MODEL) == 2 and read(lake, OPS_PROMOTIONS).count() == 2
+    assert alias_version(MlflowClient(), MODEL) == 2
+    assert read(lake, OPS_PROMOTIONS).count() == 2
 
 
 def test_an_unknown_version_is_refused_before_anything_is_written(lake: Lakehouse) -> None:
     promote(lake, OPS_PROMOTIONS, MODEL, 1, FEBRUARY, "first")
     with pytest.raises(mlflow.exceptions.MlflowException):
         promote(lake, OPS_PROMOTIONS, MODEL, 99, MARCH, "typing mistake")
-    assert read(lake, OPS_PROMOTIONS).count() == 1 and alias_version(MlflowClient(), MODEL) == 1
+    assert read(lake, OPS_PROMOTIONS).count() == 1
+    assert alias_version(MlflowClient(), MODEL) == 1
 
 
 def test_a_rollback_is_a_new_decision_also_in_the_instant_of_the_promotion(lake: Lakehouse) -> None:

@@ -39,12 +39,16 @@ def model(spark: SparkSession) -> Iterator[PackedModel]:
 
 
 def test_executors_give_every_row_once_and_the_numbers_of_the_driver(spark: SparkSession, model: PackedModel) -> None:
-    boats = spark.range(200).selectExpr("id AS boat", "if(id % 3 = 0, 's', 'l') AS hull", "if(id % 7 = 0, null, double(id) / 10) AS knots", "'x' AS ignored")
+    boats = spark.range(200).selectExpr(
+        "id AS boat", "if(id % 3 = 0, 's', 'l') AS hull", "if(id % 7 = 0, null, double(id) / 10) AS knots", "'x' AS ignored"
+    )
     scored = score(boats.repartition(3), model, keep=["boat", "hull"])
-    assert scored.columns == ["boat", "hull", "probability"] and dict(scored.dtypes)["boat"] == "bigint"
+    assert scored.columns == ["boat", "hull", "probability"]
+    assert dict(scored.dtypes)["boat"] == "bigint"
     got = scored.orderBy("boat").toPandas()
     here = unpack(model).predict(boats.orderBy("boat").toPandas()[list(model.inputs)])[:, 1]
-    assert got.boat.tolist() == list(range(200)) and np.allclose(got.probability, here)
+    assert got.boat.tolist() == list(range(200))
+    assert np.allclose(got.probability, here)
 
 
 def test_no_rows_give_no_rows(spark: SparkSession, model: PackedModel) -> None:
@@ -73,7 +77,7 @@ def test_executors_need_nothing_but_the_bytes_they_were_sent(spark: SparkSession
 
 def test_a_model_without_a_signature_is_not_packed(spark: SparkSession) -> None:
     class Plain(mlflow.pyfunc.PythonModel):
-        def predict(self, context, model_input, params=None):  # noqa: ANN001, ANN202
+        def predict(self, context, model_input, params=None):
             return model_input
 
     mlflow.set_experiment("/test_scoring")
@@ -86,4 +90,5 @@ def test_a_model_without_a_signature_is_not_packed(spark: SparkSession) -> None:
 
 
 def test_the_positive_class_is_the_last_column_and_a_vector_is_itself() -> None:
-    assert positive(np.array([[0.9, 0.1], [0.2, 0.8]])).tolist() == [0.1, 0.8] and positive([0.3, 0.4]).tolist() == [0.3, 0.4]
+    assert positive(np.array([[0.9, 0.1], [0.2, 0.8]])).tolist() == [0.1, 0.8]
+    assert positive([0.3, 0.4]).tolist() == [0.3, 0.4]

@@ -15,7 +15,19 @@ from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
-from boathouse.training import Recipe, fit, fold_scores, log_pipeline, log_trials, probabilities, reference, search, split_by_time, table_inputs, to_pandas
+from boathouse.training import (
+    Recipe,
+    fit,
+    fold_scores,
+    log_pipeline,
+    log_trials,
+    probabilities,
+    reference,
+    search,
+    split_by_time,
+    table_inputs,
+    to_pandas,
+)
 
 RECIPE = Recipe(("hull",), ("knots",), "late")
 
@@ -23,7 +35,13 @@ RECIPE = Recipe(("hull",), ("knots",), "late")
 def boats(days: int = 60, a_day: int = 30) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     n = days * a_day
-    rows = pd.DataFrame({"day": np.repeat([dt.date(2013, 1, 1) + dt.timedelta(days=d) for d in range(days)], a_day), "hull": rng.choice(["s", "l"], n), "knots": rng.gamma(4, 3, n)})
+    rows = pd.DataFrame(
+        {
+            "day": np.repeat([dt.date(2013, 1, 1) + dt.timedelta(days=d) for d in range(days)], a_day),
+            "hull": rng.choice(["s", "l"], n),
+            "knots": rng.gamma(4, 3, n),
+        }
+    )
     return rows.assign(late=rng.random(n) < 1 / (1 + np.exp(4 - 0.3 * rows.knots)))
 
 
@@ -33,8 +51,11 @@ def test_folds_lie_in_order_before_the_held_out_days_and_those_before_the_gap(da
     as_of = first + dt.timedelta(days=days + gap)
     split = split_by_time(first, as_of, length, folds, gap)
     edges = [edge for fold in split.folds for edge in fold]
-    assert edges == sorted(edges) and first <= edges[0] and edges[-1] == split.holdout < split.end == as_of - dt.timedelta(days=gap)
-    assert 2 <= (split.end - split.holdout).days <= max(2, length) and (split.end - split.holdout).days * 4 <= days + 3
+    assert edges == sorted(edges)
+    assert first <= edges[0]
+    assert edges[-1] == split.holdout < split.end == as_of - dt.timedelta(days=gap)
+    assert 2 <= (split.end - split.holdout).days <= max(2, length)
+    assert (split.end - split.holdout).days * 4 <= days + 3
 
 
 def test_too_short_a_history_is_refused_in_days() -> None:
@@ -53,7 +74,10 @@ def test_no_fold_is_trained_on_its_own_days_or_later_ones() -> None:
 
 def test_the_same_rows_and_seed_give_the_same_model_to_the_last_bit() -> None:
     rows = boats(20)
-    one, two = (probabilities(fit(RECIPE, rows, {"n_estimators": 20, "colsample_bytree": 0.5, "subsample": 0.5, "subsample_freq": 1}), RECIPE, rows) for _ in range(2))
+    one, two = (
+        probabilities(fit(RECIPE, rows, {"n_estimators": 20, "colsample_bytree": 0.5, "subsample": 0.5, "subsample_freq": 1}), RECIPE, rows)
+        for _ in range(2)
+    )
     assert (one == two).all()
 
 
@@ -63,7 +87,9 @@ def test_a_category_never_seen_is_missing_and_not_somebody_else() -> None:
     model = fit(RECIPE, rows, {"n_estimators": 20})
     odd = pd.DataFrame({"hull": ["s", "l", "a", "zz", None], "knots": [12.0] * 5})
     small, large, *unknown = probabilities(model, RECIPE, odd)
-    assert small > 0.8 and large < 0.2 and len(set(unknown)) == 1
+    assert small > 0.8
+    assert large < 0.2
+    assert len(set(unknown)) == 1
 
 
 def test_the_search_never_ends_below_its_known_points_and_survives_failing_trials() -> None:
@@ -73,8 +99,11 @@ def test_the_search_never_ends_below_its_known_points_and_survives_failing_trial
         return (1 - abs(p["x"] - 0.3), 1 - abs(p["x"] - 0.3))
 
     trials = search(score, {"x": hp.uniform("x", 0, 1)}, {"defaults": {"x": 0.3}, "champion": {"x": 0.9}}, max_evals=12, seed=1)
-    assert trials[0].name == "defaults" and trials[0].score == 1.0 and len(trials) == 12
-    assert {t.error for t in trials if not t.scores} == {"RuntimeError: out of memory"} and trials[-1].scores == ()
+    assert trials[0].name == "defaults"
+    assert trials[0].score == 1.0
+    assert len(trials) == 12
+    assert {t.error for t in trials if not t.scores} == {"RuntimeError: out of memory"}
+    assert trials[-1].scores == ()
     again = search(score, {"x": hp.uniform("x", 0, 1)}, {"defaults": {"x": 0.3}, "champion": {"x": 0.9}}, max_evals=12, seed=1)
     assert [t.parameters for t in again] == [t.parameters for t in trials]
 
@@ -97,18 +126,28 @@ def test_every_row_is_counted_once_in_the_reference_and_nulls_apart() -> None:
 def test_a_run_keeps_table_versions_trials_and_a_model_that_refuses_other_types(spark: SparkSession) -> None:
     client, rows = MlflowClient(), boats(20)
     mlflow.set_experiment("/test_training")
-    trials = search(lambda p: fold_scores(RECIPE, rows, "day", split_by_time(dt.date(2013, 1, 1), dt.date(2013, 1, 21)), p), {}, {"good": {"n_estimators": 5}, "bad": {"n_estimators": -1}}, 2, 1)
+    trials = search(
+        lambda p: fold_scores(RECIPE, rows, "day", split_by_time(dt.date(2013, 1, 1), dt.date(2013, 1, 21)), p),
+        {},
+        {"good": {"n_estimators": 5}, "bad": {"n_estimators": -1}},
+        2,
+        1,
+    )
     with mlflow.start_run() as run:
         client.log_inputs(run.info.run_id, table_inputs({"gold.trips": 3}))
         log_trials(client, run.info.run_id, trials)
         uri = log_pipeline(fit(RECIPE, rows, trials[0].parameters), RECIPE, rows, "model")
     logged = client.get_run(run.info.run_id)
     assert '"delta_table_version": 3' in logged.inputs.dataset_inputs[0].dataset.source
-    nested = {r.data.tags["trial"]: r for r in client.search_runs([logged.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")}
-    assert nested["good"].data.metrics["mean_auc"] == pytest.approx(trials[0].score) and nested["bad"].info.status == "FAILED"
+    nested = {
+        r.data.tags["trial"]: r for r in client.search_runs([logged.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+    }
+    assert nested["good"].data.metrics["mean_auc"] == pytest.approx(trials[0].score)
+    assert nested["bad"].info.status == "FAILED"
     assert "greater than 0" in nested["bad"].data.tags["error"]
     model = mlflow.pyfunc.load_model(uri)
     assert np.allclose(model.predict(rows[["hull", "knots"]])[:, 1], probabilities(fit(RECIPE, rows, trials[0].parameters), RECIPE, rows))
-    assert model.metadata.saved_input_example_info is not None and model.metadata.flavors["sklearn"]["serialization_format"] == "skops"
+    assert model.metadata.saved_input_example_info is not None
+    assert model.metadata.flavors["sklearn"]["serialization_format"] == "skops"
     with pytest.raises(mlflow.exceptions.MlflowException, match="Incompatible input types"):
         model.predict(rows[["hull", "knots"]].assign(hull=1))

@@ -44,7 +44,8 @@ def refused(tmp_path: Path, files: dict[str, str] | str, **options: Any) -> str:
 
 def test_a_string_that_is_one_reference_takes_over_the_type_of_what_it_names(tmp_path: Path) -> None:
     bundle = make(
-        tmp_path, {"databricks.yml": ROOT, "bundles/a.yml": job("max_concurrent_runs: ${var.cap}\nname: up to ${var.cap}\ntags: ${var.sizes}")}
+        tmp_path,
+        {"databricks.yml": ROOT, "bundles/a.yml": job("max_concurrent_runs: ${var.cap}\nname: up to ${var.cap}\ntags: ${var.sizes}")},
     )
     assert bundle.jobs["a"]["max_concurrent_runs"] == 3
     assert bundle.jobs["a"]["name"] == "up to 3"
@@ -75,7 +76,9 @@ def test_a_target_changes_one_field_of_one_task_and_keeps_the_rest(tmp_path: Pat
 
 
 def test_resources_read_each_other_as_deployed_on_this_machine(tmp_path: Path) -> None:
-    resources = job("name: ${resources.volumes.v.volume_path}\ntimeout_seconds: ${resources.jobs.a.id}\ndescription: ${resources.schemas.s.id}")
+    resources = job(
+        "name: ${resources.volumes.v.volume_path}\ntimeout_seconds: ${resources.jobs.a.id}\ndescription: ${resources.schemas.s.id}"
+    )
     resources += "\n  schemas: {s: {catalog_name: '${var.catalog}', name: bronze}}"
     resources += "\n  volumes: {v: {catalog_name: '${var.catalog}', schema_name: '${resources.schemas.s.name}', name: landing}}"
     bundle = make(tmp_path, {"databricks.yml": ROOT, "bundles/a.yml": resources})

@@ -157,7 +157,10 @@ def test_a_killed_run_leaves_no_process_shows_as_failed_and_can_be_run_again(liv
     assert again.returncode == 0, err
     assert "is marked as failed" in err
     run = json.loads(out)
-    assert [(t["task_key"], t["state"]["result_state"], t["values"]) for t in run["tasks"]] == [("write", "SUCCESS", {"n": 5}), ("slow", "SUCCESS", {})]
+    assert [(t["task_key"], t["state"]["result_state"], t["values"]) for t in run["tasks"]] == [
+        ("write", "SUCCESS", {"n": 5}),
+        ("slow", "SUCCESS", {}),
+    ]
 
     first = json.loads(call(lived_in, "runs", "--json").stdout)["runs"][1]
     assert first["state"]["result_state"] == "FAILED"

@@ -40,7 +40,9 @@ def test_a_killed_task_leaves_no_spark_job(project, cluster, until):
 
 
 def test_cancelling_ends_the_job_and_every_job_that_would_follow(project, cluster, until):
-    task = project.launch(code=f"while True:\n    try:\n{textwrap.indent(textwrap.dedent(SLOW_JOB), '        ')}    except Exception as e:\n        print(e)\n")
+    task = project.launch(
+        code=f"while True:\n    try:\n{textwrap.indent(textwrap.dedent(SLOW_JOB), '        ')}    except Exception as e:\n        print(e)\n"
+    )
     assert until(lambda: bool(active_jobs(cluster)))
     task.cancel()
     assert task.wait(1).state == "CANCELED"
@@ -95,7 +97,9 @@ def test_children_of_a_task_end_with_it_whatever_group_they_chose(project, until
 
 
 def test_ending_one_task_leaves_the_children_of_another_alone(project, until):
-    task = project.launch(code="import subprocess, time\nprint(subprocess.Popen(['sleep', '60'], start_new_session=True).pid, flush=True)\ntime.sleep(60)")
+    task = project.launch(
+        code="import subprocess, time\nprint(subprocess.Popen(['sleep', '60'], start_new_session=True).pid, flush=True)\ntime.sleep(60)"
+    )
     log = task.spec.folder / "log.txt"
     assert until(lambda: log.is_file() and log.read_text().endswith("\n"))
     project.run(code="pass")

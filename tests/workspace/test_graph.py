@@ -21,7 +21,9 @@ def graph(**needs: str | Node) -> Graph:
     return Graph({k: v if isinstance(v, Node) else Node(k, tuple(Edge(n) for n in v.split())) for k, v in needs.items()})
 
 
-def play(tasks: Graph, results: dict[str, Result | tuple[Result, str]], order: random.Random | None = None) -> tuple[Progress, Result, list[Launch]]:
+def play(
+    tasks: Graph, results: dict[str, Result | tuple[Result, str]], order: random.Random | None = None
+) -> tuple[Progress, Result, list[Launch]]:
     "Runs a graph whose tasks end as told, in the order of a random number generator."
     progress, decisions = g.start(tasks)
     launched: list[Launch] = []
@@ -84,9 +86,20 @@ def test_run_if_judges_settled_dependencies_as_the_platform_does(rule: str, firs
 
 def test_the_branch_not_taken_is_excluded_with_all_below_it_and_the_join_runs() -> None:
     tasks = graph(
-        c="", yes=Node("yes", (Edge("c", "true"),)), no=Node("no", (Edge("c", "false"),)), below="no", join=Node("join", (Edge("yes"), Edge("below")), "NONE_FAILED")
+        c="",
+        yes=Node("yes", (Edge("c", "true"),)),
+        no=Node("no", (Edge("c", "false"),)),
+        below="no",
+        join=Node("join", (Edge("yes"), Edge("below")), "NONE_FAILED"),
     )
-    assert ends(tasks, c=(S, "true")) == {"c": "SUCCESS", "yes": "SUCCESS", "no": "EXCLUDED", "below": "EXCLUDED", "join": "SUCCESS", "run": "SUCCESS"}
+    assert ends(tasks, c=(S, "true")) == {
+        "c": "SUCCESS",
+        "yes": "SUCCESS",
+        "no": "EXCLUDED",
+        "below": "EXCLUDED",
+        "join": "SUCCESS",
+        "run": "SUCCESS",
+    }
 
 
 def test_two_unmet_outcomes_are_anded_not_else_if() -> None:

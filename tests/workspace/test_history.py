@@ -20,7 +20,10 @@ def begun(history: History, folder: Path) -> tuple[JobRun, list[TaskRun]]:
     "A run with two tasks, the first of them running."
     run = JobRun(history.new_id(), 5, "a", "job a", "local", {"p": "1"}, folder)
     history.run_started(run)
-    tasks = [TaskRun(history.new_id(), run, key, i, "spark_python_task", folder / key, depends_on=needs) for i, (key, needs) in enumerate([("t", ()), ("u", (("t", None),))])]
+    tasks = [
+        TaskRun(history.new_id(), run, key, i, "spark_python_task", folder / key, depends_on=needs)
+        for i, (key, needs) in enumerate([("t", ()), ("u", (("t", None),))])
+    ]
     for task in tasks:
         history.task_waiting(task)
     history.task_started(tasks[0])

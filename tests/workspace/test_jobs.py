@@ -30,7 +30,9 @@ def tasks(*lines: str, head: str = "") -> str:
 
 
 def test_a_right_job_has_no_findings(tmp_path: Path) -> None:
-    assert said(tmp_path, tasks(f"task_key: t, {OK}", "task_key: u, depends_on: [{task_key: t}], notebook_task: {notebook_path: n.py}")) == []
+    assert (
+        said(tmp_path, tasks(f"task_key: t, {OK}", "task_key: u, depends_on: [{task_key: t}], notebook_task: {notebook_path: n.py}")) == []
+    )
 
 
 def test_a_dangling_edge_names_the_nearest_task(tmp_path: Path) -> None:
@@ -58,7 +60,10 @@ def test_what_the_schema_does_not_know_is_named_with_its_place(tmp_path: Path, l
 
 
 def test_numbers_where_the_api_wants_strings_are_taken_as_their_text(tmp_path: Path) -> None:
-    assert said(tmp_path, tasks("task_key: t, spark_python_task: {python_file: s.py, parameters: [1, true, x]}", head="      tags: {n: 3}\n")) == []
+    assert (
+        said(tmp_path, tasks("task_key: t, spark_python_task: {python_file: s.py, parameters: [1, true, x]}", head="      tags: {n: 3}\n"))
+        == []
+    )
     job = all_jobs(load(tmp_path, environ={}))["a"]
     assert job.tasks["t"].body.parameters == ["1", "true", "x"]
 
@@ -71,30 +76,57 @@ def test_numbers_where_the_api_wants_strings_are_taken_as_their_text(tmp_path: P
             [f"task_key: t, depends_on: [{{task_key: u}}], {OK}", f"task_key: u, depends_on: [{{task_key: t}}], {OK}"],
             "the tasks of job 'a' wait for each other: t -> u -> t.",
         ),
-        ([f"task_key: t, {OK}", f"task_key: u, depends_on: [{{task_key: t, outcome: 'true'}}], {OK}"], "'t' is not a condition_task and has no outcome."),
+        (
+            [f"task_key: t, {OK}", f"task_key: u, depends_on: [{{task_key: t, outcome: 'true'}}], {OK}"],
+            "'t' is not a condition_task and has no outcome.",
+        ),
         (["task_key: t"], "task 't' states nothing to run. A task has exactly one task type."),
         ([f"task_key: t, notebook_task: {{notebook_path: n.py}}, {OK}"], "states notebook_task and spark_python_task"),
         (["task_key: t, spark_python_task: {python_file: s2.py}"], "there is no file 's2.py'. Did you mean 's.py'?"),
         (["task_key: t, spark_python_task: {python_file: n.py}"], "'n.py' is a notebook. Use a notebook_task."),
-        (["task_key: t, notebook_task: {notebook_path: s.py}"], "'s.py' is not a notebook. Its first line must be '# Databricks notebook source'."),
+        (
+            ["task_key: t, notebook_task: {notebook_path: s.py}"],
+            "'s.py' is not a notebook. Its first line must be '# Databricks notebook source'.",
+        ),
         (["task_key: t, notebook_task: {notebook_path: n}"], "Write it with its extension: 'n.py'."),
-        (["task_key: t, python_wheel_task: {package_name: boathouse, entry_point: sliver}"], "no entry point 'sliver'. Did you mean 'silver'?"),
+        (
+            ["task_key: t, python_wheel_task: {package_name: boathouse, entry_point: sliver}"],
+            "no entry point 'sliver'. Did you mean 'silver'?",
+        ),
         (["task_key: t, python_wheel_task: {package_name: nowhere, entry_point: x}"], "the package 'nowhere' is not installed here."),
-        (["task_key: t, python_wheel_task: {package_name: boathouse, entry_point: silver, parameters: [a], named_parameters: {b: c}}"], "not both"),
+        (
+            ["task_key: t, python_wheel_task: {package_name: boathouse, entry_point: silver, parameters: [a], named_parameters: {b: c}}"],
+            "not both",
+        ),
         (["task_key: t, run_job_task: {job_id: 5}"], "task 't' runs job 5, which is not a job of this bundle."),
         (["task_key: t, for_each_task: {inputs: '[1', task: {task_key: i, " + OK + "}}"], "'inputs' is not a JSON array"),
-        (["task_key: t, for_each_task: {inputs: '[1]', concurrency: 101, task: {task_key: i, " + OK + "}}"], "concurrency is 101; 1 to 100"),
-        (["task_key: t, max_retries: 1, for_each_task: {inputs: '[1]', task: {task_key: i, " + OK + "}}"], "a for_each_task has no retries"),
         (
-            ["task_key: t, for_each_task: {inputs: '[1]', task: {task_key: i, for_each_task: {inputs: '[1]', task: {task_key: j, " + OK + "}}}}"],
+            ["task_key: t, for_each_task: {inputs: '[1]', concurrency: 101, task: {task_key: i, " + OK + "}}"],
+            "concurrency is 101; 1 to 100",
+        ),
+        (
+            ["task_key: t, max_retries: 1, for_each_task: {inputs: '[1]', task: {task_key: i, " + OK + "}}"],
+            "a for_each_task has no retries",
+        ),
+        (
+            [
+                "task_key: t, for_each_task: {inputs: '[1]', task: {task_key: i, for_each_task: {inputs: '[1]', task: {task_key: j, "
+                + OK
+                + "}}}}"
+            ],
             "cannot repeat another",
         ),
         (
-            ["task_key: t, for_each_task: {inputs: '[1]', task: {task_key: i, spark_python_task: {python_file: s.py, parameters: ['{{tasks.t.run_id}}']}}}"],
+            [
+                "task_key: t, for_each_task: {inputs: '[1]', task: {task_key: i, spark_python_task: {python_file: s.py, parameters: ['{{tasks.t.run_id}}']}}}"
+            ],
             "the task 't' is not upstream of this one.",
         ),
         (["task_key: t, spark_python_task: {python_file: s.py, parameters: ['{{input}}']}"], "only inside a for_each_task"),
-        (["task_key: t, spark_python_task: {python_file: s.py, parameters: ['{{job.parameters.p}}']}"], "the job declares no parameter 'p'."),
+        (
+            ["task_key: t, spark_python_task: {python_file: s.py, parameters: ['{{job.parameters.p}}']}"],
+            "the job declares no parameter 'p'.",
+        ),
     ],
 )
 def test_what_the_platform_refuses_and_a_schema_cannot_see_is_named(tmp_path: Path, lines: list[str], message: str) -> None:
@@ -105,7 +137,9 @@ def test_what_the_platform_refuses_and_a_schema_cannot_see_is_named(tmp_path: Pa
 
 def test_paths_are_relative_to_the_file_that_holds_them(tmp_path: Path) -> None:
     (tmp_path / "bundles").mkdir()
-    (tmp_path / "bundles" / "b.yml").write_text("resources: {jobs: {b: {tasks: [{task_key: t, spark_python_task: {python_file: ../s.py}}]}}}\n")
+    (tmp_path / "bundles" / "b.yml").write_text(
+        "resources: {jobs: {b: {tasks: [{task_key: t, spark_python_task: {python_file: ../s.py}}]}}}\n"
+    )
     said(tmp_path, tasks(f"task_key: t, {OK}"))
     (tmp_path / "databricks.yml").write_text("include: [bundles/b.yml]\n" + HEAD + tasks(f"task_key: t, {OK}"))
     every = all_jobs(load(tmp_path, environ={}))

@@ -28,12 +28,18 @@ def notebook(project):
 def texts(executed) -> list[str]:
     "All that the code cells show, as text."
     shown = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
-    return [output.get("text") or output.get("data", {}).get("text/html") or output.get("data", {}).get("text/plain") or output.get("evalue") for output in shown]
+    return [
+        output.get("text") or output.get("data", {}).get("text/html") or output.get("data", {}).get("text/plain") or output.get("evalue")
+        for output in shown
+    ]
 
 
 def test_a_source_notebook_runs_top_to_bottom_and_keeps_notebook_page_and_log(notebook):
     result, executed, page, log = notebook(
-        "# MAGIC %md\n# MAGIC # Boats\n# MAGIC with *oars*", "n = int(dbutils.widgets.get('n'))\nprint('n is', n)", "spark.range(n)", widgets={"n": "3"}
+        "# MAGIC %md\n# MAGIC # Boats\n# MAGIC with *oars*",
+        "n = int(dbutils.widgets.get('n'))\nprint('n is', n)",
+        "spark.range(n)",
+        widgets={"n": "3"},
     )
     assert (result.state, result.error, result.exit_value) == ("SUCCESS", None, None)
     assert executed.cells[0].cell_type == "markdown"
@@ -74,7 +80,9 @@ def test_a_syntax_error_fails_too(notebook):
 
 
 def test_exit_ends_as_a_success_with_its_value_even_inside_a_try(notebook):
-    result, executed, _, _ = notebook("try:\n    dbutils.notebook.exit('42 boats')\nexcept Exception:\n    print('caught')", "print('after')")
+    result, executed, _, _ = notebook(
+        "try:\n    dbutils.notebook.exit('42 boats')\nexcept Exception:\n    print('caught')", "print('after')"
+    )
     assert (result.state, result.exit_value) == ("SUCCESS", "42 boats")
     assert texts(executed) == []
 
@@ -116,7 +124,9 @@ def test_a_figure_is_kept_as_an_image(notebook):
 
 def test_another_notebook_runs_with_its_own_names_and_returns_its_exit_value(project, notebook):
     project.write("child.py", source("n = 'child'\nprint(dbutils.widgets.getAll())\ndbutils.notebook.exit(dbutils.widgets.get('a') + '!')"))
-    result, executed, _, _ = notebook("n = 'parent'", "print(dbutils.notebook.run('child', 60, {'a': 7}), n, dbutils.widgets.get('a'))", "1 + 1", widgets={"a": "1"})
+    result, executed, _, _ = notebook(
+        "n = 'parent'", "print(dbutils.notebook.run('child', 60, {'a': 7}), n, dbutils.widgets.get('a'))", "1 + 1", widgets={"a": "1"}
+    )
     assert result.state == "SUCCESS", result.trace
     assert texts(executed) == ["{'a': '7'}\n7! parent 1\n", "2"]
     assert (project.last / "notebook-1-child.html").is_file()

@@ -17,7 +17,15 @@ from boathouse.workspace.yamlfile import Map
 
 UPSTREAM = {"up": Upstream(7, "success", {"n": 3, "s": "text", "l": ["a", 1], "yes": True}), "a-b": Upstream(8, "excluded")}
 CONTEXT = Context(
-    11, "demo", 42, datetime(2013, 10, 1, 9, 5, 7, tzinfo=UTC), {"month": "2013-10"}, task="here", task_run_id=43, tasks=UPSTREAM, input={"id": 7.0, "k": "v"}
+    11,
+    "demo",
+    42,
+    datetime(2013, 10, 1, 9, 5, 7, tzinfo=UTC),
+    {"month": "2013-10"},
+    task="here",
+    task_run_id=43,
+    tasks=UPSTREAM,
+    input={"id": 7.0, "k": "v"},
 )
 
 
@@ -28,14 +36,20 @@ CONTEXT = Context(
         ("x={{ job.parameters.month }};", "x=2013-10;"),
         ("{{job.id}}/{{job.name}}/{{job.run_id}}/{{job.repair_count}}", "11/demo/42/0"),
         ("{{task.name}} {{task.run_id}} {{task.execution_count}}", "here 43 1"),
-        ("{{job.start_time.iso_date}} {{job.start_time.hour}} {{job.start_time.iso_weekday}} {{job.start_time.is_weekday}}", "2013-10-01 9 2 true"),
+        (
+            "{{job.start_time.iso_date}} {{job.start_time.hour}} {{job.start_time.iso_weekday}} {{job.start_time.is_weekday}}",
+            "2013-10-01 9 2 true",
+        ),
         ("{{job.start_time.timestamp_ms}}", "1380618307000"),
         ("{{tasks.up.values.n}} {{tasks.up.values.s}} {{tasks.up.values.l}} {{tasks.up.values.yes}}", '3 text ["a",1] true'),
         ("{{tasks.up.result_state}} {{tasks.up.run_id}} {{tasks.`a-b`.result_state}}", "success 7 excluded"),
         ("{{input}} {{input.id}} {{input.k}}", '{"id":7.0,"k":"v"} 7.0 v'),
         ("{{job_id}} {{run_id}} {{task_key}} {{start_date}}", "11 43 here 2013-10-01"),
         ("{{job.trigger.type}}", "one_time"),
-        ("{{job.parameters.month} {{ }} {{a b}} {{tasks.a-b.values.x}} {x}", "{{job.parameters.month} {{ }} {{a b}} {{tasks.a-b.values.x}} {x}"),
+        (
+            "{{job.parameters.month} {{ }} {{a b}} {{tasks.a-b.values.x}} {x}",
+            "{{job.parameters.month} {{ }} {{a b}} {{tasks.a-b.values.x}} {x}",
+        ),
         ("{{user.name}}", "{{user.name}}"),
     ],
 )
@@ -55,7 +69,10 @@ def test_references_are_replaced_by_the_text_of_their_values_and_malformed_ones_
         ("{{tasks.up.value.n}}", ("{{tasks.up.value.n}} names nothing.", "Did you mean 'values'?")),
         ("{{tasks.up.values}}", ("{{tasks.up.values}} names nothing.", "Write {{tasks.<task>.values.<key>}}.")),
         ("{{input.x}}", ("{{input.x}} has a meaning only inside a for_each_task.", "")),
-        ("{{job.trigger.file_arrival.location}}", ("{{job.trigger.file_arrival.location}} needs a trigger that this machine does not have.", "")),
+        (
+            "{{job.trigger.file_arrival.location}}",
+            ("{{job.trigger.file_arrival.location}} needs a trigger that this machine does not have.", ""),
+        ),
         ("{{job.parameters.month}}", ("", "")),
         ("{{tasks.up.values.n}}", ("", "")),
         ("{{user.name}}", ("", "")),

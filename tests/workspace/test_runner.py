@@ -51,7 +51,9 @@ def started(cluster: Cluster, folder: Path, jobs: str, **files: str) -> tuple[Ru
     return Runner(cluster, bundle, every, history), history, every
 
 
-def ran(cluster: Cluster, folder: Path, jobs: str, job: str = "a", given: dict[str, str] | None = None, only: tuple[str, ...] = (), **files: str) -> dict[str, Any]:
+def ran(
+    cluster: Cluster, folder: Path, jobs: str, job: str = "a", given: dict[str, str] | None = None, only: tuple[str, ...] = (), **files: str
+) -> dict[str, Any]:
     "The run of a job, as JSON, its tasks also by key under `by`."
     runner, history, every = started(cluster, folder, jobs, **files)
     run_id, _ = runner.run(every[job], given, only)
@@ -82,7 +84,13 @@ def test_values_travel_down_the_graph_and_conditions_choose_the_branch(cluster: 
         - {task_key: join, depends_on: [{task_key: "yes"}, {task_key: "no"}], run_if: NONE_FAILED, spark_python_task: {python_file: say.py, parameters: ["{{tasks.no.result_state}}"]}}
     """
     run = ran(cluster, tmp_path, jobs, given={"month": "2013-11"})
-    assert {k: result(t) for k, t in run["by"].items()} == {"first": "SUCCESS", "ok": "SUCCESS", "yes": "SUCCESS", "no": "EXCLUDED", "join": "SUCCESS"}
+    assert {k: result(t) for k, t in run["by"].items()} == {
+        "first": "SUCCESS",
+        "ok": "SUCCESS",
+        "yes": "SUCCESS",
+        "no": "EXCLUDED",
+        "join": "SUCCESS",
+    }
     assert run["by"]["ok"]["condition_task"]["outcome"] == "true"
     assert log(run["by"]["first"]) == "set=n:3 set=ok:true 2013-11"
     assert log(run["by"]["yes"]) == "n=3"
@@ -185,7 +193,9 @@ def test_a_task_is_retried_after_its_interval_and_the_last_attempt_counts(cluste
         seen.touch()
         raise SystemExit("the first time it fails")
     """
-    job = "a: {tasks: [{task_key: t, max_retries: 3, min_retry_interval_millis: 700, spark_python_task: {python_file: flaky.py, parameters: ["
+    job = (
+        "a: {tasks: [{task_key: t, max_retries: 3, min_retry_interval_millis: 700, spark_python_task: {python_file: flaky.py, parameters: ["
+    )
     run = ran(cluster, tmp_path, f"{job}'{tmp_path}/seen']}}}}]}}\n", flaky=flaky)
     task = run["by"]["t"]
     assert (result(task), task["attempt_number"]) == ("SUCCESS", 1)
@@ -258,13 +268,18 @@ def test_tasks_that_do_not_depend_on_each_other_run_at_the_same_time_up_to_the_c
         assert time.monotonic() < deadline, "the other task never started"
         time.sleep(0.02)
     """
-    rows = [f"{{task_key: t{i}, spark_python_task: {{python_file: wait.py, parameters: ['{tmp_path}/{i}', '{tmp_path}/{1 - i}']}}}}" for i in range(2)]
+    rows = [
+        f"{{task_key: t{i}, spark_python_task: {{python_file: wait.py, parameters: ['{tmp_path}/{i}', '{tmp_path}/{1 - i}']}}}}"
+        for i in range(2)
+    ]
     assert result(ran(cluster, tmp_path, f"a: {{tasks: [{', '.join(rows)}]}}\n", wait=wait)) == "SUCCESS"
 
 
 @pytest.mark.parametrize("kind", ["raise", "kill"])
 def test_a_task_that_dies_fails_with_its_last_words(cluster: Cluster, tmp_path: Path, kind: str) -> None:
-    die = "import os, signal\nprint('last words', flush=True)\n" + ("os.kill(os.getpid(), signal.SIGKILL)\n" if kind == "kill" else "1 / 0\n")
+    die = "import os, signal\nprint('last words', flush=True)\n" + (
+        "os.kill(os.getpid(), signal.SIGKILL)\n" if kind == "kill" else "1 / 0\n"
+    )
     run = ran(cluster, tmp_path, "a: {tasks: [{task_key: t, spark_python_task: {python_file: die.py}}]}\n", die=die)
     message = {"raise": "ZeroDivisionError: division by zero", "kill": "killed by signal 9 (SIGKILL)"}[kind]
     assert run["by"]["t"]["state"]["state_message"] == message
