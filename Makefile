@@ -44,7 +44,7 @@ year: setup  ## The same from February on, where retraining visibly pays
 	@$(BIN)/boathouse run lifecycle -t year --param start=2013-02-01 --param months=11
 
 test: setup  ## Run the suite: units, properties, every notebook
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 prep: setup  ## Format, clean and export the notebooks, and check that modules agree with them
 	@$(BIN)/ruff format --quiet notebooks src/boathouse/workspace tests bench conftest.py
