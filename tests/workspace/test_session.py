@@ -123,3 +123,36 @@ def test_memory_is_the_named_one_or_a_part_of_the_machine(monkeypatch):
     assert session.driver_memory() == "3g"
     monkeypatch.delenv("BOATHOUSE_DRIVER_MEMORY")
     assert 512 <= int(session.driver_memory().removesuffix("m")) <= 4096
+
+
+def test_a_table_whose_creation_was_cut_off_is_cleared_and_can_be_made(spark, state):
+    "What a kill leaves between making the folder and the first commit; Delta refuses such a folder."
+    spark.sql("CREATE SCHEMA IF NOT EXISTS cut")
+    spark.sql("CREATE TABLE cut.whole (n int)")
+    folder = state / "warehouse" / "cut.db" / "halfway"
+    (folder / "_delta_log" / "_staged_commits").mkdir(parents=True)
+    (folder / "_delta_log" / ".00000000000000000000.json.0a1b.tmp").write_text("{")
+    with pytest.raises(Exception, match="NON_EMPTY_LOCATION"):
+        spark.sql("CREATE TABLE cut.halfway (n int)")
+    assert session.clear_unfinished(state / "warehouse") == [folder]
+    spark.sql("CREATE TABLE cut.halfway (n int)")
+    assert session.clear_unfinished(state / "warehouse") == []
+    assert spark.table("cut.whole").count() == 0
+
+
+def test_a_table_that_is_committed_but_not_registered_is_cleared_only_if_it_has_no_rows(spark, state):
+    "What a kill leaves between the first commit and the entry in the metastore."
+    spark.sql("CREATE SCHEMA IF NOT EXISTS cut")
+    for name, query in (("bare", ""), ("filled", " AS SELECT 1 n")):
+        spark.sql(f"CREATE TABLE cut.{name} {'' if query else '(n int)'}{query}")
+        folder = state / "warehouse" / "cut.db" / name
+        shutil.copytree(folder, folder.with_name("aside"))
+        spark.sql(f"DROP TABLE cut.{name}")
+        folder.with_name("aside").rename(folder)
+    spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()  # as in the JVM of the next run
+    with pytest.raises(Exception, match="NON_EMPTY_LOCATION"):
+        spark.sql("CREATE TABLE cut.bare (n int)")
+    assert session.clear_unregistered(spark, state / "warehouse") == [state / "warehouse" / "cut.db" / "bare"]
+    spark.sql("CREATE TABLE cut.bare (n int)")
+    assert session.clear_unregistered(spark, state / "warehouse") == []
+    assert (state / "warehouse" / "cut.db" / "filled").is_dir()
