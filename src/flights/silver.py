@@ -225,7 +225,7 @@ def update_flights(lake: Lakehouse) -> None:
         month = F.date_format(F.from_utc_timestamp("scheduled_at", HOME), "yyyy-MM")
         earliest, months = new.agg(F.min("event_time"), F.collect_set(month)).first()
         where = " OR ".join(f"month = '{name}'" for name in sorted(months)) or "false"
-        near = events.where(F.col("event_time") >= F.lit(earliest) - F.expr("INTERVAL 5 DAYS"))
+        near = events.where(F.col("event_time") >= F.lit(earliest).cast("timestamp") - F.expr("INTERVAL 5 DAYS"))
         changed = flights_of(latest(near.join(new.select("flight_id"), "flight_id", "left_semi")))
         same = read(lake, t.SILVER_FLIGHTS).where(where).join(new.select("flight_id"), "flight_id", "left_anti")
         rows = same.unionByName(changed)
