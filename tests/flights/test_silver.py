@@ -223,3 +223,18 @@ def test_a_process_killed_in_silver_leaves_a_lake_that_the_next_one_completes(wh
     again = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert again.returncode == 0, again.stderr[-2000:]
     assert json.loads(again.stdout.splitlines()[-1]) == content(whole)
+
+
+def test_a_delivery_of_nothing_but_broken_lines_changes_no_flight_and_is_done_with(spark: SparkSession, tmp_path: Path) -> None:
+    "There is no earliest event then, from which on to look at flights again."
+    lake = Lakehouse(spark, prefix="test_broken_delivery_")
+    drop_all(lake)
+    deliver(tmp_path, "first", stories(3))
+    run(lake, tmp_path)
+    before = content(lake)
+    deliver(tmp_path, "second", ["not,an,event"])
+    run(lake, tmp_path)
+    assert content(lake) == before
+    assert read(lake, t.SILVER_FLIGHT_EVENTS_QUARANTINE).count() == 1
+    assert last_note(lake, t.SILVER_FLIGHTS) == last_note(lake, t.SILVER_FLIGHT_EVENTS)
+    drop_all(lake)
