@@ -129,8 +129,10 @@ def test_fifty_tasks_leave_the_jvm_as_it_was(project, cluster):
 
 
 def test_what_a_task_cached_is_freed_when_none_runs(project, cluster):
-    held = cluster.spark.sparkContext._jsc.sc().getPersistentRDDs().size  # Delta keeps the state of tables that other tests used
-    before = held()
+    def held():
+        return cluster.spark.sparkContext._jsc.sc().getPersistentRDDs().size()
+
+    before = held()  # Delta keeps the state of tables that other tests used
     project.run(code="spark.range(100).cache().count()")
     assert held() <= before
 
