@@ -220,7 +220,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                               'src/flights/features.py'),
                                       'src.flights.features.aircraft': ('flights/features.html#aircraft', 'src/flights/features.py'),
                                       'src.flights.features.delays': ('flights/features.html#delays', 'src/flights/features.py'),
-                                      'src.flights.features.end_of': ('flights/features.html#end_of', 'src/flights/features.py'),
                                       'src.flights.features.feature_versions': ( 'flights/features.html#feature_versions',
                                                                                  'src/flights/features.py'),
                                       'src.flights.features.lookups': ('flights/features.html#lookups', 'src/flights/features.py'),

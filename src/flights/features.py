@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HOUR', 'DAY', 'GROUPS', 'LEFT', 'LANDED', 'CONGESTION', 'HISTORY', 'CATEGORICAL', 'CALENDAR', 'IDENTITY', 'MATCHED',
-           'movements', 'Windowed', 'delays', 'aircraft', 'Span', 'end_of', 'to_refresh', 'refresh', 'refresh_weather',
+           'movements', 'Windowed', 'delays', 'aircraft', 'Span', 'to_refresh', 'refresh', 'refresh_weather',
            'refresh_group', 'on_ticks', 'lookups', 'numeric', 'model_rows', 'feature_versions', 'rehearsal', 'main']
 
 # %% ../../notebooks/flights/06_features.ipynb #c4a97a11
@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from boathouse.features import FeatureLookup, micros, rolling, training_set, versions_of
 from boathouse.platform import get_spark, parameters
 from boathouse.tables import Lakehouse, Table, exists, last_note, read, replace, version_of
+from flights.bronze import end_of
 from flights.tables import (
     FEATURES_AIRCRAFT,
     FEATURES_CARRIER_CONGESTION,
@@ -130,11 +131,6 @@ class Span:
     until: datetime
     version: int
     note: dict[str, Any]
-
-# %% ../../notebooks/flights/06_features.ipynb #cb568272
-def end_of(as_of: str) -> datetime:
-    "The instant up to which files are landed for `as_of`: the end of that UTC day."
-    return datetime.fromisoformat(as_of) + DAY
 
 # %% ../../notebooks/flights/06_features.ipynb #25c3d734
 def to_refresh(lake: Lakehouse, table: Table, as_of: str) -> Span | None:

@@ -23,7 +23,8 @@ from pyspark.sql import functions as F
 from boathouse.monitoring import drift, interval, profile, quality, score_buckets, sliced
 from boathouse.platform import get_spark, parameters
 from boathouse.tables import Column, Lakehouse, Table, exists, read, replace
-from flights.features import CATEGORICAL, end_of, model_rows, numeric
+from flights.bronze import end_of
+from flights.features import CATEGORICAL, model_rows, numeric
 from flights.scoring import inputs
 from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS, MONITORING_DRIFT, MONITORING_PROFILE
 from flights.validation import recorded_versions

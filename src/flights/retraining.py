@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from boathouse.platform import get_spark, parameters, run_id, set_task_value
 from boathouse.retraining import Decision, Evidence, Policy, decide
 from boathouse.tables import Lakehouse, exists, merge, read
-from flights.features import end_of
+from flights.bronze import end_of
 from flights.monitoring import month_window, training_facts
 from flights.tables import GOLD_DEPARTURES, MONITORING_DRIFT, MONITORING_PROFILE, MONITORING_QUALITY_METRICS, OPS_DECISIONS
 from flights.validation import importances_of

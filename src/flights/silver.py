@@ -63,10 +63,7 @@ def typed(lines: DataFrame, types: dict[str, str]) -> DataFrame:
     return lines.select(
         *values,
         F.expr(f"trim(concat({', '.join(lost)}))").alias("_misfit"),
-        "_raw",
-        "_source_file",
-        "_malformed",
-        "_ingested_at",
+        *LINE,
         "bronze_version",
     )
 
@@ -153,7 +150,7 @@ def as_delivered(rejected: DataFrame, columns: Sequence[str]) -> DataFrame:
     schema = ", ".join(f"`{c}` string" for c in columns)
     fields = F.when(F.col("_malformed").isNull(), F.from_csv("_raw", schema))
     reason = F.coalesce("_malformed", "_reason").alias("_reason")
-    origin = ("_raw", "_source_file", "_malformed", "_ingested_at", "_failed_rules")
+    origin = (*LINE, "_failed_rules")
     return rejected.select(fields.alias("_fields"), *origin, reason, "bronze_version").select(
         "_fields.*", *origin, "_reason", "bronze_version"
     )

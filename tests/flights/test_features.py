@@ -10,7 +10,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.features import versions_of
 from boathouse.tables import Lakehouse, Table, append, drop_all, fingerprint, merge, read
-from flights.features import CONGESTION, aircraft, end_of, movements, refresh
+from flights.bronze import end_of
+from flights.features import CONGESTION, aircraft, movements, refresh
 from flights.tables import FEATURES_AIRCRAFT, FEATURES_ORIGIN_CONGESTION, SILVER_FLIGHTS, SILVER_PLANES
 
 ORIGIN = CONGESTION[0]

@@ -134,9 +134,9 @@ def test_a_table_whose_creation_was_cut_off_is_cleared_and_can_be_made(spark, st
     (folder / "_delta_log" / ".00000000000000000000.json.0a1b.tmp").write_text("{")
     with pytest.raises(Exception, match="NON_EMPTY_LOCATION"):
         spark.sql("CREATE TABLE cut.halfway (n int)")
-    assert session.clear_unfinished(state / "warehouse") == [folder]
+    assert session.clear_cut_off(spark, state / "warehouse") == [folder]
     spark.sql("CREATE TABLE cut.halfway (n int)")
-    assert session.clear_unfinished(state / "warehouse") == []
+    assert session.clear_cut_off(spark, state / "warehouse") == []
     assert spark.table("cut.whole").count() == 0
 
 
@@ -152,7 +152,7 @@ def test_a_table_that_is_committed_but_not_registered_is_cleared_only_if_it_has_
     spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()  # as in the JVM of the next run
     with pytest.raises(Exception, match="NON_EMPTY_LOCATION"):
         spark.sql("CREATE TABLE cut.bare (n int)")
-    assert session.clear_unregistered(spark, state / "warehouse") == [state / "warehouse" / "cut.db" / "bare"]
+    assert session.clear_cut_off(spark, state / "warehouse") == [state / "warehouse" / "cut.db" / "bare"]
     spark.sql("CREATE TABLE cut.bare (n int)")
-    assert session.clear_unregistered(spark, state / "warehouse") == []
+    assert session.clear_cut_off(spark, state / "warehouse") == []
     assert (state / "warehouse" / "cut.db" / "filled").is_dir()

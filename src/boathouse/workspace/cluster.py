@@ -108,7 +108,7 @@ class Cluster:
 
     def _begin(self) -> None:
         self._reader.start()
-        jvm = getattr(self.spark.sparkContext._gateway, "proc", None)
+        jvm = _jvm_of(self.spark)
         if jvm is not None:
             threading.Thread(target=self._end_with, args=(jvm,), name="jvm", daemon=True).start()
             if self._owns:
@@ -205,7 +205,7 @@ class Cluster:
 
     def _jvm_gone(self, wait: float = 0) -> str | None:
         "A sentence on the JVM's end; None while it lives."
-        jvm = getattr(self.spark.sparkContext._gateway, "proc", None)
+        jvm = _jvm_of(self.spark)
         if jvm is None:
             return None
         try:
@@ -252,13 +252,18 @@ def _start_zygote(state: Path, spawn: bool) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=state)
 
 
+def _jvm_of(spark: SparkSession) -> subprocess.Popen[bytes] | None:
+    "The JVM's process, if this process started it."
+    return getattr(spark.sparkContext._gateway, "proc", None)
+
+
 def _stop_jvm(spark: SparkSession) -> None:
     from pyspark import SparkContext
 
-    gateway = spark.sparkContext._gateway
-    jvm = getattr(gateway, "proc", None)
-    if jvm is not None and jvm.poll() is not None:
-        SparkContext._active_spark_context = None  # its JVM is gone: there is nothing to stop
+    gateway, jvm = spark.sparkContext._gateway, _jvm_of(spark)
+    if jvm is not None and jvm.poll() is not None:  # it is gone: there is nothing to stop, only to forget
+        spark.sparkContext._jsc = SparkContext._active_spark_context = None
+        SparkContext._gateway = SparkContext._jvm = None
         return
     spark.stop()
     if gateway is None or jvm is None:

@@ -21,9 +21,10 @@ from pyspark.sql import SparkSession
 from boathouse.workspace.archive import ArchiveError, archive_options, discard, make_archive
 from boathouse.workspace.jars import JarsError, jars, project_root, resolve
 
-__all__ = ["JarsError", "SessionError", "WorkspaceLocked", "clear_unfinished", "clear_unregistered", "default_state", "environment", "hush", "jars", "local_session", "lock", "project_root", "unlock",
+__all__ = ["JarsError", "SessionError", "WorkspaceLocked", "clear_cut_off", "default_state", "environment", "hush", "jars", "local_session", "lock", "project_root", "unlock",
            "resolve", "spark_conf", "start_session"]  # fmt: skip
 
+FIRST_COMMIT = f"{0:020d}.json"
 _held: dict[tuple[int, Path], FileLock] = {}  # the locks of this process, kept until it ends
 
 # The optimising compiler (C2) took a third of the CPU of runs that are over in minutes: it starts four times later here.
@@ -181,7 +182,7 @@ def start_session(state: Path, master: str = "local[*]", conf: dict[str, str] | 
         _launch(state, master, {**settings, **spark_conf(state), **_cluster_conf(master), **(conf or {})})
     hush()
     spark = SparkSession.builder.getOrCreate()
-    clear_unregistered(spark, state / "warehouse")
+    clear_cut_off(spark, state / "warehouse")
     return spark
 
 
@@ -195,31 +196,23 @@ def _prepare(state: Path) -> None:
     nothing = jars()[0].parent / "conf"
     nothing.mkdir(exist_ok=True)
     state.mkdir(parents=True, exist_ok=True)
-    clear_unfinished(state / "warehouse")
     (state / "log4j2.properties").write_text(LOG4J.format(log=state / "spark.log"))
     os.environ.update(SPARK_HOME=str(Path(pyspark.__file__).parent), SPARK_CONF_DIR=str(nothing), SPARK_LOCAL_IP="127.0.0.1")
     os.environ["PYSPARK_PYTHON"] = sys.executable
 
 
-def clear_unfinished(warehouse: Path) -> list[Path]:
-    """Removes the folders of tables whose creation was cut off before its first commit, and returns them; the caller holds the lock.
+def clear_cut_off(spark: SparkSession, warehouse: Path) -> list[Path]:
+    """Removes the folders of tables whose creation was cut off, and returns them; the caller holds the lock.
 
-    No version of such a table was ever there to read, and Delta refuses to create a table in a folder that is not empty.
+    Cut off before the first commit, or after it and before the catalog knew the table: Delta refuses to create a table in such a folder.
+    No row was ever there to read: a folder that has rows, or an entry, stays.
     """
-    logs = sorted(warehouse.glob("*/*/_delta_log"))
-    unfinished = [log.parent for log in logs if not any(re.fullmatch(r"\d{20}\.(json|checkpoint\b.*)", file.name) for file in log.iterdir())]
-    for folder in unfinished:
-        shutil.rmtree(folder)
-    return unfinished
-
-
-def clear_unregistered(spark: SparkSession, warehouse: Path) -> list[Path]:
-    "Removes the folders of tables that were created, but cut off before the catalog knew them: one commit, no rows, no entry. Returns them."
     removed = []
-    for first in sorted(warehouse.glob(f"*.db/*/_delta_log/{0:020d}.json")):
-        folder = first.parent.parent
-        fresh = not (first.parent / f"{1:020d}.json").exists() and '{"add":' not in first.read_text()
-        if fresh and not spark.catalog.tableExists(f"spark_catalog.{folder.parent.stem}.{folder.name}"):
+    for log in sorted(warehouse.glob("*.db/*/_delta_log")):
+        folder = log.parent
+        commits = sorted(file.name for file in log.iterdir() if re.fullmatch(r"\d{20}\.(json|checkpoint\b.*)", file.name))
+        bare = commits == [FIRST_COMMIT] and '{"add":' not in (log / FIRST_COMMIT).read_text()
+        if not commits or (bare and not spark.catalog.tableExists(f"spark_catalog.{folder.parent.stem}.{folder.name}")):
             shutil.rmtree(folder)
             removed.append(folder)
     return removed
