@@ -16,7 +16,7 @@ def run_json(history: History, run_id: int) -> dict[str, Any]:
     if not found:
         raise BundleError(f"there is no run {run_id}.", hint="`boathouse runs` lists them.")
     row = found[0]
-    tasks = history.rows("SELECT * FROM task_runs WHERE job_run = ? AND loop_run IS NULL ORDER BY position, attempt_number", run_id)
+    tasks = history.rows("SELECT * FROM task_runs WHERE job_run = ? AND loop_run IS NULL ORDER BY position, run_id", run_id)
     parameters = json.loads(row["parameters"])
     return {
         "job_id": row["job_id"],
@@ -30,7 +30,7 @@ def run_json(history: History, run_id: int) -> dict[str, Any]:
         **_times(row),
         "job_parameters": [{"name": name, "value": value} for name, value in parameters.items()],
         "tasks": [_task(history, t) for t in _latest(tasks)],
-        "repair_history": [],
+        "repair_history": _repairs(history, run_id),
     }
 
 
@@ -41,7 +41,20 @@ def run_summary(row: sqlite3.Row) -> dict[str, Any]:
 
 
 def _latest(tasks: list[sqlite3.Row]) -> list[sqlite3.Row]:
-    return list({(t["task_key"], t["loop_run"], t["position"]): t for t in tasks}.values())
+    "The last attempt of each task, and of each item of a loop."
+    return list({(t["task_key"], t["loop_run"] and t["position"]): t for t in sorted(tasks, key=lambda t: t["run_id"])}.values())
+
+
+def _repairs(history: History, run_id: int) -> list[dict[str, Any]]:
+    "The original run and its repairs, if it was ever repaired."
+    ids: dict[int, list[int]] = {}
+    for row in history.rows("SELECT run_id, repair FROM task_runs WHERE job_run = ? AND loop_run IS NULL ORDER BY run_id", run_id):
+        ids.setdefault(row["repair"], []).append(row["run_id"])
+    return [
+        ({"type": "REPAIR", "id": r["number"]} if r["number"] else {"type": "ORIGINAL"})
+        | {"start_time": r["start_time"], "end_time": r["end_time"] or 0, "state": _state(r), "task_run_ids": ids.get(r["number"], [])}
+        for r in history.rows("SELECT * FROM repairs WHERE run_id = ? ORDER BY number", run_id)
+    ]
 
 
 def _state(row: sqlite3.Row) -> dict[str, Any]:
@@ -57,8 +70,8 @@ def _times(row: sqlite3.Row) -> dict[str, Any]:
 def _task(history: History, row: sqlite3.Row) -> dict[str, Any]:
     values = history.rows("SELECT key, value FROM task_values WHERE run_id = ? ORDER BY key", row["run_id"])
     earlier = history.rows(
-        "SELECT * FROM task_runs WHERE job_run = ? AND task_key = ? AND loop_run IS ? AND position = ? AND attempt_number < ? ORDER BY attempt_number",
-        *(row["job_run"], row["task_key"], row["loop_run"], row["position"], row["attempt_number"]),
+        "SELECT * FROM task_runs WHERE job_run = ? AND task_key = ? AND loop_run IS ? AND (loop_run IS NULL OR position = ?) AND run_id < ? ORDER BY run_id",
+        *(row["job_run"], row["task_key"], row["loop_run"], row["position"], row["run_id"]),
     )
     out = {
         "run_id": row["run_id"],

@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from boathouse.workspace import graph, parameters, references
-from boathouse.workspace.cluster import ClusterError, TaskSpec
-from boathouse.workspace.errors import CannotStart
+from boathouse.workspace.errors import CannotStart, ClusterError
 from boathouse.workspace.foreach import Item, items_of, label
 from boathouse.workspace.graph import Node, Result
 from boathouse.workspace.history import TaskEnd, TaskRun
@@ -18,6 +17,7 @@ from boathouse.workspace.jobs import TaskSource, job_by_id, repeated
 from boathouse.workspace.references import Context
 from boathouse.workspace.sources import task_file
 from boathouse.workspace.stop import StopRequest
+from boathouse.workspace.task import TaskSpec
 
 if TYPE_CHECKING:
     from boathouse.workspace.runner import JobRunner

@@ -47,6 +47,11 @@ def _refusing(command: Command) -> Command:
     return wrapped
 
 
+_foreground = click.option(
+    "--foreground", is_flag=True, default=None, help="Use a cluster of this command's own, ended with it, instead of the background one."
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     "Run the jobs of a Databricks bundle on this machine, with real Spark, Delta and MLflow."
@@ -63,6 +68,7 @@ def main() -> None:
 )
 @click.option("--master", help="A Spark master other than this machine's cores.")
 @click.option("--spawn", is_flag=True, help="Start a fresh interpreter for each task instead of a fork.")
+@_foreground
 @_refusing
 def run(
     job: str | None,
@@ -74,6 +80,7 @@ def run(
     only: str,
     master: str | None,
     spawn: bool,
+    foreground: bool | None,
 ) -> None:
     "Run JOB; without JOB, list the jobs."
     bundle = _load(folder, target, variables)
@@ -83,8 +90,8 @@ def run(
     from boathouse.workspace import start
 
     keys = tuple(word for word in (w.strip() for w in only.split(",")) if word)
-    code = start.run_job(bundle, job, _pairs(params, "--param"), only=keys, as_json=as_json, master=master, spawn=spawn)
-    sys.exit(code)
+    how = start.How(as_json, master, spawn, foreground)
+    sys.exit(start.run_job(bundle, job, _pairs(params, "--param"), keys, how))
 
 
 @main.command()
@@ -142,14 +149,92 @@ def runs(run_id: int | None, folder: Path, target: str | None, variables: Sequen
 
 
 @main.command()
-@click.argument("query")
+@click.argument("run_id", type=int)
+@_bundle_options
+@click.option("--task", "rerun", multiple=True, metavar="KEY", help="Run this task again too, though it succeeded.")
+@click.option("--rerun-dependents", is_flag=True, help="Run again what succeeded below a task that runs again.")
+@click.option("--param", "params", multiple=True, metavar="K=V", help="Value of a job parameter, instead of the one the run had.")
+@_foreground
+@_refusing
+def repair(
+    run_id: int,
+    folder: Path,
+    target: str | None,
+    variables: Sequence[str],
+    as_json: bool,
+    rerun: Sequence[str],
+    rerun_dependents: bool,
+    params: Sequence[str],
+    foreground: bool | None,
+) -> None:
+    "Run again what failed or was skipped in run RUN_ID, under the same id; what succeeded stays, with its task values."
+    from boathouse.workspace import start
+
+    how = start.How(as_json, foreground=foreground)
+    sys.exit(start.repair_run(_load(folder, target, variables), run_id, _pairs(params, "--param"), tuple(rerun), rerun_dependents, how))
+
+
+@main.command()
+@click.argument("run_id", type=int)
 @_bundle_options
 @_refusing
-def sql(query: str, folder: Path, target: str | None, variables: Sequence[str], as_json: bool) -> None:
+def cancel(run_id: int, folder: Path, target: str | None, variables: Sequence[str], as_json: bool) -> None:
+    "Cancel run RUN_ID, and wait until nothing of it is left."
+    from boathouse.workspace import start
+
+    sys.exit(start.cancel_run(_load(folder, target, variables), run_id, as_json))
+
+
+@main.command()
+@click.argument("query")
+@_bundle_options
+@_foreground
+@_refusing
+def sql(query: str, folder: Path, target: str | None, variables: Sequence[str], as_json: bool, foreground: bool | None) -> None:
     "Run one SQL statement on the target's tables; with --json, an array of objects."
     from boathouse.workspace import start
 
-    sys.exit(start.run_sql(_load(folder, target, variables), query, as_json))
+    sys.exit(start.run_sql(_load(folder, target, variables), query, as_json, foreground))
+
+
+@main.group()
+def cluster() -> None:
+    "The background cluster of a target: one JVM that runs, queries and notebooks share."
+
+
+@cluster.command("start")
+@_bundle_options
+@click.option("--master", help="A Spark master other than this machine's cores.")
+@click.option("--foreground", is_flag=True, help="Stay here and serve until Ctrl-C, or until nobody has used it for a while.")
+@_refusing
+def cluster_start(
+    folder: Path, target: str | None, variables: Sequence[str], as_json: bool, master: str | None, foreground: bool
+) -> None:
+    "Start it, if it does not run. Whoever needs it starts it too."
+    from boathouse.workspace import manage
+
+    sys.exit(manage.start(_load(folder, target, variables), as_json, master, foreground))
+
+
+@cluster.command("stop")
+@_bundle_options
+@click.option("--force", is_flag=True, help="Even if runs, queries or notebooks use it.")
+@_refusing
+def cluster_stop(folder: Path, target: str | None, variables: Sequence[str], as_json: bool, force: bool) -> None:
+    "End it, and wait until it has ended."
+    from boathouse.workspace import manage
+
+    sys.exit(manage.stop(_load(folder, target, variables), as_json, force))
+
+
+@cluster.command("status")
+@_bundle_options
+@_refusing
+def cluster_status(folder: Path, target: str | None, variables: Sequence[str], as_json: bool) -> None:
+    "Show its processes, memory, sessions and age."
+    from boathouse.workspace import manage
+
+    sys.exit(manage.status(_load(folder, target, variables), as_json))
 
 
 @main.command()

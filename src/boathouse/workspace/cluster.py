@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -19,17 +19,16 @@ from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from boathouse.workspace.attach import Line, close_line, open_line
+from boathouse.workspace.errors import ClusterError, QueryFailed
+from boathouse.workspace.processes import bytes_of, jvm_of, kill_group, start_zygote, stop_jvm
+from boathouse.workspace.query import Query
 from boathouse.workspace.session import environment, lock, start_session, unlock
 from boathouse.workspace.task import TaskResult, TaskSpec, ended_without_result
 from boathouse.workspace.zygote import TAG
 
-__all__ = ["Cluster", "ClusterError", "TaskProcess", "TaskResult", "TaskSpec"]
+__all__ = ["Cluster", "ClusterError", "QueryFailed", "TaskProcess", "TaskResult", "TaskSpec"]
 
 POOLS = 8
-
-
-class ClusterError(Exception):
-    "The cluster is not there (any more): stopped, or its zygote died."
 
 
 class TaskProcess:
@@ -92,7 +91,7 @@ class Cluster:
         active = SparkSession.getActiveSession() or SparkSession._instantiatedSession
         owns = active is None or active.sparkContext._jsc is None
         lock(state)
-        zygote = _start_zygote(state, spawn or sys.platform == "darwin")
+        zygote = start_zygote(state, spawn or sys.platform == "darwin")
         try:
             spark = start_session(state, master, conf) if owns else active
             assert spark is not None
@@ -108,7 +107,7 @@ class Cluster:
 
     def _begin(self) -> None:
         self._reader.start()
-        jvm = _jvm_of(self.spark)
+        jvm = jvm_of(self.spark)
         if jvm is not None:
             threading.Thread(target=self._end_with, args=(jvm,), name="jvm", daemon=True).start()
             if self._owns:
@@ -121,40 +120,76 @@ class Cluster:
             if task.started.done():
                 self._say(op="kill", id=task.id)
 
-    def launch(self, spec: TaskSpec) -> TaskProcess:
-        "Starts one attempt; `spec.folder` is made, and what an earlier attempt left there removed."
+    def launch(self, spec: TaskSpec, environ: Mapping[str, str] | None = None) -> TaskProcess:
+        "Starts one attempt, in the environment `environ` (else this process's); `spec.folder` is made, and what an earlier attempt left there removed."
         self._ready.wait()
         if self._zygote.poll() is not None:
             raise ClusterError(f"the cluster is stopped, or its zygote died; see {self.state / 'zygote.log'}")
         spec.folder.mkdir(parents=True, exist_ok=True)
         for name in ("result.json", "log.txt"):
             (spec.folder / name).unlink(missing_ok=True)
-        number = next(self._ids)
-        id = f"boathouse-{secrets.token_hex(8)}"  # never used twice in a JVM: its job group is barred once the task has ended
-        if gone := self._jvm_gone():
-            raise ClusterError(gone)
-        line = self._calls.submit(open_line, self.spark, id, f"tasks-{number % POOLS}", spec.catalog or self.catalog).result()
-        task = TaskProcess(id, spec, line, lambda id: self._say(op="kill", id=id))
-        self._tasks[id] = task
-        self._say(op="launch", id=id, request=self._request(task))
+        line = self.open(spec.catalog)
+        task = TaskProcess(line.tag, spec, line, lambda id: self._say(op="kill", id=id))
+        self._tasks[task.id] = task
+        self._say(op="launch", id=task.id, request=self._request(task, environ))
         task.started.result()
+        if self.gone():  # it may have ended after those whom its end was told
+            self._say(op="kill", id=task.id)
         return task
 
-    def _request(self, task: TaskProcess) -> dict[str, Any]:
-        own = {**environment(self.state), "BOATHOUSE_TASK": "1", "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
-        return {"spec": task.spec.as_dict(), "port": task.line.port, "token": task.line.token, "state": str(self.state), "environment": own,
+    @property
+    def environment(self) -> dict[str, str]:
+        "What a process that works on this cluster finds in its environment."
+        return {**environment(self.state), "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
+
+    def _request(self, task: TaskProcess, environ: Mapping[str, str] | None) -> dict[str, Any]:
+        return {"spec": task.spec.as_dict(), "port": task.line.port, "token": task.line.token, "state": str(self.state),
+                "environ": dict(os.environ if environ is None else environ), "environment": {**self.environment, "BOATHOUSE_TASK": "1"},
                 "tag": {TAG: task.id}}  # fmt: skip
 
-    def sql(self, query: str, catalog: str | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
-        "Column names and rows of a query, in a session of its own with `catalog` current."
-        return self._calls.submit(self._sql, query, catalog or self.catalog).result()
+    def open(self, catalog: str | None = None) -> Line:
+        "A session of its own and the line to it, for a task or another process."
+        if gone := self.gone():
+            raise ClusterError(gone)
+        id = f"boathouse-{secrets.token_hex(8)}"  # never used twice in a JVM: its job group is barred once the task has ended
+        pool = f"tasks-{next(self._ids) % POOLS}"
+        try:
+            return self._calls.submit(open_line, self.spark, id, pool, catalog or self.catalog).result()
+        except (Py4JError, OSError) as e:
+            raise ClusterError(self.gone(wait=5) or f"the cluster's JVM does not answer: {e}") from e
 
-    def _sql(self, query: str, catalog: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        session = self.spark.newSession()
-        if session.catalog.currentCatalog() != catalog:
-            session.catalog.setCurrentCatalog(catalog)
-        table = session.sql(query)
-        return table.columns, [tuple(row) for row in table.collect()]
+    def close(self, line: Line) -> None:
+        "Ends what that session left in the JVM."
+        self._calls.submit(self._close, line).result()
+
+    def query(self, text: str, catalog: str | None = None) -> Query:
+        "Starts one statement in a session of its own with `catalog` current."
+        query = Query(self.spark, text, catalog or self.catalog)
+        query.start(self._calls)
+        return query
+
+    def sql(self, query: str, catalog: str | None = None) -> tuple[list[str], list[list[Any]]]:
+        "Column names and rows of a statement, in JSON's types; `QueryFailed` with what Spark says of it."
+        return self.query(query, catalog).result()
+
+    def tasks(self) -> list[TaskProcess]:
+        "The tasks that run."
+        return list(self._tasks.values())
+
+    def wait_for_tasks(self) -> None:
+        "Waits until the tasks that run have ended."
+        for task in self.tasks():
+            task.ended.exception()
+
+    def memory(self) -> dict[str, int]:
+        "Bytes that the parts take: what each does not share (USS) where the system tells, else its resident set."
+        jvm = jvm_of(self.spark)
+        parts = {"cluster": os.getpid(), "zygote": self._zygote.pid, "jvm": jvm.pid if jvm else None}
+        return {name: bytes_of(pid) for name, pid in parts.items() if pid} | {"tasks": sum(bytes_of(task.pid) for task in self.tasks())}
+
+    def tidy(self) -> None:
+        "Gives memory back that nobody needs just now."
+        self._calls.submit(self.spark._jvm.System.gc).result()
 
     def _say(self, **message: Any) -> None:
         with self._writing:
@@ -193,19 +228,22 @@ class Cluster:
     def _release(self, task: TaskProcess) -> str | None:
         "Ends what the task left in the JVM; what happened to the JVM if there is none any more."
         del self._tasks[task.id]
+        return self._close(task.line)
+
+    def _close(self, line: Line) -> str | None:
         try:
-            close_line(task.line)
+            close_line(line)
             if not self._tasks:
                 self.spark.catalog.clearCache()  # what tasks cached and did not release; with one still running it may be that one's
         except (Py4JError, OSError):
-            if (gone := self._jvm_gone(wait=5)) is None:
+            if (gone := self.gone(wait=5)) is None:
                 raise
             return gone
         return None
 
-    def _jvm_gone(self, wait: float = 0) -> str | None:
+    def gone(self, wait: float = 0) -> str | None:
         "A sentence on the JVM's end; None while it lives."
-        jvm = _jvm_of(self.spark)
+        jvm = jvm_of(self.spark)
         if jvm is None:
             return None
         try:
@@ -219,7 +257,7 @@ class Cluster:
         if not task.started.done():
             task.started.set_exception(ClusterError("the zygote died"))
         else:
-            _kill_group(task.pid)
+            kill_group(task.pid)
         self._calls.submit(self._finish, task, 9)
 
     def stop(self) -> None:
@@ -234,7 +272,7 @@ class Cluster:
         self._calls.shutdown()
         if self._owns:
             self._owns = False
-            _stop_jvm(self.spark)
+            stop_jvm(self.spark)
             unlock(self.state)
 
     def __enter__(self) -> Cluster:
@@ -242,44 +280,3 @@ class Cluster:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
-
-
-def _start_zygote(state: Path, spawn: bool) -> subprocess.Popen[bytes]:
-    state.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "boathouse.workspace.zygote", str(state / "mlflow.db"), *(["--spawn"] if spawn else [])]
-    # `-m` puts the working directory on the path: the state folder holds no modules.
-    with (state / "zygote.log").open("wb") as log:
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=state)
-
-
-def _jvm_of(spark: SparkSession) -> subprocess.Popen[bytes] | None:
-    "The JVM's process, if this process started it."
-    return getattr(spark.sparkContext._gateway, "proc", None)
-
-
-def _stop_jvm(spark: SparkSession) -> None:
-    from pyspark import SparkContext
-
-    gateway, jvm = spark.sparkContext._gateway, _jvm_of(spark)
-    if jvm is not None and jvm.poll() is not None:  # it is gone: there is nothing to stop, only to forget
-        spark.sparkContext._jsc = SparkContext._active_spark_context = None
-        SparkContext._gateway = SparkContext._jvm = None
-        return
-    spark.stop()
-    if gateway is None or jvm is None:
-        return
-    gateway.shutdown()
-    jvm.stdin.close()  # what tells it to end
-    try:
-        jvm.wait(20)
-    except subprocess.TimeoutExpired:
-        jvm.kill()
-        jvm.wait()
-    SparkContext._gateway = SparkContext._jvm = None
-
-
-def _kill_group(pid: int) -> None:
-    try:
-        os.killpg(pid, 9)
-    except ProcessLookupError:
-        return

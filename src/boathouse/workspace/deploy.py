@@ -10,10 +10,10 @@ from boathouse.workspace.bundle import Bundle
 from boathouse.workspace.yamlfile import Map
 
 if TYPE_CHECKING:
-    from boathouse.workspace.cluster import Cluster
+    from boathouse.workspace.task import AnyCluster
 
 
-def deploy(bundle: Bundle, cluster: Cluster) -> None:
+def deploy(bundle: Bundle, cluster: AnyCluster) -> None:
     "Makes the volumes' folders and those schemas of the target's catalog that are not there yet."
     for folder in volume_folders(bundle):
         folder.mkdir(parents=True, exist_ok=True)

@@ -83,7 +83,13 @@ class Display:
             self._top = run
             self._zero = time.monotonic()
             given = ", ".join(f"{k}={v}" for k, v in run.parameters.items())
-            self._say(f"run {run.run_id} of job '{run.key}' (target {run.target})" + (f": {given}" if given else ""))
+            repair = f", repair {run.repair}" if run.repair else ""
+            self._say(f"run {run.run_id} of job '{run.key}' (target {run.target}{repair})" + (f": {given}" if given else ""))
+
+    def run_queued(self, run: JobRun, behind: int) -> None:
+        "Says what it waits for."
+        with self._lock:
+            self._say(f"run {run.run_id} of job '{run.key}' is queued: run {behind} of it has not ended.")
 
     def task_waiting(self, task: TaskRun) -> None:
         "Adds the task to the tree."

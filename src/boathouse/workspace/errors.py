@@ -43,6 +43,14 @@ class CannotStart(Exception):
     "A task that fails by its own definition: a reference without a value, inputs that are no array, operands that are no numbers."
 
 
+class ClusterError(Exception):
+    "The cluster is not there (any more): stopped, or one of its processes died."
+
+
+class QueryFailed(Exception):
+    "What Spark says about a statement that it cannot run."
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     "`Did you mean 'x'?` for the nearest known name, or an empty string when nothing is near."
     near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)

@@ -68,7 +68,8 @@ def _redirect(log: Path) -> None:
 
 
 def _settle(spec: TaskSpec, request: Mapping[str, Any]) -> None:
-    os.environ.update(request["environment"] | request["tag"])
+    os.environ.clear()  # this process began as a copy of the cluster's; its environment is that of whoever asked for the task
+    os.environ.update(request["environ"] | request["environment"] | request["tag"])
     os.environ.setdefault("MPLBACKEND", "agg")
     os.environ.update({f"BOATHOUSE_{key.upper()}": value for key, value in spec.context.items()})
     os.environ.update(spec.env)

@@ -6,7 +6,7 @@ launch a task, settle one that does not run, stop one that runs, or finish the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -23,6 +23,7 @@ class Result(StrEnum):
     UPSTREAM_CANCELED = "UPSTREAM_CANCELED"
     DISABLED = "DISABLED"
     SUCCESS_WITH_FAILURES = "SUCCESS_WITH_FAILURES"
+    MAXIMUM_CONCURRENT_RUNS_REACHED = "MAXIMUM_CONCURRENT_RUNS_REACHED"
 
 
 SUCCEEDED = frozenset({Result.SUCCESS, Result.SUCCESS_WITH_FAILURES})
@@ -152,9 +153,19 @@ Event = Ended | Stopped
 Decision = Launch | Settle | Stop | Finish
 
 
-def start(graph: Graph) -> tuple[Progress, list[Decision]]:
-    "The first progress of a run and the tasks that can start at once."
-    return _advance(graph, Progress())
+def start(graph: Graph, kept: Mapping[str, Settled] | None = None) -> tuple[Progress, list[Decision]]:
+    "The first progress of a run and the tasks that can start at once; a repair begins with what it keeps."
+    return _advance(graph, Progress(settled=dict(kept or {})))
+
+
+def kept(graph: Graph, before: Mapping[str, Settled], rerun: Iterable[str] = (), rerun_dependents: bool = False) -> dict[str, Settled]:
+    """What a repair keeps of a run that ended with `before`: the tasks that succeeded. All others are judged anew.
+
+    A task of `rerun` is not kept; with `rerun_dependents`, nothing below a task that runs again is.
+    """
+    again = {k for k in graph.nodes if k in set(rerun) or k not in before or before[k].result in FAILED}
+    lost = {k for k in graph.nodes if rerun_dependents and again & set(graph.upstream(k))}
+    return {k: before[k] for k in graph.nodes if k not in again | lost and before[k].result in SUCCEEDED}
 
 
 def after(graph: Graph, progress: Progress, event: Event) -> tuple[Progress, list[Decision]]:

@@ -14,26 +14,12 @@ from typing import Any, Self
 
 import psutil
 
+from boathouse.workspace.database import connect
 from boathouse.workspace.graph import Result
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS ids (id INTEGER PRIMARY KEY AUTOINCREMENT);
-CREATE TABLE IF NOT EXISTS runs (
-    run_id INTEGER PRIMARY KEY, job_id INTEGER NOT NULL, job_key TEXT NOT NULL, job_name TEXT NOT NULL, target TEXT NOT NULL,
-    parent_task_run INTEGER, parameters TEXT NOT NULL, life_cycle_state TEXT NOT NULL, result_state TEXT, state_message TEXT NOT NULL DEFAULT '',
-    start_time INTEGER NOT NULL, end_time INTEGER, pid INTEGER NOT NULL, pid_started REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS task_runs (
-    run_id INTEGER PRIMARY KEY, job_run INTEGER NOT NULL REFERENCES runs, task_key TEXT NOT NULL, position INTEGER NOT NULL, kind TEXT NOT NULL,
-    attempt_number INTEGER NOT NULL, loop_run INTEGER, item TEXT, depends_on TEXT NOT NULL, life_cycle_state TEXT NOT NULL, result_state TEXT,
-    state_message TEXT NOT NULL DEFAULT '', start_time INTEGER, end_time INTEGER, folder TEXT NOT NULL, outcome TEXT, exit_value TEXT, child_run INTEGER);
-CREATE TABLE IF NOT EXISTS task_values (run_id INTEGER NOT NULL REFERENCES task_runs, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (run_id, key));
-CREATE INDEX IF NOT EXISTS task_runs_of_run ON task_runs (job_run);
-"""
-
 
 @dataclass(frozen=True)
 class JobRun:
-    "One run of one job; `path` are the names above it on the screen, empty for the run that was asked for."
+    "One run of one job; `path` are the names above it on the screen, empty for the run that was asked for; `repair` counts its repairs."
 
     run_id: int
     job_id: int
@@ -44,6 +30,7 @@ class JobRun:
     folder: Path
     parent: int | None = None
     path: tuple[str, ...] = ()
+    repair: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,10 +79,7 @@ class History:
         state.mkdir(parents=True, exist_ok=True)
         self.path = state / "workspace.db"
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=30)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.executescript(SCHEMA)
+        self._db = connect(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -109,33 +93,73 @@ class History:
             return int(self._db.execute("INSERT INTO ids DEFAULT VALUES").lastrowid or 0)
 
     def run_started(self, run: JobRun) -> None:
-        "A run begins, by this process."
+        "A run begins, by this process; it is PENDING until `admit` lets it in. A repair begins anew where the run ended."
         me = psutil.Process()
+        here = (json.dumps(dict(run.parameters)), now_ms(), me.pid, me.create_time(), run.repair)
+        if run.repair:
+            self._reopen(run.run_id, here)
+            return
         self._write(
-            "INSERT INTO runs (run_id, job_id, job_key, job_name, target, parent_task_run, parameters, life_cycle_state, start_time, pid, pid_started)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, 'RUNNING', ?, ?, ?)",
-            (
-                run.run_id,
-                run.job_id,
-                run.key,
-                run.name,
-                run.target,
-                run.parent,
-                json.dumps(dict(run.parameters)),
-                now_ms(),
-                me.pid,
-                me.create_time(),
-            ),
+            "INSERT INTO runs (run_id, job_id, job_key, job_name, target, parent_task_run, life_cycle_state, parameters, start_time, pid, pid_started,"
+            " repair_count) VALUES (?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?)",
+            (run.run_id, run.job_id, run.key, run.name, run.target, run.parent, *here),
         )
+
+    def _reopen(self, run_id: int, here: tuple[Any, ...]) -> None:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            if not self._db.execute("SELECT repair_count FROM runs WHERE run_id = ?", (run_id,)).fetchone()[0]:
+                self._note_repair(run_id, 0)
+            self._db.execute(
+                "UPDATE runs SET life_cycle_state = 'PENDING', result_state = NULL, state_message = '', end_time = NULL, cancel_requested = 0,"
+                " parameters = ?, pid = ?, pid_started = ?, repair_count = ? WHERE run_id = ?",
+                (here[0], *here[2:], run_id),
+            )
+            self._note_repair(run_id, here[-1], here[1])
+            self._db.execute("COMMIT")
+
+    def _note_repair(self, run_id: int, number: int, begun: int | None = None) -> None:
+        "Copies where the run stands into its list of repairs; number 0 is the original."
+        self._db.execute(
+            "INSERT OR REPLACE INTO repairs SELECT run_id, ?, life_cycle_state, result_state, state_message, coalesce(?, start_time), end_time"
+            " FROM runs WHERE run_id = ?",
+            (number, begun, run_id),
+        )
+
+    def admit(self, run: JobRun, limit: int) -> int | None:
+        "Lets a run in unless `limit` others of its job run, or one waits before it: None if it is in, else the run it waits for."
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            others = self._db.execute(
+                "SELECT run_id FROM runs WHERE job_id = ? AND target = ? AND end_time IS NULL AND run_id <> ?"
+                " AND (life_cycle_state = 'RUNNING' OR run_id < ?) ORDER BY run_id",
+                (run.job_id, run.target, run.run_id, run.run_id),
+            ).fetchall()
+            inside = len(others) < limit
+            state = "RUNNING" if inside else "QUEUED"
+            self._db.execute("UPDATE runs SET life_cycle_state = ? WHERE run_id = ?", (state, run.run_id))
+            self._db.execute("COMMIT")
+        return None if inside else int(others[0]["run_id"]) if others else run.run_id
+
+    def run_queued(self, run: JobRun, behind: int) -> None:
+        "A run waits for another one; `admit` has written it down."
+
+    def request_cancel(self, run_id: int) -> None:
+        "Asks whoever runs it to cancel it."
+        self._write("UPDATE runs SET cancel_requested = 1 WHERE run_id = ? AND end_time IS NULL", (run_id,))
+
+    def cancel_requests(self) -> list[int]:
+        "The unfinished runs that somebody wants cancelled."
+        return [int(row["run_id"]) for row in self.rows("SELECT run_id FROM runs WHERE cancel_requested AND end_time IS NULL")]
 
     def task_waiting(self, task: TaskRun) -> None:
         "A task (or its next attempt) is known and has not started."
         depends_on = [{"task_key": k} | ({"outcome": o} if o else {}) for k, o in task.depends_on]
         self._write(
-            "INSERT INTO task_runs (run_id, job_run, task_key, position, kind, attempt_number, loop_run, item, depends_on, life_cycle_state, folder)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO task_runs (run_id, job_run, task_key, position, kind, attempt_number, loop_run, item, repair, depends_on, life_cycle_state, folder)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                *(task.run_id, task.run.run_id, task.key, task.position, task.kind, task.attempt, task.loop, task.item),
+                *(task.run_id, task.run.run_id, task.key, task.position, task.kind, task.attempt, task.loop, task.item, task.run.repair),
                 *(
                     json.dumps(depends_on),
                     "WAITING_FOR_RETRY" if task.attempt else "BLOCKED" if depends_on else "PENDING",
@@ -165,10 +189,23 @@ class History:
 
     def run_ended(self, run: JobRun, result: Result, message: str) -> None:
         "A run is over."
-        self._write(
-            "UPDATE runs SET life_cycle_state = 'TERMINATED', result_state = ?, state_message = ?, end_time = ? WHERE run_id = ?",
-            (result.value, message, now_ms(), run.run_id),
-        )
+        life = "SKIPPED" if result == Result.MAXIMUM_CONCURRENT_RUNS_REACHED else "TERMINATED"
+        self._end(run.run_id, life, result.value, message)
+
+    def _end(self, run_id: int, life: str, result: str, message: str) -> None:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(
+                "UPDATE runs SET life_cycle_state = ?, result_state = ?, state_message = ?, end_time = ? WHERE run_id = ?",
+                (life, result, message, now_ms(), run_id),
+            )
+            self._db.execute(
+                "UPDATE repairs SET (life_cycle_state, result_state, state_message, end_time) ="
+                " (SELECT life_cycle_state, result_state, state_message, end_time FROM runs WHERE runs.run_id = repairs.run_id)"
+                " WHERE run_id = ? AND number = (SELECT repair_count FROM runs WHERE runs.run_id = repairs.run_id)",
+                (run_id,),
+            )
+            self._db.execute("COMMIT")
 
     def close_abandoned(self) -> list[int]:
         "Marks as failed every run whose process no longer lives; their ids."
@@ -180,20 +217,13 @@ class History:
         return closed
 
     def _close(self, run_id: int, why: str) -> None:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            ended = (why, now_ms(), run_id)
-            self._db.execute(
-                "UPDATE runs SET life_cycle_state = 'INTERNAL_ERROR', result_state = 'FAILED', state_message = ?, end_time = ? WHERE run_id = ?",
-                ended,
-            )
-            self._db.execute(
-                "UPDATE task_runs SET result_state = CASE life_cycle_state WHEN 'RUNNING' THEN 'FAILED' ELSE 'CANCELED' END,"
-                " life_cycle_state = CASE life_cycle_state WHEN 'RUNNING' THEN 'INTERNAL_ERROR' ELSE 'SKIPPED' END, state_message = ?, end_time = ?"
-                " WHERE job_run = ? AND result_state IS NULL",
-                ended,
-            )
-            self._db.execute("COMMIT")
+        self._write(
+            "UPDATE task_runs SET result_state = CASE life_cycle_state WHEN 'RUNNING' THEN 'FAILED' ELSE 'CANCELED' END,"
+            " life_cycle_state = CASE life_cycle_state WHEN 'RUNNING' THEN 'INTERNAL_ERROR' ELSE 'SKIPPED' END, state_message = ?, end_time = ?"
+            " WHERE job_run = ? AND result_state IS NULL",
+            (why, now_ms(), run_id),
+        )
+        self._end(run_id, "INTERNAL_ERROR", "FAILED", why)
 
     def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
         "The rows of a query."

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from boathouse.workspace import graph as g
 from boathouse.workspace import references
 from boathouse.workspace.attempt import perform
 from boathouse.workspace.bundle import Bundle
-from boathouse.workspace.cluster import Cluster
+from boathouse.workspace.task import AnyCluster
 from boathouse.workspace.errors import BundleError, did_you_mean
 from boathouse.workspace.graph import Ended, Finish, Launch, Result, Settle, Stop
 from boathouse.workspace.history import History, JobRun, TaskEnd, TaskRun
@@ -26,10 +27,15 @@ from boathouse.workspace.stop import StopRequest
 SLOTS = 4
 
 
+QUEUE_SECONDS = 48 * 3600.0
+POLL = 0.3
+
+
 class Watcher(Protocol):
     "Whoever is told what happens in a run: the history, the display."
 
     def run_started(self, run: JobRun) -> None: ...
+    def run_queued(self, run: JobRun, behind: int) -> None: ...
     def task_waiting(self, task: TaskRun) -> None: ...
     def task_started(self, task: TaskRun) -> None: ...
     def task_ended(self, task: TaskRun, end: TaskEnd) -> None: ...
@@ -41,7 +47,7 @@ class Runner:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: AnyCluster,
         bundle: Bundle,
         jobs: Mapping[str, Job],
         history: History,
@@ -51,11 +57,33 @@ class Runner:
         self.cluster, self.bundle, self.jobs, self.history = cluster, bundle, jobs, history
         self.slots = threading.BoundedSemaphore(slots)
         self.stop = StopRequest()
+        self.stops: dict[int, StopRequest] = {}
         self._watchers: tuple[Watcher, ...] = (history, *watchers)
 
     def run(self, job: Job, given: Mapping[str, str] | None = None, only: Iterable[str] = ()) -> tuple[int, Result]:
         "Runs a job to its end; the id of the run and its result."
-        return JobRunner(self, job, run_parameters(job, given or {}), self.stop, only=tuple(only)).run()
+        return self._run(JobRunner(self, job, run_parameters(job, given or {}), self.stop, only=tuple(only)))
+
+    def repair(self, job: Job, repair: Repair) -> tuple[int, Result]:
+        "Runs again what of an earlier run is to run again; its id and its result now."
+        return self._run(JobRunner(self, job, repair.parameters, self.stop, repair=repair))
+
+    def _run(self, run: JobRunner) -> tuple[int, Result]:
+        over = threading.Event()
+        listener = threading.Thread(target=self._heed_cancels, args=(over,), name="cancels", daemon=True)
+        listener.start()
+        try:
+            return run.run()
+        finally:
+            over.set()
+            listener.join()
+
+    def _heed_cancels(self, over: threading.Event) -> None:
+        "Stops the runs, and nested runs, that another process wants cancelled."
+        while not over.wait(POLL):
+            for run_id in self.history.cancel_requests():
+                if (stop := self.stops.get(run_id)) is not None:
+                    stop.set()
 
     def tell(self, event: str, *details: Any) -> None:
         "Tells every watcher."
@@ -70,6 +98,21 @@ class Runner:
         return True
 
 
+@dataclass(frozen=True)
+class Repair:
+    """What a run begins with: nothing, or as the `number`-th repair of run `run_id` with what it keeps of that.
+
+    `kept` is for the graph and `upstream` for the references; `attempts` counts the attempts that each task has had.
+    """
+
+    run_id: int = 0
+    number: int = 0
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, g.Settled] = field(default_factory=dict)
+    upstream: Mapping[str, Upstream] = field(default_factory=dict)
+    attempts: Mapping[str, int] = field(default_factory=dict)
+
+
 class JobRunner:
     "One run of one job."
 
@@ -82,18 +125,21 @@ class JobRunner:
         *,
         parent: TaskRun | None = None,
         only: tuple[str, ...] = (),
+        repair: Repair | None = None,
     ) -> None:
         self.runner, self.job, self.stop = runner, job, stop
         self.graph = selected(job, only)
         self.started = references.utc_now()
-        run_id = runner.history.new_id()
+        self.repair = repair or Repair()
+        run_id = self.repair.run_id or runner.history.new_id()
+        runner.stops[run_id] = stop
         folder = parent.folder if parent else runner.bundle.state / "runs" / str(run_id)
-        context = Context(job.id, job.name, run_id, self.started, {})
+        context = Context(job.id, job.name, run_id, self.started, {}, repair_count=self.repair.number)
         filled = {k: references.render(v, context) for k, v in parameters.items()}
         path = parent.path if parent else ()
         parent_id = parent.run_id if parent else None
-        self.this = JobRun(run_id, job.id, job.key, job.name, runner.bundle.target, filled, folder, parent_id, path)
-        self._upstream: dict[str, Upstream] = {}
+        self.this = JobRun(run_id, job.id, job.key, job.name, runner.bundle.target, filled, folder, parent_id, path, self.repair.number)
+        self._upstream: dict[str, Upstream] = dict(self.repair.upstream)
         self._events: queue.SimpleQueue[g.Event] = queue.SimpleQueue()
         self._tasks: dict[str, TaskRun] = {}
         self._stops: dict[str, StopRequest] = {}
@@ -103,17 +149,48 @@ class JobRunner:
     def run(self) -> tuple[int, Result]:
         "Runs every task that is to run, and returns when nothing of it is left."
         self.runner.tell("run_started", self.this)
-        for position, key in enumerate(self.job.tasks):
-            self._tasks[key] = self._task_run(key, position)
-            self.runner.tell("task_waiting", self._tasks[key])
-        self.stop.after(self.job.settings.timeout_seconds)
-        self.stop.then(lambda reason: self._events.put(g.Stopped(reason)))
-        progress, decisions = g.start(self.graph)
-        while (result := self._carry_out(decisions)) is None:
-            progress, decisions = g.after(self.graph, progress, self._next_event())
+        refused = self._queue()
+        result = refused or self._run_tasks()
         self.stop.over()
         self.runner.tell("run_ended", self.this, result, self._message(result))
         return self.this.run_id, result
+
+    def _queue(self) -> Result | None:
+        "Waits until the job may run once more, if its queue is on; the run's result if it does not come to run."
+        settings, behind = self.job.settings, None
+        limit = 1 if settings.max_concurrent_runs is None else settings.max_concurrent_runs
+        queues = limit > 0 and (settings.queue is None or settings.queue.enabled)
+        deadline = time.monotonic() + QUEUE_SECONDS
+        while (ahead := self.runner.history.admit(self.this, limit)) is not None:
+            if not queues or time.monotonic() > deadline:
+                return Result.MAXIMUM_CONCURRENT_RUNS_REACHED
+            if ahead != behind:
+                self.runner.tell("run_queued", self.this, ahead)
+                behind = ahead
+            if self._patience(POLL):
+                return Result.CANCELED
+            self.runner.history.close_abandoned()
+        return None
+
+    def _patience(self, seconds: float) -> bool:
+        "Waits; true, and early, when the run is to stop."
+        try:
+            return self.stop.wait(seconds)
+        except KeyboardInterrupt:
+            self.stop.set()
+            return True
+
+    def _run_tasks(self) -> Result:
+        for position, key in enumerate(self.job.tasks):
+            self._tasks[key] = self._task_run(key, position)
+            if key not in self.repair.kept:
+                self.runner.tell("task_waiting", self._tasks[key])
+        self.stop.after(self.job.settings.timeout_seconds)
+        self.stop.then(lambda reason: self._events.put(g.Stopped(reason)))
+        progress, decisions = g.start(self.graph, self.repair.kept)
+        while (result := self._carry_out(decisions)) is None:
+            progress, decisions = g.after(self.graph, progress, self._next_event())
+        return result
 
     def _next_event(self) -> g.Event:
         while True:
@@ -201,10 +278,12 @@ class JobRunner:
             task_run_id=task.run_id,
             execution=task.attempt + 1,
             tasks=upstream,
+            repair_count=self.repair.number,
         )
 
     def _task_run(self, key: str, position: int, attempt: int = 0) -> TaskRun:
         source = self.job.tasks[key]
+        attempt += self.repair.attempts.get(key, 0)
         edges = tuple((d.task_key, d.outcome) for d in source.task.depends_on or [])
         folder = attempt_folder(self.this.folder / key, attempt)
         return TaskRun(self.runner.history.new_id(), self.this, key, position, source.kind, folder, attempt, edges)
@@ -214,6 +293,8 @@ class JobRunner:
             return f"The run took longer than {self.job.settings.timeout_seconds} s."
         if result == Result.CANCELED:
             return "The run was cancelled."
+        if result == Result.MAXIMUM_CONCURRENT_RUNS_REACHED:
+            return f"Other runs of job '{self.job.key}' have not ended; its max_concurrent_runs is {self.job.settings.max_concurrent_runs or 0}."
         return " ".join(self._failures)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
+import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date, datetime
-from decimal import Decimal
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -20,38 +19,62 @@ from rich.text import Text
 from boathouse.workspace.asjson import run_json
 from boathouse.workspace.bundle import Bundle
 from boathouse.workspace.checks import Finding, refuse_unrunnable
-from boathouse.workspace.cluster import Cluster, ClusterError
+from boathouse.workspace.client import BackgroundCluster
 from boathouse.workspace.deploy import deploy
 from boathouse.workspace.display import Display, console
-from boathouse.workspace.errors import BundleError
-from boathouse.workspace.graph import SUCCEEDED
+from boathouse.workspace.errors import BundleError, ClusterError, QueryFailed
+from boathouse.workspace.graph import SUCCEEDED, Result
 from boathouse.workspace.history import History
-from boathouse.workspace.jobs import all_jobs, find_job
+from boathouse.workspace.jobs import Job, all_jobs, find_job
 from boathouse.workspace.parameters import run_parameters
+from boathouse.workspace.repair import plan, run_to_repair
 from boathouse.workspace.runner import Runner, selected
-from boathouse.workspace.session import JarsError, SessionError, WorkspaceLocked
+from boathouse.workspace.task import AnyCluster
 
 
-def run_job(
-    bundle: Bundle,
-    key: str,
-    given: Mapping[str, str],
-    *,
-    only: tuple[str, ...] = (),
-    as_json: bool = False,
-    master: str | None = None,
-    spawn: bool = False,
-) -> int:
+@dataclass(frozen=True)
+class How:
+    "How a run is carried out, whatever it runs; `foreground` None asks the environment."
+
+    as_json: bool = False
+    master: str | None = None
+    spawn: bool = False
+    foreground: bool | None = None
+
+
+def run_job(bundle: Bundle, key: str, given: Mapping[str, str], only: tuple[str, ...] = (), how: How = How()) -> int:
     "Runs a job of the bundle and returns the exit code: 0 if it succeeded, with or without failures on the way, else 1."
     jobs = all_jobs(bundle)
     job = find_job(jobs, key, bundle.file.name)
     noted = refuse_unrunnable(jobs, job)
     run_parameters(job, given)
     selected(job, only)
-    screen = console(stderr=as_json)
+    return _carry_out(bundle, jobs, noted, how, lambda runner: runner.run(job, given, only))
+
+
+def repair_run(bundle: Bundle, run_id: int, given: Mapping[str, str], rerun: tuple[str, ...], rerun_dependents: bool, how: How) -> int:
+    "Runs again what failed or was skipped in a run, under the same id; the exit code is that of its result now."
+    jobs = all_jobs(bundle)
+    with History(bundle.state) as history:
+        history.close_abandoned()
+        job = jobs[run_to_repair(history, run_id, bundle)["job_key"]]
+        noted = refuse_unrunnable(jobs, job)
+        plan(history, run_to_repair(history, run_id, bundle), job, given, rerun, rerun_dependents)
+
+    def again(runner: Runner) -> tuple[int, Result]:
+        row = run_to_repair(runner.history, run_id, bundle)
+        return runner.repair(job, plan(runner.history, row, job, given, rerun, rerun_dependents))
+
+    return _carry_out(bundle, jobs, noted, how, again)
+
+
+def _carry_out(
+    bundle: Bundle, jobs: Mapping[str, Job], noted: list[Finding], how: How, work: Callable[[Runner], tuple[int, Result]]
+) -> int:
+    screen = console(stderr=how.as_json)
     _header(screen, bundle, noted)
     begun = time.monotonic()
-    with cluster_of(bundle, master, spawn) as cluster, History(bundle.state) as history:
+    with cluster_of(bundle, screen.print, how.master, how.spawn, how.foreground) as cluster, History(bundle.state) as history:
         for closed in history.close_abandoned():
             screen.print(f"run {closed} had been left unfinished by a process that is gone; it is marked as failed.")
         deploy(bundle, cluster)
@@ -59,40 +82,72 @@ def run_job(
         with Display(screen) as display:
             runner = Runner(cluster, bundle, jobs, history, [display])
             signal.signal(signal.SIGTERM, lambda *_: runner.stop.set())
-            run_id, result = runner.run(job, given, only)
-        if as_json:
+            run_id, result = work(runner)
+        if how.as_json:
             click.echo(json.dumps(run_json(history, run_id)))
     return 0 if result in SUCCEEDED else 1
 
 
+def cancel_run(bundle: Bundle, run_id: int, as_json: bool) -> int:
+    "Has a run cancelled by the process that runs it, and waits until it has ended."
+    with History(bundle.state) as history:
+        history.close_abandoned()
+        if (run := run_json(history, run_id))["end_time"]:
+            state = run["state"].get("result_state", run["state"]["life_cycle_state"])
+            raise BundleError(f"run {run_id} has ended: {state}.")
+        history.request_cancel(run_id)
+        click.echo(f"cancelling run {run_id}", err=True)
+        while not (run := run_json(history, run_id))["end_time"]:
+            time.sleep(0.1)
+            history.close_abandoned()
+        click.echo(json.dumps(run) if as_json else f"run {run_id}: {run['state']['result_state']}")
+    return 0
+
+
 @contextmanager
-def cluster_of(bundle: Bundle, master: str | None = None, spawn: bool = False) -> Iterator[Cluster]:
-    "The cluster of the bundle's target, stopped afterwards; a state folder in use, or a JVM that does not start, is a refusal."
-    options: dict[str, Any] = {"master": master} if master else {}
+def cluster_of(bundle: Bundle, say: Callable[[str], None], master: str | None = None, spawn: bool = False, foreground: bool | None = None) -> Iterator[AnyCluster]:
+    """The background cluster of the bundle's target, started if need be; in the foreground, one of its own, ended afterwards.
+
+    A state folder in use, or a JVM that does not start, is a refusal. `foreground` None asks the environment: BOATHOUSE_CLUSTER=own.
+    """
     try:
-        cluster = Cluster.start(bundle.state, bundle.root, spawn=spawn, catalog=bundle.catalog, **options)
-    except (WorkspaceLocked, SessionError, JarsError, ClusterError) as e:
+        cluster = _own(bundle, master, spawn) if wants_own(foreground) else BackgroundCluster.reach(
+            bundle.state, bundle.root, master=master, spawn=spawn, catalog=bundle.catalog, say=say
+        )  # fmt: skip
+    except ClusterError as e:
         raise BundleError(str(e)) from e
     with cluster:
         yield cluster
 
 
-def run_sql(bundle: Bundle, query: str, as_json: bool) -> int:
-    "Runs one statement on the target's tables and prints its rows."
-    from pyspark.errors import PySparkException
+def wants_own(foreground: bool | None) -> bool:
+    "Whether a command starts a cluster for itself alone."
+    return os.environ.get("BOATHOUSE_CLUSTER") == "own" if foreground is None else foreground
 
-    # No task will run, so nothing needs to be imported for one: that is what `spawn` leaves out.
-    with cluster_of(bundle, spawn=True) as cluster:
+
+def _own(bundle: Bundle, master: str | None, spawn: bool) -> AnyCluster:
+    from boathouse.workspace.cluster import Cluster
+    from boathouse.workspace.session import JarsError, SessionError, WorkspaceLocked
+
+    try:
+        return Cluster.start(bundle.state, bundle.root, master=master or "local[*]", spawn=spawn, catalog=bundle.catalog)
+    except (WorkspaceLocked, SessionError, JarsError) as e:
+        raise ClusterError(str(e)) from e
+
+
+def run_sql(bundle: Bundle, query: str, as_json: bool, foreground: bool | None = None) -> int:
+    "Runs one statement on the target's tables and prints its rows."
+    # No task will run on a cluster of its own, so nothing needs to be imported for one: that is what `spawn` leaves out.
+    with cluster_of(bundle, lambda text: click.echo(text, err=True), spawn=wants_own(foreground), foreground=foreground) as cluster:
         try:
             columns, rows = cluster.sql(query, bundle.catalog)
-        except PySparkException as e:
-            message = str(e).split("\n\nJVM stacktrace")[0].strip()
+        except QueryFailed as e:
             if as_json:
-                click.echo(json.dumps({"error": {"message": message}}))
-            click.echo(message, err=True)
+                click.echo(json.dumps({"error": {"message": str(e)}}))
+            click.echo(str(e), err=True)
             return 1
     if as_json:
-        click.echo(json.dumps([dict(zip(columns, map(jsonable, row), strict=True)) for row in rows]))
+        click.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows]))
         return 0
     table = Table()
     for column in columns:
@@ -104,25 +159,7 @@ def run_sql(bundle: Bundle, query: str, as_json: bool) -> int:
 
 
 def _cell(value: Any) -> str:
-    plain = jsonable(value)
-    return "NULL" if plain is None else plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
-
-
-def jsonable(value: Any) -> Any:
-    "A value of Spark in JSON's types: instants and dates as ISO text, decimals and bytes as text, rows as objects."
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return str(value)
-    if isinstance(value, bytes | bytearray):
-        return base64.b64encode(value).decode()
-    if hasattr(value, "asDict"):
-        return {k: jsonable(v) for k, v in value.asDict().items()}
-    if isinstance(value, Mapping):
-        return {str(k): jsonable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(v) for v in value]
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+    return "NULL" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _header(screen: Console, bundle: Bundle, noted: list[Finding]) -> None:

@@ -13,7 +13,6 @@ JOB_WITHOUT_EFFECT = {
     "trigger": "runs start by hand",
     "triggers": "runs start by hand",
     "continuous": "runs start by hand",
-    "queue": "one run at a time",
     "job_clusters": "one local cluster runs everything",
     "environments": "tasks use the environment of this installation",
     "email_notifications": "nothing is sent",
@@ -48,8 +47,6 @@ def refusals(job: Job) -> Iterator[BundleError]:
     for key in ("git_source", "environment_variables"):
         if job.source.get(key) is not None:
             yield BundleError(f"'{key}' is not supported on this machine.", where(job.source, key, key=True))
-    if job.settings.max_concurrent_runs == 0:
-        yield BundleError("max_concurrent_runs is 0: every run of this job is skipped.", where(job.source, "max_concurrent_runs"))
     for source in job.every_task():
         yield from _task_refusals(source)
 

@@ -8,7 +8,8 @@ import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 KINDS = ("wheel", "script", "notebook")
 
@@ -65,10 +66,14 @@ class TaskResult:
     exit_value: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
 
+    def as_dict(self) -> dict[str, Any]:
+        "The result in JSON's own types."
+        return {**asdict(replace(self, values={})), "values": dict(self.values)}
+
     def write(self, folder: Path) -> None:
         "Leaves `result.json` in `folder`: whole or not at all."
         scratch = folder / ".result.json"
-        scratch.write_text(json.dumps(asdict(self)))
+        scratch.write_text(json.dumps(self.as_dict()))
         os.replace(scratch, folder / "result.json")
 
     @staticmethod
@@ -76,6 +81,22 @@ class TaskResult:
         "What the task wrote as its last act; None if it never came to that."
         file = folder / "result.json"
         return TaskResult(**json.loads(file.read_text())) if file.is_file() else None
+
+
+class AnyTask(Protocol):
+    "One running attempt, wherever the cluster is."
+
+    def wait(self, timeout: float | None = None) -> TaskResult | None: ...
+    def cancel(self) -> None: ...
+
+
+class AnyCluster(Protocol):
+    "A cluster of this process or one in the background: where tasks and statements run."
+
+    def launch(self, spec: TaskSpec) -> AnyTask: ...
+    def sql(self, query: str, catalog: str | None = None) -> tuple[list[str], list[list[Any]]]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
 def ended_without_result(status: int, canceled: bool) -> TaskResult:

@@ -1,0 +1,42 @@
+"The SQLite file of a target's history: its tables, and how those that an earlier version made are brought up to date."
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS ids (id INTEGER PRIMARY KEY AUTOINCREMENT);
+CREATE TABLE IF NOT EXISTS runs (
+    run_id INTEGER PRIMARY KEY, job_id INTEGER NOT NULL, job_key TEXT NOT NULL, job_name TEXT NOT NULL, target TEXT NOT NULL,
+    parent_task_run INTEGER, parameters TEXT NOT NULL, life_cycle_state TEXT NOT NULL, result_state TEXT, state_message TEXT NOT NULL DEFAULT '',
+    start_time INTEGER NOT NULL, end_time INTEGER, pid INTEGER NOT NULL, pid_started REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS task_runs (
+    run_id INTEGER PRIMARY KEY, job_run INTEGER NOT NULL REFERENCES runs, task_key TEXT NOT NULL, position INTEGER NOT NULL, kind TEXT NOT NULL,
+    attempt_number INTEGER NOT NULL, loop_run INTEGER, item TEXT, depends_on TEXT NOT NULL, life_cycle_state TEXT NOT NULL, result_state TEXT,
+    state_message TEXT NOT NULL DEFAULT '', start_time INTEGER, end_time INTEGER, folder TEXT NOT NULL, outcome TEXT, exit_value TEXT, child_run INTEGER);
+CREATE TABLE IF NOT EXISTS task_values (run_id INTEGER NOT NULL REFERENCES task_runs, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (run_id, key));
+CREATE TABLE IF NOT EXISTS repairs (
+    run_id INTEGER NOT NULL REFERENCES runs, number INTEGER NOT NULL, life_cycle_state TEXT NOT NULL, result_state TEXT, state_message TEXT NOT NULL,
+    start_time INTEGER NOT NULL, end_time INTEGER, PRIMARY KEY (run_id, number));
+CREATE INDEX IF NOT EXISTS task_runs_of_run ON task_runs (job_run);
+"""
+ADDED = {
+    ("runs", "repair_count"): "INTEGER NOT NULL DEFAULT 0",
+    ("runs", "cancel_requested"): "INTEGER NOT NULL DEFAULT 0",
+    ("task_runs", "repair"): "INTEGER NOT NULL DEFAULT 0",
+}
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    "The database at `path`, made or brought up to date; statements commit by themselves."
+    made = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+    made.row_factory = sqlite3.Row
+    made.execute("PRAGMA journal_mode = WAL")
+    made.executescript(SCHEMA)
+    made.execute("BEGIN IMMEDIATE")
+    for (table, column), kind in ADDED.items():
+        if column not in {row["name"] for row in made.execute(f"PRAGMA table_info({table})")}:
+            made.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+    made.execute("COMMIT")
+    return made
