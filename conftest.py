@@ -21,6 +21,8 @@ ROOT = Path(__file__).parent
 
 # Small data: half of the JVM's time would go into optimising code that runs a few times. Runs that the tests start inherit it.
 os.environ.setdefault("BOATHOUSE_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+# A command that a test starts has a cluster of its own, which ends with it, unless the test is about the background one.
+os.environ.setdefault("BOATHOUSE_CLUSTER", "own")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

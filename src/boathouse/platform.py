@@ -26,9 +26,9 @@ def get_spark() -> SparkSession:
     # "Active" is a matter of the thread; a session that another thread of this process made is found by its context.
     if SparkContext._active_spark_context is not None or "DATABRICKS_RUNTIME_VERSION" in os.environ or "BOATHOUSE_TASK" in os.environ:
         return SparkSession.builder.getOrCreate()
-    from boathouse.workspace.session import local_session
+    from boathouse.workspace.client import session
 
-    return local_session()
+    return session()
 
 # %% ../../notebooks/kit/01_platform.ipynb #9ca2ac3b
 def get_dbutils() -> Any | None:

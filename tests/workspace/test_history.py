@@ -20,6 +20,7 @@ def begun(history: History, folder: Path) -> tuple[JobRun, list[TaskRun]]:
     "A run with two tasks, the first of them running."
     run = JobRun(history.new_id(), 5, "a", "job a", "local", {"p": "1"}, folder)
     history.run_started(run)
+    assert history.admit(run, 9) is None
     tasks = [
         TaskRun(history.new_id(), run, key, i, "spark_python_task", folder / key, depends_on=needs)
         for i, (key, needs) in enumerate([("t", ()), ("u", (("t", None),))])
@@ -74,3 +75,58 @@ def test_runs_are_listed_newest_first_and_numbered_once(tmp_path: Path) -> None:
         assert len(set(ids)) == len(ids) == 6
         with pytest.raises(BundleError, match="there is no run 99"):
             run_json(history, 99)
+
+
+def entered(history: History, folder: Path, limit: int) -> tuple[JobRun, int | None]:
+    "A run of one and the same job that asks to be let in; the run it waits for, None if it is in."
+    run = JobRun(history.new_id(), 5, "a", "job a", "local", {}, folder)
+    history.run_started(run)
+    return run, history.admit(run, limit)
+
+
+def test_runs_of_a_job_wait_for_each_other_in_their_order(tmp_path: Path) -> None:
+    with History(tmp_path) as history, History(tmp_path) as other:
+        first, free = entered(history, tmp_path, 1)
+        assert free is None
+        second, ahead = entered(other, tmp_path, 1)
+        third, _ = entered(history, tmp_path, 1)
+        assert ahead == first.run_id
+        assert run_json(history, second.run_id)["state"]["life_cycle_state"] == "QUEUED"
+        history.run_ended(first, Result.SUCCESS, "")
+        assert history.admit(third, 1) == second.run_id  # it does not overtake
+        assert other.admit(second, 1) is None
+        assert entered(history, tmp_path, 2)[1] is not None  # two are there: one runs, one waits
+        assert history.admit(third, 2) is None
+
+
+def test_runs_of_other_jobs_and_targets_do_not_count(tmp_path: Path) -> None:
+    with History(tmp_path) as history:
+        entered(history, tmp_path, 1)
+        for job, target in ((6, "local"), (5, "dev")):
+            run = JobRun(history.new_id(), job, "b", "job b", target, {}, tmp_path)
+            history.run_started(run)
+            assert history.admit(run, 1) is None
+
+
+def test_a_limit_of_nought_lets_nobody_in(tmp_path: Path) -> None:
+    with History(tmp_path) as history:
+        run, ahead = entered(history, tmp_path, 0)
+        assert ahead == run.run_id
+        history.run_ended(run, Result.MAXIMUM_CONCURRENT_RUNS_REACHED, "no")
+        assert run_json(history, run.run_id)["state"] == {
+            "life_cycle_state": "SKIPPED",
+            "result_state": "MAXIMUM_CONCURRENT_RUNS_REACHED",
+            "state_message": "no",
+        }
+
+
+def test_a_history_of_an_earlier_version_is_read_and_continued(tmp_path: Path) -> None:
+    with History(tmp_path) as history:
+        run, _ = begun(history, tmp_path)
+        for table, column in (("runs", "repair_count"), ("runs", "cancel_requested"), ("task_runs", "repair")):
+            history._db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        history._db.execute("DROP TABLE repairs")
+    with History(tmp_path) as history:
+        assert run_json(history, run.run_id)["repair_history"] == []
+        history.request_cancel(run.run_id)
+        assert history.cancel_requests() == [run.run_id]

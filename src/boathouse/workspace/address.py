@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ class Talk:
     "Messages both ways, one JSON object a line."
 
     def __init__(self, connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if connection.family == socket.AF_INET:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket, self._lines = connection, connection.makefile("rb")
 
     def say(self, **message: Any) -> None:
@@ -97,10 +99,8 @@ class Talk:
 
     def close(self) -> None:
         "Hangs up; a `hear` that waits in another thread returns."
-        try:
+        with suppress(OSError):  # the other side may have been faster
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other side was faster
         self._lines.close()
         self._socket.close()
 

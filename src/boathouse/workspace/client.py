@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +59,8 @@ class RemoteTask:
     def cancel(self) -> None:
         "Ends the task and all it started; returns when nothing of it is left. Harmless once it has ended."
         if not self._ended.done():
-            try:
+            with suppress(OSError):  # if the cluster has ended, the task has with it, and `_follow` says so
                 self._talk.say(cancel=True)
-            except OSError:
-                pass  # the cluster has ended, and the task with it: `_follow` says so
         self._ended.exception()
 
 
@@ -233,6 +232,12 @@ def _start(state: Path, project: Path, master: str, catalog: str, spawn: bool) -
     return found
 
 
-def shared_session(state: Path, project: Path) -> SparkSession:
-    "A session on the background cluster for this process; starts the cluster if there is none."
-    return BackgroundCluster.reach(state, project, say=lambda text: print(text, file=sys.stderr)).attach()
+def session() -> SparkSession:
+    "The session of a process outside any task: one of its own on the background cluster; with BOATHOUSE_CLUSTER=own, a JVM of its own."
+    from boathouse.workspace.session import default_state, local_session, project_root
+
+    if os.environ.get("BOATHOUSE_CLUSTER") == "own":
+        return local_session()
+    state = default_state()
+    project = project_root(state) or project_root() or Path.cwd()
+    return BackgroundCluster.reach(state, project, master=os.environ.get("BOATHOUSE_MASTER"), say=lambda text: print(text, file=sys.stderr)).attach()

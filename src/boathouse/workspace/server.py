@@ -134,9 +134,11 @@ class _Visit(socketserver.BaseRequestHandler):
             self.talk.say(gone=str(e))
             return
         self.talk.say(started=task.pid)
-        threading.Thread(target=self._tell_end, args=(task,), daemon=True).start()
+        telling = threading.Thread(target=self._tell_end, args=(task,), daemon=True)
+        telling.start()
         self.talk.hear()
         task.cancel()
+        telling.join()
 
     def _tell_end(self, task: Any) -> None:
         try:

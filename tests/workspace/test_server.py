@@ -1,0 +1,180 @@
+"The background cluster's door: who may enter, what can be asked, and that whatever a client started ends when it hangs up."
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boathouse.workspace.address import Address, Talk
+from boathouse.workspace.client import BackgroundCluster, status, stop
+from boathouse.workspace.cluster import Cluster, TaskSpec
+from boathouse.workspace.errors import ClusterError, QueryFailed
+from boathouse.workspace.server import Server
+
+SLOW_QUERY = "select count(*) from range(100000000000) where id % 7 = rand()"
+
+
+class Serving:
+    "A server over the suite's cluster, as another process would have it."
+
+    def __init__(self, cluster: Cluster, idle: float) -> None:
+        self.server, self.why = Server(cluster, "local[*]", idle), ""
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        while Address.read(cluster.state) != self.server.address:
+            assert self._thread.is_alive()
+            time.sleep(0.01)
+
+    def _run(self) -> None:
+        self.why = self.server.run()
+
+    def ended(self, seconds: float) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def end(self) -> None:
+        self.server.ending.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def serving(cluster: Cluster) -> Iterator[Serving]:
+    made = Serving(cluster, 60)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def client(serving: Serving, cluster: Cluster, tmp_path: Path) -> Iterator[BackgroundCluster]:
+    with BackgroundCluster.reach(cluster.state, tmp_path) as reached:
+        yield reached
+
+
+def script(folder: Path, code: str) -> TaskSpec:
+    (folder / "task.py").write_text(code)
+    return TaskSpec("script", folder / "run", folder, file=folder / "task.py")
+
+
+def jobs(cluster: Cluster) -> list[int]:
+    return list(cluster.spark.sparkContext.statusTracker().getActiveJobsIds())
+
+
+def test_the_key_is_readable_by_its_owner_only_and_the_port_is_on_loopback(serving: Serving, cluster: Cluster) -> None:
+    assert stat.S_IMODE((cluster.state / "cluster.json").stat().st_mode) == 0o600
+    assert serving.server.server_address[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("words", [b'{"key": "guess", "op": "status"}\n', b'{"op": "status"}\n', b"GET / HTTP/1.1\r\n\r\n", b"\xff\n"])
+def test_a_visitor_without_the_key_gets_no_answer(serving: Serving, words: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", serving.server.address.port), timeout=10) as visitor:
+        visitor.sendall(words)
+        assert visitor.recv(100) == b""
+
+
+def test_a_task_gets_the_environment_of_its_client_and_its_result_comes_back(
+    client: BackgroundCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLOUR", "green")
+    monkeypatch.delenv("LANG", raising=False)
+    code = "import os\ndbutils.jobs.taskValues.set('seen', [os.environ['COLOUR'], 'LANG' in os.environ, spark.range(3).count()])\n"
+    result = client.launch(script(tmp_path, code)).wait(60)
+    assert result is not None
+    assert (result.state, result.values) == ("SUCCESS", {"seen": ["green", False, 3]})
+
+
+def test_a_client_that_hangs_up_takes_its_task_with_it(client: BackgroundCluster, cluster: Cluster, tmp_path: Path, until: Any) -> None:
+    task = client.launch(script(tmp_path, "import time; time.sleep(600)"))
+    assert len(cluster.tasks()) == 1
+    task._talk.close()  # what the system does when a process is killed
+    assert until(lambda: not cluster.tasks(), 10)
+    assert not Path("/proc", str(task.pid)).exists()
+    with pytest.raises(ClusterError, match="the cluster ended under the task"):
+        task.wait(5)
+
+
+def test_a_cancelled_task_is_gone_when_cancel_returns(client: BackgroundCluster, cluster: Cluster, tmp_path: Path) -> None:
+    task = client.launch(script(tmp_path, "import time; time.sleep(600)"))
+    task.cancel()
+    assert not cluster.tasks()
+    result = task.wait(1)
+    assert result is not None
+    assert result.state == "CANCELED"
+    task.cancel()
+
+
+def test_a_query_gives_plain_values_and_says_what_is_wrong_with_it(client: BackgroundCluster) -> None:
+    query = "select 1.50 as d, timestamp'2013-10-01 00:30:00' as t, double('nan') as n, map('k', array(1)) as m"
+    assert client.sql(query) == (["d", "t", "n", "m"], [["1.50", "2013-10-01T00:30:00", "NaN", {"k": [1]}]])
+    with pytest.raises(QueryFailed, match="TABLE_OR_VIEW_NOT_FOUND"):
+        client.sql("select * from nowhere")
+
+
+def test_a_query_ends_with_its_client(serving: Serving, cluster: Cluster, until: Any) -> None:
+    talk = serving.server.address.call(op="query", text=SLOW_QUERY, catalog="spark_catalog")
+    assert until(lambda: bool(jobs(cluster)))
+    talk.close()
+    assert until(lambda: not jobs(cluster), 10)
+
+
+def test_status_tells_tasks_sessions_clients_and_memory(client: BackgroundCluster, cluster: Cluster, tmp_path: Path) -> None:
+    task = client.launch(script(tmp_path, "import time; time.sleep(600)"))
+    session, _ = client._ask(op="attach", catalog="spark_catalog")
+    seen = status(cluster.state)
+    assert seen is not None
+    assert (len(seen["tasks"]), seen["sessions"], seen["clients"], seen["pid"]) == (1, 1, 1, os.getpid())
+    assert min(seen["memory_bytes"][part] for part in ("cluster", "zygote", "jvm")) > 2**24
+    session.close()
+    task.cancel()
+
+
+def test_a_cluster_in_use_is_not_stopped_unless_forced(client: BackgroundCluster, cluster: Cluster, serving: Serving) -> None:
+    with pytest.raises(ClusterError, match=r"is in use \(stay\)"):
+        stop(cluster.state)
+    assert not serving.ended(0.2)
+    serving.server.address.call(op="stop", force=True).hear()
+    assert serving.ended(10)
+    assert serving.why == "told to stop"
+    assert Address.read(cluster.state) is None
+
+
+def test_a_cluster_that_nobody_uses_ends_after_a_while_and_one_in_use_does_not(cluster: Cluster, tmp_path: Path) -> None:
+    serving = Serving(cluster, 1.0)
+    with BackgroundCluster.reach(cluster.state, tmp_path):
+        assert not serving.ended(2.5)
+    assert serving.ended(10)
+    assert serving.why == "nobody was here for 1 s"
+
+
+def test_a_cluster_whose_state_folder_is_taken_away_ends(serving: Serving, cluster: Cluster) -> None:
+    (cluster.state / "cluster.json").unlink()
+    assert serving.ended(10)
+    assert serving.why == "the state folder was deleted or taken by another cluster"
+
+
+def test_another_master_than_the_running_one_is_refused(client: BackgroundCluster, cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"runs on local\[\*\], not on local\[1\]. End it first"):
+        BackgroundCluster.reach(cluster.state, tmp_path, master="local[1]")
+
+
+def test_an_address_of_a_process_that_is_gone_is_no_cluster(tmp_path: Path) -> None:
+    Address(2**22 + 7, 1.0, 1, "k", "v", "local[*]").write(tmp_path)
+    assert status(tmp_path) is None
+    assert stop(tmp_path) is False
+    (tmp_path / "cluster.json").write_text('{"pid": ')
+    assert Address.read(tmp_path) is None
+
+
+def test_a_talk_ends_with_none_also_in_the_middle_of_a_line() -> None:
+    one, two = socket.socketpair()
+    ear = Talk(one)
+    two.sendall(b'{"a": 1}\n{"b"')
+    two.close()
+    assert (ear.hear(), ear.hear()) == ({"a": 1}, None)
