@@ -64,5 +64,6 @@ bench: setup  ## Print the side-by-side measurements
 	@for script in bench/*.py; do $(BIN)/python $$script; done
 
 clean:  ## Delete what runs made (tables, models, logs), not the environment
+	@for state in .boathouse/*/cluster.json; do if [ -f $$state ]; then $(BIN)/boathouse cluster stop --force -t $$(basename $$(dirname $$state)); fi; done
 	@find .boathouse -mindepth 1 -maxdepth 1 ! -name jars -exec rm -rf {} + 2>/dev/null || true
 	@rm -rf .pytest_cache .hypothesis .ruff_cache build dist

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+SHARED = {**os.environ, "BOATHOUSE_CLUSTER": ""}  # as everybody's: the background cluster
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +36,17 @@ def clone() -> Callable[[Path], Path]:
     return copy
 
 
-@pytest.fixture(scope="session")
-def boathouse(command: str) -> Callable[..., Any]:
-    "What `boathouse ... --json` prints, after it ended with 0."
+@pytest.fixture(scope="module")
+def boathouse(command: str) -> Iterator[Callable[..., Any]]:
+    "What `boathouse ... --json` prints, after it ended with 0; the clusters that the commands left running are ended with the module."
+    folders: dict[Path, None] = {}
 
     def run(folder: Path, *words: str) -> Any:
-        done = subprocess.run([command, *words, "--json"], cwd=folder, capture_output=True, text=True)
+        folders[folder] = None
+        done = subprocess.run([command, *words, "--json"], cwd=folder, env=SHARED, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout)
 
-    return run
+    yield run
+    for folder in folders:
+        run(folder, "cluster", "stop", "--force")

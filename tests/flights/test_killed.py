@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -23,16 +24,20 @@ CONTENT = " union all ".join(
 )
 
 
-def kill_in(command: str, folder: Path, task: str, *words: str) -> None:
-    "Start `boathouse`, and kill it without warning once `task` has begun."
-    running = subprocess.Popen([command, *words], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def kill_in(command: str, folder: Path, task: str, *words: str, cluster: bool) -> None:
+    "Start `boathouse`, and kill it without warning once `task` has begun; with `cluster`, the background cluster too."
+    environ = {**os.environ, "BOATHOUSE_CLUSTER": ""}
+    running = subprocess.Popen([command, *words], cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 180
-    while not any(p.parent.name == task for p in folder.glob(".boathouse/local/runs/*/*/log.txt")):
+    seen = set(folder.glob(f".boathouse/local/runs/*/{task}/log.txt"))
+    while not set(folder.glob(f".boathouse/local/runs/*/{task}/log.txt")) - seen:
         assert running.poll() is None, f"ended before {task} began"
         assert time.monotonic() < deadline, f"{task} did not begin"
         time.sleep(0.05)
     time.sleep(1.0)
     os.kill(running.pid, signal.SIGKILL)
+    if cluster:
+        os.kill(json.loads((folder / ".boathouse/local/cluster.json").read_text())["pid"], signal.SIGKILL)
     running.wait()
 
 
@@ -42,7 +47,7 @@ def test_a_run_that_is_killed_loses_and_doubles_nothing_when_it_runs_again(
     calm, shaken = clone(tmp_path / "calm"), clone(tmp_path / "shaken")
     ingest = ("run", "ingest", "--param", "as_of=2013-01-03")
     boathouse(calm, *ingest)
-    kill_in(command, shaken, "bronze", *ingest)
-    kill_in(command, shaken, "silver", *ingest)
+    kill_in(command, shaken, "bronze", *ingest, cluster=False)
+    kill_in(command, shaken, "silver", *ingest, cluster=True)
     boathouse(shaken, *ingest)
     assert boathouse(shaken, "sql", CONTENT) == boathouse(calm, "sql", CONTENT)

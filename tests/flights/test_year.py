@@ -1,4 +1,4 @@
-"The whole of 2013, with dirt and without, through replay, bronze, silver and gold."
+"The whole of 2013 with its dirt through replay, bronze, silver and gold; and two weeks of it with and without."
 
 from __future__ import annotations
 
@@ -48,21 +48,13 @@ def dirty(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="module")
-def pure(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lakehouse, Path]]:
-    lake = Lakehouse(spark, prefix="test_year_pure_")
-    yield lived(lake, tmp_path_factory.mktemp("pure"), dirt=0)
-    drop_all(lake)
-
-
-@pytest.fixture(scope="module")
 def planted(dirty: tuple[Lakehouse, Path]) -> list[dict[str, str]]:
     with (dirty[1] / "_planted.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("which", ["dirty", "pure"])
-def test_the_facts_of_the_year(which: str, request: pytest.FixtureRequest) -> None:
-    lake, _ = request.getfixturevalue(which)
+def test_the_facts_of_the_year(dirty: tuple[Lakehouse, Path]) -> None:
+    lake, _ = dirty
     flights = read(lake, t.SILVER_FLIGHTS)
     counts = {r.status: r["count"] for r in flights.groupBy("status").count().collect()}
     assert counts == {"arrived": 327_346, "cancelled": 8_255, "diverted": 1_175}
@@ -71,9 +63,18 @@ def test_the_facts_of_the_year(which: str, request: pytest.FixtureRequest) -> No
     assert read(lake, t.SILVER_FLIGHT_EVENTS).count() == 1_002_073
 
 
-def test_dirt_leaves_no_trace_in_the_facts(dirty: tuple[Lakehouse, Path], pure: tuple[Lakehouse, Path]) -> None:
-    for table, columns in ((t.SILVER_FLIGHTS, FACTS), (t.GOLD_DEPARTURES, ["*"]), (t.SILVER_WEATHER, ["*"])):
-        assert fingerprint(read(dirty[0], table).select(*columns)) == fingerprint(read(pure[0], table).select(*columns)), table.name
+def test_dirt_leaves_no_trace_in_the_facts(spark: SparkSession, tmp_path: Path) -> None:
+    dirty, pure = (Lakehouse(spark, prefix=f"test_year_{name}_") for name in ("soiled", "pure"))
+    lived(dirty, tmp_path / "soiled", 1, "2013-01-10")
+    lived(pure, tmp_path / "pure", 0, "2013-01-10")
+    # A line that dirt delays comes three days later at most: by the tenth, all is said of the flights before the sixth.
+    told = {t.SILVER_FLIGHTS: (FACTS, "scheduled_at"), t.GOLD_DEPARTURES: (["*"], "scheduled_at"), t.SILVER_WEATHER: (["*"], "time_hour")}
+    for table, (columns, instant) in told.items():
+        one, two = (read(lake, table).where(F.col(instant) < "2013-01-06").select(*columns) for lake in (dirty, pure))
+        assert fingerprint(one) == fingerprint(two), table.name
+        assert one.count() > 300
+    drop_all(dirty)
+    drop_all(pure)
 
 
 def test_each_malformed_or_impossible_line_is_in_quarantine_with_a_fitting_reason(
