@@ -14,7 +14,7 @@ from boathouse.workspace.errors import BundleError, Where, did_you_mean
 from boathouse.workspace.graph import Edge, Graph, Node
 from boathouse.workspace.schema import job_settings
 from boathouse.workspace.sdk import JobSettings, Task
-from boathouse.workspace.variables import job_id
+from boathouse.workspace.interpolation import job_id
 from boathouse.workspace.yamlfile import List, Map, where
 
 RUN_HERE = ("notebook_task", "spark_python_task", "python_wheel_task", "run_job_task", "condition_task", "for_each_task")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from boathouse.workspace.errors import BundleError, Where, did_you_mean
+from boathouse.workspace.interpolation import REFERENCE
 from boathouse.workspace.sdk import JobSettings, Task
 from boathouse.workspace.yamlfile import List, Map
 
@@ -90,6 +91,9 @@ def _scalar(value: Any, hint: Any, at: Where, what: str, problems: list[BundleEr
             return hint(value) if hint is float or float(value) == int(float(value)) else _refuse(value, hint, at, what, problems)
         except (TypeError, ValueError):
             pass
+    if hint in (bool, int, float) and isinstance(value, str) and REFERENCE.fullmatch(value):
+        # What only a workspace can fill in is no fault of the definition.
+        return hint()
     if hint in (str, bool, int, float):
         return _refuse(value, hint, at, what, problems)
     return value

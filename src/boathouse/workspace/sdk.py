@@ -55,6 +55,6 @@ def _put_off() -> None:
 
 _put_off()
 
-from databricks.sdk.service.jobs import ConditionTask, JobSettings, Task  # noqa: E402
+from databricks.sdk.service.jobs import ConditionTask, JobSettings, Task
 
 __all__ = ["ConditionTask", "JobSettings", "Task"]

@@ -31,6 +31,12 @@ class Map(dict[str, Any]):
         self.keys_at[key] = key_at
         self.values_at[key] = value_at
 
+    def take(self, key: str) -> Any:
+        "Removes an entry together with its places, and returns its value."
+        self.keys_at.pop(key, None)
+        self.values_at.pop(key, None)
+        return self.pop(key, None)
+
     def like(self) -> Map:
         "An empty mapping at the same place."
         return Map(self.at)
@@ -191,6 +197,21 @@ def _scalar(node: yaml.ScalarNode, file: str) -> Any:
     if kind != "str" and node.tag.startswith("!"):
         raise BundleError(f"the tag '{node.tag}' means nothing in a bundle.", _at(node, file))
     return text
+
+
+def copied(node: Any) -> Any:
+    "The same tree with the same places, to be changed without changing the first."
+    if isinstance(node, Map):
+        out = node.like()
+        out.keys_at, out.values_at = dict(node.keys_at), dict(node.values_at)
+        out.update((key, copied(value)) for key, value in node.items())
+        return out
+    if isinstance(node, List):
+        items = List(node.at)
+        items.items_at = list(node.items_at)
+        items.extend(copied(value) for value in node)
+        return items
+    return node
 
 
 def plain(node: Any) -> Any:
