@@ -79,7 +79,9 @@ def _pyproject(file: Path, points: set[str]) -> tuple[str | None, bool]:
     points.update(key for group in groups for key in group)
     dynamic = {"scripts", "entry-points", "gui-scripts"} & set(project.get("dynamic", ()))
     declared = content.get("tool", {}).get("setuptools", {}).get("dynamic", {})
-    return project.get("name") or poetry.get("name"), bool(dynamic) and ("entry-points" in declared or not (file.parent / "setup.cfg").exists())
+    return project.get("name") or poetry.get("name"), bool(dynamic) and (
+        "entry-points" in declared or not (file.parent / "setup.cfg").exists()
+    )
 
 
 def _setup_cfg(file: Path, points: set[str]) -> str | None:

@@ -12,7 +12,35 @@ from boathouse.workspace.errors import did_you_mean
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 # Java knows these beside the names of the tz database.
-JAVA_ZONES = frozenset(["ACT", "AET", "AGT", "ART", "AST", "BET", "BST", "CAT", "CNT", "CST", "CTT", "EAT", "ECT", "IET", "IST", "JST", "MIT", "NET", "NST", "PLT", "PNT", "PRT", "PST", "SST", "VST"])
+JAVA_ZONES = frozenset(
+    [
+        "ACT",
+        "AET",
+        "AGT",
+        "ART",
+        "AST",
+        "BET",
+        "BST",
+        "CAT",
+        "CNT",
+        "CST",
+        "CTT",
+        "EAT",
+        "ECT",
+        "IET",
+        "IST",
+        "JST",
+        "MIT",
+        "NET",
+        "NST",
+        "PLT",
+        "PNT",
+        "PRT",
+        "PST",
+        "SST",
+        "VST",
+    ]
+)
 OFFSET = re.compile(r"GMT[+-]\d{1,2}(:?\d{2})?")
 
 
@@ -59,7 +87,9 @@ def check(expression: str) -> None:
     if len(words) == 5:
         raise NotQuartz("it has 5 fields, as Unix cron has them; Quartz wants the second before them, and `?` in one day field.")
     if len(words) not in (6, 7):
-        raise NotQuartz(f"it has {len(words)} fields; Quartz wants second, minute, hour, day of month, month, day of week, and perhaps year.")
+        raise NotQuartz(
+            f"it has {len(words)} fields; Quartz wants second, minute, hour, day of month, month, day of week, and perhaps year."
+        )
     for word, field in zip(words, FIELDS, strict=False):
         _field(word, field)
     unspecified = [words[3] == "?", words[5] == "?"]
@@ -132,5 +162,7 @@ def zone_problem(name: str) -> tuple[str, str]:
     except (ValueError, OSError, KeyError):
         known = available_timezones()
         # A machine without a tz database cannot tell.
-        return (f"'{name}' is not a time zone.", did_you_mean(name, known) or "Write it as `UTC` or `Europe/Berlin`.") if known else ("", "")
+        return (
+            (f"'{name}' is not a time zone.", did_you_mean(name, known) or "Write it as `UTC` or `Europe/Berlin`.") if known else ("", "")
+        )
     return "", ""

@@ -17,7 +17,26 @@ DECLARING = ("text", "dropdown", "combobox", "multiselect")
 READING = ("get", "getArgument")
 # Packages that read no widgets behind the notebook's back.
 WELL_KNOWN = frozenset(
-    ["pyspark", "delta", "pandas", "numpy", "pyarrow", "scipy", "sklearn", "matplotlib", "seaborn", "plotly", "mlflow", "lightgbm", "xgboost", "hyperopt", "requests", "yaml", "IPython", "databricks"]
+    [
+        "pyspark",
+        "delta",
+        "pandas",
+        "numpy",
+        "pyarrow",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "seaborn",
+        "plotly",
+        "mlflow",
+        "lightgbm",
+        "xgboost",
+        "hyperopt",
+        "requests",
+        "yaml",
+        "IPython",
+        "databricks",
+    ]
 )
 SQL_WIDGET = re.compile(r"\bcreate\s+widget\s+\w+\s+(\w+)(?:\s+default\s+(?:\"([^\"]*)\"|'([^']*)'))?", re.IGNORECASE)
 SQL_NAME = re.compile(r"(?<![:\w]):([A-Za-z_]\w*)|\$\{?([A-Za-z_]\w*)\}?|getArgument\(\s*[\"'](\w+)[\"']", re.IGNORECASE)

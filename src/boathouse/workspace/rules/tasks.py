@@ -39,7 +39,9 @@ def of_job(job: Job) -> Iterator[Problem]:
         spec = environment.get("spec")
         if isinstance(spec, Map) and spec.get("base_environment") and (spec.get("environment_version") or spec.get("client")):
             message = f"environment '{environment.get('environment_key')}' has a base_environment and an environment_version."
-            yield problem("environment-base", message, where(job.source, "environments", i, "spec", "base_environment"), "Keep one of them.")
+            yield problem(
+                "environment-base", message, where(job.source, "environments", i, "spec", "base_environment"), "Keep one of them."
+            )
 
 
 def of_task(job: Job, source: TaskSource) -> Iterator[Problem]:

@@ -43,7 +43,12 @@ def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
 
 def unread(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
     "Job parameters that no task reads, where all the tasks that might can be seen to the ground."
-    named = {ref.path[2] for text, _ in strings(job.source) for ref in references.find(text) if ref.path[:2] == ("job", "parameters") and len(ref.path) > 2}
+    named = {
+        ref.path[2]
+        for text, _ in strings(job.source)
+        for ref in references.find(text)
+        if ref.path[:2] == ("job", "parameters") and len(ref.path) > 2
+    }
     for i, parameter in enumerate(job.settings.parameters or []):
         if parameter.name not in named and not any(_may_read(jobs, job, s, parameter.name) for s in job.tasks.values()):
             at = where(job.source, "parameters", i, "name")
