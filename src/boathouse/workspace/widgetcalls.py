@@ -73,7 +73,7 @@ def _calls(file: Path, root: Path, changed: int) -> Calls:
             _python(text, calls, file.parent, root)
         elif language == "sql":
             _sql(text, calls)
-        elif language not in ("md", "sh", "pip"):
+        elif language not in ("md", "sh"):
             calls.complete = False
     return calls
 
@@ -99,7 +99,7 @@ def _language(text: str) -> tuple[str, str]:
     found = re.match(r"\s*(?:#.*\n|\s)*%([a-z]+)\b[ \t]*", text, re.IGNORECASE)
     if not found or found[1].lower() == "python":
         return "python", text[found.end() :] if found else text
-    known = ("md", "sh", "pip", "sql", "run", "scala", "r", "fs", "conda")
+    known = ("md", "sh", "sql", "run", "scala", "r", "fs")
     return (found[1].lower(), text[found.end() :]) if found[1].lower() in known else ("python", text)
 
 

@@ -68,10 +68,8 @@ def _script(job: Job, source: TaskSource) -> Iterator[Problem]:
     if _is_git(source) or "${" in text:
         return
     if not path.is_file():
-        if not is_local(text) and not path.is_relative_to(job.bundle.root):
+        if not is_local(text) and not text.startswith(str(job.bundle.root)):
             yield problem("workspace-path", f"the script '{text}' lies in a workspace or a cloud store, not in the bundle.", at)
-        elif re.match(r"[a-z][a-z0-9+]*:", text):
-            yield problem("workspace-path", f"the script '{text}' lies in a cloud store, not in the bundle.", at)
         else:
             yield problem("no-script", f"there is no file {shown(job, path)}.", at, _similar(path))
     elif is_notebook(path):
