@@ -97,7 +97,7 @@ def _show(remark: Remark, report: Report, folder: Path) -> None:
     where, text = finding.problem.where, f"{finding.problem.message} {finding.problem.hint}".strip()
     level = "advice: " if finding.level == "advice" else ""
     lines = [f"{where}: {level}{text}" if where else f"{level}{text}"]
-    if finding.level == "refused":
+    if finding.level == "refused" and finding.job:
         lines[0] += " The other jobs run."
     lines += _excerpt(folder, where) if where else []
     why = [RULES[finding.rule].why] if RULES[finding.rule].why else []

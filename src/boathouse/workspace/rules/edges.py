@@ -20,7 +20,7 @@ def problems(job: Job) -> Iterator[Problem]:
                 yield problem("self-dependency", f"task '{source.key}' depends on itself.", at)
             elif edge.task_key not in job.tasks:
                 message = f"task '{source.key}' depends on '{edge.task_key}', which is not a task of this job."
-                yield problem("dangling-edge", message, at, did_you_mean(edge.task_key, job.tasks))
+                yield problem("dangling-edge", message, at, did_you_mean(edge.task_key, [key for key in job.tasks if key != source.key]))
             elif edge.outcome is not None and job.tasks[edge.task_key].task.condition_task is None:
                 at = source.at("depends_on", i, "outcome")
                 yield problem("edge-outcome", f"task '{edge.task_key}' is not a condition_task and has no outcome.", at)
