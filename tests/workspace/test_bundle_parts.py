@@ -97,6 +97,7 @@ targets:
   scalar: {variables: {size: 2}}
   mapping: {variables: {size: {default: 3, description: three}, place: {default: here}}}
   value: {variables: {cluster: {workers: 4}}}
+  odd: {variables: {cluster: {type: single}}}
   whole: {variables: {cluster: {type: complex, default: {workers: 5}}}}
 """
 
@@ -106,6 +107,7 @@ def test_a_target_gives_a_variable_a_value_or_a_new_definition(tmp_path: Path) -
     assert [v["size"] for v in values.values()] == [1, 2, 3, 1, 1]
     assert [v["cluster"]["workers"] for v in values.values()] == [1, 1, 1, 4, 5]
     assert "tags" not in values["value"]["cluster"]
+    assert of(tmp_path, VARIABLES, "odd").variables["cluster"] == {"type": "single"}
     assert values["mapping"]["place"] == "here"
     assert "place" not in values["plain"]
 
@@ -159,7 +161,7 @@ resources:
   volumes: {v: {catalog_name: c, schema_name: bronze, name: v}}
   registered_models: {m: {catalog_name: c, schema_name: other, name: m}}
   model_serving_endpoints: {e: {name: e}}
-  experiments: {x: {name: /Shared/x}}
+  experiments: {x: {name: /Shared/x, tags: [{key: team, value: mine}]}}
   clusters: {k: {cluster_name: k}}
   dashboards: {d: {display_name: d}}
 targets:
@@ -178,7 +180,7 @@ def test_presets_prefix_names_and_fill_what_is_left_open(tmp_path: Path) -> None
     assert (found["registered_models"]["m"]["name"], found["registered_models"]["m"]["schema_name"]) == ("pre_m", "other")
     assert found["experiments"]["x"] == {
         "name": "/Shared/pre x",
-        "tags": [{"key": "team", "value": "ours"}, {"key": "stage", "value": "test"}],
+        "tags": [{"key": "team", "value": "mine"}, {"key": "stage", "value": "test"}],
     }
     assert (found["clusters"]["k"]["cluster_name"], found["dashboards"]["d"]["display_name"]) == ("pre k", "pre d")
     assert found["model_serving_endpoints"]["e"]["name"] == "pre_e"

@@ -97,10 +97,21 @@ COMPUTED = "from setuptools import setup\nfrom v import name, points\nsetup(name
         {"pkg/setup.cfg": SETUP_CFG, "pkg/setup.py": "from setuptools import setup\nsetup()\n"},
         {"pkg/setup.py": SETUP_PY},
         {"pkg/setup.py": COMPUTED},
+        {"pkg/setup.py": COMPUTED.replace("name=name", "name='mine'")},
         {"pkg/pyproject.toml": '[project]\nname = "mine"\n', "pkg/src/mine/__init__.py": "def main():\n    pass\n"},
         {"pkg/pyproject.toml": '[project]\nname = "Mine"\ndynamic = ["entry-points"]\n'},
     ],
-    ids=["scripts", "entry points", "poetry", "setup.cfg", "setup.py", "computed", "function of the package", "dynamic"],
+    ids=[
+        "scripts",
+        "entry points",
+        "poetry",
+        "setup.cfg",
+        "setup.py",
+        "computed",
+        "computed entry points",
+        "function of the package",
+        "dynamic",
+    ],
 )
 def test_the_package_an_artifact_builds_is_found_however_it_is_described(check: Any, files: dict[str, str]) -> None:
     job = ARTIFACT + "environments: [{environment_key: e}], tasks: [{task_key: t, environment_key: e, "

@@ -80,7 +80,7 @@ SILENT = {
     "a name that is computed": "for name in ['a']:\n    print(dbutils.widgets.get(name))",
     "all at once": "print(dbutils.widgets.getAll())",
     "another notebook": "# MAGIC %run ./other",
-    "a function that is handed dbutils": "from mine import read\nread(dbutils)",
+    "a function that is handed dbutils": "from quiet import read\nread(dbutils)",
     "a module of the bundle that speaks of widgets": "from mine import params\nprint(params())",
     "a package that nobody here knows": "import company_lib\ncompany_lib.start()",
     "the entry point's bindings": "dbutils.notebook.entry_point.getCurrentBindings()",
@@ -92,7 +92,11 @@ SILENT = {
 @pytest.mark.parametrize("code", SILENT.values(), ids=list(SILENT))
 def test_a_notebook_that_may_read_anything_is_left_alone(check: Any, code: str) -> None:
     text = "tasks: [{task_key: t, notebook_task: {notebook_path: n.py, base_parameters: {x: '1'}}}]\n"
-    files = {"n.py": NOTEBOOK + code + "\n", "src/mine.py": "def params():\n    return dbutils.widgets.getAll()\n"}
+    files = {
+        "n.py": NOTEBOOK + code + "\n",
+        "src/mine.py": "def params():\n    return dbutils.widgets.getAll()\n",
+        "src/quiet.py": "def read(x):\n    return x\n",
+    }
     assert check(text, files) == []
 
 

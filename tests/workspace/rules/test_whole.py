@@ -162,6 +162,7 @@ def test_a_variable_that_anything_reads_is_used(check: Any) -> None:
     text = "bundle: {name: demo}\nvariables:\n  a: {default: '${var.b}'}\n  b: {default: {x: 1}, type: complex}\n  c: {default: 1}\n"
     text += "targets: {dev: {default: true}, prod: {workspace: {root_path: '/x/${var.a}/${var.c}'}}}\n"
     assert check(text) == []
+    assert check("bundle: {name: demo}\nvariables: {catalog: {default: c}}\n") == []
     python = "bundle: {name: demo}\nvariables: {a: {default: 1}}\npython: {resources: ['r:load']}\n"
     assert [f.split()[0] for f in check(python)] == ["python-resources"]
 
@@ -171,3 +172,11 @@ def test_a_lookup_that_only_chooses_compute_does_not_keep_a_job_from_running(che
     text += "resources:\n  jobs:\n    a:\n      job_clusters:\n"
     text += "        - {job_cluster_key: c, new_cluster: {num_workers: 1, policy_id: '${var.policy}', instance_pool_id: '${var.pool}'}}\n"
     assert check(text + f"      tasks: [{{task_key: t, job_cluster_key: c, {N}}}]\n") == []
+    own = f"new_cluster: {{num_workers: 1, policy_id: '${{var.policy}}'}}, {N}"
+    assert check(text + f"      tasks: [{{task_key: t, {own}}}]\n") == []
+
+
+def test_a_number_that_only_a_workspace_knows_is_no_fault_of_the_schema(check: Any) -> None:
+    text = "bundle: {name: demo}\nvariables: {other: {lookup: {job: Somebody's}}}\nresources:\n  jobs:\n    a:\n      tasks:\n"
+    found = check(text + "        - {task_key: t, run_job_task: {job_id: ^'${var.other}'}}\n")
+    assert [f.partition(" ^ ")[0] for f in found] == ["workspace-value"]
