@@ -95,7 +95,7 @@ def test_numbers_where_the_api_wants_strings_are_taken_as_their_text(tmp_path: P
         ),
         (
             ["task_key: t, python_wheel_task: {package_name: nowhere, entry_point: x}"],
-            "no artifact or library of task 't' is the package 'nowhere'.",
+            "the package 'nowhere' is not installed here.",
         ),
         (
             ["task_key: t, python_wheel_task: {package_name: boathouse, entry_point: silver, parameters: [a], named_parameters: {b: c}}"],

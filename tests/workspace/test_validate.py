@@ -45,7 +45,7 @@ def test_a_valid_target_ends_with_0_and_says_what_is_doubtful_and_what_does_not_
         "databricks.yml:14:25: task 'q' is a sql_task, which this machine does not run. The other jobs run.\n"
         "   14 |         - {task_key: q, sql_task: {warehouse_id: w, query: {query_id: q}}}\n"
         "      |                         ^\n"
-        "      [task-not-run-here]\n"
+        "      [not-run-here]\n"
         "databricks.yml:3:3: advice: nothing reads the variable 'day'.\n"
         "    3 |   day: {default: monday}\n"
         "      |   ^\n"

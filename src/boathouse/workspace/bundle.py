@@ -90,13 +90,14 @@ def with_target(
     root = written.root
     name, names = choose_target(written.tree, target)
     tree = _with_target(copied(written.tree), name)
+    notes = _notes(written, tree)
     values = variable_values(tree, name, overrides or {}, os.environ if environ is None else environ, root)
     tree = _with_local_workspace(tree, root, name)
     state = state_folder(root, name)
     tree = apply_presets(tree, Interpolation(tree, values, root, state).value)
     filling = Interpolation(tree, values, root, state)
     data, variables = filling.filled(), filling.variables()
-    return Bundle(root, written.file, name, names, variables, data, _notes(written, tree), written, filling.unfilled)
+    return Bundle(root, written.file, name, names, variables, data, notes, written, filling.unfilled)
 
 
 def target_names(folder: Path) -> tuple[str, ...]:
@@ -169,4 +170,6 @@ def _notes(written: Written, tree: Map) -> tuple[str, ...]:
     odd = [str(p.error) for p in written.remarks]
     python = tree.get("python") or (tree.get("experimental") or {}).get("python")
     unloaded = ["Resources that Python code makes ('python') are not loaded on this machine."] if python else []
-    return (*odd, *unloaded, *(f"'{key}' has no effect on this machine." for key in WITHOUT_EFFECT if key in tree))
+    without_effect = [key for key in WITHOUT_EFFECT if key in tree]
+    without_effect += [f"workspace.{key}" for key in ("host", "profile") if key in (tree.get("workspace") or {})]
+    return (*odd, *unloaded, *(f"'{key}' has no effect on this machine." for key in without_effect))

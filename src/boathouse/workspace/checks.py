@@ -9,7 +9,7 @@ from typing import Any
 from boathouse.workspace.bundle import Bundle
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.jobs import Job, reachable
-from boathouse.workspace.rules import code, edges, loops, nesting, parameters, references, schedules, tasks, whole, widgets
+from boathouse.workspace.rules import code, edges, elsewhere, loops, nesting, parameters, references, schedules, tasks, whole, widgets
 from boathouse.workspace.rules.catalogue import LEVELS, RULES, Problem
 from boathouse.workspace.support import notes, refusals
 
@@ -33,7 +33,9 @@ def findings(jobs: dict[str, Job], job: Job) -> list[Finding]:
     "Everything to say about one job, errors first; a job that is not valid by its schema is looked at no further."
     if job.problems:
         return [Finding("error", job.key, p, "schema") for p in job.problems]
-    return _in_order(job.key, [*_problems(jobs, job), *refusals(job), *notes(job)])
+    refused = [Problem("not-run-here", e) for e in refusals(job)]
+    noted = [Problem("no-effect", e) for e in notes(job)]
+    return _in_order(job.key, [*_problems(jobs, job), *refused, *elsewhere.problems(job), *noted])
 
 
 def bundle_findings(bundle: Bundle) -> list[Finding]:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from boathouse.workspace.errors import Where
-from boathouse.workspace.interpolation import REFERENCE
+from boathouse.workspace.errors import BundleError
 from boathouse.workspace.jobs import RUN_HERE, Job, TaskSource
-from boathouse.workspace.rules.catalogue import Problem, problem
-from boathouse.workspace.rules.references import strings, without_repeated
-from boathouse.workspace.yamlfile import Map, where
+from boathouse.workspace.yamlfile import where
 
 JOB_WITHOUT_EFFECT = {
     "schedule": "runs start by hand",
@@ -46,65 +43,38 @@ TASK_WITHOUT_EFFECT = {
 QUIET = frozenset({"environment_key", "job_cluster_key", "compute", "disable_auto_optimization", "notification_settings"})
 
 
-def refusals(job: Job) -> Iterator[Problem]:
+def refusals(job: Job) -> Iterator[BundleError]:
     "The parts of the job that would have to run, or to change what runs, and cannot here."
     for key in ("git_source", "environment_variables"):
         if job.source.get(key) is not None:
-            yield problem("not-supported", f"'{key}' is not supported on this machine.", where(job.source, key, key=True))
+            yield BundleError(f"'{key}' is not supported on this machine.", where(job.source, key, key=True))
     if job.settings.max_concurrent_runs == 0:
-        message = "max_concurrent_runs is 0: every run of this job is skipped."
-        yield problem("not-supported", message, where(job.source, "max_concurrent_runs"))
-    for i, parameter in enumerate(job.settings.parameters or []):
-        for found in REFERENCE.finditer(parameter.default):
-            yield from _unfilled(job, found[0], where(job.source, "parameters", i, "default"))
+        yield BundleError("max_concurrent_runs is 0: every run of this job is skipped.", where(job.source, "max_concurrent_runs"))
     for source in job.every_task():
-        yield from _task_refusals(job, source)
+        yield from _task_refusals(source)
 
 
-def _task_refusals(job: Job, source: TaskSource) -> Iterator[Problem]:
+def _task_refusals(source: TaskSource) -> Iterator[BundleError]:
     for kind in source.kinds:
         if kind not in RUN_HERE:
-            message = f"task '{source.key}' is a {kind}, which this machine does not run."
-            yield problem("task-not-run-here", message, source.at(kind, key=True))
+            yield BundleError(f"task '{source.key}' is a {kind}, which this machine does not run.", source.at(kind, key=True))
             return
     if source.task.environment_variables_key is not None:
-        message = "'environment_variables_key' is not supported on this machine."
-        yield problem("not-supported", message, source.at("environment_variables_key", key=True))
+        yield BundleError("'environment_variables_key' is not supported on this machine.", source.at("environment_variables_key", key=True))
     for kind in ("notebook_task", "spark_python_task"):
         body = getattr(source.task, kind)
         if body is not None and body.source is not None and body.source.value == "GIT":
-            message = f"task '{source.key}' takes its file from Git, which this machine does not do."
-            yield problem("not-supported", message, source.at(kind, "source"))
-    for text, at in strings(_with_effect(source)):
-        for found in REFERENCE.finditer(text):
-            yield from _unfilled(job, found[0], at)
+            yield BundleError(f"task '{source.key}' takes its file from Git, which this machine does not do.", source.at(kind, "source"))
 
 
-def _with_effect(source: TaskSource) -> Map:
-    "The parts of a task that say what runs here."
-    node = source.node if not isinstance(source.node.get("for_each_task"), Map) else without_repeated(source.node)
-    out = node.like()
-    for key in node:
-        if key not in TASK_WITHOUT_EFFECT:
-            out.put(key, node[key], node.keys_at[key], node.values_at[key])
-    return out
-
-
-def _unfilled(job: Job, written: str, at: Where) -> Iterator[Problem]:
-    why = job.bundle.unfilled.get(written)
-    if why:
-        hint = "Give the variable a value with --var." if written.startswith("${var") else ""
-        yield problem("workspace-value", f"{written} has no value on this machine: {why}.", at, hint)
-
-
-def notes(job: Job) -> Iterator[Problem]:
+def notes(job: Job) -> Iterator[BundleError]:
     "What is accepted and has no effect here, each said once."
     for key, why in JOB_WITHOUT_EFFECT.items():
         if job.source.get(key) is not None:
-            yield problem("no-effect", f"'{key}' has no effect on this machine: {why}.", where(job.source, key, key=True))
+            yield BundleError(f"'{key}' has no effect on this machine: {why}.", where(job.source, key, key=True))
     said = set[str]()
     for source in job.every_task():
         for key, why in TASK_WITHOUT_EFFECT.items():
             if source.node.get(key) is not None and key not in said | QUIET:
                 said.add(key)
-                yield problem("no-effect", f"'{key}' of a task has no effect on this machine: {why}.", source.at(key, key=True))
+                yield BundleError(f"'{key}' of a task has no effect on this machine: {why}.", source.at(key, key=True))

@@ -63,7 +63,8 @@ CASES = [
         "no-package",
         WHEEL.replace("mine", "^nowhere"),
         {},
-        "no artifact or library of task 't' is the package 'nowhere'. Declare what builds it under `artifacts`.",
+        "the package 'nowhere' is not installed here. "
+        "Name its wheel in the task's 'libraries' or environment, or install it into this environment.",
     ),
     (
         "no-entry-point",

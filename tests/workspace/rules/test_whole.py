@@ -79,12 +79,12 @@ CASES = [
         "resources that Python code makes are not loaded on this machine.",
     ),
     (
-        "task-not-run-here",
+        "not-run-here",
         "tasks: [{task_key: t, ^sql_task: {warehouse_id: w, query: {query_id: q}}}]\n",
         "task 't' is a sql_task, which this machine does not run.",
     ),
     (
-        "not-supported",
+        "not-run-here",
         "^git_source: {git_url: https://example.com/x.git, git_provider: gitHub, git_branch: main}\n" + TASK,
         "'git_source' is not supported on this machine.",
     ),

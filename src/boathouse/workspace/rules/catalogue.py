@@ -174,8 +174,7 @@ SUBJECTS = {
         ),
     },
     "What this machine lacks": {
-        "task-not-run-here": Rule("refused", "types of tasks"),
-        "not-supported": Rule("refused", "parts of a job that change what runs"),
+        "not-run-here": Rule("refused", "types of tasks, and parts of a job, that this machine does not run"),
         "workspace-value": Rule("refused", "`${...}` that only a workspace can fill in"),
         "no-effect": Rule("note", "parts of a job that have no effect on this machine"),
     },

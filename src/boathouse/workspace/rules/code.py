@@ -10,11 +10,13 @@ from pathlib import Path
 
 from boathouse.workspace.errors import Where, did_you_mean
 from boathouse.workspace.jobs import Job, TaskSource
-from boathouse.workspace.packages import built, plain_name, same_name
+from boathouse.workspace.rules.builds import built, installed_entry_points, module_file, names_in, plain_name, same_name
 from boathouse.workspace.rules.catalogue import Problem, problem
 from boathouse.workspace.rules.tasks import is_local
-from boathouse.workspace.sources import HEADERS, RUN_HERE, installed_entry_points, is_notebook, module_file, names_in, task_file
+from boathouse.workspace.sources import HEADERS, is_notebook, task_file
 from boathouse.workspace.yamlfile import List, Map, where
+
+RUN_HERE = (".ipynb", ".py")
 
 
 def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
@@ -137,8 +139,9 @@ def _wheel(job: Job, source: TaskSource) -> Iterator[Problem]:
         # A package whose name only its build tells may be the one, and so may a wheel that is not built here.
         if all(p.name is not None for p in every) and not _brought(job, source, package):
             at = source.at("python_wheel_task", "package_name")
-            hint = did_you_mean(package, [p.name for p in every if p.name]) or "Declare what builds it under `artifacts`."
-            yield problem("no-package", f"no artifact or library of task '{source.key}' is the package '{package}'.", at, hint)
+            hint = did_you_mean(package, [p.name for p in every if p.name])
+            other = "Name its wheel in the task's 'libraries' or environment, or install it into this environment."
+            yield problem("no-package", f"the package '{package}' is not installed here.", at, hint or other)
         return
     names = names_in(module) if module is not None else set[str]()
     if (own and points is None) or names is None or entry in names:

@@ -1,14 +1,16 @@
-"""The Python packages that a bundle builds: their names and entry points, read from pyproject.toml, setup.cfg or setup.py without running any."""
+"""The Python packages that a bundle builds, and what a package offers: read from its files, without running or importing any."""
 
 from __future__ import annotations
 
 import ast
 import configparser
+import importlib.metadata
+import importlib.util
 import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +127,39 @@ def _literal(node: ast.expr) -> Any:
 
 def _named(lines: Iterable[Any]) -> set[str]:
     return {str(line).partition("=")[0].strip() for line in lines if "=" in str(line)}
+
+
+def module_file(folders: tuple[Path, ...], name: str) -> Path | None:
+    "The file of a module, from the source in one of the folders or from what is installed."
+    for folder in folders:
+        for file in (folder / name / "__init__.py", folder / f"{name}.py"):
+            if file.is_file():
+                return file
+    found = importlib.util.find_spec(name) if name.isidentifier() else None
+    return Path(found.origin) if found is not None and found.origin else None
+
+
+@cache
+def installed_entry_points(package: str) -> frozenset[str] | None:
+    "The entry points of the installed package of that name; None if there is none."
+    try:
+        return frozenset(e.name for e in importlib.metadata.distribution(package).entry_points)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None
+
+
+def names_in(module: Path) -> set[str] | None:
+    "The names a module defines or imports at its top; None where a star import or other code may define any."
+    if module.suffix != ".py":
+        return None
+    try:
+        tree = ast.parse(module.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError):
+        return None
+    names = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    names |= {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    names |= {n.target.id for n in tree.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    imported = [a for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names]
+    if any(a.name == "*" for a in imported) or any(isinstance(n, ast.If | ast.Try) for n in tree.body) or "__getattr__" in names:
+        return None
+    return names | {a.asname or a.name.partition(".")[0] for a in imported}
