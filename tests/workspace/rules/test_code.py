@@ -31,7 +31,7 @@ CASES = [
         "notebook-language",
         NOTEBOOK.replace("n.py", "n.scala"),
         {"n.scala": "// Databricks notebook source\n"},
-        "'n.scala' is a .scala notebook; this machine runs .ipynb and .py notebooks.",
+        "'n.scala' is a .scala notebook, which this machine does not run.",
     ),
     ("no-script", SCRIPT.replace("s.py", "main.py"), {"mian.py": ""}, "there is no file 'main.py'. Did you mean 'mian.py'?"),
     ("script-is-notebook", SCRIPT.replace("s.py", "n.py"), {}, "'n.py' is a notebook. Use a notebook_task."),

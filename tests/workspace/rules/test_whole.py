@@ -127,8 +127,8 @@ def test_what_has_no_effect_here_is_a_note(check: Any, page: Any) -> None:
     from boathouse.workspace.rules.catalogue import RULES
 
     assert RULES["no-effect"].level == "note"
-    assert check("queue: {enabled: true}\n" + TASK) == []
-    page.shows("no-effect", "'queue' has no effect on this machine: one run at a time.")
+    assert check("email_notifications: {on_failure: [me@example.com]}\n" + TASK) == []
+    page.shows("no-effect", "'email_notifications' has no effect on this machine: nothing is sent.")
 
 
 @pytest.mark.parametrize(

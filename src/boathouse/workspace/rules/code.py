@@ -59,7 +59,7 @@ def _notebook(job: Job, source: TaskSource) -> Iterator[Problem]:
         hint = f"Its first line must be '{HEADERS.get(path.suffix.lower(), HEADERS['.py'])}'."
         yield problem("not-a-notebook", f"{shown(job, path)} is not a notebook.", at, hint if path.suffix != ".ipynb" else "")
     elif path.suffix.lower() not in RUN_HERE:
-        message = f"{shown(job, path)} is a {path.suffix} notebook; this machine runs {' and '.join(RUN_HERE)} notebooks."
+        message = f"{shown(job, path)} is a {path.suffix} notebook, which this machine does not run."
         yield problem("notebook-language", message, at)
     else:
         yield from _outside(job, path, text, at)
