@@ -57,7 +57,6 @@ def test_an_included_file_may_lie_beside_the_bundle(tmp_path: Path) -> None:
         ("include: [/etc/x.yml]\n", "databricks.yml:2:11: 'include' names '/etc/x.yml'; patterns are relative to the bundle's root."),
         ("include: ['jobs/*']\n", "databricks.yml:2:11: 'include' matches jobs/readme.md, which is neither YAML nor JSON."),
         ("include: [jobs/aa.yml]\n", "databricks.yml:2:11: 'include' names 'jobs/aa.yml', which does not exist. Did you mean 'a.yml'?"),
-        ("resources: {job: {a: {}}}\n", "databricks.yml:2:13: 'job' is not a type of resource. Did you mean 'jobs'?"),
         ("targets: {dev: {resorces: {}}}\n", "databricks.yml:2:17: 'resorces' is not a key of a target. Did you mean 'resources'?"),
         (
             "variables: {v: {default: {a: 1}}}\n",

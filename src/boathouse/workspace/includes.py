@@ -139,7 +139,8 @@ def _check_resources(resources: Any, holder: Map, remarks: list[Problem]) -> Non
         raise BundleError("'resources' must be a mapping of resource types.", holder.values_at["resources"])
     for kind, group in resources.items():
         if kind not in RESOURCES and did_you_mean(kind, RESOURCES):
-            raise BundleError(f"'{kind}' is not a type of resource.", resources.keys_at[kind], did_you_mean(kind, RESOURCES))
+            hint = did_you_mean(kind, RESOURCES)
+            remarks.append(problem("unknown-key", f"'{kind}' is not a type of resource and is ignored.", resources.keys_at[kind], hint))
         if group is not None and not isinstance(group, Map):
             raise BundleError(f"'resources.{kind}' must be a mapping of resources by key.", resources.values_at[kind])
         for key, resource in (group or {}).items():

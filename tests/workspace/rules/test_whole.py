@@ -18,6 +18,11 @@ CASES = [
     ("unknown-key", "bundle: {name: demo}\n^owner: me\n", "'owner' is not a key of a bundle and is ignored."),
     ("unknown-key", "bundle: {name: demo}\ntargets: {dev: {^color: red}}\n", "'color' is not a key of a target and is ignored."),
     (
+        "unknown-key",
+        "bundle: {name: demo}\nresources: {^job: {a: {}}}\n",
+        "'job' is not a type of resource and is ignored. Did you mean 'jobs'?",
+    ),
+    (
         "same-resource-key",
         "bundle: {name: demo}\nresources:\n  jobs:\n    silver: {tasks: [{task_key: t, notebook_task: {notebook_path: n.py}}]}\n"
         "  schemas:\n    ^silver: {catalog_name: c, name: silver}\n",

@@ -41,7 +41,9 @@ SUBJECTS = {
     "The bundle as a whole": {
         "bundle": Rule("error", "anything that keeps the bundle from being loaded"),
         "unknown-key": Rule(
-            "advice", "keys of the bundle or a target that the Databricks CLI does not know", "The CLI ignores it with a warning."
+            "advice",
+            "keys of the bundle or a target, and types of resources, that the Databricks CLI does not know",
+            "The CLI ignores it with a warning.",
         ),
         "nested-include": Rule("advice", "`include` outside the root file", "The Databricks CLI ignores it with a warning."),
         "same-resource-key": Rule(
