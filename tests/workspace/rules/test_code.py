@@ -132,7 +132,16 @@ def test_a_package_that_a_library_brings_is_not_doubted(check: Any, library: str
     task = (
         f"{{task_key: t, existing_cluster_id: c, libraries: [{{{library}}}], python_wheel_task: {{package_name: mine, entry_point: main}}}}"
     )
-    assert check(f"tasks: [{task}]\n") == []
+    assert [f for f in check(f"tasks: [{task}]\n") if not f.startswith("not-run-here")] == []
+
+
+def test_a_wheel_that_lies_there_or_a_build_that_names_nothing_may_be_the_package(check: Any) -> None:
+    task = (
+        "{task_key: t, existing_cluster_id: c, libraries: [{whl: libs/*.whl}], python_wheel_task: {package_name: mine, entry_point: main}}"
+    )
+    assert [f.split()[0] for f in check(f"tasks: [{task}]\n", {"libs/other-1-py3-none-any.whl": ""})] == ["no-package"]
+    assert check(f"tasks: [{task}]\n", {"libs/mine-1-py3-none-any.whl": ""}) == []
+    assert check(ARTIFACT.replace("pkg", "made") + f"tasks: [{task}]}}}}}}\n", {"libs/x.whl": "", "made/Makefile": ""}) == []
 
 
 def test_a_file_that_sync_paths_brings_in_is_inside(check: Any) -> None:

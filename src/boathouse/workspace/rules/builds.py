@@ -29,12 +29,15 @@ class Package:
 
 def built(bundle: Bundle) -> list[Package]:
     "The packages of the bundle's wheel artifacts, and of the bundle's own folder."
-    folders = [bundle.root]
+    folders: list[Path] = []
     artifacts = bundle.data.get("artifacts")
     for artifact in artifacts.values() if isinstance(artifacts, Map) else ():
         if isinstance(artifact, Map) and artifact.get("type", "whl") == "whl":
             folders.append(bundle.path(where(artifact, "path"), str(artifact.get("path") or ".")))
-    return [p for folder in dict.fromkeys(folders) if (p := package_in(folder)) is not None]
+    # What is built from no file that is read here may have any name: a command of its own knows.
+    made = [package_in(folder) or Package(folder, None, None) for folder in dict.fromkeys(folders)]
+    own = package_in(bundle.root) if bundle.root not in folders else None
+    return [own, *made] if own is not None else made
 
 
 def same_name(one: str, other: str) -> bool:

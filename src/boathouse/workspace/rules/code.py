@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from functools import cache
+from glob import glob
 from pathlib import Path
 
 from boathouse.workspace.errors import Where, did_you_mean
 from boathouse.workspace.jobs import Job, TaskSource
-from boathouse.workspace.rules.builds import built, installed_entry_points, module_file, names_in, plain_name, same_name
+from boathouse.workspace.rules.builds import built, installed_entry_points, module_file, names_in, same_name
 from boathouse.workspace.rules.catalogue import Problem, problem
 from boathouse.workspace.rules.tasks import is_local
 from boathouse.workspace.sources import HEADERS, is_notebook, task_file
@@ -154,28 +154,29 @@ def _wheel(job: Job, source: TaskSource) -> Iterator[Problem]:
 
 def _brought(job: Job, source: TaskSource, package: str) -> bool:
     "Whether a library of the task may be the package: one of that name, or one whose name does not tell."
-    lines = [str(library) for library in _libraries(source)]
-    for environment in job.source.get("environments") or ():
-        if environment.get("environment_key") == source.task.environment_key:
-            spec = environment.get("spec")
-            lines += [str(line) for line in (spec.get("dependencies") or ())] if isinstance(spec, Map) else []
-    return any(_may_be(line, package) for line in lines)
+    return any(_may_be(job, text, at, package) for text, at in _asked_for(job, source))
 
 
-def _libraries(source: TaskSource) -> Iterator[str]:
+def _asked_for(job: Job, source: TaskSource) -> Iterator[tuple[str, Where]]:
+    "The lines that name what a task wants installed, with their places."
     libraries = source.node.get("libraries")
     for library in libraries if isinstance(libraries, List) else ():
-        if isinstance(library, Map):
-            pypi = library.get("pypi")
-            yield str(pypi.get("package")) if isinstance(pypi, Map) else str(next(iter(library.values()), ""))
+        for value in library.values() if isinstance(library, Map) else ():
+            yield str(value.get("package") if isinstance(value, Map) else value), library.at
+    for environment in job.source.get("environments") or ():
+        spec = environment.get("spec")
+        lines = spec.get("dependencies") if isinstance(spec, Map) else None
+        if environment.get("environment_key") == source.task.environment_key and isinstance(lines, List):
+            yield from zip(map(str, lines), lines.items_at, strict=True)
 
 
-@cache
-def _may_be(line: str, package: str) -> bool:
-    if ".whl" in line:
-        stem = line.partition(".whl")[0].rpartition("/")[2]
-        name = stem.partition("-")[0]
-        # `dist/*.whl` is what the bundle builds, and that is known; elsewhere a glob may match anything.
-        return same_name(name, package) if "*" not in name else not is_local(line)
-    name = re.split(r"[\s<>=!~;\[@]", line.strip(), maxsplit=1)[0]
-    return line.startswith("-") or "/" in line or plain_name(name) == plain_name(package)
+def _may_be(job: Job, line: str, at: Where, package: str) -> bool:
+    if ".whl" not in line:
+        name = re.split(r"[\s<>=!~;\[@]", line.strip(), maxsplit=1)[0]
+        return line.startswith("-") or "/" in line or same_name(name, package)
+    path = line[: line.index(".whl") + 4]
+    if not is_local(path):
+        return "*" in path or same_name(Path(path).name.partition("-")[0], package)
+    # What the bundle builds is known; other wheels are there, under their names.
+    names = [Path(p).name for p in (path, *glob(str(job.file(at, path))))]
+    return any(same_name(name.partition("-")[0], package) for name in names)
