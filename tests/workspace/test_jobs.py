@@ -93,12 +93,14 @@ def test_numbers_where_the_api_wants_strings_are_taken_as_their_text(tmp_path: P
             ["task_key: t, python_wheel_task: {package_name: boathouse, entry_point: sliver}"],
             "no entry point 'sliver'. Did you mean 'silver'?",
         ),
-        (["task_key: t, python_wheel_task: {package_name: nowhere, entry_point: x}"], "the package 'nowhere' is not installed here."),
+        (
+            ["task_key: t, python_wheel_task: {package_name: nowhere, entry_point: x}"],
+            "the package 'nowhere' is not installed here.",
+        ),
         (
             ["task_key: t, python_wheel_task: {package_name: boathouse, entry_point: silver, parameters: [a], named_parameters: {b: c}}"],
             "not both",
         ),
-        (["task_key: t, run_job_task: {job_id: 5}"], "task 't' runs job 5, which is not a job of this bundle."),
         (["task_key: t, for_each_task: {inputs: '[1', task: {task_key: i, " + OK + "}}"], "'inputs' is not a JSON array"),
         (
             ["task_key: t, for_each_task: {inputs: '[1]', concurrency: 101, task: {task_key: i, " + OK + "}}"],
@@ -143,7 +145,7 @@ def test_paths_are_relative_to_the_file_that_holds_them(tmp_path: Path) -> None:
     said(tmp_path, tasks(f"task_key: t, {OK}"))
     (tmp_path / "databricks.yml").write_text("include: [bundles/b.yml]\n" + HEAD + tasks(f"task_key: t, {OK}"))
     every = all_jobs(load(tmp_path, environ={}))
-    assert findings(every, every["b"]) == []
+    assert [f for f in findings(every, every["b"]) if f.level == "error"] == []
 
 
 def test_jobs_that_run_each_other_in_a_circle_or_four_deep_are_refused(tmp_path: Path) -> None:
@@ -168,6 +170,14 @@ def test_a_task_that_does_not_run_here_refuses_its_own_job_and_no_other(tmp_path
     assert refuse_unrunnable(every, every["b"]) == []
     with pytest.raises(BundleError, match=r"databricks\.yml:6:25: task 't' is a sql_task"):
         refuse_unrunnable(every, every["a"])
+
+
+def test_a_job_of_somebody_else_does_not_run_here_but_is_no_fault(tmp_path: Path) -> None:
+    job = tasks("task_key: t, run_job_task: {job_id: 5}")
+    assert said(tmp_path, job) == []
+    assert said(tmp_path, job, level="refused")[0].startswith(
+        "databricks.yml:6:48: task 't' runs job 5, which is not a job of this bundle."
+    )
 
 
 def test_a_job_is_refused_for_a_fault_in_a_job_it_runs(tmp_path: Path) -> None:

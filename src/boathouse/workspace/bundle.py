@@ -1,4 +1,4 @@
-"""A Databricks bundle as this machine sees it: root file, includes, one target, variables and references filled in."""
+"""A Databricks bundle as this machine sees it: one target of what is written, variables and references filled in."""
 
 from __future__ import annotations
 
@@ -6,56 +6,30 @@ import getpass
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from boathouse.workspace import yamlfile
 from boathouse.workspace.errors import BundleError, Where, did_you_mean
-from boathouse.workspace.merge import merge_keyed, overlay, refuse_duplicates
+from boathouse.workspace.includes import TOP_LEVEL, Written, find_root_file, read, targets_of
+from boathouse.workspace.merge import merge_keyed, overlay
 from boathouse.workspace.presets import apply_presets
-from boathouse.workspace.variables import Interpolation, variable_values
-from boathouse.workspace.yamlfile import List, Map
+from boathouse.workspace.interpolation import Interpolation
+from boathouse.workspace.variables import variable_values
+from boathouse.workspace.yamlfile import Map, copied
 
-ROOT_FILES = ("databricks.yml", "databricks.yaml", "bundle.yml", "bundle.yaml")
-TOP_LEVEL = [
-    "bundle",
-    "include",
-    "variables",
-    "artifacts",
-    "sync",
-    "workspace",
-    "permissions",
-    "run_as",
-    "presets",
-    "python",
-    "resources",
-    "targets",
-    "environments",
-    "scripts",
-    "experimental",
-]
-TARGET_KEYS = [
-    "default",
-    "mode",
-    "presets",
-    "workspace",
-    "variables",
-    "resources",
-    "artifacts",
-    "sync",
-    "permissions",
-    "run_as",
-    "bundle",
-    "git",
-    "cluster_id",
-]
+__all__ = ["Bundle", "Written", "choose_target", "find_root_file", "load", "read", "state_folder", "target_names", "with_target"]
+
 OVERLAID = ("bundle", "workspace", "artifacts", "resources", "sync", "permissions", "presets")
+WITHOUT_EFFECT = ("permissions", "run_as", "sync", "scripts")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    "A bundle with one target chosen. `data` is the whole tree after merging and filling in; `state` is the target's folder."
+    """A bundle with one target chosen. `data` is the whole tree after merging and filling in; `state` is the target's folder.
+
+    `written` is the bundle before a target was chosen; `unfilled` are the `${...}` that have a value in a workspace only.
+    """
 
     root: Path
     file: Path
@@ -64,6 +38,8 @@ class Bundle:
     variables: dict[str, Any]
     data: Map
     notes: tuple[str, ...] = ()
+    written: Written | None = None
+    unfilled: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -83,8 +59,12 @@ class Bundle:
     @property
     def jobs(self) -> Map:
         "The job definitions by key."
-        jobs = (self.data.get("resources") or {}).get("jobs")
-        return jobs if isinstance(jobs, Map) else Map(self.data.at)
+        return self.resources("jobs")
+
+    def resources(self, kind: str) -> Map:
+        "The resources of one type by key."
+        group = (self.data.get("resources") or {}).get(kind)
+        return group if isinstance(group, Map) else Map(self.data.at)
 
     def path(self, where: Where, text: str) -> Path:
         "A path written at `where`, which is relative to the file that holds it."
@@ -96,44 +76,38 @@ def state_folder(root: Path, target: str) -> Path:
     return root / ".boathouse" / target
 
 
-def find_root_file(folder: Path) -> Path:
-    "The one root file of the bundle in `folder`."
-    found = [folder / name for name in ROOT_FILES if (folder / name).is_file()]
-    if not found:
-        raise BundleError(f"there is no {ROOT_FILES[0]} in {folder}.", hint="Go to the folder that holds it, or name it with --bundle DIR.")
-    if len(found) > 1:
-        raise BundleError(f"more than one root file: {', '.join(f.name for f in found)}.", hint="Keep one of them.")
-    return found[0]
-
-
 def load(
     folder: Path, target: str | None = None, overrides: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
 ) -> Bundle:
     "The bundle in `folder` with `target` (or its default target) applied and every `${...}` filled in."
-    root = folder.resolve()
-    file = find_root_file(root)
-    tree = _with_includes(root, file)
-    name, names = choose_target(tree, target)
-    notes = _notes(tree)
-    tree = _with_target(tree, name)
+    return with_target(read(folder), target, overrides, environ)
+
+
+def with_target(
+    written: Written, target: str | None = None, overrides: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
+) -> Bundle:
+    "One target of a bundle, every `${...}` filled in."
+    root = written.root
+    name, names = choose_target(written.tree, target)
+    tree = _with_target(copied(written.tree), name)
+    notes = _notes(written, tree)
     values = variable_values(tree, name, overrides or {}, os.environ if environ is None else environ, root)
     tree = _with_local_workspace(tree, root, name)
     state = state_folder(root, name)
-    tree = apply_presets(tree, Interpolation(tree, values, state).value)
-    filling = Interpolation(tree, values, state)
-    return Bundle(root, file, name, names, filling.variables(), filling.filled(), notes)
+    tree = apply_presets(tree, Interpolation(tree, values, root, state).value)
+    filling = Interpolation(tree, values, root, state)
+    data, variables = filling.filled(), filling.variables()
+    return Bundle(root, written.file, name, names, variables, data, notes, written, filling.unfilled)
 
 
 def target_names(folder: Path) -> tuple[str, ...]:
     "The names of all targets of the bundle in `folder`."
-    root = folder.resolve()
-    tree = _with_includes(root, find_root_file(root))
-    return tuple(_targets(tree)) or ("default",)
+    return read(folder).target_names
 
 
 def choose_target(tree: Map, wanted: str | None) -> tuple[str, tuple[str, ...]]:
     "The target to use, and the names of all."
-    targets = _targets(tree)
+    targets = targets_of(tree)
     names = tuple(targets) or ("default",)
     if wanted is not None:
         if wanted not in names:
@@ -150,83 +124,8 @@ def choose_target(tree: Map, wanted: str | None) -> tuple[str, tuple[str, ...]]:
     return chosen[0], names
 
 
-def _targets(tree: Map) -> Map:
-    for key in ("targets", "environments"):
-        if isinstance(tree.get(key), Map):
-            return tree[key]
-    return Map(tree.at)
-
-
-def _with_includes(root: Path, file: Path) -> Map:
-    tree = _file(file, root)
-    for pattern, at in _patterns(tree):
-        paths = sorted(p for p in root.glob(pattern) if p.is_file() and p != file)
-        if not paths and not re.search(r"[*?\[]", pattern):
-            raise BundleError(f"'include' names '{pattern}', which does not exist.", at)
-        for path in paths:
-            part = _file(path, root)
-            if "include" in part:
-                raise BundleError("only the root file may have 'include'.", part.keys_at["include"])
-            _refuse_same_resources(tree, part)
-            tree = overlay(tree, part)
-    if not isinstance(tree.get("bundle"), Map) or not isinstance(tree["bundle"].get("name"), str):
-        raise BundleError("the bundle has no name.", Where(file.name), "Write `bundle: {name: ...}`.")
-    return tree
-
-
-def _patterns(tree: Map) -> list[tuple[str, Where]]:
-    include = tree.get("include")
-    if include is None:
-        return []
-    if not isinstance(include, List) or not all(isinstance(p, str) for p in include):
-        raise BundleError("'include' is a list of file patterns.", tree.values_at["include"])
-    return list(zip(include, include.items_at, strict=True))
-
-
-def _file(path: Path, root: Path) -> Map:
-    tree = yamlfile.load(path, path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path))
-    for key in tree:
-        if key not in TOP_LEVEL and did_you_mean(key, TOP_LEVEL):
-            raise BundleError(f"'{key}' is not a key of a bundle.", tree.keys_at[key], did_you_mean(key, TOP_LEVEL))
-    resources = tree.get("resources")
-    _check_resources(resources, tree)
-    for name, target in _targets(tree).items():
-        if target is not None and not isinstance(target, Map):
-            raise BundleError(f"target '{name}' must be a mapping.", yamlfile.where(_targets(tree), name))
-        for key in target or ():
-            if key not in TARGET_KEYS:
-                raise BundleError(f"'{key}' is not a key of a target.", target.keys_at[key], did_you_mean(key, TARGET_KEYS))
-        if target:
-            _check_resources(target.get("resources"), target)
-    return tree
-
-
-def _check_resources(resources: Any, holder: Map) -> None:
-    if resources is None:
-        return
-    if not isinstance(resources, Map):
-        raise BundleError("'resources' must be a mapping of resource types.", holder.values_at["resources"])
-    for kind, group in resources.items():
-        if group is not None and not isinstance(group, Map):
-            raise BundleError(f"'resources.{kind}' must be a mapping of resources by key.", resources.values_at[kind])
-        for key, resource in (group or {}).items():
-            if not isinstance(resource, Map):
-                raise BundleError(f"'resources.{kind}.{key}' must be a mapping.", group.values_at[key])
-            if kind == "jobs":
-                refuse_duplicates(resource)
-
-
-def _refuse_same_resources(tree: Map, part: Map) -> None:
-    for kind, group in (part.get("resources") or {}).items():
-        existing = (tree.get("resources") or {}).get(kind) or {}
-        for key in group or ():
-            if key in existing:
-                first = existing.keys_at[key]
-                raise BundleError(f"resources.{kind}.{key} is defined twice (first at {first.file}:{first.line}).", group.keys_at[key])
-
-
 def _with_target(tree: Map, name: str) -> Map:
-    target = _targets(tree).get(name) or Map(tree.at)
+    target = targets_of(tree).get(name) or Map(tree.at)
     out = tree.like()
     for key in tree:
         if key in TOP_LEVEL and key not in ("targets", "environments", "include"):
@@ -267,9 +166,10 @@ def _with_local_workspace(tree: Map, root: Path, target: str) -> Map:
     return tree
 
 
-def _notes(tree: Map) -> tuple[str, ...]:
-    unknown = [f"{tree.keys_at[k]}: '{k}' is not a key of a bundle and is ignored." for k in tree if k not in TOP_LEVEL]
+def _notes(written: Written, tree: Map) -> tuple[str, ...]:
+    odd = [str(p.error) for p in written.remarks]
     python = tree.get("python") or (tree.get("experimental") or {}).get("python")
     unloaded = ["Resources that Python code makes ('python') are not loaded on this machine."] if python else []
-    without_effect = [k for k in ("permissions", "run_as", "sync", "scripts") if k in tree]
-    return (*unknown, *unloaded, *(f"'{key}' has no effect on this machine." for key in without_effect))
+    without_effect = [key for key in WITHOUT_EFFECT if key in tree]
+    without_effect += [f"workspace.{key}" for key in ("host", "profile") if key in (tree.get("workspace") or {})]
+    return (*odd, *unloaded, *(f"'{key}' has no effect on this machine." for key in without_effect))

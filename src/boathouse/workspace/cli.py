@@ -99,38 +99,9 @@ def run(
 @_refusing
 def validate(folder: Path, target: str | None, variables: Sequence[str], as_json: bool) -> None:
     "Check every job of the bundle, in one target or all, without running anything."
-    from boathouse.workspace.bundle import target_names
+    from boathouse.workspace import validate as validator
 
-    names = (target,) if target else target_names(folder)
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for name in names:
-        for finding in _findings(_load(folder, name, variables)):
-            key = (finding.level, str(finding.problem.where), str(finding.problem))
-            found.setdefault(key, finding.as_json() | {"targets": []})["targets"].append(name)
-    errors = sum(level == "error" for level, _, _ in found)
-    if as_json:
-        click.echo(json.dumps({"targets": list(names), "valid": not errors, "findings": list(found.values())}))
-    else:
-        _print_findings(found)
-        click.echo(
-            f"{errors} {'error' if errors == 1 else 'errors'} in {', '.join(names)}." if errors else f"Valid: {', '.join(names)}.",
-            err=bool(errors),
-        )
-    sys.exit(2 if errors else 0)
-
-
-def _print_findings(found: dict[tuple[str, str, str], dict[str, Any]]) -> None:
-    places: dict[str, list[str]] = {}
-    for (level, where, text), finding in found.items():
-        if level == "error":
-            click.echo(text, err=True)
-        elif level == "refused":
-            click.echo(f"{text} The other jobs run.")
-        else:
-            places.setdefault(finding["message"], []).append(where)
-    for message, first in places.items():
-        more = f" ({len(first) - 1} more such places)" if len(first) > 1 else ""
-        click.echo(f"{first[0]}: note: {message}{more}")
+    sys.exit(validator.show(validator.check(folder, target, _pairs(variables, "--var")), folder, as_json))
 
 
 @main.command()
@@ -267,14 +238,6 @@ def _pairs(words: Sequence[str], option: str) -> dict[str, str]:
             raise BundleError(f"'{word}' is not of the form NAME=VALUE.", Where(option))
         pairs[name] = value
     return pairs
-
-
-def _findings(bundle: Bundle) -> list[Any]:
-    from boathouse.workspace.checks import findings
-    from boathouse.workspace.jobs import all_jobs
-
-    jobs = all_jobs(bundle)
-    return [finding for job in jobs.values() for finding in findings(jobs, job)]
 
 
 def _list_jobs(bundle: Bundle, as_json: bool) -> None:

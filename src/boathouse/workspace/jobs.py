@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from databricks.sdk.service.jobs import JobSettings, Task
 
 from boathouse.workspace.bundle import Bundle
 from boathouse.workspace.errors import BundleError, Where, did_you_mean
 from boathouse.workspace.graph import Edge, Graph, Node
 from boathouse.workspace.schema import job_settings
-from boathouse.workspace.variables import job_id
+from boathouse.workspace.sdk import JobSettings, Task
+from boathouse.workspace.interpolation import job_id
 from boathouse.workspace.yamlfile import List, Map, where
 
 RUN_HERE = ("notebook_task", "spark_python_task", "python_wheel_task", "run_job_task", "condition_task", "for_each_task")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 
-from databricks.sdk.service.jobs import ConditionTask
-
 from boathouse.workspace import references
 from boathouse.workspace.errors import BundleError, CannotStart, did_you_mean
 from boathouse.workspace.jobs import Job, TaskSource
 from boathouse.workspace.references import Context
+from boathouse.workspace.sdk import ConditionTask
 from boathouse.workspace.yamlfile import where
 
 ORDERINGS: dict[str, Callable[[float, float], bool]] = {

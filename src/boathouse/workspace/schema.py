@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import types
 import typing
 from collections.abc import Iterator
 from typing import Any
 
-from databricks.sdk.service.jobs import JobSettings, Task
-
 from boathouse.workspace.errors import BundleError, Where, did_you_mean
+from boathouse.workspace.interpolation import REFERENCE
+from boathouse.workspace.sdk import JobSettings, Task
 from boathouse.workspace.yamlfile import List, Map
 
 BUNDLE_ONLY = ("permissions", "lifecycle", "deployment")
@@ -51,7 +52,7 @@ def _fit(value: Any, hint: Any, at: Where, what: str, problems: list[BundleError
 
 
 def _fields(value: Map, cls: Any, at: Where, what: str, problems: list[BundleError]) -> Iterator[tuple[str, Any]]:
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for field in dataclasses.fields(cls):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING and value.get(field.name) is None:
             problems.append(BundleError(f"{what} lacks '{field.name}'.", at))
@@ -63,6 +64,12 @@ def _fields(value: Map, cls: Any, at: Where, what: str, problems: list[BundleErr
             problems.append(BundleError(f"'{key}' is not a key of {what}.", value.keys_at[key], hint))
         elif item is not None:
             yield key, _fit(item, hints[key], value.values_at[key], f"'{key}'", problems)
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    "The types of a dataclass's fields: working them out takes longer than checking a whole job against them."
+    return typing.get_type_hints(cls)
 
 
 def _enum(value: Any, hint: type[enum.Enum], at: Where, what: str, problems: list[BundleError]) -> Any:
@@ -84,6 +91,9 @@ def _scalar(value: Any, hint: Any, at: Where, what: str, problems: list[BundleEr
             return hint(value) if hint is float or float(value) == int(float(value)) else _refuse(value, hint, at, what, problems)
         except (TypeError, ValueError):
             pass
+    if hint in (bool, int, float) and isinstance(value, str) and REFERENCE.fullmatch(value):
+        # What only a workspace can fill in is no fault of the definition.
+        return hint()
     if hint in (str, bool, int, float):
         return _refuse(value, hint, at, what, problems)
     return value

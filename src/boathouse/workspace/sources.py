@@ -30,7 +30,12 @@ def source_problems(job: Job, source: TaskSource) -> Iterator[BundleError]:
 def task_file(job: Job, source: TaskSource) -> Path:
     "The notebook or script of a task."
     kind, field = ("notebook_task", "notebook_path") if source.task.notebook_task else ("spark_python_task", "python_file")
-    return job.file(source.at(kind, field), getattr(source.body, field))
+    text = getattr(source.body, field)
+    path = job.file(source.at(kind, field), text)
+    if kind == "notebook_task" and Path(text).is_absolute() and not path.is_file():
+        # As `${workspace.file_path}/src/report`: a workspace knows notebooks without their extension.
+        return next((p for suffix in (".ipynb", ".py") if (p := path.with_name(path.name + suffix)).is_file()), path)
+    return path
 
 
 def _notebook(job: Job, source: TaskSource) -> Iterator[BundleError]:

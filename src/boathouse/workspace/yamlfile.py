@@ -31,6 +31,12 @@ class Map(dict[str, Any]):
         self.keys_at[key] = key_at
         self.values_at[key] = value_at
 
+    def take(self, key: str) -> Any:
+        "Removes an entry together with its places, and returns its value."
+        self.keys_at.pop(key, None)
+        self.values_at.pop(key, None)
+        return self.pop(key, None)
+
     def like(self) -> Map:
         "An empty mapping at the same place."
         return Map(self.at)
@@ -79,12 +85,21 @@ _Resolver.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|nul
 _Resolver.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
 
 
-class _Loader(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, yaml.composer.Composer, _Resolver):
+class _Python(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, yaml.composer.Composer):
     def __init__(self, text: str) -> None:
         yaml.reader.Reader.__init__(self, text)
         yaml.scanner.Scanner.__init__(self)
         yaml.parser.Parser.__init__(self)
         yaml.composer.Composer.__init__(self)
+
+
+# libyaml reads ten times as fast; a PyYAML built without it has the same parser in Python.
+_Parser: Any = yaml.cyaml.CParser if yaml.__with_libyaml__ else _Python
+
+
+class _Loader(_Parser, _Resolver):  # type: ignore[misc]
+    def __init__(self, text: str) -> None:
+        _Parser.__init__(self, text)
         _Resolver.__init__(self)
 
 
@@ -182,6 +197,21 @@ def _scalar(node: yaml.ScalarNode, file: str) -> Any:
     if kind != "str" and node.tag.startswith("!"):
         raise BundleError(f"the tag '{node.tag}' means nothing in a bundle.", _at(node, file))
     return text
+
+
+def copied(node: Any) -> Any:
+    "The same tree with the same places, to be changed without changing the first."
+    if isinstance(node, Map):
+        out = node.like()
+        out.keys_at, out.values_at = dict(node.keys_at), dict(node.values_at)
+        out.update((key, copied(value)) for key, value in node.items())
+        return out
+    if isinstance(node, List):
+        items = List(node.at)
+        items.items_at = list(node.items_at)
+        items.extend(copied(value) for value in node)
+        return items
+    return node
 
 
 def plain(node: Any) -> Any:

@@ -1,0 +1,1 @@
+"""The rules of `boathouse validate`, one module a subject; `catalogue` lists them all."""

@@ -1,0 +1,60 @@
+"""The Jobs API's dataclasses, without the second that the rest of the SDK takes to import.
+
+`import databricks.sdk` runs an `__init__` that imports every service there is. Here that `__init__` is put off until
+somebody asks the package for a name of its own; modules below it are imported as always.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import threading
+from types import ModuleType
+from typing import Any
+
+PACKAGE = "databricks.sdk"
+LOCK = threading.RLock()
+
+
+class _Later(ModuleType):
+    "A package whose `__init__` runs when a name is asked for that no import has set yet."
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
+        # `from . import useragent` asks the package first: the whole `__init__` must not run in the middle of that import.
+        if importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
+            return importlib.import_module(f"{self.__name__}.{name}")
+        self._run()
+        if name in self.__dict__:
+            return self.__dict__[name]
+        raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
+
+    def _run(self) -> None:
+        with LOCK:
+            # Asked again by the `__init__` itself, or by a thread that waited for it.
+            if "_begun" in self.__dict__ or self.__spec__ is None or self.__spec__.loader is None:
+                return
+            self.__dict__["_begun"] = True
+            self.__spec__.loader.exec_module(self)
+
+
+def _put_off() -> None:
+    spec = importlib.util.find_spec(PACKAGE)
+    if PACKAGE in sys.modules or spec is None or spec.submodule_search_locations is None:
+        return
+    package = _Later(PACKAGE)
+    package.__spec__, package.__loader__, package.__file__ = spec, spec.loader, spec.origin
+    package.__path__, package.__package__ = spec.submodule_search_locations, PACKAGE
+    sys.modules[PACKAGE] = package
+    # What the import machinery does for a package that it imports itself.
+    parent, _, child = PACKAGE.rpartition(".")
+    setattr(sys.modules[parent], child, package)
+
+
+_put_off()
+
+from databricks.sdk.service.jobs import ConditionTask, JobSettings, Task
+
+__all__ = ["ConditionTask", "JobSettings", "Task"]

@@ -1,0 +1,6 @@
+"""Code that several bundles use."""
+
+
+def doubled(n: int) -> int:
+    "Twice n."
+    return 2 * n

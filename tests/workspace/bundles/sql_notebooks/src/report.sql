@@ -1,0 +1,1 @@
+SELECT shop, count(*) FROM default.orders GROUP BY shop;
