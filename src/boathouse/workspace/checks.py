@@ -11,6 +11,7 @@ from boathouse.workspace import references
 from boathouse.workspace.errors import BundleError, CannotStart, Where, did_you_mean
 from boathouse.workspace.foreach import items_of
 from boathouse.workspace.jobs import Job, TaskSource, job_by_id, reachable
+from boathouse.workspace.parameters import too_long
 from boathouse.workspace.sources import source_problems
 from boathouse.workspace.support import notes, refusals
 from boathouse.workspace.yamlfile import List, Map, where
@@ -80,6 +81,8 @@ def _errors(jobs: dict[str, Job], job: Job) -> Iterator[BundleError]:
 
 
 def _parameters(job: Job) -> Iterator[BundleError]:
+    if message := too_long(job.parameters):
+        yield BundleError(message, where(job.source, "parameters"))
     for i, parameter in enumerate(job.settings.parameters or []):
         if not PARAMETER_NAME.fullmatch(parameter.name):
             at = where(job.source, "parameters", i, "name")
@@ -181,10 +184,26 @@ def _references(job: Job, source: TaskSource) -> Iterator[BundleError]:
     for text, at in _strings(body):
         for ref in references.find(text):
             message, hint = references.problem(
-                ref, parameters=job.parameters, upstream=upstream, tasks=job.tasks, in_loop=source.loop is not None
+                ref,
+                parameters=job.parameters,
+                upstream=upstream,
+                tasks=job.tasks,
+                in_loop=source.loop is not None,
+                kinds=_kinds(job),
+                triggers=_triggers(job),
             )
             if message:
                 yield BundleError(message, at, hint)
+
+
+def _kinds(job: Job) -> dict[str, str]:
+    return {key: source.kind for key, source in job.tasks.items() if len(source.kinds) == 1}
+
+
+def _triggers(job: Job) -> list[str]:
+    "What the job's trigger waits for: `file_arrival`, `table_update`."
+    trigger = job.source.get("trigger")
+    return [key for key, value in trigger.items() if value is not None] if isinstance(trigger, Map) else []
 
 
 def _without_repeated(node: Map) -> Map:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from boathouse.workspace.errors import CannotStart
+from boathouse.workspace.jsontext import Double, as_text
 
 Item = str | int | float | bool | dict[str, Any]
 
@@ -35,10 +36,10 @@ def _doubles(value: Any) -> Any:
         return {k: _doubles(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_doubles(v) for v in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return Double(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def label(item: Item) -> str:
     "An item as a short text, for display and folder names."
-    text = item if isinstance(item, str) else json.dumps(item, separators=(",", ":"), ensure_ascii=False)
+    text = as_text(item)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,10 +1,12 @@
-"Notebook files: `.ipynb` and Databricks' source format read alike; what a cell's magic says; the executed copy written as notebook and page."
+"Notebook files: `.ipynb` and Databricks' source formats of Python and SQL read alike; the executed copy written as notebook and page."
 
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,73 +15,122 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from boathouse.workspace.magics import MagicError, asked
+
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter
 
-HEADER = "# Databricks notebook source"
-SEPARATOR = re.compile(r"^# COMMAND -{5,}[ \t]*$", re.MULTILINE)
-MAGIC = re.compile(r"^%([a-z]+)\b[ \t]*", re.IGNORECASE)
-OURS = {"md", "sql", "run", "pip", "conda", "sh", "python"}
-FOREIGN = {"scala", "r", "fs", "skip"}
+COMMENTS = {".py": "#", ".sql": "--"}
+LANGUAGES = {".py": "python", ".sql": "sql"}
+SUFFIXES = (".ipynb", ".py", ".sql")
+PLATFORM = "application/vnd.databricks.v1+notebook"
 
 
 class NotebookError(Exception):
-    "A file that is no notebook, or a cell that asks for what the local workspace does not have."
+    "A file that is no notebook, or a notebook that is not there."
 
 
 @dataclass(frozen=True)
-class Magic:
-    "What a cell asks for: `name` is the magic (`python` without one), `body` the rest of the cell, `rest` its first line."
+class Cell:
+    "A code cell: its node in the copy, its number, and the line of the file it begins at (0: unknown)."
 
-    name: str
-    body: str
-    rest: str
+    node: NotebookNode
+    number: int
+    line: int = 0
 
 
-def find(path: str | Path, beside: Path) -> Path:
-    "The notebook file that `path` names, relative to the folder `beside`, with or without its suffix."
+@dataclass(frozen=True)
+class Notebook:
+    "A notebook as read: `node` is what the executed copy is made from."
+
+    file: Path
+    language: str
+    node: NotebookNode
+    lines: tuple[int, ...]
+
+    def code(self) -> Iterator[Cell]:
+        "The code cells with something in them, in order."
+        for number, (cell, line) in enumerate(zip(self.node.cells, self.lines, strict=True), 1):
+            if cell.cell_type == "code" and cell.source.strip():
+                yield Cell(cell, number, line)
+
+
+def find(path: str | Path, beside: Path, project: Path | None = None) -> Path:
+    """The notebook file that `path` names, relative to the folder `beside`, with or without its suffix.
+
+    An absolute workspace path (`/Workspace/Users/me/x/notebooks/a`, `/Repos/...`) means the notebook below `project` whose path it ends with.
+    """
     wanted = Path(beside, path)
-    for candidate in (wanted, wanted.with_name(wanted.name + ".ipynb"), wanted.with_name(wanted.name + ".py")):
-        if candidate.is_file():
-            return candidate.resolve()
-    raise NotebookError(f"there is no notebook {path} in {beside}")
+    places = [wanted]
+    if wanted.is_absolute() and project is not None and str(path).startswith("/"):
+        parts = wanted.parts[1:]
+        places += [project.joinpath(*parts[start:]) for start in range(len(parts))]
+    for place in places:
+        for candidate in (place, *(place.with_name(place.name + suffix) for suffix in SUFFIXES)):
+            if candidate.is_file():
+                return candidate.resolve()
+    raise NotebookError(f"there is no notebook {path}" + ("" if str(path).startswith("/") else f" in {beside}"))
 
 
-def read(file: Path) -> NotebookNode:
+def read(file: Path) -> Notebook:
     "The notebook in `file`, outputs removed."
     if file.suffix == ".ipynb":
-        notebook = nbformat.read(file, as_version=4)
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-        return notebook
+        return _jupyter(file)
+    mark = COMMENTS.get(file.suffix, "#")
     text = file.read_text(encoding="utf-8")
-    if text.split("\n", 1)[0].rstrip() != HEADER:
-        raise NotebookError(f"{file} is no notebook: its first line is not '{HEADER}'. A plain script is a spark_python_task.")
-    cells = [_cell(part) for part in SEPARATOR.split(text.split("\n", 1)[1] if "\n" in text else "") if part.strip()]
-    return new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
+    header = f"{mark} Databricks notebook source"
+    if text.split("\n", 1)[0].rstrip() != header:
+        raise NotebookError(f"{file} is no notebook: its first line is not '{header}'. A plain script is a spark_python_task.")
+    cells, lines = [], []
+    for line, part in _parts(text, mark):
+        above, source = _source(part, mark)
+        if source:
+            cells.append(_cell(source))
+            lines.append(line + above)
+    language = LANGUAGES.get(file.suffix, "python")
+    return Notebook(file, language, new_notebook(cells=cells, metadata={"language_info": {"name": language}}), tuple(lines))
 
 
-def _cell(text: str) -> NotebookNode:
-    lines = [line for line in text.strip("\n").splitlines() if not line.startswith("# DBTITLE")]
-    if all(line.startswith("# MAGIC") or not line.strip() for line in lines):
-        lines = [re.sub(r"^# MAGIC ?", "", line) for line in lines]
-        if lines and lines[0].startswith("%md"):
-            return new_markdown_cell(magic("\n".join(lines)).body)
-    return new_code_cell("\n".join(lines).strip("\n"))
+def _jupyter(file: Path) -> Notebook:
+    text = file.read_text(encoding="utf-8")
+    node = nbformat.reads(text, as_version=4)
+    lines, at = [], 0
+    for cell in node.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+        first = next((one for one in cell.source.split("\n") if one.strip()), "")
+        found = text.find(json.dumps(first, ensure_ascii=False)[:-1], at) if first else -1
+        at = max(at, found)
+        lines.append(text.count("\n", 0, found) + 1 if found >= 0 else 0)
+    language = str(node.metadata.get(PLATFORM, {}).get("language", "python")).lower()
+    return Notebook(file, language, node, tuple(lines))
 
 
-def magic(source: str) -> Magic:
-    "The Databricks magic that a cell starts with; cells without one, or with one of IPython's own, are Python."
-    text = source.lstrip()
-    found = MAGIC.match(text)
-    name = found[1].lower() if found else "python"
-    if name in FOREIGN:
-        raise NotebookError(f"a %{name} cell cannot run in the local workspace")
-    if found is None or name not in OURS:
-        return Magic("python", source, "")
-    body = text[found.end() :]
-    return Magic(name, body.strip("\n"), body.split("\n", 1)[0].strip())
+def _parts(text: str, mark: str) -> Iterator[tuple[int, str]]:
+    "The text between the separators, each with the line it begins at; the first line is the header."
+    begun, at = text.find("\n") + 1 or len(text), 2
+    for separator in re.finditer(rf"^{mark} COMMAND -{{5,}}[ \t]*$\n?", text, re.MULTILINE):
+        yield at, text[begun : separator.start()]
+        at += text.count("\n", begun, separator.end())
+        begun = separator.end()
+    yield at, text[begun:]
+
+
+def _source(part: str, mark: str) -> tuple[int, str]:
+    "How many lines come before a cell's source, and the source."
+    lines = [re.sub(rf"^{mark} MAGIC ?", "", line) for line in part.rstrip().split("\n")]
+    above = 0
+    while above < len(lines) and (not lines[above].strip() or lines[above].startswith(f"{mark} DBTITLE")):
+        above += 1
+    return above, "\n".join(lines[above:])
+
+
+def _cell(source: str) -> NotebookNode:
+    try:
+        wants = asked(source)
+    except MagicError:
+        return new_code_cell(source)
+    return new_markdown_cell(wants.body) if wants.name == "md" else new_code_cell(source)
 
 
 def write(notebook: NotebookNode, file: Path) -> None:
