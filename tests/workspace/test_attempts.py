@@ -245,3 +245,12 @@ def test_parameters_that_are_too_long_together_are_refused_before_the_run(tmp_pa
     assert result(ran(tmp_path, job, day="d" * fits)[0]) == "SUCCESS"
     with pytest.raises(BundleError, match="the parameters take 10001 characters as JSON; 10000 is the most"):
         ran(tmp_path, job, day="d" * (fits + 1))
+
+
+def test_of_an_exit_value_longer_than_five_megabytes_the_api_gives_so_much(tmp_path: Path) -> None:
+    whole = 5 * 1024 * 1024
+    for length, given, truncated in ((whole, whole, False), (whole + 1, whole, True)):
+        job = "a: {tasks: [{task_key: t, notebook_task: {notebook_path: n.py}}]}"
+        run, _ = ran(tmp_path, job, lambda spec, cancelled, length=length: TaskResult("SUCCESS", exit_value="x" * length))
+        told = run["tasks"][0]["notebook_output"]
+        assert (len(told["result"]), told["truncated"]) == (given, truncated)

@@ -128,7 +128,8 @@ def test_another_notebook_runs_with_its_own_names_and_returns_its_exit_value(pro
         "n = 'parent'", "print(dbutils.notebook.run('child', 60, {'a': 7}), n, dbutils.widgets.get('a'))", "1 + 1", widgets={"a": "1"}
     )
     assert result.state == "SUCCESS", result.trace
-    assert texts(executed) == ["{'a': '7'}\n7! parent 1\n", "2"]
+    assert texts(executed) == ["7! parent 1\n", "2"]
+    assert (project.last / "notebook-1-child" / "log.txt").read_text() == "{'a': '7'}\n"
     assert (project.last / "notebook-1-child" / "notebook.html").is_file()
 
 

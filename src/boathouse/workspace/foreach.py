@@ -17,6 +17,8 @@ def items_of(text: str) -> list[Item]:
         found = json.loads(text)
     except json.JSONDecodeError as e:
         raise CannotStart(f"'inputs' is not a JSON array: {e.msg} at character {e.pos + 1}.") from e
+    except ValueError as e:  # a number of thousands of digits
+        raise CannotStart(f"'inputs' cannot be read: {e}.") from e
     if not isinstance(found, list):
         raise CannotStart(f"'inputs' is a JSON {_kind(found)}, not an array.")
     for item in found:
