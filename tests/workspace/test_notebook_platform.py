@@ -32,7 +32,7 @@ def test_a_sql_notebook_runs_with_its_widgets_as_parameters(ran):
     result, executed, _ = ran(
         "CREATE WIDGET TEXT n DEFAULT \"8\";\nCREATE WIDGET DROPDOWN kind DEFAULT 'eight' CHOICES SELECT * FROM VALUES ('eight'), ('four')",
         "-- MAGIC %md\n-- MAGIC # Boats",
-        "create or replace temp view boats as select :kind as kind, ${n} as n;\nselect kind, n + 1 as more from boats",
+        "create or replace temp view boats as select ${n} as n;\nselect :kind as kind, n + 1 as more from boats",
         "-- nothing but a comment",
         "-- MAGIC %python\n-- MAGIC dbutils.notebook.exit(f'{_sqldf.first().kind} {_sqldf.first().more}')",
         name="boats.sql",
@@ -62,7 +62,7 @@ def test_run_passes_widgets_for_the_while_and_an_error_in_it_names_both_notebook
     )
     assert "1 2 default\n" in shown(executed)
     assert result.error == "ZeroDivisionError: division by zero (bad.py:8, cell 2)"
-    assert "In bad.py:8, cell 2.\nIn nb.py:10, cell 3." in result.trace
+    assert "In bad.py:8, cell 2.\nIn nb.py:11, cell 3." in result.trace
 
 
 def test_pip_is_left_out_and_the_python_beside_it_runs(ran):
@@ -142,6 +142,23 @@ def test_a_notebook_that_takes_too_long_in_another_leaves_no_job_and_no_process(
     )
     assert result.exit_value == "WorkflowException: notebook slow took longer than 8 s"
     assert until(lambda: not list(cluster.spark.sparkContext.statusTracker().getActiveJobsIds()), 10)
+
+
+def test_a_stream_of_a_notebook_that_another_ran_ends_with_the_task(project, cluster, until, tmp_path):
+    stream = f"""
+spark.readStream.format("rate").load().writeStream.format("noop").option("checkpointLocation", "{tmp_path}/c").start()
+print("started")
+import time
+time.sleep(600)
+"""
+    project.write("child.py", source(stream))
+    task = project.launch("notebook", file=project.write("nb.py", source("dbutils.notebook.run('child', 0)")))
+    log = task.spec.folder / "notebook-1-child" / "log.txt"
+    running = cluster.spark._jsparkSession.sharedState().activeStreamingQueries()
+    assert until(lambda: log.is_file() and "started" in log.read_text(), 60)
+    assert running.size() == 1
+    task.cancel()
+    assert running.isEmpty()
 
 
 def test_what_was_printed_and_done_before_a_cancellation_is_kept(project, until):

@@ -16,9 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boathouse.workspace.attach import OWNER
 from boathouse.workspace.notebookfile import find
 from boathouse.workspace.session import environment
 from boathouse.workspace.task import TaskResult, TaskSpec
+from boathouse.workspace.zygote import TAG
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -66,7 +68,9 @@ class Children:
             return None
         finally:
             _end(process)
-        return TaskResult.read(spec.folder) or TaskResult("FAILED", error=f"its process ended with code {process.returncode}; see {spec.folder / 'log.txt'}")
+        return TaskResult.read(spec.folder) or TaskResult(
+            "FAILED", error=f"its process ended with code {process.returncode}; see {spec.folder / 'log.txt'}"
+        )
 
     @contextmanager
     def _line(self) -> Iterator[tuple[int, str]]:
@@ -74,7 +78,10 @@ class Children:
         spark, tag, token = self._spark, f"notebook-{secrets.token_hex(8)}", secrets.token_hex(32)
         with self._opening:
             session = spark._jsparkSession.newSession()
-            session.catalog().setCurrentCatalog(spark.catalog.currentCatalog())
+            for key, value in spark.conf.getAll.items():
+                if key.startswith("spark.sql.catalog."):
+                    session.conf().set(key, value)
+            session.conf().set(OWNER, os.environ.get(TAG, ""))
             server = _server(spark, session, tag, token)
         try:
             yield server.getJavaServer().getListeningPort(), token
@@ -92,6 +99,8 @@ def _server(spark: SparkSession, session: Any, tag: str, token: str) -> Any:
     spark.sparkContext.addJobTag(tag)
     try:
         jvm.SparkSession.setActiveSession(session)
+        if (catalog := spark.catalog.currentCatalog()) != session.catalog().currentCatalog():
+            session.catalog().setCurrentCatalog(catalog)
         loopback = jvm.java.net.InetAddress.getByName("127.0.0.1")
         builder = getattr(jvm.py4j, "ClientServer$ClientServerBuilder")(session)
         return builder.authToken(token).javaPort(0).javaAddress(loopback).build()

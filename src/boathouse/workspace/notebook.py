@@ -159,7 +159,7 @@ def display(*things: Any, **_: Any) -> None:
     "Shows tables (the first rows), figures and values in the notebook."
     for thing in things:
         if getattr(thing, "isStreaming", False) is True:
-            print(f"{thing!r}: a stream is not shown here; write it to a table and show that")
+            print(f"{thing.schema.simpleString()}: a stream is not shown here; write it to a table and show that")
         else:
             ipython_display(thing)
 
