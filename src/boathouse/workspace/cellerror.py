@@ -8,7 +8,7 @@ from types import TracebackType
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from boathouse.workspace.notebookfile import Cell, Notebook
+from boathouse.workspace.notebooksource import Cell, Notebook
 
 MACHINERY = ("/execnb/", "/IPython/", "/fastcore/", "/asyncio/", "/concurrent/futures/", "/boathouse/workspace/")
 CELL_FILES = ("<ipython-input-", "<string>")

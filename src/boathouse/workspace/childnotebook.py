@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boathouse.workspace.attach import OWNER
-from boathouse.workspace.notebookfile import find
+from boathouse.workspace.notebooksource import find
 from boathouse.workspace.session import environment
 from boathouse.workspace.task import TaskResult, TaskSpec
 from boathouse.workspace.zygote import TAG

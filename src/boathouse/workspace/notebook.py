@@ -16,11 +16,11 @@ from IPython.display import display as ipython_display
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from boathouse.workspace import cellerror, magics, notebookfile
+from boathouse.workspace import cellerror, magics, notebookfile, notebooksource
 from boathouse.workspace.cellstreams import kept_streams, within_limit
 from boathouse.workspace.childnotebook import Children
 from boathouse.workspace.dbutils import DbUtils, NotebookExit, TaskValues
-from boathouse.workspace.notebookfile import Cell, Notebook
+from boathouse.workspace.notebooksource import Cell, Notebook
 from boathouse.workspace.runtimenames import register
 from boathouse.workspace.sqlcell import run_sql
 from boathouse.workspace.task import TaskSpec
@@ -35,10 +35,10 @@ def run_task(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskVal
     "Runs the notebook of a task; returns its exit value, None if it ran to its end. `notebook.ipynb` and `.html` appear in the task's folder."
     file = Path(str(spec.file))
     if not file.is_file():
-        raise notebookfile.NotebookError(f"there is no notebook {file}")
+        raise notebooksource.NotebookError(f"there is no notebook {file}")
     os.chdir(file.parent)
     sys.path.insert(0, str(file.parent))
-    return _Run(spec, notebookfile.read(file), spark, volumes, values).run()
+    return _Run(spec, notebooksource.read(file), spark, volumes, values).run()
 
 
 class _Run:
@@ -47,7 +47,7 @@ class _Run:
     def __init__(self, spec: TaskSpec, notebook: Notebook, spark: SparkSession, volumes: Path, values: TaskValues) -> None:
         self.spec, self.notebook, self.spark = spec, notebook, spark
         self.utilities = DbUtils.make(volumes, spec.widgets, values, Children(spec, spark, volumes.parent).run)
-        self.copy = spec.folder / "notebook.ipynb"
+        self.executed, self.copy = notebookfile.blank_copy(notebook), spec.folder / "notebook.ipynb"
 
     def run(self) -> str | None:
         with _shell() as shell:
@@ -55,28 +55,29 @@ class _Run:
             try:
                 return self._run_cells(shell)
             finally:
-                notebookfile.write(self.notebook.node, self.copy)
-                notebookfile.write_page(self.notebook.node, self.copy.with_suffix(".html"))
+                notebookfile.write(self.executed, self.copy)
+                notebookfile.write_page(self.executed, self.copy.with_suffix(".html"))
 
     def _run_cells(self, shell: CaptureShell) -> str | None:
         for cell in self.notebook.code():
-            error = self._run_cell(shell, self.notebook, cell, cell.node.outputs)
-            cell.node.execution_count = cell.number
+            node = self.executed.cells[cell.number - 1]
+            error = self._run_cell(shell, self.notebook, cell, node.outputs)
+            node.execution_count = cell.number
             if isinstance(error, NotebookExit):
                 return error.value
             if error is not None:
                 raise error
-            notebookfile.write(self.notebook.node, self.copy)
+            notebookfile.write(self.executed, self.copy)
         return None
 
     def _run_cell(self, shell: CaptureShell, notebook: Notebook, cell: Cell, outputs: list[NotebookNode]) -> BaseException | None:
         "Runs one cell, adds what it shows to `outputs`, and returns what it raised, with the place noted on it."
         first, inline = 0, False
         try:
-            asked = magics.asked(cell.node.source, notebook.language)
+            asked = magics.asked(cell.source, notebook.language)
             first, inline = asked.line, asked.name == "run"
             error = self._run_inline(shell, asked.rest, notebook, outputs) if inline else self._run_code(shell, asked, outputs)
-        except (magics.MagicError, notebookfile.NotebookError) as caught:
+        except (magics.MagicError, notebooksource.NotebookError) as caught:
             error = caught
             outputs.append(cellerror.error_output(error))
         if error is None or isinstance(error, NotebookExit):
@@ -108,7 +109,7 @@ class _Run:
     def _run_inline(self, shell: CaptureShell, rest: str, notebook: Notebook, outputs: list[NotebookNode]) -> BaseException | None:
         "`%run`: the other notebook's cells in this one's namespace."
         path, values = magics.run_arguments(rest)
-        other = notebookfile.read(notebookfile.find(path, notebook.file.parent, self.spec.project))
+        other = notebooksource.read(notebooksource.find(path, notebook.file.parent, self.spec.project))
         with self.utilities.widgets._passing(values):
             for cell in other.code():
                 error = self._run_cell(shell, other, cell, outputs)

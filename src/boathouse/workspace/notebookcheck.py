@@ -7,7 +7,7 @@ from pathlib import Path
 
 from boathouse.workspace.errors import BundleError, Where
 from boathouse.workspace.magics import MagicError, asked, run_arguments
-from boathouse.workspace.notebookfile import Cell, Notebook, NotebookError, find, read
+from boathouse.workspace.notebooksource import Cell, Notebook, NotebookError, find, read
 
 
 def notebook_problems(file: Path, root: Path) -> Iterator[BundleError]:
@@ -20,12 +20,12 @@ def notebook_problems(file: Path, root: Path) -> Iterator[BundleError]:
         seen.add(one)
         try:
             notebook = read(one)
-        except (NotebookError, ValueError) as error:
+        except (NotebookError, UnicodeDecodeError) as error:
             yield BundleError(str(error), Where(_shown(one, root)))
             continue
         for cell in notebook.code():
             try:
-                wants = asked(cell.node.source, notebook.language)
+                wants = asked(cell.source, notebook.language)
                 if wants.name == "run":
                     todo.append(find(run_arguments(wants.rest)[0], one.parent, root))
             except (MagicError, NotebookError) as error:
@@ -33,7 +33,7 @@ def notebook_problems(file: Path, root: Path) -> Iterator[BundleError]:
 
 
 def _where(notebook: Notebook, cell: Cell, root: Path) -> Where:
-    source = cell.node.source
+    source = cell.source
     above = source[: len(source) - len(source.lstrip())].count("\n") if notebook.file.suffix != ".ipynb" else 0
     column = len("# MAGIC ") + (notebook.file.suffix == ".sql") + 1 if notebook.file.suffix != ".ipynb" else 1
     return Where(_shown(notebook.file, root), cell.line + above, column) if cell.line else Where(_shown(notebook.file, root))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.jobs import RUN_HERE, Job, TaskSource
 from boathouse.workspace.notebookcheck import notebook_problems
-from boathouse.workspace.notebookfile import SUFFIXES
+from boathouse.workspace.notebooksource import SUFFIXES
 from boathouse.workspace.sources import is_notebook, task_file
 from boathouse.workspace.yamlfile import where
 

@@ -16,7 +16,7 @@ from boathouse.workspace.cellstreams import LARGEST_OUTPUTS, LONGEST_TEXT, kept_
 from boathouse.workspace.checks import findings
 from boathouse.workspace.jobs import all_jobs
 from boathouse.workspace.notebookcheck import notebook_problems
-from boathouse.workspace.notebookfile import NotebookError, find, read
+from boathouse.workspace.notebooksource import NotebookError, find, read
 
 PYTHON = """# Databricks notebook source
 # MAGIC %md
@@ -48,13 +48,13 @@ select 1
 
 
 def cells(file: Path) -> list[tuple[int, int, str]]:
-    return [(cell.number, cell.line, cell.node.source) for cell in read(file).code()]
+    return [(cell.number, cell.line, cell.source) for cell in read(file).code()]
 
 
 def test_a_python_notebook_knows_the_line_of_each_cell(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(PYTHON)
     assert cells(tmp_path / "a.py") == [(2, 8, "n = 1"), (3, 12, "%sql\nselect 1")]
-    assert read(tmp_path / "a.py").node.cells[0].source == "# Boats"
+    assert (read(tmp_path / "a.py").cells[0].source, read(tmp_path / "a.py").cells[0].code) == ("# Boats", False)
 
 
 def test_a_sql_notebook_is_in_sql_and_may_have_python_cells(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_jupyter_notebook_of_the_platform_states_its_language(tmp_path: Path) 
     found = read(tmp_path / "a.ipynb")
     lines = (tmp_path / "a.ipynb").read_text().split("\n")
     assert found.language == "sql"
-    assert [json.dumps(cell.node.source, ensure_ascii=False) in lines[cell.line - 1] for cell in found.code()] == [True, True]
+    assert [json.dumps(cell.source, ensure_ascii=False) in lines[cell.line - 1] for cell in found.code()] == [True, True]
 
 
 def test_a_file_without_the_header_of_its_language_is_no_notebook(tmp_path: Path) -> None:
