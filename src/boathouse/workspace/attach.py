@@ -70,8 +70,8 @@ def close_line(line: Line) -> None:
 
 def _of_children(line: Line) -> list[Any]:
     "The streaming queries of the notebooks that the task ran, each in a session of its own."
-    running = line.session.sharedState().activeStreamingQueries().values().toArray()
-    return [query for query in running if query.sparkSession().conf().get(OWNER, "") == line.tag]
+    running = list(line.session.sharedState().activeStreamingQueries().values())
+    return [query for query in running if query is not None and query.sparkSession().conf().get(OWNER, "") == line.tag]
 
 
 def attach(port: int, token: str) -> SparkSession:
