@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from boathouse.workspace.dbutils import DbUtils, NotebookExit, TaskValues, Widgets
+from boathouse.workspace.widgets import InputWidgetNotDefined
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def test_a_passed_widget_wins_over_the_notebooks_default(dbutils):
 
 
 def test_an_undefined_widget_is_an_error_that_lists_the_others(dbutils):
-    with pytest.raises(ValueError, match=r"InputWidgetNotDefined.*'year'.*month"):
+    with pytest.raises(ValueError, match=r"No input widget named year is defined. There are: month."):
         dbutils.widgets.get("year")
 
 
@@ -49,13 +50,27 @@ def test_the_longest_task_value_is_accepted(dbutils):
     dbutils.jobs.taskValues.set("k", "x" * (48 * 1024 - 2))
 
 
+def test_the_first_definition_of_a_widget_keeps_its_value_until_it_is_removed(dbutils):
+    dbutils.widgets.text("root", "potato")
+    dbutils.widgets.text("root", "yam")
+    assert dbutils.widgets.get("root") == "potato"
+    dbutils.widgets.remove("root")
+    with pytest.raises(InputWidgetNotDefined, match="No input widget named root"):
+        dbutils.widgets.remove("root")
+    dbutils.widgets.combobox("root", "yam", ["potato"])
+    dbutils.widgets.multiselect("days", "Tuesday", ["Monday", "Tuesday"], "Days")
+    assert dbutils.widgets.getAll() == {"month": "2013-10", "root": "yam", "days": "Tuesday"}
+
+
 def test_a_task_value_is_read_from_the_task_that_set_it(dbutils):
     values = dbutils.jobs.taskValues
     assert values.get("train", "version", default=9, debugValue=8) == 3
     assert values.get("train", "none", default=9) is None
     assert values.get("train", "auc", default=0.5) == 0.5
-    with pytest.raises(ValueError, match="no task value 'auc' was set by a task 'train'"):
+    with pytest.raises(ValueError, match=r"the task 'train' set no task value 'auc', and there is no default. It set: none, version."):
         values.get("train", "auc")
+    with pytest.raises(ValueError, match=r"no task 'score' is upstream of this one. Upstream tasks: train."):
+        values.get("score", "auc", default=0.5)
 
 
 def test_outside_a_job_a_task_value_is_its_debug_value(tmp_path):
@@ -63,6 +78,15 @@ def test_outside_a_job_a_task_value_is_its_debug_value(tmp_path):
     assert values.get("train", "version", debugValue=1) == 1
     with pytest.raises(TypeError, match="debugValue"):
         values.get("train", "version", default=1)
+    values.set("version", 1)
+    assert values.set_here == {}
+
+
+def test_an_iteration_of_a_loop_may_not_set_task_values():
+    values = TaskValues({}, in_job=True, loop="each")
+    with pytest.raises(ValueError, match="the iterations of a for_each_task"):
+        values.set("version", 1)
+    assert values.set_here == {}
 
 
 @pytest.mark.parametrize("prefix", ["/Volumes", "dbfs:/Volumes"])
@@ -85,7 +109,22 @@ def test_volumes_lie_in_the_workspace(dbutils, tmp_path, prefix):
 def test_plain_paths_and_file_uris_mean_this_machine(dbutils, tmp_path):
     dbutils.fs.mkdirs(str(tmp_path / "plain"))
     dbutils.fs.put(f"file:{tmp_path}/plain/a", "1")
-    assert [entry.name for entry in dbutils.fs.ls(str(tmp_path / "plain"))] == ["a"]
+    dbutils.fs.put(f"file://{tmp_path}/plain/b", "2")
+    assert [entry.name for entry in dbutils.fs.ls(str(tmp_path / "plain"))] == ["a", "b"]
+
+
+def test_the_dbfs_root_is_not_this_machines_disk(dbutils, tmp_path):
+    (tmp_path / "precious").touch()
+    with pytest.raises(ValueError, match="no DBFS root; use a volume"):
+        dbutils.fs.rm(f"dbfs:{tmp_path}", recurse=True)
+    assert (tmp_path / "precious").exists()
+
+
+def test_a_file_copied_onto_a_folder_goes_into_it(dbutils):
+    dbutils.fs.put("/Volumes/c/s/v/a", "1")
+    dbutils.fs.mkdirs("/Volumes/c/s/v/into")
+    dbutils.fs.cp("/Volumes/c/s/v/a", "/Volumes/c/s/v/into")
+    assert dbutils.fs.head("/Volumes/c/s/v/into/a") == "1"
 
 
 def test_files_are_not_overwritten_folders_not_removed_and_volumes_not_left_unasked(dbutils):
@@ -118,6 +157,29 @@ def test_exit_is_not_caught_by_except_exception(dbutils):
         dbutils.notebook.exit(3)
     assert ended.value.value == "3"
     assert not isinstance(ended.value, Exception)
+
+
+def test_every_module_explains_itself_and_names_what_it_lacks(dbutils, capsys):
+    dbutils.help()
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "widgets",
+        "jobs",
+        "fs",
+        "notebook",
+        "secrets",
+        "library",
+    ]
+    dbutils.fs.help()
+    assert "head(file, maxBytes=65536) -> The first bytes of a file as text." in capsys.readouterr().out
+    dbutils.widgets.help("get")
+    assert "get(name) -> The value of a widget." in capsys.readouterr().out
+    with pytest.raises(ValueError, match="there is no command 'got'"):
+        dbutils.widgets.help("got")
+    with pytest.raises(AttributeError, match="files has no 'mount' in the local workspace; it has: cp, head"):
+        dbutils.fs.mount("s3://bucket", "/mnt/x")
+    with pytest.raises(AttributeError, match="dbutils has no 'credentials'"):
+        dbutils.credentials.assumeRole("x")
+    assert dbutils.library.restartPython() is None
 
 
 def test_running_a_notebook_outside_one_is_refused(dbutils):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from databricks.sdk.service.jobs import RunResultState
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -138,6 +139,54 @@ def test_a_failed_task_is_launched_again_until_its_retries_are_used_up() -> None
     assert result == F
 
 
+def test_minus_one_retries_go_on_without_end_and_only_failures_are_retried() -> None:
+    forever = Node("a", retries=-1)
+    assert g.retries(forever, F, 10_000)
+    assert not any(g.retries(forever, result, 0) for result in Result if result != F)
+    assert g.retries(Node("a", retries=1, retry_on_timeout=True), Result.TIMEDOUT, 0)
+    assert not g.retries(Node("a", retries=1, retry_on_timeout=True), Result.TIMEDOUT, 1)
+
+
+def test_a_cancelled_task_cancels_what_is_below_it_except_what_handles_failures() -> None:
+    tasks = graph(
+        a="",
+        b="a",
+        c="b",
+        cleanup=Node("cleanup", (Edge("a"),), "AT_LEAST_ONE_FAILED"),
+        report=Node("report", (Edge("c"),), "ALL_DONE"),
+    )
+    assert ends(tasks, a=Result.CANCELED) == {
+        "a": "CANCELED", "b": "UPSTREAM_CANCELED", "c": "UPSTREAM_CANCELED", "cleanup": "SUCCESS", "report": "SUCCESS", "run": "SUCCESS_WITH_FAILURES",
+    }  # fmt: skip
+
+
+def test_all_below_a_disabled_task_is_disabled_whatever_its_run_if() -> None:
+    tasks = graph(a=Node("a", disabled=True), b=Node("b", (Edge("a"),), "ALL_DONE"), c=Node("c", (Edge("b"),), "AT_LEAST_ONE_FAILED"), d="")
+    assert ends(tasks) == {"a": "DISABLED", "b": "DISABLED", "c": "DISABLED", "d": "SUCCESS", "run": "SUCCESS"}
+    assert ends(select(tasks, ["a"])) == {"a": "SUCCESS", "b": "DISABLED", "c": "DISABLED", "d": "DISABLED", "run": "SUCCESS"}
+
+
+def test_a_task_waits_for_all_it_depends_on_even_when_one_has_failed() -> None:
+    tasks = graph(a="", b="", c=Node("c", (Edge("a"), Edge("b")), "AT_LEAST_ONE_FAILED"))
+    progress, _ = g.start(tasks)
+    progress, decisions = g.after(tasks, progress, Ended("a", F))
+    assert decisions == []
+    assert g.after(tasks, progress, Ended("b", S))[1] == [Launch("c")]
+
+
+def test_results_are_spelled_as_in_the_jobs_api() -> None:
+    assert {result.value for result in Result} | {"MAXIMUM_CONCURRENT_RUNS_REACHED"} == {result.value for result in RunResultState}
+
+
+def test_a_run_that_timed_out_ends_so_once_its_tasks_have_ended() -> None:
+    tasks = graph(a="", b="a", off=Node("off", disabled=True))
+    progress, _ = g.start(tasks)
+    progress, _ = g.after(tasks, progress, Stopped(Result.TIMEDOUT))
+    progress, decisions = g.after(tasks, progress, Ended("a", Result.CANCELED))
+    assert decisions == [Finish(Result.TIMEDOUT)]
+    assert {k: s.result.value for k, s in progress.settled.items()} == {"a": "CANCELED", "b": "CANCELED", "off": "DISABLED"}
+
+
 def test_stopping_a_run_stops_what_runs_starts_nothing_and_finishes_when_it_has_ended() -> None:
     tasks = graph(a="", b="a", c=Node("c", (Edge("a"),), "ALL_DONE"))
     progress, _ = g.start(tasks)
@@ -175,7 +224,8 @@ def runs(draw: st.DrawFn) -> tuple[Graph, dict[str, Result | tuple[Result, str]]
     for i, name in enumerate(names):
         above = draw(st.lists(st.sampled_from(names[:i]), unique=True, max_size=3)) if i else []
         edges = tuple(Edge(n, draw(st.sampled_from([None, None, "true", "false"]))) for n in above)
-        nodes[name] = Node(name, edges, draw(st.sampled_from(RULES)), draw(st.sampled_from([False] * 9 + [True])), draw(st.integers(0, 2)))
+        disabled, again = draw(st.sampled_from([False] * 9 + [True])), draw(st.booleans())
+        nodes[name] = Node(name, edges, draw(st.sampled_from(RULES)), disabled, draw(st.integers(0, 2)), again)
         results[name] = (draw(st.sampled_from([S, S, F, Result.TIMEDOUT, Result.CANCELED])), draw(st.sampled_from(["true", "false"])))
     return Graph(nodes), results
 
@@ -191,6 +241,18 @@ def test_every_task_settles_once_and_the_order_of_events_changes_nothing(run: tu
     assert len(set(launched)) == len(launched)
     for launch in launched:
         assert launch.attempt <= tasks.nodes[launch.key].retries
+
+
+@given(runs(), st.integers())
+def test_what_runs_was_allowed_to_and_what_does_not_was_settled_once_and_for_a_reason(run: tuple[Graph, dict], seed: int) -> None:
+    tasks, results = run
+    progress, _, launched = play(tasks, results, random.Random(seed))
+    started = {launch.key for launch in launched}
+    for key, node in tasks.nodes.items():
+        verdict = g.judge(node, progress.settled)
+        assert (verdict == "run") == (key in started)
+        if key not in started:
+            assert progress.settled[key].result == verdict
 
 
 @given(runs(), st.integers(0, 12), st.integers())

@@ -137,6 +137,20 @@ def test_what_the_platform_refuses_and_a_schema_cannot_see_is_named(tmp_path: Pa
     assert all(one.startswith("databricks.yml:") for one in found)
 
 
+def test_the_inputs_of_a_loop_written_out_are_one_array_of_at_most_5000_characters(tmp_path: Path) -> None:
+    loop = "task_key: t, for_each_task: {inputs: '[%s]', task: {task_key: i, " + OK + "}}"
+    assert said(tmp_path, tasks(loop % ("1, " * 1665 + "111"))) == []
+    assert "'inputs' has 5001 characters; 5000 is the most. Pass a task value." in said(tmp_path, tasks(loop % ("1, " * 1665 + "1111")))[0]
+    assert "'inputs' cannot be read: Exceeds the limit" in said(tmp_path, tasks(loop % ("1" * 4998)))[0]
+    assert "'inputs' is a JSON array or one reference, not a mixture." in said(tmp_path, tasks(loop % "{{job.id}}"))[0]
+
+
+def test_a_parameters_name_has_letters_digits_and_three_signs(tmp_path: Path) -> None:
+    assert said(tmp_path, tasks(f"task_key: t, {OK}", head="      parameters: [{name: a-b_c.D9, default: x}]\n")) == []
+    told = said(tmp_path, tasks(f"task_key: t, {OK}", head="      parameters: [{name: a b, default: x}]\n"))
+    assert told == ["databricks.yml:5:27: 'a b' is not a parameter name. Letters, digits, '_', '-' and '.' are allowed."]
+
+
 def test_paths_are_relative_to_the_file_that_holds_them(tmp_path: Path) -> None:
     (tmp_path / "bundles").mkdir()
     (tmp_path / "bundles" / "b.yml").write_text(

@@ -66,8 +66,8 @@ def test_an_ipynb_runs_the_same_and_its_old_outputs_go(project):
 
 def test_a_failing_cell_ends_the_notebook_and_what_came_before_is_kept(notebook):
     result, executed, page, _ = notebook("print('before')", "def stroke():\n    return 1 / 0\nstroke()", "print('after')")
-    assert (result.state, result.error) == ("FAILED", "ZeroDivisionError: division by zero")
-    assert "In cell 2 of nb.py." in result.trace
+    assert (result.state, result.error) == ("FAILED", "ZeroDivisionError: division by zero (nb.py:8, cell 2)")
+    assert "In nb.py:8, cell 2." in result.trace
     assert "in stroke" in result.trace
     assert "execnb" not in result.trace
     assert texts(executed) == ["before\n", "division by zero"]
@@ -112,7 +112,7 @@ def test_sh_prints_and_fails_only_when_told_to(notebook):
 
 def test_a_cell_in_another_language_is_refused_by_name(notebook):
     result, _, _, _ = notebook("# MAGIC %scala\n# MAGIC val x = 1")
-    assert result.error == "NotebookError: a %scala cell cannot run in the local workspace"
+    assert result.error == "MagicError: a %scala cell cannot run in the local workspace, which has Python and SQL (nb.py:2, cell 1)"
 
 
 def test_a_figure_is_kept_as_an_image(notebook):
@@ -128,16 +128,18 @@ def test_another_notebook_runs_with_its_own_names_and_returns_its_exit_value(pro
         "n = 'parent'", "print(dbutils.notebook.run('child', 60, {'a': 7}), n, dbutils.widgets.get('a'))", "1 + 1", widgets={"a": "1"}
     )
     assert result.state == "SUCCESS", result.trace
-    assert texts(executed) == ["{'a': '7'}\n7! parent 1\n", "2"]
-    assert (project.last / "notebook-1-child.html").is_file()
+    assert texts(executed) == ["7! parent 1\n", "2"]
+    assert (project.last / "notebook-1-child" / "log.txt").read_text() == "{'a': '7'}\n"
+    assert (project.last / "notebook-1-child" / "notebook.html").is_file()
 
 
 def test_another_notebook_that_fails_or_takes_too_long_fails_this_one(project, notebook):
     project.write("bad.py", source("raise KeyError('oar')"))
     project.write("slow.py", source("import time\ntime.sleep(30)"))
-    assert notebook("dbutils.notebook.run('bad')")[0].error == "KeyError: 'oar'"
-    result, _, _, _ = notebook("dbutils.notebook.run('slow', 1)")
-    assert result.error == "TimeoutError: notebook slow took longer than 1 s"
+    said = "WorkflowException: notebook bad failed: KeyError: 'oar' (bad.py:2, cell 1) (nb.py:2, cell 1)"
+    assert notebook("dbutils.notebook.run('bad')")[0].error == said
+    result, _, _, _ = notebook("dbutils.notebook.run('slow', 3)")
+    assert result.error == "WorkflowException: notebook slow took longer than 3 s (nb.py:2, cell 1)"
 
 
 def test_task_values_set_in_a_notebook_reach_the_result(notebook):

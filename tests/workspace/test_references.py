@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +25,7 @@ CONTEXT = Context(
     {"month": "2013-10"},
     task="here",
     task_run_id=43,
+    notebook_path="/n",
     tasks=UPSTREAM,
     input={"id": 7.0, "k": "v"},
 )
@@ -45,6 +47,8 @@ CONTEXT = Context(
         ("{{tasks.up.result_state}} {{tasks.up.run_id}} {{tasks.`a-b`.result_state}}", "success 7 excluded"),
         ("{{input}} {{input.id}} {{input.k}}", '{"id":7.0,"k":"v"} 7.0 v'),
         ("{{job_id}} {{run_id}} {{task_key}} {{start_date}}", "11 43 here 2013-10-01"),
+        ("{{parent_run_id}} {{start_time}} {{task_retry_count}}", "42 1380618307000 0"),
+        ("{{workspace.id}} {{workspace.url}} {{task.notebook_path}} {{tasks.up.error_code}}", "0 http://localhost /n "),
         ("{{job.trigger.type}}", "one_time"),
         (
             "{{job.parameters.month} {{ }} {{a b}} {{tasks.a-b.values.x}} {x}",
@@ -69,10 +73,6 @@ def test_references_are_replaced_by_the_text_of_their_values_and_malformed_ones_
         ("{{tasks.up.value.n}}", ("{{tasks.up.value.n}} names nothing.", "Did you mean 'values'?")),
         ("{{tasks.up.values}}", ("{{tasks.up.values}} names nothing.", "Write {{tasks.<task>.values.<key>}}.")),
         ("{{input.x}}", ("{{input.x}} has a meaning only inside a for_each_task.", "")),
-        (
-            "{{job.trigger.file_arrival.location}}",
-            ("{{job.trigger.file_arrival.location}} needs a trigger that this machine does not have.", ""),
-        ),
         ("{{job.parameters.month}}", ("", "")),
         ("{{tasks.up.values.n}}", ("", "")),
         ("{{user.name}}", ("", "")),
@@ -137,12 +137,24 @@ def test_a_condition_on_a_word_or_a_list_fails_its_task() -> None:
     with pytest.raises(CannotStart, match="'many' is not a number"):
         parameters.holds(ConditionTask(ConditionTaskOp.LESS_THAN, "many", "3"), CONTEXT)
     with pytest.raises(CannotStart, match="neither a string, a number nor a boolean"):
+        parameters.holds(ConditionTask(ConditionTaskOp.EQUAL_TO, "all: {{tasks.up.values.l}}", "3"), CONTEXT)
+    with pytest.raises(CannotStart, match="neither a string, a number nor a boolean"):
         parameters.holds(ConditionTask(ConditionTaskOp.EQUAL_TO, "{{tasks.up.values.l}}", "3"), CONTEXT)
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [("7", "7.0"), ("-0.5", "-0.5"), ("9999999", "9999999.0"), ("10000000", "1.0E7"), ("123456789", "1.23456789E8"), ("0.0005", "5.0E-4"), ("0", "0.0")],
+)  # fmt: skip
+def test_a_number_inside_a_loops_object_is_written_as_java_writes_a_double(number: str, text: str) -> None:
+    (item,) = items_of(f'[{{"n": {number}, "deep": [{number}]}}]')
+    here = replace(CONTEXT, input=item)
+    assert render("{{input.n}} {{input}}", here) == f'{text} {{"n":{text},"deep":[{text}]}}'
+
+
 def test_whole_numbers_inside_loop_objects_become_doubles_and_bare_ones_stay() -> None:
+    assert render("{{input}}", replace(CONTEXT, input=items_of("[12345678901]")[0])) == "12345678901"
     assert items_of('[{"id": 7, "s": "x", "b": true}]') == [{"id": 7.0, "s": "x", "b": True}]
-    assert str(items_of('[{"id": 7}]')) == "[{'id': 7.0}]"
     assert str(items_of('[7, "a", true]')) == "[7, 'a', True]"
 
 

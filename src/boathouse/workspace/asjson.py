@@ -9,6 +9,7 @@ from typing import Any
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.history import History
 
+LONGEST_EXIT_VALUE = 5 * 1024 * 1024  # of a longer one the Jobs API gives this much
 
 def run_json(history: History, run_id: int) -> dict[str, Any]:
     "One run with its tasks; a task that ran a job or a loop holds those runs."
@@ -96,7 +97,9 @@ def _of_kind(history: History, row: sqlite3.Row) -> dict[str, Any]:
     if kind == "condition_task":
         return {kind: {"outcome": row["outcome"]}}
     if kind == "notebook_task":
-        return {kind: {}, "notebook_output": {"result": row["exit_value"], "truncated": False}}
+        value = (row["exit_value"] or "").encode()
+        told = {"result": row["exit_value"] and value[:LONGEST_EXIT_VALUE].decode(errors="ignore"), "truncated": len(value) > LONGEST_EXIT_VALUE}
+        return {kind: {}, "notebook_output": told}
     if kind == "run_job_task":
         child = row["child_run"]
         return {kind: {}, "run_job_output": {"run_id": child}, "run": run_json(history, child)} if child else {kind: {}}

@@ -15,6 +15,9 @@ from pyspark.sql import SparkSession
 from boathouse.workspace.session import hush
 
 
+OWNER = "spark.boathouse.task"  # the setting in which a session names the task that opened it, where that is not the cluster
+
+
 @dataclass(frozen=True)
 class Line:
     "A task's session in the JVM and the Py4J server that offers it, on loopback, to who knows the token."
@@ -57,12 +60,18 @@ def open_line(spark: SparkSession, tag: str, pool: str, catalog: str | None) -> 
 def close_line(line: Line) -> None:
     "Ends whatever the task left in the JVM: its server, its streaming queries, its jobs, and those it would have started next."
     line.server.shutdown()
-    for query in line.session.streams().active():
+    for query in [*line.session.streams().active(), *_of_children(line)]:
         query.stop()
     # By group, future jobs too: between two jobs of one command there is none to cancel, and the command would go on.
     line.context._jsc.sc().cancelJobGroupAndFutureJobs(line.tag)
     line.context.cancelJobsWithTag(line.tag)
     line.session.interruptAll()
+
+
+def _of_children(line: Line) -> list[Any]:
+    "The streaming queries of the notebooks that the task ran, each in a session of its own."
+    running = list(line.session.sharedState().activeStreamingQueries().values())
+    return [query for query in running if query is not None and query.sparkSession().conf().get(OWNER, "") == line.tag]
 
 
 def attach(port: int, token: str) -> SparkSession:

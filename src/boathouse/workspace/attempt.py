@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 def perform(run: JobRunner, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
     "Carries out one attempt."
+    if source.task.notebook_task is not None:
+        context = replace(context, notebook_path=str(task_file(run.job, source).with_suffix("")))
     try:
         return KINDS[source.kind](run, task, source, context, stop)
     except (CannotStart, ClusterError) as e:
@@ -39,14 +41,13 @@ def perform(run: JobRunner, task: TaskRun, source: TaskSource, context: Context,
 
 def _compute(run: JobRunner, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
     process = run.runner.cluster.launch(_spec(run, task, source, context))
+    stop.after(source.task.timeout_seconds)  # from here on: waiting for the cluster is not the task's time
     stop.then(lambda _: process.cancel())
     ended = process.wait()
     assert ended is not None
     if stop.reason is not None and ended.state != "SUCCESS":
         message = f"It took longer than {source.task.timeout_seconds} s." if stop.reason == Result.TIMEDOUT else "Cancelled."
         return TaskEnd(stop.reason, message)
-    if source.loop and ended.values:
-        return TaskEnd(Result.FAILED, "The iterations of a for_each_task may not set task values.")
     return TaskEnd(Result(ended.state), ended.error or "", exit_value=ended.exit_value, values=ended.values)
 
 
@@ -60,7 +61,7 @@ def _spec(run: JobRunner, task: TaskRun, source: TaskSource, context: Context) -
         "task_key": task.key,
         "attempt": task.attempt,
         "target": run.this.target,
-    }
+    } | ({"loop": source.loop} if source.loop else {})
     return TaskSpec(
         kind="notebook" if notebook else "wheel" if wheel else "script",
         folder=task.folder,

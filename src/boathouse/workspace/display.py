@@ -20,6 +20,7 @@ from boathouse.workspace.history import JobRun, TaskEnd, TaskRun
 
 LAST_LINES = 15
 TAIL_BYTES = 16_384
+SHOWN_VALUE = 10_000
 COLOURS = {
     Result.SUCCESS: "green",
     Result.SUCCESS_WITH_FAILURES: "yellow",
@@ -185,7 +186,7 @@ class Display:
         needed = {key for row in self._children(None) for key, _ in row.task.depends_on}
         for row in self._children(None):
             if row.end is not None and row.end.exit_value and row.task.key not in needed:
-                self._say(f"\n{row.task.key}:\n{row.end.exit_value}\n")
+                self._say(f"\n{row.task.key}:\n{_shortened(row.end.exit_value)}\n")
         reports = [row.task.folder / "notebook.html" for row in rows if row.task.kind == "notebook_task"]
         for report in reports:
             if report.is_file():
@@ -198,6 +199,10 @@ def _state(row: Row) -> Text:
     outcome = f" ({row.end.outcome})" if row.end.outcome is not None else ""
     default = "red" if row.end.result in FAILED else "default"
     return Text(f"{row.end.result}{outcome}", style=COLOURS.get(row.end.result, default))
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= SHOWN_VALUE else f"{value[:SHOWN_VALUE]}... ({len(value)} characters)"
 
 
 def last_lines(log: Path, count: int = LAST_LINES) -> list[str]:

@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from boathouse.workspace.attach import attach
-from boathouse.workspace.dbutils import DbUtils, NotebookExit, TaskValues, register
+from boathouse.workspace.dbutils import DbUtils, NotebookExit, TaskValues
+from boathouse.workspace.runtimenames import register
 from boathouse.workspace.task import TaskResult, TaskSpec
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def perform(request: Mapping[str, Any]) -> None:
     "Runs one task to its end and leaves the process; `result.json` is the last thing it writes."
     spec = TaskSpec.from_dict(request["spec"])
     _redirect(spec.folder / "log.txt")
-    values = TaskValues(spec.values, in_job=True)
+    values = TaskValues(spec.values, in_job=True, loop=spec.context.get("loop", ""))
     error: BaseException | None = None
     exit_value = None
     try:
@@ -188,7 +189,7 @@ def _result(error: BaseException | None, exit_value: str | None, values: TaskVal
         return TaskResult("SUCCESS", exit_value=exit_value, values=values.set_here)
     trace = "".join(traceback.format_exception(type(error), error, _own_frames(error.__traceback__)))
     print(trace, file=sys.stderr)
-    return TaskResult("FAILED", error=headline(error), trace=trace, values=values.set_here)
+    return TaskResult("FAILED", error=headline(error) + _place(error), trace=trace, values=values.set_here)
 
 
 def headline(error: BaseException) -> str:
@@ -199,6 +200,11 @@ def headline(error: BaseException) -> str:
     if type(error).__name__ == "Py4JJavaError" and len(said) > 1:
         return f"{type(error).__name__}: {said[1].removeprefix(': ')}"  # the first line names a call, the second what went wrong
     return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+
+
+def _place(error: BaseException) -> str:
+    "The cell of a notebook that raised it."
+    return f" ({error.place})" if hasattr(error, "place") else ""
 
 
 def _own_frames(trace: TracebackType | None) -> TracebackType | None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from boathouse.workspace.errors import CannotStart
+from boathouse.workspace.jsontext import Double, as_text
 
 Item = str | int | float | bool | dict[str, Any]
 
@@ -16,6 +17,8 @@ def items_of(text: str) -> list[Item]:
         found = json.loads(text)
     except json.JSONDecodeError as e:
         raise CannotStart(f"'inputs' is not a JSON array: {e.msg} at character {e.pos + 1}.") from e
+    except ValueError as e:  # a number of thousands of digits
+        raise CannotStart(f"'inputs' cannot be read: {e}.") from e
     if not isinstance(found, list):
         raise CannotStart(f"'inputs' is a JSON {_kind(found)}, not an array.")
     for item in found:
@@ -35,10 +38,10 @@ def _doubles(value: Any) -> Any:
         return {k: _doubles(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_doubles(v) for v in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return Double(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def label(item: Item) -> str:
     "An item as a short text, for display and folder names."
-    text = item if isinstance(item, str) else json.dumps(item, separators=(",", ":"), ensure_ascii=False)
+    text = as_text(item)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 from collections.abc import Callable, Mapping
 
@@ -12,6 +13,7 @@ from boathouse.workspace.references import Context
 from boathouse.workspace.sdk import ConditionTask
 from boathouse.workspace.yamlfile import where
 
+LONGEST_PARAMETERS = 10_000
 ORDERINGS: dict[str, Callable[[float, float], bool]] = {
     "GREATER_THAN": operator.gt,
     "GREATER_THAN_OR_EQUAL": operator.ge,
@@ -28,7 +30,16 @@ def run_parameters(job: Job, given: Mapping[str, str]) -> dict[str, str]:
                 f"It declares {', '.join(job.parameters)}." if job.parameters else "It declares none."
             )
             raise BundleError(f"job '{job.key}' declares no parameter '{name}'.", where(job.source, "parameters"), hint)
-    return job.parameters | dict(given)
+    values = job.parameters | dict(given)
+    if message := too_long(values):
+        raise BundleError(message, where(job.source, "parameters"))
+    return values
+
+
+def too_long(values: Mapping[str, str]) -> str:
+    "What is wrong with the size of a job's parameters; empty if nothing is."
+    size = len(json.dumps([{"name": name, "value": value} for name, value in values.items()], separators=(",", ":"), ensure_ascii=False))
+    return f"the parameters take {size} characters as JSON; {LONGEST_PARAMETERS} is the most." if size > LONGEST_PARAMETERS else ""
 
 
 def named(own: Mapping[str, str] | None, context: Context, in_loop: bool) -> dict[str, str]:
@@ -65,9 +76,9 @@ def holds(condition: ConditionTask, context: Context) -> bool:
 
 
 def _operand(text: str, context: Context) -> str:
-    whole = references.only(text)
-    if whole is not None and isinstance(references.value(whole, context), dict | list | None):
-        raise CannotStart(f"{whole.text} is neither a string, a number nor a boolean, so it cannot be compared.")
+    for ref in references.find(text):
+        if isinstance(references.value(ref, context), dict | list | None):
+            raise CannotStart(f"{ref.text} is neither a string, a number nor a boolean, so it cannot be compared.")
     return references.render(text, context)
 
 

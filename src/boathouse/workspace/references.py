@@ -6,7 +6,6 @@ letters, digits and underscores is quoted with backticks.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from boathouse.workspace.errors import CannotStart, did_you_mean
+from boathouse.workspace.jsontext import as_text
 
 _NAME = r"(?:[A-Za-z_0-9]+|`[^`{}]+`)"
 REFERENCE = re.compile(rf"\{{\{{\s*({_NAME}(?:\.{_NAME})*)\s*\}}\}}")
@@ -33,9 +33,11 @@ TIMES: dict[str, Callable[[datetime], str]] = {
 DEPRECATED = {
     "job_id": ("job", "id"),
     "run_id": ("task", "run_id"),
+    "parent_run_id": ("job", "run_id"),
     "start_date": ("job", "start_time", "iso_date"),
+    "start_time": ("job", "start_time", "timestamp_ms"),
     "task_key": ("task", "name"),
-    "task_retry_count": ("task", "execution_count"),
+    "task_retry_count": ("task", "retry_count"),
 }
 SPACES = {
     "job": ("id", "name", "run_id", "repair_count", "start_time", "parameters", "trigger"),
@@ -46,6 +48,10 @@ SPACES = {
     "backfill": (),
 }
 OF_A_TASK = ("run_id", "result_state", "error_code", "values", "output")
+OF_AN_OUTPUT = ("rows", "first_row", "alert_state")
+WITH_OUTPUT = ("sql_task", "alert_task", "dashboard_task")
+# What a trigger tells, and the trigger that a job needs for it.
+OF_A_TRIGGER = {"type": "", "time": "", "file_arrival": "file arrival", "table_update": "table update"}
 
 
 @dataclass(frozen=True)
@@ -105,24 +111,40 @@ def _reference(match: re.Match[str]) -> Reference:
     return Reference(match[0], DEPRECATED.get(path[0], path) if len(path) == 1 else path)
 
 
-def problem(ref: Reference, *, parameters: Iterable[str], upstream: Iterable[str], tasks: Iterable[str], in_loop: bool) -> tuple[str, str]:
-    "Why the reference can never have a value, and a hint; empty strings when it may. Unknown spaces are plain text."
+def problem(
+    ref: Reference,
+    *,
+    parameters: Iterable[str],
+    upstream: Iterable[str],
+    tasks: Iterable[str],
+    in_loop: bool,
+    kinds: Mapping[str, str] | None = None,
+    triggers: Iterable[str] = (),
+) -> tuple[str, str]:
+    """Why the reference can never have a value, and a hint; empty strings when it may. Unknown spaces are plain text.
+
+    `kinds` are the types of the job's tasks by key; `triggers` the names of what the job's trigger waits for.
+    """
     space, rest = ref.path[0], ref.path[1:]
     if space not in SPACES:
         near = did_you_mean(space, SPACES)
         return (f"{ref.text} names nothing.", near) if near and len(rest) else ("", "")
     if space == "tasks":
-        return _task_problem(ref, list(upstream), list(tasks))
+        return _task_problem(ref, list(upstream), list(tasks), kinds or {})
     if space == "input":
-        return ("", "") if in_loop and len(rest) <= 1 else (f"{ref.text} has a meaning only inside a for_each_task.", "")
+        return _input_problem(ref, in_loop)
     if space == "backfill":
-        return f"{ref.text} needs a backfill, which this machine does not run.", ""
+        return _time_problem(ref, rest) if rest not in {(t,) for t in TIMES} else (f"{ref.text} needs a backfill run.", "This machine runs none.")
+    if ref.path == DEPRECATED["task_retry_count"] and "." not in ref.text:
+        return "", ""
     if not rest or rest[0] not in SPACES[space]:
         return f"{ref.text} names nothing.", did_you_mean(rest[0], SPACES[space]) if rest else f"Known: {', '.join(SPACES[space])}."
+    if rest[0] == "trigger":
+        return _trigger_problem(ref, rest[1:], list(triggers))
     return _field_problem(ref, list(parameters))
 
 
-def _task_problem(ref: Reference, upstream: list[str], tasks: list[str]) -> tuple[str, str]:
+def _task_problem(ref: Reference, upstream: list[str], tasks: list[str], kinds: Mapping[str, str]) -> tuple[str, str]:
     rest = ref.path[1:]
     if not rest or rest[0] not in tasks:
         return f"{ref.text}: the job has no such task.", did_you_mean(rest[0], tasks) if rest else ""
@@ -131,10 +153,51 @@ def _task_problem(ref: Reference, upstream: list[str], tasks: list[str]) -> tupl
     if len(rest) < 2 or rest[1] not in OF_A_TASK:
         return f"{ref.text} names nothing.", did_you_mean(rest[1], OF_A_TASK) if len(rest) > 1 else ""
     if rest[1] == "output":
-        return f"{ref.text}: the output of SQL tasks does not exist on this machine.", ""
+        return _output_problem(ref, kinds.get(rest[0], ""))
     if len(rest) != (3 if rest[1] == "values" else 2):
         return f"{ref.text} names nothing.", "Write {{tasks.<task>.values.<key>}}." if rest[1] == "values" else ""
     return "", ""
+
+
+def _output_problem(ref: Reference, kind: str) -> tuple[str, str]:
+    if kind and kind not in WITH_OUTPUT:
+        return f"{ref.text}: a {kind} has no output that can be referenced.", "Set a task value, and name that."
+    rest = ref.path[3:]
+    if not rest or rest[0] not in OF_AN_OUTPUT:
+        return f"{ref.text} names nothing.", (did_you_mean(rest[0], OF_AN_OUTPUT) if rest else "") or f"Known: {', '.join(OF_AN_OUTPUT)}."
+    return f"{ref.text}: the output of SQL tasks does not exist on this machine.", ""
+
+
+def _input_problem(ref: Reference, in_loop: bool) -> tuple[str, str]:
+    if not in_loop:
+        return f"{ref.text} has a meaning only inside a for_each_task.", ""
+    if len(ref.path) > 2:
+        return f"{ref.text} reaches into a key of the item.", f"Only the item's own keys can be named: {{{{input.{ref.path[1]}}}}}."
+    return "", ""
+
+
+def _trigger_problem(ref: Reference, rest: tuple[str, ...], triggers: list[str]) -> tuple[str, str]:
+    name = rest[0] if rest else ""
+    if name not in OF_A_TRIGGER:
+        return f"{ref.text} names nothing.", did_you_mean(name, OF_A_TRIGGER) or f"Known: {', '.join(OF_A_TRIGGER)}."
+    if name == "time":
+        return _time_problem(ref, rest[1:])
+    if name == "type":
+        return (f"{ref.text} names nothing.", "") if rest[1:] else ("", "")
+    if not _told_by_trigger(rest):
+        known = "location" if name == "file_arrival" else "updated_tables, <table>.version, <table>.commit_timestamp.<part of time>"
+        return f"{ref.text} names nothing.", f"Known: {known}."
+    if name not in triggers:
+        return f"{ref.text} needs a {OF_A_TRIGGER[name]} trigger, which the job does not have.", ""
+    return f"{ref.text} needs a run that a {OF_A_TRIGGER[name]} trigger started.", "On this machine runs start by hand."
+
+
+def _told_by_trigger(rest: tuple[str, ...]) -> bool:
+    "Whether a file arrival or table update tells it; a table's name may have dots."
+    if rest in (("file_arrival", "location"), ("table_update", "updated_tables")):
+        return True
+    of_table = rest[0] == "table_update" and len(rest) > 2
+    return of_table and (rest[-1] == "version" or (rest[-2] == "commit_timestamp" and rest[-1] in TIMES))
 
 
 def _field_problem(ref: Reference, parameters: list[str]) -> tuple[str, str]:
@@ -143,15 +206,11 @@ def _field_problem(ref: Reference, parameters: list[str]) -> tuple[str, str]:
         if len(rest) == 1 and rest[0] in parameters:
             return "", ""
         missing = ".".join(rest)
+        if missing in parameters:
+            return f"{ref.text} names nothing.", f"Quote the name: {{{{job.parameters.`{missing}`}}}}."
         return f"{ref.text}: the job declares no parameter '{missing}'.", did_you_mean(missing, parameters)
     if space == "job" and name == "start_time":
         return _time_problem(ref, rest)
-    if space == "job" and name == "trigger":
-        if rest == ("type",):
-            return "", ""
-        if rest[:1] == ("time",):
-            return _time_problem(ref, rest[1:])
-        return f"{ref.text} needs a trigger that this machine does not have.", ""
     return (f"{ref.text} names nothing.", "") if rest else ("", "")
 
 
@@ -164,11 +223,6 @@ def _time_problem(ref: Reference, rest: tuple[str, ...]) -> tuple[str, str]:
 def render(text: str, context: Context) -> str:
     "The text with every reference replaced by the text of its value."
     return REFERENCE.sub(lambda m: as_text(value(_reference(m), context)), text)
-
-
-def as_text(found: Any) -> str:
-    "A value as the Jobs service writes it: strings as they are, anything else as compact JSON."
-    return found if isinstance(found, str) else json.dumps(found, separators=(",", ":"), ensure_ascii=False)
 
 
 def value(ref: Reference, context: Context) -> Any:
@@ -196,6 +250,7 @@ def value(ref: Reference, context: Context) -> Any:
         ("task", "name"): context.task,
         ("task", "run_id"): context.task_run_id,
         ("task", "execution_count"): context.execution,
+        ("task", "retry_count"): context.execution - 1,
         ("task", "notebook_path"): context.notebook_path,
     }
     return fields[space, rest[0]]
@@ -217,7 +272,7 @@ def _of_input(ref: Reference, item: Any) -> Any:
     if len(ref.path) == 1:
         return item
     if not isinstance(item, dict) or ref.path[1] not in item:
-        raise CannotStart(f"{ref.text}: the input {json.dumps(item)} has no key '{ref.path[1]}'.")
+        raise CannotStart(f"{ref.text}: the input {as_text(item)} has no key '{ref.path[1]}'.")
     return item[ref.path[1]]
 
 

@@ -255,7 +255,8 @@ class JobRunner:
             end = TaskEnd(stop.reason or Result.CANCELED, "Cancelled before it started.")
         else:
             self._begun[task.loop, task.key, task.position] = time.monotonic()
-            stop.after(source.task.timeout_seconds)
+            if not computes:
+                stop.after(source.task.timeout_seconds)
             self.runner.tell("task_started", task)
             try:
                 end = perform(self, task, source, context, stop)

@@ -47,8 +47,8 @@ def _notebook(job: Job, source: TaskSource) -> Iterator[BundleError]:
     elif not is_notebook(path):
         hint = f"Its first line must be '{HEADERS.get(path.suffix.lower(), HEADERS['.py'])}'."
         yield BundleError(f"{_shown(job, path)} is not a notebook.", at, hint if path.suffix != ".ipynb" else "")
-    elif path.suffix.lower() not in (".ipynb", ".py"):
-        yield BundleError(f"{_shown(job, path)} is a {path.suffix} notebook; this machine runs .ipynb and .py notebooks.", at)
+    elif path.suffix.lower() not in (".ipynb", ".py", ".sql"):
+        yield BundleError(f"{_shown(job, path)} is a {path.suffix} notebook; this machine runs .ipynb, .py and .sql notebooks.", at)
 
 
 def _script(job: Job, source: TaskSource) -> Iterator[BundleError]:

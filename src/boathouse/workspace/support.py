@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.jobs import RUN_HERE, Job, TaskSource
+from boathouse.workspace.notebookcheck import notebook_problems
+from boathouse.workspace.notebooksource import SUFFIXES
+from boathouse.workspace.sources import is_notebook, task_file
 from boathouse.workspace.yamlfile import where
 
 JOB_WITHOUT_EFFECT = {
@@ -48,10 +51,10 @@ def refusals(job: Job) -> Iterator[BundleError]:
         if job.source.get(key) is not None:
             yield BundleError(f"'{key}' is not supported on this machine.", where(job.source, key, key=True))
     for source in job.every_task():
-        yield from _task_refusals(source)
+        yield from _task_refusals(job, source)
 
 
-def _task_refusals(source: TaskSource) -> Iterator[BundleError]:
+def _task_refusals(job: Job, source: TaskSource) -> Iterator[BundleError]:
     for kind in source.kinds:
         if kind not in RUN_HERE:
             yield BundleError(f"task '{source.key}' is a {kind}, which this machine does not run.", source.at(kind, key=True))
@@ -62,6 +65,10 @@ def _task_refusals(source: TaskSource) -> Iterator[BundleError]:
         body = getattr(source.task, kind)
         if body is not None and body.source is not None and body.source.value == "GIT":
             yield BundleError(f"task '{source.key}' takes its file from Git, which this machine does not do.", source.at(kind, "source"))
+    if source.task.notebook_task is not None and source.kinds == ["notebook_task"]:
+        file = task_file(job, source)
+        if file.is_file() and file.suffix in SUFFIXES and is_notebook(file):
+            yield from notebook_problems(file, job.bundle.root)
 
 
 def notes(job: Job) -> Iterator[BundleError]:

@@ -20,11 +20,23 @@ def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
     for text, at in strings(body):
         for ref in references.find(text):
             message, hint = references.problem(
-                ref, parameters=job.parameters, upstream=upstream, tasks=job.tasks, in_loop=source.loop is not None
+                ref,
+                parameters=job.parameters,
+                upstream=upstream,
+                tasks=job.tasks,
+                in_loop=source.loop is not None,
+                kinds={key: one.kind for key, one in job.tasks.items() if len(one.kinds) == 1},
+                triggers=_triggers(job),
             )
             if message:
                 yield problem("reference", message, at, hint)
     yield from _operands(source)
+
+
+def _triggers(job: Job) -> list[str]:
+    "What the job's trigger waits for: `file_arrival`, `table_update`."
+    trigger = job.source.get("trigger")
+    return [key for key, value in trigger.items() if value is not None] if isinstance(trigger, Map) else []
 
 
 def _operands(source: TaskSource) -> Iterator[Problem]:

@@ -1,0 +1,89 @@
+"""What a cell prints: at once into the task's log, and, up to a limit, into the executed copy."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+
+LONGEST_TEXT = 1_000_000
+LARGEST_OUTPUTS = 20_000_000
+
+
+class Kept:
+    "The printed text of one cell, in the order it came, up to `LONGEST_TEXT` characters."
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pieces: list[tuple[str, list[str]]] = []
+        self._length = self._left_out = 0
+
+    def add(self, name: str, text: str) -> None:
+        "More text on the stream `name`."
+        with self._lock:
+            taken = text[: LONGEST_TEXT - self._length]
+            self._length += len(taken)
+            self._left_out += len(text) - len(taken)
+            if not taken:
+                return
+            if not self._pieces or self._pieces[-1][0] != name:
+                self._pieces.append((name, []))
+            self._pieces[-1][1].append(taken)
+
+    def outputs(self) -> list[NotebookNode]:
+        "The text as a notebook's outputs."
+        with self._lock:
+            found = [new_output("stream", name=name, text="".join(texts)) for name, texts in self._pieces]
+            if self._left_out:
+                said = f"\n... {self._left_out} more characters: they are in the task's log.txt\n"
+                found.append(new_output("stream", name="stderr", text=said))
+            return found
+
+
+class Doubled(io.TextIOBase):
+    "A stream that writes through to `through` and keeps what it wrote."
+
+    def __init__(self, name: str, through: TextIO, kept: Kept) -> None:
+        self._name, self._through, self._kept = name, through, kept
+
+    def write(self, text: str) -> int:
+        self._through.write(text)
+        self._kept.add(self._name, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._through.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._through.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._through.encoding
+
+
+@contextmanager
+def kept_streams() -> Iterator[Kept]:
+    "Keeps what is printed while the block lasts, and lets it through to the log."
+    kept = Kept()
+    with redirect_stdout(Doubled("stdout", sys.stdout, kept)), redirect_stderr(Doubled("stderr", sys.stderr, kept)):
+        yield kept
+
+
+def within_limit(shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    "The outputs of a cell up to `LARGEST_OUTPUTS` characters, and a sentence on the rest."
+    room = LARGEST_OUTPUTS
+    for number, output in enumerate(shown):
+        room -= len(str(output))
+        if room < 0:
+            return [*shown[:number], {"output_type": "stream", "name": "stderr", "text": f"... {len(shown) - number} more outputs left out\n"}]
+    return shown
