@@ -114,8 +114,8 @@ def load(
     file = find_root_file(root)
     tree = _with_includes(root, file)
     name, names = choose_target(tree, target)
-    notes = _notes(tree)
     tree = _with_target(tree, name)
+    notes = _notes(tree)
     values = variable_values(tree, name, overrides or {}, os.environ if environ is None else environ, root)
     tree = _with_local_workspace(tree, root, name)
     state = state_folder(root, name)
@@ -229,7 +229,7 @@ def _with_target(tree: Map, name: str) -> Map:
     target = _targets(tree).get(name) or Map(tree.at)
     out = tree.like()
     for key in tree:
-        if key in TOP_LEVEL and key not in ("targets", "environments", "include"):
+        if key not in ("targets", "environments", "include"):
             out.put(key, tree[key], tree.keys_at[key], tree.values_at[key])
     for key in target:
         if key in OVERLAID and key in out:
@@ -272,4 +272,5 @@ def _notes(tree: Map) -> tuple[str, ...]:
     python = tree.get("python") or (tree.get("experimental") or {}).get("python")
     unloaded = ["Resources that Python code makes ('python') are not loaded on this machine."] if python else []
     without_effect = [k for k in ("permissions", "run_as", "sync", "scripts") if k in tree]
+    without_effect += [f"workspace.{k}" for k in ("host", "profile") if k in (tree.get("workspace") or {})]
     return (*unknown, *unloaded, *(f"'{key}' has no effect on this machine." for key in without_effect))

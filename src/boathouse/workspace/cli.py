@@ -63,6 +63,7 @@ def main() -> None:
 )
 @click.option("--master", help="A Spark master other than this machine's cores.")
 @click.option("--spawn", is_flag=True, help="Start a fresh interpreter for each task instead of a fork.")
+@click.option("--wheel", is_flag=True, help="Build the bundle's wheels and run from them, with nothing of the checkout importable.")
 @_refusing
 def run(
     job: str | None,
@@ -74,6 +75,7 @@ def run(
     only: str,
     master: str | None,
     spawn: bool,
+    wheel: bool,
 ) -> None:
     "Run JOB; without JOB, list the jobs."
     bundle = _load(folder, target, variables)
@@ -83,7 +85,7 @@ def run(
     from boathouse.workspace import start
 
     keys = tuple(word for word in (w.strip() for w in only.split(",")) if word)
-    code = start.run_job(bundle, job, _pairs(params, "--param"), only=keys, as_json=as_json, master=master, spawn=spawn)
+    code = start.run_job(bundle, job, _pairs(params, "--param"), only=keys, as_json=as_json, master=master, spawn=spawn, wheel=wheel)
     sys.exit(code)
 
 

@@ -19,6 +19,7 @@ from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from boathouse.workspace.attach import Line, close_line, open_line
+from boathouse.workspace.dialect import catalog_settings
 from boathouse.workspace.session import environment, lock, start_session, unlock
 from boathouse.workspace.task import TaskResult, TaskSpec, ended_without_result
 from boathouse.workspace.zygote import TAG
@@ -133,7 +134,7 @@ class Cluster:
         id = f"boathouse-{secrets.token_hex(8)}"  # never used twice in a JVM: its job group is barred once the task has ended
         if gone := self._jvm_gone():
             raise ClusterError(gone)
-        line = self._calls.submit(open_line, self.spark, id, f"tasks-{number % POOLS}", spec.catalog or self.catalog).result()
+        line = self._calls.submit(open_line, self.spark, id, f"tasks-{number % POOLS}", spec.catalog or self.catalog, spec.catalogs).result()
         task = TaskProcess(id, spec, line, lambda id: self._say(op="kill", id=id))
         self._tasks[id] = task
         self._say(op="launch", id=id, request=self._request(task))
@@ -151,6 +152,8 @@ class Cluster:
 
     def _sql(self, query: str, catalog: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         session = self.spark.newSession()
+        for key, value in catalog_settings([catalog]).items():
+            session.conf.set(key, value)
         if session.catalog.currentCatalog() != catalog:
             session.catalog.setCurrentCatalog(catalog)
         table = session.sql(query)

@@ -19,14 +19,17 @@ from rich.text import Text
 
 from boathouse.workspace.asjson import run_json
 from boathouse.workspace.bundle import Bundle
+from boathouse.workspace.catalogs import named_catalogs
 from boathouse.workspace.checks import Finding, refuse_unrunnable
 from boathouse.workspace.cluster import Cluster, ClusterError
 from boathouse.workspace.deploy import deploy
+from boathouse.workspace.dialect import catalog_settings
 from boathouse.workspace.display import Display, console
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.graph import SUCCEEDED
 from boathouse.workspace.history import History
-from boathouse.workspace.jobs import all_jobs, find_job
+from boathouse.workspace.jobs import all_jobs, find_job, reachable
+from boathouse.workspace.packages import prepare
 from boathouse.workspace.parameters import run_parameters
 from boathouse.workspace.runner import Runner, selected
 from boathouse.workspace.session import JarsError, SessionError, WorkspaceLocked
@@ -41,6 +44,7 @@ def run_job(
     as_json: bool = False,
     master: str | None = None,
     spawn: bool = False,
+    wheel: bool = False,
 ) -> int:
     "Runs a job of the bundle and returns the exit code: 0 if it succeeded, with or without failures on the way, else 1."
     jobs = all_jobs(bundle)
@@ -50,6 +54,7 @@ def run_job(
     selected(job, only)
     screen = console(stderr=as_json)
     _header(screen, bundle, noted)
+    preparation = prepare(bundle, reachable(jobs, job), lambda line: _say(screen, line), wheel=wheel)
     begun = time.monotonic()
     with cluster_of(bundle, master, spawn) as cluster, History(bundle.state) as history:
         for closed in history.close_abandoned():
@@ -57,7 +62,7 @@ def run_job(
         deploy(bundle, cluster)
         screen.print(f"cluster ready in {time.monotonic() - begun:.1f} s")
         with Display(screen) as display:
-            runner = Runner(cluster, bundle, jobs, history, [display])
+            runner = Runner(cluster, bundle, jobs, history, [display], preparation=preparation)
             signal.signal(signal.SIGTERM, lambda *_: runner.stop.set())
             run_id, result = runner.run(job, given, only)
         if as_json:
@@ -68,7 +73,7 @@ def run_job(
 @contextmanager
 def cluster_of(bundle: Bundle, master: str | None = None, spawn: bool = False) -> Iterator[Cluster]:
     "The cluster of the bundle's target, stopped afterwards; a state folder in use, or a JVM that does not start, is a refusal."
-    options: dict[str, Any] = {"master": master} if master else {}
+    options: dict[str, Any] = {"conf": catalog_settings(named_catalogs(bundle)), **({"master": master} if master else {})}
     try:
         cluster = Cluster.start(bundle.state, bundle.root, spawn=spawn, catalog=bundle.catalog, **options)
     except (WorkspaceLocked, SessionError, JarsError, ClusterError) as e:
@@ -127,8 +132,14 @@ def jsonable(value: Any) -> Any:
 
 def _header(screen: Console, bundle: Bundle, noted: list[Finding]) -> None:
     for line in bundle.notes:
-        screen.print(f"note: {line}", soft_wrap=True, markup=False, highlight=False)
+        _say(screen, f"note: {line}")
     # One line a kind of remark, however many jobs it is about.
     said = dict.fromkeys(f.problem.message for f in noted)
     for message in said:
-        screen.print(f"note: {message}", soft_wrap=True, markup=False, highlight=False)
+        _say(screen, f"note: {message}")
+    if len(several := named_catalogs(bundle)) > 1:
+        _say(screen, f"note: the catalogs {', '.join(several)} are one on this machine: a schema of one is the schema of that name in all.")
+
+
+def _say(screen: Console, line: str) -> None:
+    screen.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -18,6 +18,7 @@ class TaskSpec:
     """One attempt of one task.
 
     `folder` takes `log.txt`, `result.json` and the executed notebook; `project` is the bundle's root, whose `src` the task imports from.
+    `catalog` is current, and `catalogs` can be named. `paths` come before it on the path; without `checkout`, nothing of the project can be imported but what they hold.
     `values` holds the upstream task values by task key; `context` (job_id, run_id, task_key ...) reaches the task as `BOATHOUSE_<KEY>`.
     """
 
@@ -33,6 +34,9 @@ class TaskSpec:
     values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     context: Mapping[str, str] = field(default_factory=dict)
     catalog: str | None = None
+    catalogs: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = ()
+    checkout: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -45,6 +49,7 @@ class TaskSpec:
         "The spec in JSON's own types, paths absolute."
         paths = {name: str(Path(value).resolve()) for name in ("folder", "project", "file") if (value := getattr(self, name)) is not None}
         return {**asdict(replace(self, widgets={}, env={}, values={}, context={})), **paths, "argv": list(self.argv),
+                "catalogs": list(self.catalogs), "paths": [str(path.resolve()) for path in self.paths],
                 "widgets": dict(self.widgets), "env": dict(self.env), "context": dict(self.context),
                 "values": {key: dict(value) for key, value in self.values.items()}}  # fmt: skip
 
@@ -52,7 +57,8 @@ class TaskSpec:
     def from_dict(given: Mapping[str, Any]) -> TaskSpec:
         "The inverse of `as_dict`."
         paths = {name: Path(given[name]) for name in ("folder", "project", "file") if given.get(name) is not None}
-        return TaskSpec(**{**given, **paths, "argv": tuple(given["argv"])})
+        first = tuple(Path(path) for path in given["paths"])
+        return TaskSpec(**{**given, **paths, "argv": tuple(given["argv"]), "catalogs": tuple(given["catalogs"]), "paths": first})
 
 
 @dataclass(frozen=True)
