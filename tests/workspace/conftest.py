@@ -107,7 +107,10 @@ class Tiny:
 
     def bundle(self, *tasks: str, artifacts: str = "{}", dependencies: str = "[]") -> None:
         "Tasks are names of packages, whose entry point `go` they call, or YAML; all share the environment `e`."
-        lines = [t if t.startswith("{") else f"{{task_key: {t}, environment_key: e, python_wheel_task: {{package_name: {t}, entry_point: go}}}}" for t in tasks]
+        lines = [
+            t if t.startswith("{") else f"{{task_key: {t}, environment_key: e, python_wheel_task: {{package_name: {t}, entry_point: go}}}}"
+            for t in tasks
+        ]
         (self.root / "databricks.yml").write_text(
             f"bundle: {{name: tiny}}\nartifacts: {artifacts}\nresources:\n  jobs:\n    a:\n"
             f'      environments: [{{environment_key: e, spec: {{environment_version: "4", dependencies: {dependencies}}}}}]\n'

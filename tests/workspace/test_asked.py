@@ -41,7 +41,9 @@ def said(job: Job, level: str) -> list[str]:
 
 
 def test_a_library_list_and_an_environment_are_one_list_with_the_place_of_each_line(tmp_path: Path) -> None:
-    one = job(tmp_path, "[{pypi: {package: 'six>=1', repo: https://mirror.example/simple}}, {whl: ../dist/*.whl}]", "['requests[socks]==2.0']")
+    one = job(
+        tmp_path, "[{pypi: {package: 'six>=1', repo: https://mirror.example/simple}}, {whl: ../dist/*.whl}]", "['requests[socks]==2.0']"
+    )
     found = lines(one)
     assert [(a.kind, a.text, a.index, str(a.at)) for a in found] == [
         ("requirement", "six>=1", "https://mirror.example/simple", "jobs/a.yml:11:40"),
@@ -67,7 +69,9 @@ def test_a_wheel_in_a_volume_is_a_file_of_the_state(tmp_path: Path) -> None:
 
 def test_requirements_files_are_read_line_by_line_with_those_they_include(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
-    (tmp_path / "req.txt").write_text("# tools\nsix  # small\n\n-r more/deep.txt\n--extra-index-url https://m.example/simple\nwheel >= 0.40, \\\n  < 1\n")
+    (tmp_path / "req.txt").write_text(
+        "# tools\nsix  # small\n\n-r more/deep.txt\n--extra-index-url https://m.example/simple\nwheel >= 0.40, \\\n  < 1\n"
+    )
     (tmp_path / "more" / "deep.txt").write_text("tomli; python_version < '3.0'\nattrs\n-f ./found\n")
     found = lines(job(tmp_path, dependencies="['-r ../req.txt']"))
     assert [(a.kind, a.text, str(a.at)) for a in found] == [
@@ -113,7 +117,9 @@ def test_a_library_that_changes_what_the_jvm_or_r_runs_is_refused(tmp_path: Path
 
 def test_a_wheel_that_is_not_there_and_that_nothing_builds_is_refused(tmp_path: Path) -> None:
     one = job(tmp_path, "[{whl: ../dist/oars.whl}]")
-    assert said(one, "refused") == [f"jobs/a.yml:11:29: no wheel matches '{tmp_path}/dist/oars.whl'. Declare an artifact that builds it, or put the wheel there."]
+    assert said(one, "refused") == [
+        f"jobs/a.yml:11:29: no wheel matches '{tmp_path}/dist/oars.whl'. Declare an artifact that builds it, or put the wheel there."
+    ]
     with (tmp_path / "databricks.yml").open("a") as file:
         file.write("artifacts: {oars: {build: make, files: [{source: dist/*.whl}]}}\n")
     assert said(all_jobs(load(tmp_path, environ={}))["a"], "refused") == []

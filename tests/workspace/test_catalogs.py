@@ -53,7 +53,9 @@ def bundle(folder: Path, text: str = BUNDLE) -> Bundle:
         ("  jobs2: {j: {parameters: [{name: use_catalog, default: 'true'}, {name: x, default: y}]}}\n", ("dev", "raw")),
     ],
 )
-def test_the_catalogs_of_a_target_are_those_that_variables_resources_and_parameters_name(tmp_path: Path, more: str, names: tuple[str, ...]) -> None:
+def test_the_catalogs_of_a_target_are_those_that_variables_resources_and_parameters_name(
+    tmp_path: Path, more: str, names: tuple[str, ...]
+) -> None:
     text = BUNDLE.replace("resources:\n", f"resources:\n{more}")
     assert named_catalogs(bundle(tmp_path, text)) == names
     assert named_catalogs(bundle(tmp_path, text), {"catalog": "given"}) == tuple(sorted({*names, "given"}))

@@ -121,10 +121,26 @@ def test_a_requirement_that_is_satisfied_installs_nothing_and_one_that_is_not_is
 def test_a_requirement_that_cannot_be_installed_is_refused_where_it_is_written_with_pips_words(tiny: Tiny) -> None:
     (tiny.root / "s.py").write_text("")
     tiny.bundle(SCRIPT, dependencies="[filelock, 'no-such-oars==7']")
-    with pytest.raises(BundleError, match=r"(?s)yml:6:101: 'no-such-oars==7' cannot be installed; pip said:.*No matching distribution") as refused:
+    with pytest.raises(
+        BundleError, match=r"(?s)yml:6:101: 'no-such-oars==7' cannot be installed; pip said:.*No matching distribution"
+    ) as refused:
         tiny.prepared()
     assert refused.value.where is not None
     assert [p.name for p in (tiny.root / ".boathouse" / "default" / "libraries").iterdir() if p.is_dir()] == []
+
+
+def test_a_requirement_may_need_a_wheel_of_the_same_task_and_may_not_contradict_it(tiny: Tiny) -> None:
+    tiny.project("oars", GO, "libs/oars")
+    tiny.wheel(tiny.project("sculls", GO, "sculls", needs=("oars>=1",)), "index")
+    artifacts, links = "{oars: {type: whl, path: libs/oars}}", f"'--find-links {tiny.root}/index'"
+    tiny.bundle("oars", artifacts=artifacts, dependencies=f"[libs/oars/dist/*.whl, sculls, {links}]")
+    packages, said = tiny.prepared()
+    assert said[1:] == ["installing oars-1.0-py3-none-any.whl", "installing sculls"]
+    assert [(p / "oars").exists() for p in packages["oars"].paths] == [True, False]
+
+    tiny.bundle("oars", artifacts=artifacts, dependencies="[libs/oars/dist/*.whl, oars==2]")
+    with pytest.raises(BundleError, match=r"yml:6:\d+: 'oars==2' is asked for, and a wheel of the same task is oars 1\.0\."):
+        tiny.prepared()
 
 
 def test_what_would_replace_the_cluster_itself_is_refused(tiny: Tiny) -> None:
@@ -166,4 +182,6 @@ def test_two_runs_at_once_install_one_folder_whole(tiny: Tiny) -> None:
         run.join()
     assert seen[0][0] == seen[1][0]
     assert sum(line.startswith("installing") for _, said in seen for line in said) == 1
-    assert [p.name for p in (tiny.root / ".boathouse" / "default" / "artifacts").iterdir() if p.is_dir()] == [seen[0][0]["oars"].paths[0].name]
+    assert [p.name for p in (tiny.root / ".boathouse" / "default" / "artifacts").iterdir() if p.is_dir()] == [
+        seen[0][0]["oars"].paths[0].name
+    ]

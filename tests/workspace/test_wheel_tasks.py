@@ -72,7 +72,9 @@ def test_a_wheel_is_imported_in_the_task_and_in_sparks_workers(tiny: Tiny, clust
 def test_a_library_in_another_version_than_the_zygotes_reaches_its_own_task_only(tiny: Tiny, cluster: Cluster) -> None:
     "hyperopt is imported before any fork: this task gets an interpreter of its own."
     tiny.wheel(tiny.project("hyperopt", "", "other", version="99", needs=("filelock",)), "index")
-    (tiny.root / "s.py").write_text("import importlib.metadata, hyperopt\nprint(importlib.metadata.version('hyperopt'), hyperopt.__file__)\nspark.range(1)\n")
+    (tiny.root / "s.py").write_text(
+        "import importlib.metadata, hyperopt\nprint(importlib.metadata.version('hyperopt'), hyperopt.__file__)\nspark.range(1)\n"
+    )
     script = "spark_python_task: {python_file: s.py}"
     tiny.bundle(f"{{task_key: t, environment_key: e, {script}}}", f"{{task_key: u, {script}}}",
                 dependencies=f"[hyperopt==99, '--find-links {tiny.root}/index']")  # fmt: skip

@@ -72,7 +72,12 @@ def project_in(folder: Path) -> Project | None:
     name = about.get("name") or poetry.get("name")
     if not name:
         return None
-    groups = [about.get("scripts"), *(about.get("entry-points") or {}).values(), poetry.get("scripts"), *(poetry.get("plugins") or {}).values()]
+    groups = [
+        about.get("scripts"),
+        *(about.get("entry-points") or {}).values(),
+        poetry.get("scripts"),
+        *(poetry.get("plugins") or {}).values(),
+    ]
     static = "project" in read and "dependencies" not in (about.get("dynamic") or ()) and not poetry.get("dependencies")
     dependencies = tuple(about.get("dependencies") or ()) if static else None
     return Project(folder, name, frozenset(p for g in groups if g for p in g), dependencies, about.get("optional-dependencies") or {})
@@ -81,7 +86,9 @@ def project_in(folder: Path) -> Project | None:
 def artifacts_of(bundle: Bundle) -> list[Artifact]:
     "The wheels that the bundle builds; without any stated, a setup.py in its root is one, as the Databricks CLI has it."
     stated = bundle.data.get("artifacts")
-    found = [a for a in (_artifact(bundle, key, stated[key], stated.keys_at[key]) for key in stated) if a] if isinstance(stated, Map) else []
+    found = (
+        [a for a in (_artifact(bundle, key, stated[key], stated.keys_at[key]) for key in stated) if a] if isinstance(stated, Map) else []
+    )
     if not stated and (bundle.root / "setup.py").is_file():
         found.append(Artifact(bundle.name, bundle.root, Where(bundle.file.name), (bundle.root / "dist" / "*.whl",)))
     return found
@@ -94,8 +101,6 @@ def _artifact(bundle: Bundle, key: str, node: Any, at: Where) -> Artifact | None
     files = node.get("files") if isinstance(node.get("files"), List) else []
     outputs = [bundle.path(where(f, "source"), str(f["source"])) for f in files if isinstance(f, Map) and f.get("source")]
     command, shell = node.get("build"), node.get("executable")
-    if shell not in (None, "bash", "sh"):
-        raise BundleError(f"artifact '{key}' is built with '{shell}', which is not on this machine.", where(node, "executable"), "Use sh or bash.")
     place = where(node, "build") if command else at
     places = tuple(outputs) or (folder / "dist" / "*.whl",)
     return Artifact(key, folder, place, places, str(command) if command else None, shell, prebuilt=bool(outputs) and not command)
@@ -150,16 +155,26 @@ def _newest(files: list[Path]) -> list[Path]:
 
 
 def _run(artifact: Artifact) -> None:
+    if artifact.shell not in (None, "bash", "sh"):
+        raise BundleError(
+            f"artifact '{artifact.key}' is built with '{artifact.shell}', which is not on this machine.", artifact.at, "Use sh or bash."
+        )
     isolated = not _build_requirements_met(artifact.folder)
     shell = artifact.shell or shutil.which("bash") or "sh"
     alone = [] if isolated else ["--no-build-isolation"]
-    command = [shell, "-e", "-c", artifact.command] if artifact.command else pip("wheel", "--no-deps", *alone, "--wheel-dir", str(artifact.outputs[0].parent), ".")
+    command = (
+        [shell, "-e", "-c", artifact.command]
+        if artifact.command
+        else pip("wheel", "--no-deps", *alone, "--wheel-dir", str(artifact.outputs[0].parent), ".")
+    )
     if not artifact.folder.is_dir():
         raise BundleError(f"artifact '{artifact.key}' is to be built in '{artifact.folder}', which does not exist.", artifact.at)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     # Falsy means without isolation: pip has it so for options that are a `--no-...`.
     variables = environment() | {"PATH": path} | ({} if isolated else {"PIP_NO_BUILD_ISOLATION": "0"})
-    done = subprocess.run(command, cwd=artifact.folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=artifact.folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     if done.returncode:
         last = "\n".join(done.stdout.splitlines()[-LAST_LINES:])
         raise BundleError(f"the build of artifact '{artifact.key}' ended with exit code {done.returncode}:\n{last}", artifact.at)

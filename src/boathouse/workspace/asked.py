@@ -20,7 +20,18 @@ from boathouse.workspace.yamlfile import List, Map, where
 WHEEL = re.compile(r"(?P<path>\S.*?\.whl)\s*(?:\[(?P<extras>[^\]]*)\])?\s*(?:;.*)?")
 URL = re.compile(r"[a-z+]+://|[\w.\[\], -]+@\s*[a-z+]+:")
 NOT_INSTALLED = ("jar", "maven", "cran", "egg")
-OPTIONS = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "-c", "--constraint", "--trusted-host", "--only-binary", "--no-binary")
+OPTIONS = (
+    "-i",
+    "--index-url",
+    "--extra-index-url",
+    "-f",
+    "--find-links",
+    "-c",
+    "--constraint",
+    "--trusted-host",
+    "--only-binary",
+    "--no-binary",
+)
 FLAGS = ("--pre", "--no-index", "--prefer-binary", "--require-hashes")
 
 
@@ -68,7 +79,9 @@ def _asked(job: Job, source: TaskSource) -> Iterator[Asked]:
     environments = {e["environment_key"]: e for e in job.source.get("environments") or () if isinstance(e, Map) and "environment_key" in e}
     if key not in environments:
         hint = did_you_mean(key, environments)
-        raise BundleError(f"task '{source.key}' uses the environment '{key}', which its job does not declare.", source.at("environment_key"), hint)
+        raise BundleError(
+            f"task '{source.key}' uses the environment '{key}', which its job does not declare.", source.at("environment_key"), hint
+        )
     lines = (environments[key].get("spec") or {}).get("dependencies")
     if isinstance(lines, List):
         for line, at in zip(lines, lines.items_at, strict=True):
@@ -102,11 +115,17 @@ def _line(job: Job, text: str, at: Where, folder: Path) -> Iterator[Asked]:
         value = str((folder / rest).resolve()) if option in ("-c", "--constraint", "-f", "--find-links") and "://" not in rest else rest
         yield Asked("option", shlex.join([option, value]), at)
     elif option:
-        raise BundleError(f"'{option}' is not an option that a list of requirements may hold.", at, did_you_mean(option, (*OPTIONS, *FLAGS)))
+        raise BundleError(
+            f"'{option}' is not an option that a list of requirements may hold.", at, did_you_mean(option, (*OPTIONS, *FLAGS))
+        )
     elif WHEEL.fullmatch(line) and not URL.match(line):
         yield _wheel(job, line, at, folder)
-    elif line.startswith((".", "/")) or (folder / line).is_dir():
-        yield _project(line, at, folder) if (folder / line.split("[")[0]).is_dir() else Asked("requirement", str(_existing(folder / line, at)), at)
+    elif line.startswith((".", "/")) or ("/" in line and (folder / line.split("[")[0]).is_dir()):
+        yield (
+            _project(line, at, folder)
+            if (folder / line.split("[")[0]).is_dir()
+            else Asked("requirement", str(_existing(folder / line, at)), at)
+        )
     else:
         yield from _requirement(line, at, None)
 

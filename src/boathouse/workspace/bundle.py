@@ -268,7 +268,7 @@ def _with_local_workspace(tree: Map, root: Path, target: str) -> Map:
 
 
 def _notes(tree: Map) -> tuple[str, ...]:
-    unknown = [f"{tree.keys_at[k]}: '{k}' is not a key of a bundle and is ignored." for k in tree if k not in TOP_LEVEL]
+    unknown = [f"{tree.keys_at[k]}: '{k}' is not a key of a bundle and is ignored." for k in tree if k not in (*TOP_LEVEL, "mode", "target_variables")]
     python = tree.get("python") or (tree.get("experimental") or {}).get("python")
     unloaded = ["Resources that Python code makes ('python') are not loaded on this machine."] if python else []
     without_effect = [k for k in ("permissions", "run_as", "sync", "scripts") if k in tree]

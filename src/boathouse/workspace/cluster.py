@@ -155,7 +155,7 @@ class Cluster:
         for key, value in catalog_settings([catalog]).items():
             session.conf.set(key, value)
         if session.catalog.currentCatalog() != catalog:
-            session.catalog.setCurrentCatalog(catalog)
+            session.sql(f"USE CATALOG `{catalog}`")  # the catalog's own call looks for it in the settings of another session
         table = session.sql(query)
         return table.columns, [tuple(row) for row in table.collect()]
 

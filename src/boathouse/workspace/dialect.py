@@ -48,10 +48,10 @@ public class Around extends scala.runtime.AbstractFunction2 {
 }
 
 public class Parser implements ParserInterface {
-  private static final Pattern USE = Pattern.compile("^(\\s*)USE\\s+CATALOG\\s", Pattern.CASE_INSENSITIVE);
+  private static final Pattern USE = Pattern.compile("^(\\s*)(?:USE|SET)\\s+CATALOG\\s", Pattern.CASE_INSENSITIVE);
   private final ParserInterface next;
   public Parser(ParserInterface next) { this.next = next; }
-  private static String spark(String sql) { return USE.matcher(sql).replaceFirst("$1SET CATALOG "); }
+  private static String spark(String sql) { return USE.matcher(sql).replaceFirst("$1USE "); }
   public LogicalPlan parsePlan(String sql) throws ParseException { return next.parsePlan(spark(sql)); }
   public LogicalPlan parsePlanWithParameters(String sql, ParameterContext given) throws ParseException { return next.parsePlanWithParameters(spark(sql), given); }
   public LogicalPlan parseQuery(String sql) throws ParseException { return next.parseQuery(sql); }

@@ -126,8 +126,11 @@ def _runner(kind: str) -> Callable[[TaskSpec, SparkSession, Path, TaskValues], s
 def _attach(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[SparkSession, Path]:
     "The task's session, and the folder of the workspace's volumes."
     spark = attach(request["port"], request["token"])
-    folders = os.pathsep.join(str(folder) for folder in import_folders(spec))
-    worker = {"PYTHONPATH": folders, "BOATHOUSE_SOURCE": source_hash(spec.project) if spec.checkout else folders}
+    folders = import_folders(spec)
+    # What is installed in the state folder has its content in its name.
+    sources = [source_hash(f) for f in folders if f not in (spec.project, spec.project / "src") and not f.is_relative_to(request["state"])]
+    sources += [source_hash(spec.project)] if spec.checkout else []
+    worker = {"PYTHONPATH": os.pathsep.join(map(str, folders)), "BOATHOUSE_SOURCE": " ".join(sources)}
     # Spark keeps Python workers by their environment: other source, other workers, so that no UDF runs yesterday's code.
     spark.sparkContext.environment.update(request["environment"] | worker)
     return spark, Path(request["state"]) / "volumes"

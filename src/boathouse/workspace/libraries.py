@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from email.parser import HeaderParser
 from pathlib import Path
 
@@ -54,20 +54,21 @@ def requirements_of(wheel: Path, extras: frozenset[str]) -> list[Requirement]:
     return kept
 
 
-def install_requirements(state: Path, wanted: Sequence[Asked], options: Sequence[str], say: Say) -> Path:
-    """The folder with everything that `wanted` needs beyond this environment.
+def install_requirements(state: Path, wanted: Sequence[Asked], options: Sequence[str], beside: Mapping[str, Path], say: Say) -> Path:
+    """The folder with everything that `wanted` needs beyond this environment and the wheels `beside` it, by name.
 
     pip resolves against what is installed here, so that nothing is fetched that is there already; then exactly what it chose is installed.
     """
     texts = sorted({f"{one.text} {one.index or ''}".strip() for one in wanted})
-    key = hashlib.sha256(json.dumps([texts, *options, _contents(wanted), sys.version_info[:2]]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps([texts, *options, _contents(wanted), sorted(beside), sys.version_info[:2]]).encode()).hexdigest()[:12]
     folder = state / "libraries" / key
 
     def work(scratch: Path) -> None:
         say(f"installing {', '.join(texts)}")
         for index in sorted({one.index or "" for one in wanted}):
             lines = [one.text for one in wanted if (one.index or "") == index]
-            _install(scratch, lines, [*options, *([f"--index-url {index}"] if index else [])])
+            more = [f"--find-links {wheel.parent}" for wheel in beside.values()] + ([f"--index-url {index}"] if index else [])
+            _install(scratch, lines, [*options, *more], beside)
 
     return _placed(folder, work, wanted)
 
@@ -76,11 +77,11 @@ def _contents(wanted: Iterable[Asked]) -> list[str]:
     return [hashlib.sha256(Path(one.text).read_bytes()).hexdigest() for one in wanted if Path(one.text).is_file()]
 
 
-def _install(scratch: Path, lines: Sequence[str], options: Sequence[str]) -> None:
+def _install(scratch: Path, lines: Sequence[str], options: Sequence[str], beside: Container[str]) -> None:
     listed, report = scratch / "asked.txt", scratch / "report.json"
     listed.write_text("\n".join([*options, *lines]))
     call("install", "--dry-run", "--report", str(report), "-r", str(listed))
-    chosen = json.loads(report.read_text())["install"]
+    chosen = [c for c in json.loads(report.read_text())["install"] if canonicalize_name(c["metadata"]["name"]) not in beside]
     refused = [c["metadata"] for c in chosen if canonicalize_name(c["metadata"]["name"]) in OURS]
     if refused:
         what = ", ".join(f"{m['name']} {m['version']}" for m in refused)

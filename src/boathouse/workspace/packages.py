@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from boathouse.workspace.artifacts import Artifact, artifacts_of, build, project_in
 from boathouse.workspace.asked import Asked, asked
@@ -58,6 +58,7 @@ class _Work:
         self.bundle, self.wheel, self.say = bundle, wheel, say
         self.artifacts = artifacts_of(bundle)
         self.built: dict[str, list[Path]] = {}
+        self.installed: dict[Path, Path] = {}  # folder -> wheel
 
     def of(self, job: Job, source: TaskSource) -> Packages:
         wanted = asked(job, source)
@@ -76,7 +77,8 @@ class _Work:
         missing = [one for one in needed if not _met(one, provided)]
         if missing:
             options = [one.text for one in wanted if one.kind == "option"]
-            paths.append(install_requirements(self.bundle.state, missing, options, self.say))
+            beside = {name: self.installed[p] for p in paths if p in self.installed for name in provided if _is(self.installed[p], name)}
+            paths.append(install_requirements(self.bundle.state, missing, options, beside, self.say))
         packages = Packages(tuple(dict.fromkeys(paths)), checkout=not self.wheel)
         self._check(job, source, packages)
         return packages
@@ -89,9 +91,15 @@ class _Work:
             return [], [Requirement(line) for project in stands_in if project for line in project.needs(one.extras)]
         files = [f for a in makers for f in self._build(a) if fnmatch.fnmatch(str(f), str(one.path))] or one.wheels
         if not files:
-            hint = "Declare an artifact that builds it, or put the wheel there." if not makers else f"The build made {_names(self, makers)}."
+            hint = (
+                "Declare an artifact that builds it, or put the wheel there." if not makers else f"The build made {_names(self, makers)}."
+            )
             raise BundleError(f"no wheel matches '{one.path}'.", one.at, hint)
+        return self._installed(files, one)
+
+    def _installed(self, files: list[Path], one: Asked) -> tuple[list[Path], list[Requirement]]:
         folders = [install_wheel(self.bundle.state, file, one, self.say) for file in files]
+        self.installed.update(zip(folders, files, strict=True))
         return folders, [r for file in files for r in requirements_of(file, one.extras)]
 
     def _build(self, artifact: Artifact) -> list[Path]:
@@ -107,7 +115,7 @@ class _Work:
             return folders, [Requirement(line) for line in project.needs(one.extras)]
         output = self.bundle.state / "artifacts" / "built" / one.path.name
         made = self._build(Artifact(f"-e {one.text}", one.path, one.at, (output / "*.whl",)))
-        return [install_wheel(self.bundle.state, file, one, self.say) for file in made], [r for f in made for r in requirements_of(f, one.extras)]
+        return self._installed(made, one)
 
     def _check(self, job: Job, source: TaskSource, packages: Packages) -> None:
         "Refuses a wheel task whose entry point is in nothing that it will be able to import."
@@ -123,9 +131,15 @@ def _met(one: Asked, provided: Mapping[str, str]) -> bool:
     if requirement is None:
         return False
     version = provided.get(str(canonicalize_name(requirement.name)))
-    if version is not None and requirement.url is None:
-        return requirement.specifier.contains(version, prereleases=True)
-    return met(requirement)
+    if version is None or requirement.url is not None:
+        return met(requirement)
+    if not requirement.specifier.contains(version, prereleases=True):
+        raise BundleError(f"'{one.text}' is asked for, and a wheel of the same task is {requirement.name} {version}.", one.at)
+    return True
+
+
+def _is(wheel: Path, name: str) -> bool:
+    return canonicalize_name(parse_wheel_filename(wheel.name)[0]) == name
 
 
 def _checkout_serves(job: Job, source: TaskSource, artifact: Artifact) -> bool:
@@ -145,4 +159,3 @@ def _checkout_serves(job: Job, source: TaskSource, artifact: Artifact) -> bool:
 
 def _names(work: _Work, makers: list[Artifact]) -> str:
     return ", ".join(f.name for a in makers for f in work.built.get(a.key, ()))
-

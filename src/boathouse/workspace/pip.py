@@ -60,7 +60,11 @@ def met(requirement: Requirement) -> bool:
 def _added(found: importlib.metadata.Distribution, extras: set[str]) -> list[Requirement]:
     "What the extras of an installed distribution need beyond it."
     lines = [Requirement(line) for line in found.requires or ()] if extras else []
-    added = [r for r in lines if r.marker is not None and not r.marker.evaluate({"extra": ""}) and any(r.marker.evaluate({"extra": e}) for e in extras)]
+    added = [
+        r
+        for r in lines
+        if r.marker is not None and not r.marker.evaluate({"extra": ""}) and any(r.marker.evaluate({"extra": e}) for e in extras)
+    ]
     for requirement in added:
         requirement.marker = None
     return added

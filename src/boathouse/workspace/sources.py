@@ -141,8 +141,14 @@ def entry_point_problems(source: TaskSource, folders: Sequence[Path], checkout: 
     at = source.at("python_wheel_task", "entry_point")
     if not points and module is None and found is None:
         at = source.at("python_wheel_task", "package_name")
-        hint = "Name the wheel that holds it in the task's 'libraries' or environment." if checkout is None else "Name its wheel in the task's 'libraries' or environment, or install it into this environment."
-        yield BundleError(f"the package '{package}' is not {'in a wheel of this task' if checkout is None else 'installed here'}.", at, hint)
+        hint = (
+            "Name the wheel that holds it in the task's 'libraries' or environment."
+            if checkout is None
+            else "Name its wheel in the task's 'libraries' or environment, or install it into this environment."
+        )
+        yield BundleError(
+            f"the package '{package}' is not {'in a wheel of this task' if checkout is None else 'installed here'}.", at, hint
+        )
     elif module is None or entry not in _names(module):
         yield BundleError(f"'{package}' has no entry point '{entry}'.", at, did_you_mean(entry, points))
 

@@ -83,7 +83,7 @@ def _fork(work: Callable[[], None]) -> int:
 
 def shadowed(paths: list[str]) -> bool:
     "Whether a folder holds a module that is imported here already, from elsewhere: a task with that folder needs an interpreter of its own."
-    names = {entry.split(".")[0] for path in paths for entry in os.listdir(path)}
+    names = {entry.split(".")[0] for path in paths if os.path.isdir(path) for entry in os.listdir(path)}
     return any(name in sys.modules for name in names - {OWN})
 
 
