@@ -85,7 +85,7 @@ class _Work:
 
     def _wheel(self, job: Job, source: TaskSource, one: Asked) -> tuple[list[Path], list[Requirement]]:
         "The folders of the wheels that a line names, and what they depend on; no folder for what the checkout stands in for."
-        makers = [a for a in self.artifacts if a.makes(one.path)]
+        makers = [a for a in self.artifacts if a.makes(one.path)] or self._own(one)
         stands_in = [a.project for a in makers if not self.wheel and _checkout_serves(job, source, a)]
         if makers and len(stands_in) == len(makers):
             return [], [Requirement(line) for project in stands_in if project for line in project.needs(one.extras)]
@@ -96,6 +96,13 @@ class _Work:
             )
             raise BundleError(f"no wheel matches '{one.path}'.", one.at, hint)
         return self._installed(files, one)
+
+    def _own(self, one: Asked) -> list[Artifact]:
+        "The bundle's own project, whose wheels lie in `dist` although no artifact says how they come there."
+        root = self.bundle.root
+        project = project_in(root)
+        ours = project is not None and one.path.parent == root / "dist" and all(_is(w, canonicalize_name(project.name)) for w in one.wheels)
+        return [Artifact(self.bundle.name, root, one.at, (one.path,), prebuilt=True)] if ours else []
 
     def _installed(self, files: list[Path], one: Asked) -> tuple[list[Path], list[Requirement]]:
         folders = [install_wheel(self.bundle.state, file, one, self.say) for file in files]
