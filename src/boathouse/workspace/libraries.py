@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 import zipfile
@@ -117,10 +118,13 @@ def _placed(folder: Path, work: Callable[[Path], None], asked: Sequence[Asked]) 
             scratch.rename(folder)
         except PipError as e:
             shutil.rmtree(scratch)
-            culprit = next((one for one in asked if _name(one) in str(e)), asked[0])
+            culprit = _blamed(str(e), asked)
             raise BundleError(f"'{culprit.text}' cannot be installed; pip said:\n{e}", culprit.at) from e
     return folder
 
 
-def _name(one: Asked) -> str:
-    return one.requirement.name if one.requirement else one.text
+def _blamed(said: str, asked: Sequence[Asked]) -> Asked:
+    "The first line that pip's errors name; the first of all where they name none."
+    errors = "\n".join(line for line in said.splitlines() if line.startswith("ERROR"))
+    names = {one: re.escape(one.requirement.name if one.requirement else one.text) for one in asked}
+    return next((one for one, name in names.items() if re.search(rf"(?<![\w.-]){name}(?![\w.-])", errors)), asked[0])
