@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
+from boathouse.workspace.cli import main
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.packages import Packages
 
@@ -37,7 +40,7 @@ def test_the_package_of_the_checkout_needs_no_wheel(tiny: Tiny) -> None:
 
 def test_with_wheel_it_is_built_as_the_bundle_says_and_installed_once_for_the_same_content(tiny: Tiny) -> None:
     tiny.bundle("oars", artifacts=OWN_WHEEL, dependencies="[dist/*.whl]")
-    tiny.project("oars", GO)
+    tiny.project("oars", GO, old__py="")
     first, said = tiny.prepared(wheel=True)
     assert said == ["building artifact 'tiny': python3 -m pip wheel --no-deps --wheel-dir dist .", "installing oars-1.0-py3-none-any.whl"]
     assert not first["oars"].checkout
@@ -49,19 +52,10 @@ def test_with_wheel_it_is_built_as_the_bundle_says_and_installed_once_for_the_sa
     assert again == first
     assert [line.split()[0] for line in said] == ["building"]
 
-    (tiny.root / "src" / "oars" / "main.py").write_text(GO + "# edited\n")
-    edited, _ = tiny.prepared(wheel=True)
-    assert edited["oars"].paths != first["oars"].paths
-
-
-def test_a_file_that_is_deleted_is_not_in_the_next_wheel(tiny: Tiny) -> None:
-    "setuptools would take it from what the last build left."
-    tiny.bundle("oars", artifacts=OWN_WHEEL, dependencies="[dist/*.whl]")
-    tiny.project("oars", GO, old__py="")
-    before, _ = tiny.prepared(wheel=True)
+    # setuptools would take a deleted file from what the last build left
     (tiny.root / "src" / "oars" / "old.py").unlink()
-    after, _ = tiny.prepared(wheel=True)
-    assert [(p.paths[0] / "oars" / "old.py").exists() for p in (before["oars"], after["oars"])] == [True, False]
+    edited, _ = tiny.prepared(wheel=True)
+    assert [(p["oars"].paths[0] / "oars" / "old.py").exists() for p in (first, edited)] == [True, False]
 
 
 def test_a_package_from_elsewhere_in_the_bundle_is_built_without_being_asked(tiny: Tiny) -> None:
@@ -190,3 +184,14 @@ def test_two_runs_at_once_install_one_folder_whole(tiny: Tiny) -> None:
     assert [p.name for p in (tiny.root / ".boathouse" / "default" / "artifacts").iterdir() if p.is_dir()] == [
         seen[0][0]["oars"].paths[0].name
     ]
+
+
+def test_run_refuses_what_cannot_be_installed_before_it_starts_a_cluster(tiny: Tiny) -> None:
+    (tiny.root / "s.py").write_text("")
+    tiny.bundle(SCRIPT, dependencies="[no-such-oars]")
+    done = CliRunner().invoke(main, ["run", "a", "--bundle", str(tiny.root), "--json"])
+    assert done.exit_code == 2
+    error = json.loads(done.stdout)["error"]
+    assert (error["file"], error["line"], error["message"].split(";")[0]) == ("databricks.yml", 6, "'no-such-oars' cannot be installed")
+    assert "installing no-such-oars" in done.stderr
+    assert not (tiny.root / ".boathouse" / "default" / "lock").exists()
