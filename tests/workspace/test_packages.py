@@ -195,3 +195,17 @@ def test_run_refuses_what_cannot_be_installed_before_it_starts_a_cluster(tiny: T
     assert (error["file"], error["line"], error["message"].split(";")[0]) == ("databricks.yml", 6, "'no-such-oars' cannot be installed")
     assert "installing no-such-oars" in done.stderr
     assert not (tiny.root / ".boathouse" / "default" / "lock").exists()
+
+
+def test_a_project_of_setup_py_is_built_on_each_run_also_when_a_build_has_left_its_metadata_in_the_checkout(tiny: Tiny) -> None:
+    tiny.project("oars", GO)
+    (tiny.root / "pyproject.toml").unlink()
+    (tiny.root / "setup.py").write_text(
+        "from setuptools import setup\nsetup(name='oars', version='1.0', packages=['oars'], package_dir={'': 'src'},\n"
+        "      entry_points={'packages': ['go=oars.main:go']})\n"
+    )
+    tiny.bundle("oars", dependencies="[dist/*.whl]")
+    first, _ = tiny.prepared()
+    again, said = tiny.prepared()
+    assert [p.name.split("-")[0] for p in first["oars"].paths] == ["oars"]
+    assert (again, said) == (first, ["building artifact 'tiny': a wheel, by pip"])

@@ -151,17 +151,18 @@ def _is(wheel: Path, name: str) -> bool:
 
 def _checkout_serves(job: Job, source: TaskSource, artifact: Artifact) -> bool:
     "Whether a task can import the artifact's package from its checkout, and call what it is to call there."
-    root, project = job.bundle.root, artifact.project
-    wheel = source.task.python_wheel_task
-    if project is not None and project.dependencies is None:
+    root, project, wheel = job.bundle.root, artifact.project, source.task.python_wheel_task
+    name = project.name if project is not None else wheel.package_name if wheel is not None else None
+    if name is None:
         return False
-    if project is not None and editable_folder(distribution(project.name)) == artifact.folder:
-        importable = True
-    else:
-        importable = artifact.folder == root and (project is None or module_file(folders_of(root), module_name(project.name)) is not None)
-    if wheel is None or (project is not None and canonicalize_name(project.name) != canonicalize_name(wheel.package_name)):
-        return importable and project is not None
-    return importable and not list(entry_point_problems(source, folders_of(root), root))
+    if editable_folder(distribution(name)) != artifact.folder:
+        # What only a build can tell, a build tells.
+        if project is None or project.dependencies is None or artifact.folder != root:
+            return False
+        if module_file(folders_of(root), module_name(name)) is None:
+            return False
+    called_here = wheel is not None and canonicalize_name(name) == canonicalize_name(wheel.package_name)
+    return not called_here or not list(entry_point_problems(source, folders_of(root), root))
 
 
 def _names(work: _Work, makers: list[Artifact]) -> str:
