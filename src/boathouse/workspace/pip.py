@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ensurepip
 import importlib.metadata
 import importlib.util
 import os
@@ -30,7 +29,8 @@ def environment() -> dict[str, str]:
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     if importlib.util.find_spec("pip") is not None:
         return variables
-    bundled = sorted((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
+    found = importlib.util.find_spec("ensurepip")  # some distributions leave it out
+    bundled = sorted((Path(found.origin).parent / "_bundled").glob("pip-*.whl")) if found and found.origin else []
     return variables | ({"PYTHONPATH": str(bundled[-1])} if bundled else {})
 
 
