@@ -27,7 +27,7 @@ resources:
   jobs:
     a:
       parameters: [{name: source_catalog, default: raw}]
-      tasks: [{task_key: t, spark_python_task: {python_file: s.py, parameters: ["{{job.parameters.source_catalog}}"]}}]
+      tasks: [{task_key: t, spark_python_task: {python_file: s.py, parameters: ["{{job.parameters.source_catalog}}", "${workspace.file_path}/checkpoint"]}}]
 targets:
   dev:
     default: true
@@ -64,7 +64,7 @@ def test_the_catalogs_of_a_target_are_those_that_variables_resources_and_paramet
 def test_a_task_of_a_target_works_in_the_catalogs_that_it_names(cluster: Cluster, tmp_path: Path) -> None:
     code = """
         import sys
-        (source,) = sys.argv[1:]
+        source, checkpoint = sys.argv[1:]
         spark.sql("CREATE TABLE dev.catalog_test.t (a int) COMMENT 'rows'")
         spark.sql("USE CATALOG dev")
         spark.sql("USE SCHEMA catalog_test")
@@ -77,7 +77,7 @@ def test_a_task_of_a_target_works_in_the_catalogs_that_it_names(cluster: Cluster
             rows.sparkSession.sql("INSERT INTO dev.catalog_test.w SELECT a + 10 FROM rows")
 
         stream = spark.readStream.table("dev.catalog_test.t").writeStream.foreachBatch(add).trigger(availableNow=True)
-        stream.option("checkpointLocation", "checkpoint").start().awaitTermination()
+        stream.option("checkpointLocation", checkpoint).start().awaitTermination()
         print(sorted(row.a for row in spark.table("dev.catalog_test.w").collect()), spark.table("raw.catalog_test.v").first().b)
         print(spark.sql("SHOW TABLES IN dev.catalog_test").count(), spark.catalog.tableExists("dev.catalog_test.nope"))
         """
