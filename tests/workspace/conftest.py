@@ -1,8 +1,10 @@
-"A little project to run tasks of, on the suite's one cluster."
+"A little project to run tasks of, on the suite's one cluster; and a little bundle with projects to build wheels of."
 
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import textwrap
 import time
 from collections.abc import Callable
@@ -11,7 +13,11 @@ from typing import Any
 
 import pytest
 
+from boathouse.workspace.bundle import load
+from boathouse.workspace.checks import refuse_unrunnable
 from boathouse.workspace.cluster import Cluster, TaskProcess, TaskResult, TaskSpec
+from boathouse.workspace.jobs import all_jobs
+from boathouse.workspace.packages import Packages, Preparation, prepare
 
 
 class Project:
@@ -64,3 +70,66 @@ def until(holds: Callable[[], bool], seconds: float = 20) -> bool:
 @pytest.fixture(name="until")
 def until_fixture() -> Callable[..., bool]:
     return until
+
+
+PROJECT = """
+[build-system]
+requires = ["setuptools>=60"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "{name}"
+version = "{version}"
+dependencies = {needs}
+scripts = {{go = "{name}.main:go"}}
+[tool.setuptools.packages.find]
+where = ["src"]
+"""
+
+
+class Tiny:
+    "A bundle of one job `a` in a folder, and projects of setuptools in it; pip has no network."
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def project(self, name: str, main: str, folder: str = ".", *, version: str = "1.0", needs: tuple[str, ...] = (), **files: str) -> Path:
+        "In src layout: `main` is the package's module `main`, `files` are more of its files, with `__` for a dot."
+        package = self.root / folder / "src" / name
+        package.mkdir(parents=True)
+        (self.root / folder / "pyproject.toml").write_text(PROJECT.format(name=name, version=version, needs=list(needs)))
+        for file, text in {"__init__.py": "", "main.py": main, **files}.items():
+            (package / file.replace("__py", ".py").replace("__txt", ".txt")).write_text(textwrap.dedent(text))
+        return self.root / folder
+
+    def wheel(self, project: Path, into: str) -> None:
+        words = ["wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(self.root / into), str(project)]
+        subprocess.run([sys.executable, "-m", "pip", *words], check=True)
+
+    def bundle(self, *tasks: str, artifacts: str = "{}", dependencies: str = "[]") -> None:
+        "Tasks are names of packages, whose entry point `go` they call, or YAML; all share the environment `e`."
+        lines = [
+            t if t.startswith("{") else f"{{task_key: {t}, environment_key: e, python_wheel_task: {{package_name: {t}, entry_point: go}}}}"
+            for t in tasks
+        ]
+        (self.root / "databricks.yml").write_text(
+            f"bundle: {{name: tiny}}\nartifacts: {artifacts}\nresources:\n  jobs:\n    a:\n"
+            f'      environments: [{{environment_key: e, spec: {{environment_version: "4", dependencies: {dependencies}}}}}]\n'
+            f"      tasks: [{', '.join(lines)}]\n"
+        )
+
+    def prepared(self, *, wheel: bool = False) -> tuple[dict[str, Packages], list[str]]:
+        "What each task imports from, and what was said on the way."
+        preparation, said = self.preparation(wheel=wheel)
+        return {key: packages for (_, _, key), packages in preparation.packages.items()}, said
+
+    def preparation(self, *, wheel: bool = False) -> tuple[Preparation, list[str]]:
+        bundle, said = load(self.root, environ={}), list[str]()
+        jobs = all_jobs(bundle)
+        refuse_unrunnable(jobs, jobs["a"])
+        return prepare(bundle, jobs.values(), said.append, wheel=wheel), said
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    return Tiny(tmp_path)

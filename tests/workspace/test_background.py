@@ -112,7 +112,11 @@ def test_two_commands_that_start_at_once_get_one_cluster(place: Place) -> None:
         runs = list(both.map(lambda table: place.call("run", "write", "--param", f"table={table}"), ("one", "two")))
     assert [r["state"]["result_state"] for r in runs] == ["SUCCESS", "SUCCESS"]
     assert place.call("sql", "select (select count(*) from default.one) + (select count(*) from default.two) as n") == [{"n": 6}]
-    holders = [p for p in psutil.process_iter(["cmdline"]) if "boathouse.workspace.server" in (words := p.info["cmdline"] or []) and str(place.root / ".boathouse" / "local") in words]
+    holders = [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if "boathouse.workspace.server" in (words := p.info["cmdline"] or []) and str(place.root / ".boathouse" / "local") in words
+    ]
     assert [p.pid for p in holders] == [place.call("cluster", "status")["pid"]]
 
 
@@ -126,7 +130,9 @@ def test_a_process_of_its_own_works_on_the_same_tables_through_get_spark(place: 
         """
     environ = {**os.environ, "BOATHOUSE_CLUSTER": "", "BOATHOUSE_STATE": str(place.root / ".boathouse" / "local")}
     before = place.call("cluster", "status")["pid"]
-    said = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=place.root, env=environ, capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=place.root, env=environ, capture_output=True, text=True, check=True
+    )
     assert said.stdout.split() == ["3", "12"]
     after = place.call("cluster", "status")
     assert (after["pid"], after["sessions"]) == (before, 0)

@@ -203,9 +203,9 @@ def test_a_job_is_refused_for_a_fault_in_a_job_it_runs(tmp_path: Path) -> None:
 
 def test_what_has_no_effect_here_is_noted_once(tmp_path: Path) -> None:
     head = "      schedule: {quartz_cron_expression: '0 0 0 * * ?', timezone_id: UTC}\n"
-    lines = [f"task_key: {k}, libraries: [{{pypi: {{package: x}}}}], {OK}" for k in "tu"]
+    lines = [f"task_key: {k}, existing_cluster_id: c, {OK}" for k in "tu"]
     notes = said(tmp_path, tasks(*lines, head=head), level="note")
-    assert [n.split("'")[1] for n in notes] == ["schedule", "libraries"]
+    assert [n.split("'")[1] for n in notes] == ["schedule", "existing_cluster_id"]
 
 
 def test_an_unknown_job_is_refused_with_the_nearest_name(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
+from boathouse.workspace.dialect import catalog_settings
 from boathouse.workspace.session import hush
 
 
@@ -30,22 +32,24 @@ class Line:
     context: Any
 
 
-def open_line(spark: SparkSession, tag: str, pool: str, catalog: str | None) -> Line:
-    """A new session and its server.
+def open_line(spark: SparkSession, tag: str, pool: str, catalog: str | None, catalogs: Iterable[str] = ()) -> Line:
+    """A new session and its server; `catalog` is current in it, and `catalogs` can be named.
 
     The JVM's threads inherit from the one that starts them: the calling thread's job group, tag, pool and active session are set while the
     server is built (which starts it), so that every job of the task carries them, whichever thread it comes from.
     """
     context, jvm = spark.sparkContext, spark._jvm
     session = spark._jsparkSession.newSession()
-    if catalog is not None and catalog != session.catalog().currentCatalog():
-        session.catalog().setCurrentCatalog(catalog)
+    for key, value in catalog_settings({*catalogs, *([catalog] if catalog else [])}).items():
+        session.conf().set(key, value)
     main, token = spark._jsparkSession, secrets.token_hex(32)
     try:
         context.setJobGroup(tag, tag)
         context.addJobTag(tag)
         context.setLocalProperty("spark.scheduler.pool", pool)
         jvm.SparkSession.setActiveSession(session)
+        if catalog is not None and catalog != session.catalog().currentCatalog():
+            session.catalog().setCurrentCatalog(catalog)
         loopback = jvm.java.net.InetAddress.getByName("127.0.0.1")
         builder = getattr(jvm.py4j, "ClientServer$ClientServerBuilder")(session)
         server = builder.authToken(token).javaPort(0).javaAddress(loopback).build()

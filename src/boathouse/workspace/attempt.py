@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from boathouse.workspace import graph, parameters, references
+from boathouse.workspace.catalogs import named_catalogs
 from boathouse.workspace.errors import CannotStart, ClusterError
 from boathouse.workspace.foreach import Item, items_of, label
 from boathouse.workspace.graph import Node, Result
@@ -62,6 +63,7 @@ def _spec(run: JobRunner, task: TaskRun, source: TaskSource, context: Context) -
         "attempt": task.attempt,
         "target": run.this.target,
     } | ({"loop": source.loop} if source.loop else {})
+    packages = run.runner.preparation.of(run.job, source)
     return TaskSpec(
         kind="notebook" if notebook else "wheel" if wheel else "script",
         folder=task.folder,
@@ -75,6 +77,9 @@ def _spec(run: JobRunner, task: TaskRun, source: TaskSource, context: Context) -
         values={key: dict(upstream.values) for key, upstream in context.tasks.items()},
         context={name: str(value) for name, value in named.items()},
         catalog=run.runner.bundle.catalog,
+        catalogs=named_catalogs(run.runner.bundle, run.this.parameters),
+        paths=packages.paths,
+        checkout=packages.checkout,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from boathouse.workspace.errors import BundleError, Where, did_you_mean
-from boathouse.workspace.includes import TOP_LEVEL, Written, find_root_file, read, targets_of
+from boathouse.workspace.includes import Written, find_root_file, read, targets_of
 from boathouse.workspace.merge import merge_keyed, overlay
 from boathouse.workspace.presets import apply_presets
 from boathouse.workspace.interpolation import Interpolation
@@ -128,7 +128,7 @@ def _with_target(tree: Map, name: str) -> Map:
     target = targets_of(tree).get(name) or Map(tree.at)
     out = tree.like()
     for key in tree:
-        if key in TOP_LEVEL and key not in ("targets", "environments", "include"):
+        if key not in ("targets", "environments", "include"):
             out.put(key, tree[key], tree.keys_at[key], tree.values_at[key])
     for key in target:
         if key in OVERLAID and key in out:

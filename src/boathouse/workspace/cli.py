@@ -68,6 +68,7 @@ def main() -> None:
 )
 @click.option("--master", help="A Spark master other than this machine's cores.")
 @click.option("--spawn", is_flag=True, help="Start a fresh interpreter for each task instead of a fork.")
+@click.option("--wheel", is_flag=True, help="Build the bundle's wheels and run from them, with nothing of the checkout importable.")
 @_foreground
 @_refusing
 def run(
@@ -80,6 +81,7 @@ def run(
     only: str,
     master: str | None,
     spawn: bool,
+    wheel: bool,
     foreground: bool | None,
 ) -> None:
     "Run JOB; without JOB, list the jobs."
@@ -90,7 +92,7 @@ def run(
     from boathouse.workspace import start
 
     keys = tuple(word for word in (w.strip() for w in only.split(",")) if word)
-    how = start.How(as_json, master, spawn, foreground)
+    how = start.How(as_json, master, spawn, foreground, wheel)
     sys.exit(start.run_job(bundle, job, _pairs(params, "--param"), keys, how))
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -112,9 +112,9 @@ class BackgroundCluster:
         talk, message = self._ask(op="launch", spec=spec.as_dict(), environ=dict(os.environ))
         return RemoteTask(spec, talk, message["started"], self.state / "cluster.log")
 
-    def sql(self, query: str, catalog: str | None = None) -> tuple[list[str], list[list[Any]]]:
+    def sql(self, query: str, catalog: str | None = None, catalogs: Iterable[str] = ()) -> tuple[list[str], list[list[Any]]]:
         "Column names and rows of a statement, in JSON's types; `QueryFailed` with what Spark says of it."
-        talk, message = self._ask(again=False, op="query", text=query, catalog=catalog or self.catalog)
+        talk, message = self._ask(again=False, op="query", text=query, catalog=catalog or self.catalog, catalogs=list(catalogs))
         talk.close()
         if "failed" in message:
             raise QueryFailed(message["failed"])

@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -128,7 +128,7 @@ class Cluster:
         spec.folder.mkdir(parents=True, exist_ok=True)
         for name in ("result.json", "log.txt"):
             (spec.folder / name).unlink(missing_ok=True)
-        line = self.open(spec.catalog)
+        line = self.open(spec.catalog, spec.catalogs)
         task = TaskProcess(line.tag, spec, line, lambda id: self._say(op="kill", id=id))
         self._tasks[task.id] = task
         self._say(op="launch", id=task.id, request=self._request(task, environ))
@@ -147,14 +147,14 @@ class Cluster:
                 "environ": dict(os.environ if environ is None else environ), "environment": {**self.environment, "BOATHOUSE_TASK": "1"},
                 "tag": {TAG: task.id}}  # fmt: skip
 
-    def open(self, catalog: str | None = None) -> Line:
-        "A session of its own and the line to it, for a task or another process."
+    def open(self, catalog: str | None = None, catalogs: Iterable[str] = ()) -> Line:
+        "A session of its own and the line to it, for a task or another process; `catalog` is current in it, and `catalogs` can be named."
         if gone := self.gone():
             raise ClusterError(gone)
         id = f"boathouse-{secrets.token_hex(8)}"  # never used twice in a JVM: its job group is barred once the task has ended
         pool = f"tasks-{next(self._ids) % POOLS}"
         try:
-            return self._calls.submit(open_line, self.spark, id, pool, catalog or self.catalog).result()
+            return self._calls.submit(open_line, self.spark, id, pool, catalog or self.catalog, tuple(catalogs)).result()
         except (Py4JError, OSError) as e:
             raise ClusterError(self.gone(wait=5) or f"the cluster's JVM does not answer: {e}") from e
 
@@ -162,15 +162,15 @@ class Cluster:
         "Ends what that session left in the JVM."
         self._calls.submit(self._close, line).result()
 
-    def query(self, text: str, catalog: str | None = None) -> Query:
-        "Starts one statement in a session of its own with `catalog` current."
-        query = Query(self.spark, text, catalog or self.catalog)
+    def query(self, text: str, catalog: str | None = None, catalogs: Iterable[str] = ()) -> Query:
+        "Starts one statement in a session of its own with `catalog` current, in which `catalogs` can be named."
+        query = Query(self.spark, text, catalog or self.catalog, tuple(catalogs))
         query.start(self._calls)
         return query
 
-    def sql(self, query: str, catalog: str | None = None) -> tuple[list[str], list[list[Any]]]:
+    def sql(self, query: str, catalog: str | None = None, catalogs: Iterable[str] = ()) -> tuple[list[str], list[list[Any]]]:
         "Column names and rows of a statement, in JSON's types; `QueryFailed` with what Spark says of it."
-        return self.query(query, catalog).result()
+        return self.query(query, catalog, catalogs).result()
 
     def tasks(self) -> list[TaskProcess]:
         "The tasks that run."

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boathouse.workspace.bundle import Bundle
+from boathouse.workspace.dialect import OWN
 from boathouse.workspace.yamlfile import Map
 
 if TYPE_CHECKING:
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def deploy(bundle: Bundle, cluster: AnyCluster) -> None:
-    "Makes the volumes' folders and those schemas of the target's catalog that are not there yet."
+    "Makes the volumes' folders and those schemas that are not there yet; the catalogs that they name are one here."
     for folder in volume_folders(bundle):
         folder.mkdir(parents=True, exist_ok=True)
-    existing = {str(row[0]) for row in cluster.sql("SHOW SCHEMAS", bundle.catalog)[1]}
+    existing = {str(row[0]) for row in cluster.sql("SHOW SCHEMAS", OWN)[1]}
     for schema in _resources(bundle, "schemas"):
-        if schema.get("catalog_name") == bundle.catalog and str(schema["name"]).lower() not in existing:
-            cluster.sql(f"CREATE SCHEMA IF NOT EXISTS `{bundle.catalog}`.`{schema['name']}`", bundle.catalog)
+        if str(schema["name"]).lower() not in existing:
+            cluster.sql(f"CREATE SCHEMA IF NOT EXISTS `{OWN}`.`{schema['name']}`", OWN)
 
 
 def volume_folders(bundle: Bundle) -> list[Path]:

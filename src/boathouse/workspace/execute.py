@@ -75,19 +75,43 @@ def _settle(spec: TaskSpec, request: Mapping[str, Any]) -> None:
     os.environ.update({f"BOATHOUSE_{key.upper()}": value for key, value in spec.context.items()})
     os.environ.update(spec.env)
     time.tzset()
-    os.chdir(spec.project)
-    for folder in (spec.project, spec.project / "src"):
-        if str(folder) in sys.path:
-            sys.path.remove(str(folder))
-        sys.path.insert(0, str(folder))
-    _forget_own_package(spec.project)
+    _set_path(spec)
+    # A wheel task of a workspace does not stand in the project's files.
+    os.chdir(spec.project if spec.checkout or spec.kind != "wheel" else spec.folder)
+    _forget_own_package(import_folders(spec))
     importlib.invalidate_caches()
 
 
-def _forget_own_package(project: Path) -> None:
-    "A project with a package `boathouse` of its own (this one, in another checkout) gets its own, not the one that runs it."
-    theirs, ours = project / "src" / "boathouse" / "__init__.py", Path(__file__).parents[1] / "__init__.py"
-    if theirs.is_file() and not theirs.samefile(ours):
+def import_folders(spec: TaskSpec) -> list[Path]:
+    "Where a task imports from before anything else: installed packages, then the checkout."
+    return [*spec.paths, *([spec.project / "src", spec.project] if spec.checkout else [])]
+
+
+def _set_path(spec: TaskSpec) -> None:
+    first = [str(folder) for folder in import_folders(spec)]
+    kept = [entry for entry in sys.path if entry not in first and (spec.checkout or not _of_checkout(entry, spec.project))]
+    sys.path[:] = [*first, *kept]
+    if not spec.checkout:
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not _finds_checkout(finder, spec.project)]
+
+
+def _of_checkout(entry: str, project: Path) -> bool:
+    "Whether an entry of the path is the project's own source; its virtual environment may lie in it too."
+    folder = Path(entry or ".").resolve()
+    return folder.is_relative_to(project) and not folder.is_relative_to(sys.prefix)
+
+
+def _finds_checkout(finder: Any, project: Path) -> bool:
+    "Whether an import hook of an editable installation leads into the project; setuptools keeps its folders in `MAPPING` beside it."
+    mapping = getattr(sys.modules.get(getattr(finder, "__module__", "")), "MAPPING", None)
+    return isinstance(mapping, dict) and any(_of_checkout(str(folder), project) for folder in mapping.values())
+
+
+def _forget_own_package(folders: list[Path]) -> None:
+    "A project or wheel with a package `boathouse` of its own gets its own, not the one that runs it."
+    ours = Path(__file__).parents[1] / "__init__.py"
+    theirs = next((file for folder in folders if (file := folder / "boathouse" / "__init__.py").is_file()), ours)
+    if not theirs.samefile(ours):
         for name in [name for name in sys.modules if name == "boathouse" or name.startswith("boathouse.")]:
             del sys.modules[name]
 
@@ -104,7 +128,11 @@ def _runner(kind: str) -> Callable[[TaskSpec, SparkSession, Path, TaskValues], s
 def _attach(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[SparkSession, Path]:
     "The task's session, and the folder of the workspace's volumes."
     spark = attach(request["port"], request["token"])
-    worker = {"PYTHONPATH": os.pathsep.join([str(spec.project / "src"), str(spec.project)]), "BOATHOUSE_SOURCE": source_hash(spec.project)}
+    folders = import_folders(spec)
+    # What is installed in the state folder has its content in its name.
+    sources = [source_hash(f) for f in folders if f not in (spec.project, spec.project / "src") and not f.is_relative_to(request["state"])]
+    sources += [source_hash(spec.project)] if spec.checkout else []
+    worker = {"PYTHONPATH": os.pathsep.join(map(str, folders)), "BOATHOUSE_SOURCE": " ".join(sources)}
     # Spark keeps Python workers by their environment: other source, other workers, so that no UDF runs yesterday's code.
     spark.sparkContext.environment.update(request["environment"] | worker)
     return spark, Path(request["state"]) / "volumes"
@@ -113,7 +141,7 @@ def _attach(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[SparkSession, P
 def _run_wheel(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues) -> None:
     register(spark, DbUtils.make(volumes, {}, values), _show)
     sys.argv = [str(spec.entry_point), *spec.argv]
-    find_entry_point(spec.project, str(spec.package), str(spec.entry_point))()
+    find_entry_point(spec.project if spec.checkout else None, str(spec.package), str(spec.entry_point))()
 
 
 def _run_script(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues) -> None:
@@ -143,12 +171,12 @@ def source_hash(project: Path) -> str:
     return seen.hexdigest()[:16]
 
 
-def find_entry_point(project: Path, package: str, name: str) -> Callable[[], Any]:
+def find_entry_point(project: Path | None, package: str, name: str) -> Callable[[], Any]:
     """What a wheel task calls: entry point `name` (of any group) of distribution `package`, else the attribute `name` of module `package`.
 
     The project's own `pyproject.toml` counts as its wheel's metadata, so an edit there needs no new installation.
     """
-    points = {point.name: point.value for point in _installed(package)} | _declared(project, package)
+    points = {point.name: point.value for point in _installed(package)} | (_declared(project, package) if project else {})
     if name in points:
         return importlib.metadata.EntryPoint(name, points[name], "").load()
     try:

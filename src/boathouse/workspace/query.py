@@ -13,6 +13,7 @@ from typing import Any
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from boathouse.workspace.dialect import catalog_settings
 from boathouse.workspace.errors import QueryFailed
 
 Rows = tuple[list[str], list[list[Any]]]
@@ -21,8 +22,8 @@ Rows = tuple[list[str], list[list[Any]]]
 class Query:
     "A statement under way."
 
-    def __init__(self, spark: SparkSession, text: str, catalog: str) -> None:
-        self._spark, self._text, self._catalog = spark, text, catalog
+    def __init__(self, spark: SparkSession, text: str, catalog: str, catalogs: tuple[str, ...] = ()) -> None:
+        self._spark, self._text, self._catalog, self._catalogs = spark, text, catalog, {catalog, *catalogs}
         self._session: SparkSession | None = None
         self._rows: Future[Rows]
 
@@ -41,8 +42,10 @@ class Query:
 
     def _run(self) -> Rows:
         self._session = session = self._spark.newSession()
+        for key, value in catalog_settings(self._catalogs).items():
+            session.conf.set(key, value)
         if session.catalog.currentCatalog() != self._catalog:
-            session.catalog.setCurrentCatalog(self._catalog)
+            session.sql(f"USE CATALOG `{self._catalog}`")  # the catalog's own call looks for it in the settings of another session
         try:
             table = session.sql(self._text)
             return table.columns, [[jsonable(value) for value in row] for row in table.collect()]

@@ -19,6 +19,7 @@ from boathouse.workspace.errors import BundleError, did_you_mean
 from boathouse.workspace.graph import Ended, Finish, Launch, Result, Settle, Stop
 from boathouse.workspace.history import History, JobRun, TaskEnd, TaskRun
 from boathouse.workspace.jobs import COMPUTE, Job, TaskSource
+from boathouse.workspace.packages import AS_IT_IS, Preparation
 from boathouse.workspace.parameters import run_parameters
 from boathouse.workspace.references import Context, Upstream
 from boathouse.workspace.selection import select
@@ -53,8 +54,9 @@ class Runner:
         history: History,
         watchers: Sequence[Watcher] = (),
         slots: int = SLOTS,
+        preparation: Preparation = AS_IT_IS,
     ) -> None:
-        self.cluster, self.bundle, self.jobs, self.history = cluster, bundle, jobs, history
+        self.cluster, self.bundle, self.jobs, self.history, self.preparation = cluster, bundle, jobs, history, preparation
         self.slots = threading.BoundedSemaphore(slots)
         self.stop = StopRequest()
         self.stops: dict[int, StopRequest] = {}

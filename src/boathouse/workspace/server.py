@@ -150,9 +150,9 @@ class _Visit(socketserver.BaseRequestHandler):
         except OSError:
             return  # the client has gone, and the task with it
 
-    def query(self, text: str, catalog: str) -> None:
+    def query(self, text: str, catalog: str, catalogs: list[str]) -> None:
         "Runs one statement; hanging up cancels it."
-        query = self.server.cluster.query(text, catalog)
+        query = self.server.cluster.query(text, catalog, catalogs)
         threading.Thread(target=self._tell_rows, args=(query,), daemon=True).start()
         self.talk.hear()
         query.cancel()

@@ -19,6 +19,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from boathouse.workspace.archive import ArchiveError, archive_options, discard, make_archive
+from boathouse.workspace.dialect import EXTENSION, teach
 from boathouse.workspace.jars import JarsError, jars, project_root, resolve
 
 __all__ = ["JarsError", "SessionError", "WorkspaceLocked", "clear_cut_off", "default_state", "environment", "hush", "jars", "local_session", "lock", "project_root", "unlock",
@@ -227,11 +228,13 @@ def _cluster_conf(master: str) -> dict[str, str]:
 
 
 def _launch(state: Path, master: str, settings: dict[str, str]) -> None:
+    settings = settings | {"spark.sql.extensions": f"{settings['spark.sql.extensions']},{EXTENSION}"}
     conf = SparkConf(loadDefaults=False).setAppName("boathouse").setMaster(master).setAll(list(settings.items()))
     said = state / "jvm.log"
     try:
         with said.open("wb") as log:
             gateway = SparkContext._gateway or launch_gateway(conf, popen_kwargs={"stdout": log, "stderr": log})
+        teach(gateway.jvm, state)
         SparkContext(conf=conf, gateway=gateway)
     except Exception as error:
         last = "\n".join(said.read_text(errors="replace").splitlines()[-15:])

@@ -6,10 +6,14 @@ import ast
 import importlib.metadata
 import importlib.util
 import json
-import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
+from packaging.utils import canonicalize_name
+
+from boathouse.workspace.artifacts import Project, artifacts_of, project_in
+from boathouse.workspace.asked import Asked, asked
 from boathouse.workspace.errors import BundleError, did_you_mean
 from boathouse.workspace.jobs import Job, TaskSource
 
@@ -18,7 +22,11 @@ HEADERS[".r"] = HEADERS[".py"]
 
 
 def source_problems(job: Job, source: TaskSource) -> Iterator[BundleError]:
-    "What is wrong with the file or entry point of a task."
+    "What is wrong with the file or entry point of a task, or with what it asks to have installed."
+    try:
+        asked(job, source)
+    except BundleError as e:
+        yield e
     if source.task.notebook_task is not None:
         yield from _notebook(job, source)
     elif source.task.spark_python_task is not None:
@@ -82,25 +90,91 @@ def _similar(path: Path) -> str:
 
 
 def _wheel(job: Job, source: TaskSource) -> Iterator[BundleError]:
-    body = source.body
-    points = entry_points(job.bundle.root, body.package_name)
-    if body.entry_point in points:
+    "A wheel task calls what its checkout, this environment or one of the wheels and libraries that it asks for has, as far as can be told unbuilt."
+    root = job.bundle.root
+    problems = list(entry_point_problems(source, folders_of(root), root))
+    if not problems:
         return
-    found = _module(job.bundle.root, body.package_name.replace("-", "_"))
+    try:
+        lines = asked(job, source)
+    except BundleError:
+        return  # said with its own place
+    package, entry = source.body.package_name, source.body.entry_point
+    makers = artifacts_of(job.bundle)
+    for one in lines:
+        built = [a.project for a in makers if a.makes(one.path)] if one.kind == "wheel" else []
+        known = [project_in(one.path)] if one.kind == "project" else built
+        for project in known:
+            if project is None or (canonicalize_name(project.name) == canonicalize_name(package) and _has(project, entry)):
+                return
+        if not known and _may_hold(one, package):
+            return
+    yield from problems
+
+
+def _has(project: Project, entry: str) -> bool:
+    module = module_file(folders_of(project.folder), module_name(project.name))
+    return entry in project.entry_points or module is None or entry in _names(module)
+
+
+def _may_hold(one: Asked, package: str) -> bool:
+    "Whether what a line asks for may hold a package, by its name."
+    if one.kind == "wheel":
+        return any(canonicalize_name(w.name.split("-")[0]) == canonicalize_name(package) for w in one.wheels) or one.text.startswith("/")
+    named = one.requirement
+    return one.kind == "requirement" and (named is None or canonicalize_name(named.name) == canonicalize_name(package))
+
+
+def entry_point_problems(source: TaskSource, folders: Sequence[Path], checkout: Path | None) -> Iterator[BundleError]:
+    """What is wrong with the package or entry point of a wheel task that imports from `folders` first, then from this environment.
+
+    The `checkout` has the last word on entry points where there is one; without it, what is installed from a checkout does not count.
+    """
+    package, entry = source.body.package_name, source.body.entry_point
+    found = next(iter(importlib.metadata.distributions(name=package, path=[str(f) for f in folders])), None) or distribution(package)
+    if checkout is None and editable_folder(found) is not None:
+        found = None
+    points = {e.name for e in found.entry_points} if found is not None else set[str]()
+    about = project_in(checkout) if checkout is not None else None
+    if about is not None and canonicalize_name(about.name) == canonicalize_name(package):
+        points |= about.entry_points
+    if entry in points:
+        return
+    module = module_file(folders, module_name(package))
+    if module is None and (checkout is not None or found is not None):
+        module = _installed_module(module_name(package))
     at = source.at("python_wheel_task", "entry_point")
-    if not points and found is None and distribution(body.package_name) is None:
+    if not points and module is None and found is None:
         at = source.at("python_wheel_task", "package_name")
-        yield BundleError(f"the package '{body.package_name}' is not installed here.", at, "Install it into this environment.")
-    elif found is None or body.entry_point not in _names(found):
-        yield BundleError(f"'{body.package_name}' has no entry point '{body.entry_point}'.", at, did_you_mean(body.entry_point, points))
+        hint = (
+            "Name the wheel that holds it in the task's 'libraries' or environment."
+            if checkout is None
+            else "Name its wheel in the task's 'libraries' or environment, or install it into this environment."
+        )
+        yield BundleError(
+            f"the package '{package}' is not {'in a wheel of this task' if checkout is None else 'installed here'}.", at, hint
+        )
+    elif module is None or entry not in _names(module):
+        yield BundleError(f"'{package}' has no entry point '{entry}'.", at, did_you_mean(entry, points))
 
 
-def _module(root: Path, name: str) -> Path | None:
-    "The file of a module, from the bundle's own source or from what is installed; nothing is imported."
-    for folder in (root / "src", root):
-        for file in (folder / name / "__init__.py", folder / f"{name}.py"):
-            if file.is_file():
-                return file
+def folders_of(root: Path) -> list[Path]:
+    "Where a project in `root` keeps its modules."
+    return [root / "src", root]
+
+
+def module_name(package: str) -> str:
+    "The module that a distribution's name suggests."
+    return package.replace("-", "_").replace(".", "_")
+
+
+def module_file(folders: Sequence[Path], name: str) -> Path | None:
+    "The file of a module in one of the folders; nothing is imported."
+    files = (file for folder in folders for file in (folder / name / "__init__.py", folder / f"{name}.py"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def _installed_module(name: str) -> Path | None:
     found = importlib.util.find_spec(name) if name.isidentifier() else None
     return Path(found.origin) if found is not None and found.origin else None
 
@@ -113,20 +187,11 @@ def distribution(package: str) -> importlib.metadata.Distribution | None:
         return None
 
 
-def entry_points(root: Path, package: str) -> set[str]:
-    "The entry points of a package: those its installed distribution declares, and those in the bundle's own pyproject.toml."
-    found = distribution(package)
-    names = {e.name for e in found.entry_points} if found is not None else set[str]()
-    file = root / "pyproject.toml"
-    about = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {}) if file.is_file() else {}
-    if _plain(about.get("name", "")) == _plain(package):
-        groups = [*about.get("entry-points", {}).values(), about.get("scripts", {})]
-        names.update(name for group in groups for name in group)
-    return names
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "-").replace(".", "-")
+def editable_folder(found: importlib.metadata.Distribution | None) -> Path | None:
+    "The checkout that a distribution of the running environment is installed from, if it is an editable one."
+    said = found.read_text("direct_url.json") if found is not None else None
+    about = json.loads(said) if said else {}
+    return Path(unquote(urlparse(about["url"]).path)) if about.get("dir_info", {}).get("editable") else None
 
 
 def _names(module: Path) -> set[str]:

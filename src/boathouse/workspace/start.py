@@ -18,6 +18,7 @@ from rich.text import Text
 
 from boathouse.workspace.asjson import run_json
 from boathouse.workspace.bundle import Bundle
+from boathouse.workspace.catalogs import named_catalogs
 from boathouse.workspace.checks import Finding, refuse_unrunnable
 from boathouse.workspace.client import BackgroundCluster
 from boathouse.workspace.deploy import deploy
@@ -25,7 +26,8 @@ from boathouse.workspace.display import Display, console
 from boathouse.workspace.errors import BundleError, ClusterError, QueryFailed
 from boathouse.workspace.graph import SUCCEEDED, Result
 from boathouse.workspace.history import History
-from boathouse.workspace.jobs import Job, all_jobs, find_job
+from boathouse.workspace.jobs import Job, all_jobs, find_job, reachable
+from boathouse.workspace.packages import prepare
 from boathouse.workspace.parameters import run_parameters
 from boathouse.workspace.repair import plan, run_to_repair
 from boathouse.workspace.runner import Runner, selected
@@ -40,6 +42,7 @@ class How:
     master: str | None = None
     spawn: bool = False
     foreground: bool | None = None
+    wheel: bool = False
 
 
 def run_job(bundle: Bundle, key: str, given: Mapping[str, str], only: tuple[str, ...] = (), how: How = How()) -> int:
@@ -49,7 +52,7 @@ def run_job(bundle: Bundle, key: str, given: Mapping[str, str], only: tuple[str,
     noted = refuse_unrunnable(jobs, job)
     run_parameters(job, given)
     selected(job, only)
-    return _carry_out(bundle, jobs, noted, how, lambda runner: runner.run(job, given, only))
+    return _carry_out(bundle, jobs, job, noted, how, lambda runner: runner.run(job, given, only))
 
 
 def repair_run(bundle: Bundle, run_id: int, given: Mapping[str, str], rerun: tuple[str, ...], rerun_dependents: bool, how: How) -> int:
@@ -65,14 +68,15 @@ def repair_run(bundle: Bundle, run_id: int, given: Mapping[str, str], rerun: tup
         row = run_to_repair(runner.history, run_id, bundle)
         return runner.repair(job, plan(runner.history, row, job, given, rerun, rerun_dependents))
 
-    return _carry_out(bundle, jobs, noted, how, again)
+    return _carry_out(bundle, jobs, job, noted, how, again)
 
 
 def _carry_out(
-    bundle: Bundle, jobs: Mapping[str, Job], noted: list[Finding], how: How, work: Callable[[Runner], tuple[int, Result]]
+    bundle: Bundle, jobs: Mapping[str, Job], job: Job, noted: list[Finding], how: How, work: Callable[[Runner], tuple[int, Result]]
 ) -> int:
     screen = console(stderr=how.as_json)
     _header(screen, bundle, noted)
+    preparation = prepare(bundle, reachable(jobs, job), lambda line: _say(screen, line), wheel=how.wheel)
     begun = time.monotonic()
     with cluster_of(bundle, screen.print, how.master, how.spawn, how.foreground) as cluster, History(bundle.state) as history:
         for closed in history.close_abandoned():
@@ -80,7 +84,7 @@ def _carry_out(
         deploy(bundle, cluster)
         screen.print(f"cluster ready in {time.monotonic() - begun:.1f} s")
         with Display(screen) as display:
-            runner = Runner(cluster, bundle, jobs, history, [display])
+            runner = Runner(cluster, bundle, jobs, history, [display], preparation=preparation)
             signal.signal(signal.SIGTERM, lambda *_: runner.stop.set())
             run_id, result = work(runner)
         if how.as_json:
@@ -140,7 +144,7 @@ def run_sql(bundle: Bundle, query: str, as_json: bool, foreground: bool | None =
     # No task will run on a cluster of its own, so nothing needs to be imported for one: that is what `spawn` leaves out.
     with cluster_of(bundle, lambda text: click.echo(text, err=True), spawn=wants_own(foreground), foreground=foreground) as cluster:
         try:
-            columns, rows = cluster.sql(query, bundle.catalog)
+            columns, rows = cluster.sql(query, bundle.catalog, named_catalogs(bundle))
         except QueryFailed as e:
             if as_json:
                 click.echo(json.dumps({"error": {"message": str(e)}}))
@@ -164,8 +168,14 @@ def _cell(value: Any) -> str:
 
 def _header(screen: Console, bundle: Bundle, noted: list[Finding]) -> None:
     for line in bundle.notes:
-        screen.print(f"note: {line}", soft_wrap=True, markup=False, highlight=False)
+        _say(screen, f"note: {line}")
     # One line a kind of remark, however many jobs it is about.
     said = dict.fromkeys(f.problem.message for f in noted)
     for message in said:
-        screen.print(f"note: {message}", soft_wrap=True, markup=False, highlight=False)
+        _say(screen, f"note: {message}")
+    if len(several := named_catalogs(bundle)) > 1:
+        _say(screen, f"note: the catalogs {', '.join(several)} are one on this machine: a schema of one is the schema of that name in all.")
+
+
+def _say(screen: Console, line: str) -> None:
+    screen.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from boathouse.workspace.artifacts import artifacts_of
+from boathouse.workspace.asked import NOT_INSTALLED, asked
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.jobs import RUN_HERE, Job, TaskSource
 from boathouse.workspace.notebookcheck import notebook_problems
@@ -17,7 +19,6 @@ JOB_WITHOUT_EFFECT = {
     "triggers": "runs start by hand",
     "continuous": "runs start by hand",
     "job_clusters": "one local cluster runs everything",
-    "environments": "tasks use the environment of this installation",
     "email_notifications": "nothing is sent",
     "webhook_notifications": "nothing is sent",
     "notification_settings": "nothing is sent",
@@ -33,8 +34,6 @@ TASK_WITHOUT_EFFECT = {
     "job_cluster_key": "one local cluster runs everything",
     "existing_cluster_id": "one local cluster runs everything",
     "new_cluster": "one local cluster runs everything",
-    "environment_key": "tasks use the environment of this installation",
-    "libraries": "tasks use the environment of this installation",
     "compute": "one local cluster runs everything",
     "disable_auto_optimization": "there is none",
     "email_notifications": "nothing is sent",
@@ -42,7 +41,7 @@ TASK_WITHOUT_EFFECT = {
     "notification_settings": "nothing is sent",
     "health": "not watched",
 }
-QUIET = frozenset({"environment_key", "job_cluster_key", "compute", "disable_auto_optimization", "notification_settings"})
+QUIET = frozenset({"job_cluster_key", "compute", "disable_auto_optimization", "notification_settings"})
 
 
 def refusals(job: Job) -> Iterator[BundleError]:
@@ -52,6 +51,11 @@ def refusals(job: Job) -> Iterator[BundleError]:
             yield BundleError(f"'{key}' is not supported on this machine.", where(job.source, key, key=True))
     for source in job.every_task():
         yield from _task_refusals(job, source)
+        yield from _library_refusals(job, source)
+    for environment in job.source.get("environments") or ():
+        for key in ("java_dependencies", "base_environment"):
+            if (environment.get("spec") or {}).get(key) is not None:
+                yield BundleError(f"'{key}' is not supported on this machine.", where(environment, "spec", key, key=True))
 
 
 def _task_refusals(job: Job, source: TaskSource) -> Iterator[BundleError]:
@@ -69,6 +73,21 @@ def _task_refusals(job: Job, source: TaskSource) -> Iterator[BundleError]:
         file = task_file(job, source)
         if file.is_file() and file.suffix in SUFFIXES and is_notebook(file):
             yield from notebook_problems(file, job.bundle.root)
+
+
+def _library_refusals(job: Job, source: TaskSource) -> Iterator[BundleError]:
+    for i, library in enumerate(source.node.get("libraries") or ()):
+        for kind in (k for k in library if k in NOT_INSTALLED):
+            yield BundleError(f"a library of type '{kind}' is not installed on this machine.", source.at("libraries", i, kind, key=True))
+    try:
+        wheels = [one for one in asked(job, source) if one.kind == "wheel"]
+        makers = artifacts_of(job.bundle) if wheels else []
+    except BundleError:
+        return  # an error of the job, said as one
+    for one in wheels:
+        # What lies in a workspace or volume may come there before the task runs.
+        if not one.text.startswith("/") and not one.wheels and not any(a.makes(one.path) for a in makers):
+            yield BundleError(f"no wheel matches '{one.path}'.", one.at, "Declare an artifact that builds it, or put the wheel there.")
 
 
 def notes(job: Job) -> Iterator[BundleError]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ class TaskSpec:
     """One attempt of one task.
 
     `folder` takes `log.txt`, `result.json` and the executed notebook; `project` is the bundle's root, whose `src` the task imports from.
+    `catalog` is current, and `catalogs` can be named. `paths` come before it on the path; without `checkout`, nothing of the project can be imported but what they hold.
     `values` holds the upstream task values by task key; `context` (job_id, run_id, task_key ...) reaches the task as `BOATHOUSE_<KEY>`.
     """
 
@@ -34,6 +35,9 @@ class TaskSpec:
     values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     context: Mapping[str, str] = field(default_factory=dict)
     catalog: str | None = None
+    catalogs: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = ()
+    checkout: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -46,6 +50,7 @@ class TaskSpec:
         "The spec in JSON's own types, paths absolute."
         paths = {name: str(Path(value).resolve()) for name in ("folder", "project", "file") if (value := getattr(self, name)) is not None}
         return {**asdict(replace(self, widgets={}, env={}, values={}, context={})), **paths, "argv": list(self.argv),
+                "catalogs": list(self.catalogs), "paths": [str(path.resolve()) for path in self.paths],
                 "widgets": dict(self.widgets), "env": dict(self.env), "context": dict(self.context),
                 "values": {key: dict(value) for key, value in self.values.items()}}  # fmt: skip
 
@@ -53,7 +58,8 @@ class TaskSpec:
     def from_dict(given: Mapping[str, Any]) -> TaskSpec:
         "The inverse of `as_dict`."
         paths = {name: Path(given[name]) for name in ("folder", "project", "file") if given.get(name) is not None}
-        return TaskSpec(**{**given, **paths, "argv": tuple(given["argv"])})
+        first = tuple(Path(path) for path in given["paths"])
+        return TaskSpec(**{**given, **paths, "argv": tuple(given["argv"]), "catalogs": tuple(given["catalogs"]), "paths": first})
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class AnyCluster(Protocol):
     "A cluster of this process or one in the background: where tasks and statements run."
 
     def launch(self, spec: TaskSpec) -> AnyTask: ...
-    def sql(self, query: str, catalog: str | None = None) -> tuple[list[str], list[list[Any]]]: ...
+    def sql(self, query: str, catalog: str | None = None, catalogs: Iterable[str] = ()) -> tuple[list[str], list[list[Any]]]: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 

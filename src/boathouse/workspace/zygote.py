@@ -32,6 +32,7 @@ PRELOAD = (
 )  # fmt: skip
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 TAG = "BOATHOUSE_TASK_ID"
+OWN = "boathouse"
 
 
 def prctl(option: int, value: int) -> None:
@@ -78,6 +79,12 @@ def _fork(work: Callable[[], None]) -> int:
     finally:
         sys.stderr.flush()
         os._exit(code)
+
+
+def shadowed(paths: list[str]) -> bool:
+    "Whether a folder holds a module that is imported here already, from elsewhere: a task with that folder needs an interpreter of its own."
+    names = {entry.split(".")[0] for path in paths if os.path.isdir(path) for entry in os.listdir(path)}
+    return any(name in sys.modules for name in names - {OWN})
 
 
 class Zygote:
@@ -132,7 +139,7 @@ class Zygote:
 
     def launch(self, id: str, request: dict[str, Any]) -> None:
         "Starts a task in a process group of its own."
-        pid = self._spawn(request) if self.spawn else self._fork(request)
+        pid = self._spawn(request) if self.spawn or shadowed(request["spec"]["paths"]) else self._fork(request)
         self.tasks[pid] = id
         self.say(started=id, pid=pid)
 
@@ -159,7 +166,10 @@ class Zygote:
 
     def _spawn(self, request: dict[str, Any]) -> int:
         command = [sys.executable, "-m", "boathouse.workspace.execute"]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
+        # From its first import on; boathouse itself stays the one that runs the cluster.
+        first = [path for path in request["spec"]["paths"] if not Path(path, OWN).exists()]
+        path = os.pathsep.join([*first, *filter(None, [os.environ.get("PYTHONPATH")])])
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0, env={**os.environ, **({"PYTHONPATH": path} if path else {})})
         assert child.stdin is not None
         child.stdin.write(json.dumps(request).encode() + b"\n")
         child.stdin.flush()
