@@ -90,7 +90,7 @@ CASES = [
     ),
     (
         "not-run-here",
-        "^git_source: {git_url: https://example.com/x.git, git_provider: gitHub, git_branch: main}\n" + TASK,
+        "^git_source: {git_url: https://example.com/x.git, git_provider: gitHub, git_branch: main}\n" + TASK.replace("n.py", "jobs/n"),
         "'git_source' is not supported on this machine.",
     ),
     (

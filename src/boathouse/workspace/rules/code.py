@@ -46,7 +46,7 @@ def shown(job: Job, path: Path) -> str:
 
 def _notebook(job: Job, source: TaskSource) -> Iterator[Problem]:
     at, path, text = source.at("notebook_task", "notebook_path"), task_file(job, source), source.body.notebook_path
-    if _is_git(source) or "${" in text:
+    if _is_git(job, source) or "${" in text:
         return
     if not path.is_file():
         if Path(text).is_absolute() and not path.is_relative_to(job.bundle.root):
@@ -67,7 +67,7 @@ def _notebook(job: Job, source: TaskSource) -> Iterator[Problem]:
 
 def _script(job: Job, source: TaskSource) -> Iterator[Problem]:
     at, path, text = source.at("spark_python_task", "python_file"), task_file(job, source), source.body.python_file
-    if _is_git(source) or "${" in text:
+    if _is_git(job, source) or "${" in text:
         return
     if not path.is_file():
         if not is_local(text) and not text.startswith(str(job.bundle.root)):
@@ -80,8 +80,10 @@ def _script(job: Job, source: TaskSource) -> Iterator[Problem]:
         yield from _outside(job, path, text, at)
 
 
-def _is_git(source: TaskSource) -> bool:
-    return source.body.source is not None and source.body.source.value == "GIT"
+def _is_git(job: Job, source: TaskSource) -> bool:
+    "Whether the file is taken from a Git repository, as it is by default where the job names one."
+    stated = source.body.source.value if source.body.source is not None else None
+    return stated == "GIT" or (stated is None and job.source.get("git_source") is not None)
 
 
 def _files(job: Job, source: TaskSource) -> Iterator[Problem]:
