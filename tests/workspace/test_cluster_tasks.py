@@ -186,7 +186,7 @@ def test_foreach_batch_calls_back_into_the_task(project, tmp_path):
 
 
 def test_a_session_says_what_a_query_returns(cluster):
-    assert cluster.sql("select 1 as a, 'x' as b union all select 2, null order by a") == (["a", "b"], [(1, "x"), (2, None)])
+    assert cluster.sql("select 1 as a, 'x' as b union all select 2, null order by a") == (["a", "b"], [[1, "x"], [2, None]])
 
 
 def test_a_fresh_interpreter_a_task_gives_the_same(project, state, cluster):
@@ -197,7 +197,7 @@ def test_a_fresh_interpreter_a_task_gives_the_same(project, state, cluster):
     assert result is not None
     assert (result.state, result.error) == ("FAILED", "ValueError: end")
     assert (project.root / "spawned" / "log.txt").read_text().splitlines()[0] == "4 True"
-    assert cluster.sql("select 1")[1] == [(1,)]  # the session that the suite owns is still there
+    assert cluster.sql("select 1")[1] == [[1]]  # the session that the suite owns is still there
 
 
 def test_a_spec_that_lacks_what_its_kind_needs_is_refused(tmp_path):

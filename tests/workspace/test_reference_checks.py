@@ -125,6 +125,6 @@ def test_a_reference_in_a_bundle_is_refused_with_its_place(tmp_path: Path) -> No
     )
     every = all_jobs(load(tmp_path, environ={}))
     assert [str(f.problem) for f in findings(every, every["a"]) if f.level == "error"] == [
-        "databricks.yml:4:15: the parameters take 10017 characters as JSON; 10000 is the most.",
+        "databricks.yml:4:3: the parameters of job 'a' take 10024 characters as JSON; 10000 is the most. Pass a path instead.",
         "databricks.yml:5:77: {{job.trigger.file_arrival.location}} needs a run that a file arrival trigger started. On this machine runs start by hand.",
     ]

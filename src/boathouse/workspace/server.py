@@ -14,7 +14,7 @@ import socketserver
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,7 @@ class _Visit(socketserver.BaseRequestHandler):
         except OSError:
             return  # the client has gone, and the task with it
 
-    def query(self, text: str, catalog: str, catalogs: list[str]) -> None:
+    def query(self, text: str, catalog: str, catalogs: Sequence[str] = ()) -> None:
         "Runs one statement; hanging up cancels it."
         query = self.server.cluster.query(text, catalog, catalogs)
         threading.Thread(target=self._tell_rows, args=(query,), daemon=True).start()

@@ -131,10 +131,12 @@ def wants_own(foreground: bool | None) -> bool:
 
 def _own(bundle: Bundle, master: str | None, spawn: bool) -> AnyCluster:
     from boathouse.workspace.cluster import Cluster
+    from boathouse.workspace.dialect import catalog_settings
     from boathouse.workspace.session import JarsError, SessionError, WorkspaceLocked
 
     try:
-        return Cluster.start(bundle.state, bundle.root, master=master or "local[*]", spawn=spawn, catalog=bundle.catalog)
+        conf = catalog_settings(named_catalogs(bundle))
+        return Cluster.start(bundle.state, bundle.root, master=master or "local[*]", spawn=spawn, catalog=bundle.catalog, conf=conf)
     except (WorkspaceLocked, SessionError, JarsError) as e:
         raise ClusterError(str(e)) from e
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
 
-from boathouse.workspace.errors import Where, did_you_mean
+from boathouse.workspace.asked import asked
+from boathouse.workspace.errors import BundleError, Where, did_you_mean
 from boathouse.workspace.jobs import Job, TaskSource
 from boathouse.workspace.rules.builds import built, installed_entry_points, module_file, names_in, same_name
 from boathouse.workspace.rules.catalogue import Problem, problem
@@ -16,11 +17,15 @@ from boathouse.workspace.rules.tasks import is_local
 from boathouse.workspace.sources import HEADERS, is_notebook, task_file
 from boathouse.workspace.yamlfile import List, Map, where
 
-RUN_HERE = (".ipynb", ".py")
+RUN_HERE = (".ipynb", ".py", ".sql")
 
 
 def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
-    "What is wrong with the files or the entry point of a task."
+    "What is wrong with the files or the entry point of a task, or with what it asks to have installed."
+    try:
+        asked(job, source)
+    except BundleError as e:
+        yield Problem("library", e)
     if source.task.notebook_task is not None:
         yield from _notebook(job, source)
     elif source.task.spark_python_task is not None:
