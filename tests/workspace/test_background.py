@@ -115,7 +115,7 @@ def test_two_commands_that_start_at_once_get_one_cluster(place: Place) -> None:
     holders = [
         p
         for p in psutil.process_iter(["cmdline"])
-        if "boathouse.workspace.server" in (words := p.info["cmdline"] or []) and str(place.root / ".boathouse" / "local") in words
+        if "boathouse.workspace.server" in (words := p.info["cmdline"] or []) and str(place.root / ".boathouse" / "local") in words[-1]
     ]
     assert [p.pid for p in holders] == [place.call("cluster", "status")["pid"]]
 

@@ -22,7 +22,6 @@ REFUSED = {
         "databricks.yml:36:11: task 'report' is a sql_task, which this machine does not run.",
         "databricks.yml:42:27: ${var.warehouse} has no value on this machine: it is looked up in a workspace. "
         "Give the variable a value with --var.",
-        "databricks.yml:43:28: 'src/pure.sql' is a .sql notebook, which this machine does not run.",
     ],
     "task_values": [],
     "volumes_and_secrets": [],

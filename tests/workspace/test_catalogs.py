@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BUNDLE = """
 bundle: {name: demo}
+experimental: {skip_name_prefix_for_schema: true}
 variables: {catalog: {default: dev}}
 resources:
   schemas: {s: {catalog_name: "${var.catalog}", name: catalog_test}}
@@ -32,7 +33,6 @@ targets:
   dev:
     default: true
     mode: development
-    presets: {name_prefix: ""}
     workspace: {host: https://example.invalid}
     permissions: [{level: CAN_MANAGE, group_name: us}]
 """
@@ -91,7 +91,7 @@ def test_a_task_of_a_target_works_in_the_catalogs_that_it_names(cluster: Cluster
         state: dict[str, Any] = task["state"]
         assert (state["result_state"], state["state_message"]) == ("SUCCESS", "")
         assert Path(task["log"]).read_text().splitlines() == ["[1, 11] 2", "3 False"]
-        assert cluster.sql("SELECT count(*) FROM dev.catalog_test.w", "dev")[1] == [(2,)]
+        assert cluster.sql("SELECT count(*) FROM dev.catalog_test.w", "dev")[1] == [[2]]
         location = cluster.sql("DESCRIBE DETAIL catalog_test.w")[1][0][4]
         assert location == f"file:{cluster.state}/warehouse/catalog_test.db/w"
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from boathouse.workspace.address import Address, Talk
+from boathouse.workspace.address import Address, Talk, Wanted
 from boathouse.workspace.client import BackgroundCluster, status, stop
 from boathouse.workspace.cluster import Cluster, TaskSpec
 from boathouse.workspace.errors import ClusterError, QueryFailed
@@ -54,7 +54,7 @@ def serving(cluster: Cluster) -> Iterator[Serving]:
 
 @pytest.fixture
 def client(serving: Serving, cluster: Cluster, tmp_path: Path) -> Iterator[BackgroundCluster]:
-    with BackgroundCluster.reach(cluster.state, tmp_path) as reached:
+    with BackgroundCluster.reach(Wanted(cluster.state, tmp_path)) as reached:
         yield reached
 
 
@@ -147,7 +147,7 @@ def test_a_cluster_in_use_is_not_stopped_unless_forced(client: BackgroundCluster
 
 def test_a_cluster_that_nobody_uses_ends_after_a_while_and_one_in_use_does_not(cluster: Cluster, tmp_path: Path) -> None:
     serving = Serving(cluster, 1.0)
-    with BackgroundCluster.reach(cluster.state, tmp_path):
+    with BackgroundCluster.reach(Wanted(cluster.state, tmp_path)):
         assert not serving.ended(2.5)
     assert serving.ended(10)
     assert serving.why == "nobody was here for 1 s"
@@ -161,7 +161,7 @@ def test_a_cluster_whose_state_folder_is_taken_away_ends(serving: Serving, clust
 
 def test_another_master_than_the_running_one_is_refused(client: BackgroundCluster, cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"runs on local\[\*\], not on local\[1\]. End it first"):
-        BackgroundCluster.reach(cluster.state, tmp_path, master="local[1]")
+        BackgroundCluster.reach(Wanted(cluster.state, tmp_path, master="local[1]"))
 
 
 def test_an_address_of_a_process_that_is_gone_is_no_cluster(tmp_path: Path) -> None:

@@ -19,6 +19,28 @@ ENDS_AFTER = 15 * 60.0
 
 
 @dataclass(frozen=True)
+class Wanted:
+    "The cluster somebody wants: of which state folder, for which project. `master` None is whatever runs, else this machine's cores."
+
+    state: Path
+    project: Path
+    catalog: str = "spark_catalog"
+    catalogs: tuple[str, ...] = ()
+    master: str | None = None
+    spawn: bool = False
+
+    def as_text(self) -> str:
+        "As one word of a command line."
+        return json.dumps({**asdict(self), "state": str(self.state.resolve()), "project": str(self.project.resolve())})
+
+    @staticmethod
+    def from_text(text: str) -> Wanted:
+        "The inverse of `as_text`."
+        given = json.loads(text)
+        return Wanted(**given | {"state": Path(given["state"]), "project": Path(given["project"]), "catalogs": tuple(given["catalogs"])})
+
+
+@dataclass(frozen=True)
 class Address:
     "One cluster process: its number and start (numbers are used again), its port on loopback, its key, and what it runs."
 

@@ -41,7 +41,11 @@ class ArchiveError(Exception):
 
 def archive_file(jars: list[Path]) -> Path:
     "Where the archive for this Java, this pyspark and these jars lies; another of any of them has another file."
-    parts = [pyspark.__version__, str(Path(pyspark.__file__).parent), *(f"{jar}:{jar.stat().st_size}:{jar.stat().st_mtime_ns}" for jar in jars)]
+    parts = [
+        pyspark.__version__,
+        str(Path(pyspark.__file__).parent),
+        *(f"{jar}:{jar.stat().st_size}:{jar.stat().st_mtime_ns}" for jar in jars),
+    ]
     java = shutil.which("java", path=os.pathsep.join([f"{os.environ['JAVA_HOME']}/bin"] if "JAVA_HOME" in os.environ else []) or None)
     if java is not None:
         parts.append(f"{Path(java).resolve()}:{Path(java).resolve().stat().st_mtime_ns}")

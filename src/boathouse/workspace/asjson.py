@@ -11,6 +11,7 @@ from boathouse.workspace.history import History
 
 LONGEST_EXIT_VALUE = 5 * 1024 * 1024  # of a longer one the Jobs API gives this much
 
+
 def run_json(history: History, run_id: int) -> dict[str, Any]:
     "One run with its tasks; a task that ran a job or a loop holds those runs."
     found = history.rows("SELECT * FROM runs WHERE run_id = ?", run_id)
@@ -98,7 +99,10 @@ def _of_kind(history: History, row: sqlite3.Row) -> dict[str, Any]:
         return {kind: {"outcome": row["outcome"]}}
     if kind == "notebook_task":
         value = (row["exit_value"] or "").encode()
-        told = {"result": row["exit_value"] and value[:LONGEST_EXIT_VALUE].decode(errors="ignore"), "truncated": len(value) > LONGEST_EXIT_VALUE}
+        told = {
+            "result": row["exit_value"] and value[:LONGEST_EXIT_VALUE].decode(errors="ignore"),
+            "truncated": len(value) > LONGEST_EXIT_VALUE,
+        }
         return {kind: {}, "notebook_output": told}
     if kind == "run_job_task":
         child = row["child_run"]

@@ -85,5 +85,8 @@ def within_limit(shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for number, output in enumerate(shown):
         room -= len(str(output))
         if room < 0:
-            return [*shown[:number], {"output_type": "stream", "name": "stderr", "text": f"... {len(shown) - number} more outputs left out\n"}]
+            return [
+                *shown[:number],
+                {"output_type": "stream", "name": "stderr", "text": f"... {len(shown) - number} more outputs left out\n"},
+            ]
     return shown

@@ -127,6 +127,7 @@ def runs(run_id: int | None, folder: Path, target: str | None, variables: Sequen
 @click.option("--task", "rerun", multiple=True, metavar="KEY", help="Run this task again too, though it succeeded.")
 @click.option("--rerun-dependents", is_flag=True, help="Run again what succeeded below a task that runs again.")
 @click.option("--param", "params", multiple=True, metavar="K=V", help="Value of a job parameter, instead of the one the run had.")
+@click.option("--wheel", is_flag=True, help="Run from built wheels, as `run --wheel` does.")
 @_foreground
 @_refusing
 def repair(
@@ -138,12 +139,13 @@ def repair(
     rerun: Sequence[str],
     rerun_dependents: bool,
     params: Sequence[str],
+    wheel: bool,
     foreground: bool | None,
 ) -> None:
     "Run again what failed or was skipped in run RUN_ID, under the same id; what succeeded stays, with its task values."
     from boathouse.workspace import start
 
-    how = start.How(as_json, foreground=foreground)
+    how = start.How(as_json, foreground=foreground, wheel=wheel)
     sys.exit(start.repair_run(_load(folder, target, variables), run_id, _pairs(params, "--param"), tuple(rerun), rerun_dependents, how))
 
 
@@ -180,9 +182,7 @@ def cluster() -> None:
 @click.option("--master", help="A Spark master other than this machine's cores.")
 @click.option("--foreground", is_flag=True, help="Stay here and serve until Ctrl-C, or until nobody has used it for a while.")
 @_refusing
-def cluster_start(
-    folder: Path, target: str | None, variables: Sequence[str], as_json: bool, master: str | None, foreground: bool
-) -> None:
+def cluster_start(folder: Path, target: str | None, variables: Sequence[str], as_json: bool, master: str | None, foreground: bool) -> None:
     "Start it, if it does not run. Whoever needs it starts it too."
     from boathouse.workspace import manage
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from boathouse.workspace.address import FILE, Address, Talk, version
+from boathouse.workspace.address import FILE, Address, Talk, Wanted, version
 from boathouse.workspace.errors import ClusterError, QueryFailed
 from boathouse.workspace.task import TaskResult, TaskSpec
 
@@ -67,28 +67,28 @@ class RemoteTask:
 class BackgroundCluster:
     "The cluster of a state folder as its clients see it; while one is open, the cluster stays."
 
-    def __init__(self, state: Path, project: Path, master: str | None, spawn: bool, catalog: str, say: Callable[[str], None]) -> None:
-        self.state, self.project, self.catalog = state.resolve(), project.resolve(), catalog
-        self._wanted, self._say, self._changing = (master, spawn), say, threading.Lock()
+    def __init__(self, wanted: Wanted, say: Callable[[str], None]) -> None:
+        self.wanted, self.state = wanted, wanted.state.resolve()
+        self._say, self._changing = say, threading.Lock()
         self.address, self._stay = self._enter()
 
     @staticmethod
-    def reach(
-        state: Path, project: Path, *, master: str | None = None, spawn: bool = False, catalog: str = "spark_catalog", say: Callable[[str], None] = print
-    ) -> BackgroundCluster:
+    def reach(wanted: Wanted, say: Callable[[str], None] = print) -> BackgroundCluster:
         "The running cluster, else a new one; ClusterError if it does not start, or runs on another master than the one named."
-        return BackgroundCluster(state, project, master, spawn, catalog, say)
+        return BackgroundCluster(wanted, say)
 
     def _enter(self) -> tuple[Address, Talk]:
         self.state.mkdir(parents=True, exist_ok=True)
-        master, spawn = self._wanted
+        master = self.wanted.master
         with FileLock(self.state / "starting.lock"):
             found = self._running()
             if found is None:
                 self._say("starting the cluster")
-                found = _start(self.state, self.project, master or "local[*]", self.catalog, spawn)
+                found = _start(self.wanted, self.state)
             if master is not None and found.master != master:
-                raise ClusterError(f"the cluster of {self.state} runs on {found.master}, not on {master}. End it first: boathouse cluster stop")
+                raise ClusterError(
+                    f"the cluster of {self.state} runs on {found.master}, not on {master}. End it first: boathouse cluster stop"
+                )
             stay = found.call(op="stay")
             if stay.hear() is None:
                 raise ClusterError(f"the cluster hung up at once; see {self.state / 'cluster.log'}")
@@ -114,7 +114,7 @@ class BackgroundCluster:
 
     def sql(self, query: str, catalog: str | None = None, catalogs: Iterable[str] = ()) -> tuple[list[str], list[list[Any]]]:
         "Column names and rows of a statement, in JSON's types; `QueryFailed` with what Spark says of it."
-        talk, message = self._ask(again=False, op="query", text=query, catalog=catalog or self.catalog, catalogs=list(catalogs))
+        talk, message = self._ask(again=False, op="query", text=query, catalog=catalog or self.wanted.catalog, catalogs=list(catalogs))
         talk.close()
         if "failed" in message:
             raise QueryFailed(message["failed"])
@@ -124,13 +124,13 @@ class BackgroundCluster:
         "A session of its own for this process, until the process ends."
         from boathouse.workspace.attach import attach
 
-        talk, message = self._ask(op="attach", catalog=self.catalog)
+        talk, message = self._ask(op="attach", catalog=self.wanted.catalog)
         for key, value in message["environment"].items():
             os.environ.setdefault(key, value)
         time.tzset()
         spark = attach(message["port"], message["token"])
         _sessions.append(talk)
-        code = [str(folder) for folder in (self.project / "src", self.project) if folder.is_dir()]
+        code = [str(folder) for folder in (self.wanted.project.resolve() / "src", self.wanted.project.resolve()) if folder.is_dir()]
         paths = dict.fromkeys(str(Path(path).resolve()) for path in [*code, *sys.path] if "site-packages" not in path)
         spark.sparkContext.environment.update(message["environment"] | {"PYTHONPATH": os.pathsep.join(paths)})
         return spark
@@ -214,8 +214,8 @@ def _await_end(address: Address, state: Path) -> None:
         time.sleep(0.05)
 
 
-def _start(state: Path, project: Path, master: str, catalog: str, spawn: bool) -> Address:
-    command = [sys.executable, "-m", "boathouse.workspace.server", str(state), str(project), master, catalog, *(["--spawn"] if spawn else [])]
+def _start(wanted: Wanted, state: Path) -> Address:
+    command = [sys.executable, "-m", "boathouse.workspace.server", wanted.as_text()]
     log = state / "cluster.log"
     (state / FILE).unlink(missing_ok=True)
     with log.open("wb") as said:
@@ -240,4 +240,5 @@ def session() -> SparkSession:
         return local_session()
     state = default_state()
     project = project_root(state) or project_root() or Path.cwd()
-    return BackgroundCluster.reach(state, project, master=os.environ.get("BOATHOUSE_MASTER"), say=lambda text: print(text, file=sys.stderr)).attach()
+    wanted = Wanted(state, project, master=os.environ.get("BOATHOUSE_MASTER"))
+    return BackgroundCluster.reach(wanted, lambda text: print(text, file=sys.stderr)).attach()

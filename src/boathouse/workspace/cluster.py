@@ -80,7 +80,13 @@ class Cluster:
 
     @staticmethod
     def start(
-        state: Path, project: Path, *, master: str = "local[*]", spawn: bool = False, catalog: str = "spark_catalog", conf: dict[str, str] | None = None
+        state: Path,
+        project: Path,
+        *,
+        master: str = "local[*]",
+        spawn: bool = False,
+        catalog: str = "spark_catalog",
+        conf: dict[str, str] | None = None,
     ) -> Cluster:
         """Starts both; returns when the JVM is there, and the first task waits for the zygote's imports if they take longer.
 

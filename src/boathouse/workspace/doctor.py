@@ -42,7 +42,18 @@ class Finding:
 def examine(bundle: Bundle) -> list[Finding]:
     "All findings about this machine and the target's state."
     state = bundle.state
-    return [_python(), _java(), _jars(), _loopback(), _state(state), _lock(state), _cluster(state), _leftovers(state), _history(state), *_checkpoints(state)]
+    return [
+        _python(),
+        _java(),
+        _jars(),
+        _loopback(),
+        _state(state),
+        _lock(state),
+        _cluster(state),
+        _leftovers(state),
+        _history(state),
+        *_checkpoints(state),
+    ]
 
 
 def _python() -> Finding:
@@ -109,7 +120,12 @@ def _cluster(state: Path) -> Finding:
     if address.process() is None:
         return Finding("cluster", True, f"its process {address.pid} is gone; the next command starts another one")
     if client.status(state) is None:
-        return Finding("cluster", False, f"process {address.pid} does not answer", f"End it: kill {address.pid}. Its last words are in {state / 'cluster.log'}.")
+        return Finding(
+            "cluster",
+            False,
+            f"process {address.pid} does not answer",
+            f"End it: kill {address.pid}. Its last words are in {state / 'cluster.log'}.",
+        )
     old = address.version != version()
     found = f"process {address.pid}" + (", of an earlier version; the next command replaces it" if old else "")
     return Finding("cluster", True, found)
@@ -167,7 +183,10 @@ def _checkpoints(state: Path) -> Iterator[Finding]:
 
 def damage(checkpoint: Path) -> str:
     "What is wrong with a streaming checkpoint: a log file that was cut off or filled with zeros; empty if nothing is."
-    for log in ("metadata", *sorted(p.relative_to(checkpoint).as_posix() for part in ("offsets", "commits") for p in checkpoint.glob(f"{part}/[0-9]*"))):
+    for log in (
+        "metadata",
+        *sorted(p.relative_to(checkpoint).as_posix() for part in ("offsets", "commits") for p in checkpoint.glob(f"{part}/[0-9]*")),
+    ):
         file = checkpoint / log
         if not file.is_file():
             continue

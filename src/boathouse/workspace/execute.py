@@ -188,7 +188,13 @@ def find_entry_point(project: Path | None, package: str, name: str) -> Callable[
     if callable(found := getattr(module, name, None)):
         return found
     near = difflib.get_close_matches(name, points, 1)
-    hint = f" Did you mean '{near[0]}'?" if near else f" It has: {', '.join(sorted(points))}." if points else " It is not installed, or has none."
+    hint = (
+        f" Did you mean '{near[0]}'?"
+        if near
+        else f" It has: {', '.join(sorted(points))}."
+        if points
+        else " It is not installed, or has none."
+    )
     raise TaskError(f"package '{package}' has no entry point '{name}'.{hint}")
 
 

@@ -17,6 +17,7 @@ import psutil
 from boathouse.workspace.database import connect
 from boathouse.workspace.graph import Result
 
+
 @dataclass(frozen=True)
 class JobRun:
     "One run of one job; `path` are the names above it on the screen, empty for the run that was asked for; `repair` counts its repairs."

@@ -115,7 +115,9 @@ def repeated(source: TaskSource) -> TaskSource | None:
 def _node(task: Task) -> Node:
     needs = tuple(Edge(d.task_key, d.outcome) for d in task.depends_on or [])
     run_if = task.run_if.value if task.run_if else "ALL_SUCCESS"
-    retries = 0 if task.condition_task is not None else task.max_retries or 0  # a condition is computed by the service: it is not tried again
+    retries = (
+        0 if task.condition_task is not None else task.max_retries or 0
+    )  # a condition is computed by the service: it is not tried again
     return Node(task.task_key, needs, run_if, bool(task.disabled), retries, bool(task.retry_on_timeout))
 
 

@@ -66,7 +66,7 @@ def run_arguments(rest: str) -> tuple[str, dict[str, str]]:
     for word in words[1:]:
         found = ARGUMENT.fullmatch(word)
         if found is None:
-            raise MagicError(f'%run: \'{word}\' is not of the form $name="value"')
+            raise MagicError(f"%run: '{word}' is not of the form $name=\"value\"")
         values[found[1]] = found[2]
     return words[0], values
 

@@ -11,6 +11,7 @@ import click
 from boathouse.workspace import client
 from boathouse.workspace.bundle import Bundle
 from boathouse.workspace.errors import BundleError, ClusterError
+from boathouse.workspace.start import cluster_wanted
 
 
 def start(bundle: Bundle, as_json: bool, master: str | None, foreground: bool) -> int:
@@ -18,9 +19,7 @@ def start(bundle: Bundle, as_json: bool, master: str | None, foreground: bool) -
     if foreground:
         return _serve(bundle, master)
     try:
-        client.BackgroundCluster.reach(
-            bundle.state, bundle.root, master=master, catalog=bundle.catalog, say=lambda text: click.echo(text, err=True)
-        ).close()
+        client.BackgroundCluster.reach(cluster_wanted(bundle, master), lambda text: click.echo(text, err=True)).close()
     except ClusterError as e:
         raise BundleError(str(e)) from e
     return status(bundle, as_json)
@@ -32,7 +31,7 @@ def _serve(bundle: Bundle, master: str | None) -> int:
 
     click.echo(f"serving {bundle.state}; Ctrl-C ends it", err=True)
     try:
-        click.echo(f"the cluster has ended: {serve(bundle.state, bundle.root, master or 'local[*]', bundle.catalog)}", err=True)
+        click.echo(f"the cluster has ended: {serve(cluster_wanted(bundle, master))}", err=True)
     except (WorkspaceLocked, SessionError, JarsError, ClusterError) as e:
         raise BundleError(str(e)) from e
     return 0

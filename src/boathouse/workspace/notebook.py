@@ -152,7 +152,9 @@ def _shell() -> Iterator[CaptureShell]:
 def warm() -> None:
     "Does once, before any fork, what the first notebook, figure and page of a process take a second for."
     with _shell() as shell:
-        shell.run("import matplotlib.pyplot as plt; plt.figure().savefig(__import__('io').BytesIO()); plt.close('all'); plt.switch_backend('agg')")
+        shell.run(
+            "import matplotlib.pyplot as plt; plt.figure().savefig(__import__('io').BytesIO()); plt.close('all'); plt.switch_backend('agg')"
+        )
     notebookfile.exporter().from_notebook_node(new_notebook(cells=[new_markdown_cell("# `x`"), new_code_cell("x = 1")]))
 
 

@@ -134,7 +134,11 @@ def problem(
     if space == "input":
         return _input_problem(ref, in_loop)
     if space == "backfill":
-        return _time_problem(ref, rest) if rest not in {(t,) for t in TIMES} else (f"{ref.text} needs a backfill run.", "This machine runs none.")
+        return (
+            _time_problem(ref, rest)
+            if rest not in {(t,) for t in TIMES}
+            else (f"{ref.text} needs a backfill run.", "This machine runs none.")
+        )
     if ref.path == DEPRECATED["task_retry_count"] and "." not in ref.text:
         return "", ""
     if not rest or rest[0] not in SPACES[space]:

@@ -32,7 +32,9 @@ def run_to_repair(history: History, run_id: int, bundle: Bundle) -> sqlite3.Row:
     if run["end_time"] is None:
         raise BundleError(f"run {run_id} has not ended.", hint=f"Wait for it, or cancel it: boathouse cancel {run_id}")
     if run["job_key"] not in bundle.jobs:
-        raise BundleError(f"the job '{run['job_key']}' of run {run_id} is not in the bundle any more.", hint=did_you_mean(run["job_key"], bundle.jobs))
+        raise BundleError(
+            f"the job '{run['job_key']}' of run {run_id} is not in the bundle any more.", hint=did_you_mean(run["job_key"], bundle.jobs)
+        )
     return run
 
 
@@ -61,7 +63,9 @@ def plan(
 
 
 def _last_attempts(history: History, run_id: int) -> dict[str, sqlite3.Row]:
-    rows = history.rows("SELECT * FROM task_runs WHERE job_run = ? AND loop_run IS NULL AND result_state IS NOT NULL ORDER BY run_id", run_id)
+    rows = history.rows(
+        "SELECT * FROM task_runs WHERE job_run = ? AND loop_run IS NULL AND result_state IS NOT NULL ORDER BY run_id", run_id
+    )
     return {row["task_key"]: row for row in rows}
 
 

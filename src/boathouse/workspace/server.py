@@ -5,7 +5,6 @@ Each operation is a connection of its own. What a client started ends when it ha
 
 from __future__ import annotations
 
-import argparse
 import hmac
 import json
 import secrets
@@ -15,13 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import psutil
 
-from boathouse.workspace.address import Address, Talk, idle_seconds
+from boathouse.workspace.address import Address, Talk, Wanted, idle_seconds
 from boathouse.workspace.cluster import Cluster
+from boathouse.workspace.dialect import catalog_settings
 from boathouse.workspace.errors import ClusterError, QueryFailed
 from boathouse.workspace.task import TaskSpec
 
@@ -208,10 +207,12 @@ OPERATIONS: dict[str, Callable[..., None]] = {
 }
 
 
-def serve(state: Path, project: Path, master: str, catalog: str, *, spawn: bool = False, idle: float | None = None) -> str:
-    "Starts the cluster of `state` in this process and serves it to its end; why it ended."
-    with Cluster.start(state, project, master=master, spawn=spawn, catalog=catalog) as cluster:
-        server = Server(cluster, master, idle_seconds() if idle is None else idle)
+def serve(wanted: Wanted) -> str:
+    "Starts the cluster in this process and serves it to its end; why it ended."
+    master = wanted.master or "local[*]"
+    conf = catalog_settings(wanted.catalogs)
+    with Cluster.start(wanted.state, wanted.project, master=master, spawn=wanted.spawn, catalog=wanted.catalog, conf=conf) as cluster:
+        server = Server(cluster, master, idle_seconds())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.ending.set())
         return server.run()
@@ -219,17 +220,10 @@ def serve(state: Path, project: Path, master: str, catalog: str, *, spawn: bool 
 
 def main() -> None:
     "The background process: says on standard error why it did not start, or why it ended."
-    words = argparse.ArgumentParser()
-    for name in ("state", "project"):
-        words.add_argument(name, type=Path)
-    for name in ("master", "catalog"):
-        words.add_argument(name)
-    words.add_argument("--spawn", action="store_true")
-    given = words.parse_args()
     from boathouse.workspace.session import JarsError, SessionError, WorkspaceLocked
 
     try:
-        print(serve(given.state, given.project, given.master, given.catalog, spawn=given.spawn), file=sys.stderr)
+        print(serve(Wanted.from_text(sys.argv[1])), file=sys.stderr)
     except (WorkspaceLocked, SessionError, JarsError, ClusterError) as e:
         sys.exit(str(e))
 

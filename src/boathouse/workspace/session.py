@@ -169,7 +169,9 @@ def unlock(state: Path) -> None:
         held.release()
 
 
-def start_session(state: Path, master: str = "local[*]", conf: dict[str, str] | None = None, *, java: list[str] | None = None) -> SparkSession:
+def start_session(
+    state: Path, master: str = "local[*]", conf: dict[str, str] | None = None, *, java: list[str] | None = None
+) -> SparkSession:
     "Starts a JVM on `state` in this process (which must hold the lock) and returns its main session; `conf` wins over our settings."
     state = state.resolve()
     _prepare(state)

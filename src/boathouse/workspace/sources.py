@@ -12,27 +12,12 @@ from urllib.parse import unquote, urlparse
 
 from packaging.utils import canonicalize_name
 
-from boathouse.workspace.artifacts import Project, artifacts_of, project_in
-from boathouse.workspace.asked import Asked, asked
+from boathouse.workspace.artifacts import project_in
 from boathouse.workspace.errors import BundleError, did_you_mean
 from boathouse.workspace.jobs import Job, TaskSource
 
 HEADERS = {".py": "# Databricks notebook source", ".sql": "-- Databricks notebook source", ".scala": "// Databricks notebook source"}
 HEADERS[".r"] = HEADERS[".py"]
-
-
-def source_problems(job: Job, source: TaskSource) -> Iterator[BundleError]:
-    "What is wrong with the file or entry point of a task, or with what it asks to have installed."
-    try:
-        asked(job, source)
-    except BundleError as e:
-        yield e
-    if source.task.notebook_task is not None:
-        yield from _notebook(job, source)
-    elif source.task.spark_python_task is not None:
-        yield from _script(job, source)
-    elif source.task.python_wheel_task is not None:
-        yield from _wheel(job, source)
 
 
 def task_file(job: Job, source: TaskSource) -> Path:
@@ -46,27 +31,6 @@ def task_file(job: Job, source: TaskSource) -> Path:
     return path
 
 
-def _notebook(job: Job, source: TaskSource) -> Iterator[BundleError]:
-    at, path = source.at("notebook_task", "notebook_path"), task_file(job, source)
-    if not path.is_file():
-        near = next((p for p in path.parent.glob(f"{path.name}.*") if p.is_file()), None)
-        hint = f"Write it with its extension: '{near.name}'." if near else _similar(path)
-        yield BundleError(f"there is no notebook {_shown(job, path)}.", at, hint)
-    elif not is_notebook(path):
-        hint = f"Its first line must be '{HEADERS.get(path.suffix.lower(), HEADERS['.py'])}'."
-        yield BundleError(f"{_shown(job, path)} is not a notebook.", at, hint if path.suffix != ".ipynb" else "")
-    elif path.suffix.lower() not in (".ipynb", ".py", ".sql"):
-        yield BundleError(f"{_shown(job, path)} is a {path.suffix} notebook; this machine runs .ipynb, .py and .sql notebooks.", at)
-
-
-def _script(job: Job, source: TaskSource) -> Iterator[BundleError]:
-    at, path = source.at("spark_python_task", "python_file"), task_file(job, source)
-    if not path.is_file():
-        yield BundleError(f"there is no file {_shown(job, path)}.", at, _similar(path))
-    elif is_notebook(path):
-        yield BundleError(f"{_shown(job, path)} is a notebook.", at, "Use a notebook_task.")
-
-
 def is_notebook(path: Path) -> bool:
     "Whether a file is a notebook by the rules of the platform."
     if path.suffix.lower() == ".ipynb":
@@ -78,51 +42,6 @@ def is_notebook(path: Path) -> bool:
     header = HEADERS.get(path.suffix.lower())
     with path.open(encoding="utf-8", errors="replace") as lines:
         return header is not None and lines.readline().rstrip() == header
-
-
-def _shown(job: Job, path: Path) -> str:
-    root = job.bundle.root
-    return f"'{path.relative_to(root)}'" if path.is_relative_to(root) else f"'{path}'"
-
-
-def _similar(path: Path) -> str:
-    return did_you_mean(path.name, [p.name for p in path.parent.glob("*")]) if path.parent.is_dir() else ""
-
-
-def _wheel(job: Job, source: TaskSource) -> Iterator[BundleError]:
-    "A wheel task calls what its checkout, this environment or one of the wheels and libraries that it asks for has, as far as can be told unbuilt."
-    root = job.bundle.root
-    problems = list(entry_point_problems(source, folders_of(root), root))
-    if not problems:
-        return
-    try:
-        lines = asked(job, source)
-    except BundleError:
-        return  # said with its own place
-    package, entry = source.body.package_name, source.body.entry_point
-    makers = artifacts_of(job.bundle)
-    for one in lines:
-        built = [a.project for a in makers if a.makes(one.path)] if one.kind == "wheel" else []
-        known = [project_in(one.path)] if one.kind == "project" else built
-        for project in known:
-            if project is None or (canonicalize_name(project.name) == canonicalize_name(package) and _has(project, entry)):
-                return
-        if not known and _may_hold(one, package):
-            return
-    yield from problems
-
-
-def _has(project: Project, entry: str) -> bool:
-    module = module_file(folders_of(project.folder), module_name(project.name))
-    return entry in project.entry_points or module is None or entry in _names(module)
-
-
-def _may_hold(one: Asked, package: str) -> bool:
-    "Whether what a line asks for may hold a package, by its name."
-    if one.kind == "wheel":
-        return any(canonicalize_name(w.name.split("-")[0]) == canonicalize_name(package) for w in one.wheels) or one.text.startswith("/")
-    named = one.requirement
-    return one.kind == "requirement" and (named is None or canonicalize_name(named.name) == canonicalize_name(package))
 
 
 def entry_point_problems(source: TaskSource, folders: Sequence[Path], checkout: Path | None) -> Iterator[BundleError]:

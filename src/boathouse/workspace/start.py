@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from boathouse.workspace.address import Wanted
 from boathouse.workspace.asjson import run_json
 from boathouse.workspace.bundle import Bundle
 from boathouse.workspace.catalogs import named_catalogs
@@ -109,15 +110,16 @@ def cancel_run(bundle: Bundle, run_id: int, as_json: bool) -> int:
 
 
 @contextmanager
-def cluster_of(bundle: Bundle, say: Callable[[str], None], master: str | None = None, spawn: bool = False, foreground: bool | None = None) -> Iterator[AnyCluster]:
+def cluster_of(
+    bundle: Bundle, say: Callable[[str], None], master: str | None = None, spawn: bool = False, foreground: bool | None = None
+) -> Iterator[AnyCluster]:
     """The background cluster of the bundle's target, started if need be; in the foreground, one of its own, ended afterwards.
 
     A state folder in use, or a JVM that does not start, is a refusal. `foreground` None asks the environment: BOATHOUSE_CLUSTER=own.
     """
     try:
-        cluster = _own(bundle, master, spawn) if wants_own(foreground) else BackgroundCluster.reach(
-            bundle.state, bundle.root, master=master, spawn=spawn, catalog=bundle.catalog, say=say
-        )  # fmt: skip
+        wanted = cluster_wanted(bundle, master, spawn)
+        cluster = _own(wanted) if wants_own(foreground) else BackgroundCluster.reach(wanted, say)
     except ClusterError as e:
         raise BundleError(str(e)) from e
     with cluster:
@@ -129,14 +131,19 @@ def wants_own(foreground: bool | None) -> bool:
     return os.environ.get("BOATHOUSE_CLUSTER") == "own" if foreground is None else foreground
 
 
-def _own(bundle: Bundle, master: str | None, spawn: bool) -> AnyCluster:
+def cluster_wanted(bundle: Bundle, master: str | None = None, spawn: bool = False) -> Wanted:
+    "The cluster that the target's tasks and queries run on."
+    return Wanted(bundle.state, bundle.root, bundle.catalog, named_catalogs(bundle), master, spawn)
+
+
+def _own(wanted: Wanted) -> AnyCluster:
     from boathouse.workspace.cluster import Cluster
     from boathouse.workspace.dialect import catalog_settings
     from boathouse.workspace.session import JarsError, SessionError, WorkspaceLocked
 
+    options: dict[str, Any] = {"master": wanted.master or "local[*]", "spawn": wanted.spawn, "catalog": wanted.catalog}
     try:
-        conf = catalog_settings(named_catalogs(bundle))
-        return Cluster.start(bundle.state, bundle.root, master=master or "local[*]", spawn=spawn, catalog=bundle.catalog, conf=conf)
+        return Cluster.start(wanted.state, wanted.project, **options, conf=catalog_settings(wanted.catalogs))
     except (WorkspaceLocked, SessionError, JarsError) as e:
         raise ClusterError(str(e)) from e
 

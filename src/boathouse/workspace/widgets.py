@@ -68,7 +68,7 @@ class Widgets(Utility):
 
     @contextmanager
     def _passing(self, values: Mapping[str, str]) -> Iterator[None]:
-        "While the block lasts, these values are passed too: what `%run other $name=\"value\"` does."
+        'While the block lasts, these values are passed too: what `%run other $name="value"` does.'
         before, self._passed = self._passed, {**self._passed, **values}
         try:
             yield

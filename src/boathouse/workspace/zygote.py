@@ -169,7 +169,9 @@ class Zygote:
         # From its first import on; boathouse itself stays the one that runs the cluster.
         first = [path for path in request["spec"]["paths"] if not Path(path, OWN).exists()]
         path = os.pathsep.join([*first, *filter(None, [os.environ.get("PYTHONPATH")])])
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0, env={**os.environ, **({"PYTHONPATH": path} if path else {})})
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, process_group=0, env={**os.environ, **({"PYTHONPATH": path} if path else {})}
+        )
         assert child.stdin is not None
         child.stdin.write(json.dumps(request).encode() + b"\n")
         child.stdin.flush()

@@ -83,6 +83,13 @@ def test_code_that_is_not_there_is_named_with_its_place(
     page.shows(rule, said)
 
 
+def test_a_line_that_pip_would_not_take_is_named(check: Any, page: Any) -> None:
+    text = "environments: [{environment_key: e, spec: {dependencies: [^six=1.0]}}]\n"
+    said = "'six=1.0' is not a requirement as pip has them. Write it as `name`, `name==1.0` or `name[extra]>=1.0`."
+    assert check(text + "tasks: [{task_key: t, environment_key: e, spark_python_task: {python_file: s.py}}]\n") == [f"library ^ {said}"]
+    page.shows("library", said)
+
+
 POETRY = '[tool.poetry]\nname = "mine"\nversion = "1"\n[tool.poetry.scripts]\nmain = "mine:main"\n'
 SETUP_CFG = "[metadata]\nname = mine\n[options.entry_points]\nconsole_scripts =\n    main = mine:main\n"
 SETUP_PY = "from setuptools import setup\nsetup(name='mine', entry_points={'packages': ['main=mine:main']})\n"

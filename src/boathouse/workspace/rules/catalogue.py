@@ -154,7 +154,7 @@ SUBJECTS = {
         "workspace-path": Rule(
             "refused", "code that lies in a workspace or a cloud store", "This machine has only the bundle's own files."
         ),
-        "library": Rule("error", "`libraries` and `dependencies` that pip would not understand or find", "The task would fail when its libraries are installed."),
+        "library": Rule("error", "lines of libraries, environments and requirements files that pip would not take"),
         "no-package": Rule("error", "packages of wheel tasks", "Nothing in the bundle builds it, and no library of the task brings it."),
         "no-entry-point": Rule(
             "error", "entry points of wheel tasks", "The task would fail with that name, after its cluster has started."

@@ -22,17 +22,20 @@ RUN_HERE = (".ipynb", ".py", ".sql")
 
 def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
     "What is wrong with the files or the entry point of a task, or with what it asks to have installed."
-    try:
-        asked(job, source)
-    except BundleError as e:
-        yield Problem("library", e)
     if source.task.notebook_task is not None:
         yield from _notebook(job, source)
     elif source.task.spark_python_task is not None:
         yield from _script(job, source)
     elif source.task.python_wheel_task is not None:
         yield from _wheel(job, source)
-    yield from _files(job, source)
+    files = list(_files(job, source))
+    yield from files
+    try:
+        asked(job, source)
+    except BundleError as e:
+        # An environment that is not declared, and a missing file, have rules of their own.
+        if e.where not in {source.at("environment_key"), *(p.error.where for p in files)}:
+            yield Problem("library", e)
 
 
 def code_file(job: Job, source: TaskSource) -> Path | None:
