@@ -146,8 +146,10 @@ def _leftovers(state: Path) -> Finding:
 
 
 def _holder(state: Path) -> psutil.Process | None:
+    "The process that last held the lock, if it lives and is not this one, which has just tried it."
     try:
-        return psutil.Process(json.loads((state / "lock.json").read_text())["pid"])
+        pid = json.loads((state / "lock.json").read_text())["pid"]
+        return psutil.Process(pid) if pid != os.getpid() else None
     except (FileNotFoundError, json.JSONDecodeError, psutil.NoSuchProcess):
         return None
 
