@@ -25,12 +25,14 @@ def command() -> str:
 
 @pytest.fixture(scope="session")
 def clone() -> Callable[[Path], Path]:
-    "Puts the bundle with its reports into a folder of its own."
+    "Puts the bundle with its reports into a folder of its own, whose source is this checkout's."
 
     def copy(folder: Path) -> Path:
         shutil.copytree(ROOT / "bundles", folder / "bundles")
         shutil.copytree(ROOT / "notebooks" / "reports", folder / "notebooks" / "reports")
-        shutil.copy(ROOT / "databricks.yml", folder)
+        for name in ("databricks.yml", "pyproject.toml"):
+            shutil.copy(ROOT / name, folder)
+        (folder / "src").symlink_to(ROOT / "src")
         return folder
 
     return copy

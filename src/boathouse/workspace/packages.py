@@ -155,7 +155,8 @@ def _checkout_serves(job: Job, source: TaskSource, artifact: Artifact) -> bool:
     name = project.name if project is not None else wheel.package_name if wheel is not None else None
     if name is None:
         return False
-    if editable_folder(distribution(name)) != artifact.folder:
+    editable = editable_folder(distribution(name))
+    if editable is None or (project is not None and editable != artifact.folder):
         # What only a build can tell, a build tells.
         if project is None or project.dependencies is None or artifact.folder != root:
             return False
