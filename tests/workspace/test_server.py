@@ -178,3 +178,11 @@ def test_a_talk_ends_with_none_also_in_the_middle_of_a_line() -> None:
     two.sendall(b'{"a": 1}\n{"b"')
     two.close()
     assert (ear.hear(), ear.hear()) == ({"a": 1}, None)
+
+
+def test_a_cluster_that_has_grown_large_ends_earlier(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"LARGE_BYTES": 0, "LARGE_IDLE": 1.5, "TIDY_AFTER": 0.2}.items():
+        monkeypatch.setattr(f"boathouse.workspace.server.{name}", value)
+    serving = Serving(cluster, 60)
+    assert serving.ended(10)
+    assert serving.why == "nobody was here for 2 s"

@@ -26,6 +26,8 @@ from boathouse.workspace.task import TaskSpec
 
 FIRST_WORD = 10.0
 TIDY_AFTER = 20.0
+# The JVM keeps a heap that has once grown: a cluster that has worked hard is ended earlier, a light one costs nobody anything.
+LARGE_BYTES, LARGE_IDLE = 3 * 2**29, 300.0
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -56,6 +58,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def _watch(self) -> str:
         tidied: float | None = None
+        patience = self.idle
         while not self.ending.wait(0.5):
             if gone := self.cluster.gone():
                 self.cluster.wait_for_tasks()
@@ -66,11 +69,13 @@ class Server(socketserver.ThreadingTCPServer):
             since = self._quiet_since
             if since is None:
                 continue
-            if time.monotonic() - since > self.idle:
-                return f"nobody was here for {self.idle:.0f} s"
+            if time.monotonic() - since > patience:
+                return f"nobody was here for {patience:.0f} s"
             if time.monotonic() - since > TIDY_AFTER and tidied != since:
                 tidied = since
                 self.cluster.tidy()
+                large = sum(self.cluster.memory().values()) > LARGE_BYTES
+                patience = min(self.idle, LARGE_IDLE) if large else self.idle
         return "told to stop"
 
     def enter(self, visit: int, what: str) -> None:
