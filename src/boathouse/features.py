@@ -18,7 +18,8 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from boathouse.tables import Lakehouse, Table, read, version_of
+from boathouse.tables import Lakehouse, Table, read
+from boathouse.versions import version_of
 
 GRID_TIME = "tick"
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.tables import Lakehouse, Table, append, exists, read
+from boathouse.tables import Lakehouse, Table, exists, read
+from boathouse.writes import append
 
 LINE = ("_raw", "_source_file", "_malformed", "_ingested_at")
 

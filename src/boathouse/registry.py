@@ -15,7 +15,8 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import functions as F
 
 from boathouse.platform import run_id
-from boathouse.tables import Lakehouse, Table, append, exists, read
+from boathouse.tables import Lakehouse, Table, exists, read
+from boathouse.writes import append
 
 CHAMPION = "champion"
 

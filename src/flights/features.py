@@ -21,7 +21,9 @@ from pyspark.sql import functions as F
 
 from boathouse.features import FeatureLookup, micros, rolling, training_set, versions_of
 from boathouse.platform import get_spark, parameters
-from boathouse.tables import Lakehouse, Table, exists, last_note, read, replace, version_of
+from boathouse.tables import Lakehouse, Table, exists, read
+from boathouse.versions import version_of
+from boathouse.writes import last_note, replace
 from flights.bronze import end_of
 from flights.tables import (
     FEATURES_AIRCRAFT,

@@ -10,7 +10,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from boathouse.platform import get_spark, parameters
-from boathouse.tables import Lakehouse, last_note, read, replace
+from boathouse.tables import Lakehouse, read
+from boathouse.writes import last_note, replace
 from flights.tables import GOLD_DEPARTURES, SILVER_FLIGHTS
 
 # %% ../../notebooks/flights/05_gold.ipynb #9ffe8980

@@ -17,7 +17,8 @@ from pyspark.sql import functions as F
 
 from boathouse.platform import get_spark, parameters, run_id, set_task_value
 from boathouse.retraining import Decision, Evidence, Policy, decide
-from boathouse.tables import Lakehouse, exists, merge, read
+from boathouse.tables import Lakehouse, exists, read
+from boathouse.writes import merge
 from flights.bronze import end_of
 from flights.monitoring import month_window, training_facts
 from flights.tables import GOLD_DEPARTURES, MONITORING_DRIFT, MONITORING_PROFILE, MONITORING_QUALITY_METRICS, OPS_DECISIONS

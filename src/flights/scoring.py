@@ -15,7 +15,8 @@ from pyspark.sql import functions as F
 from boathouse.platform import get_spark, parameters, run_id
 from boathouse.registry import CHAMPION, champion_as_of
 from boathouse.scoring import pack, score
-from boathouse.tables import Lakehouse, read, replace
+from boathouse.tables import Lakehouse, read
+from boathouse.writes import replace
 from flights.features import model_rows
 from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS, OPS_PROMOTIONS
 

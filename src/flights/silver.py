@@ -20,7 +20,9 @@ from pyspark.sql import functions as F
 from boathouse.ingest import LINE
 from boathouse.platform import get_spark, kept, parameters
 from boathouse.quality import FAILED, Rule, judge, kept_rows, measure, metrics, observe, observed, rejected_rows
-from boathouse.tables import Lakehouse, Table, append, create, exists, last_note, merge, read, replace, version_of
+from boathouse.tables import Lakehouse, Table, create, exists, read
+from boathouse.versions import version_of
+from boathouse.writes import append, last_note, merge, replace
 from flights import tables as t
 from flights.bronze import end_of
 

@@ -9,7 +9,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.features import versions_of
-from boathouse.tables import Lakehouse, Table, append, drop_all, fingerprint, merge, read
+from boathouse.tables import Lakehouse, Table, drop_all, read
+from boathouse.versions import fingerprint
+from boathouse.writes import append, merge
 from flights.bronze import end_of
 from flights.features import CONGESTION, aircraft, movements, refresh
 from flights.tables import FEATURES_AIRCRAFT, FEATURES_ORIGIN_CONGESTION, SILVER_FLIGHTS, SILVER_PLANES

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse.tables import Lakehouse, create, drop_all, last_note, merge, read, version_of
+from boathouse.tables import Lakehouse, create, drop_all, read
+from boathouse.versions import version_of
+from boathouse.writes import last_note, merge
 from flights import tables as t
 from flights.gold import departures, gold
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from boathouse.tables import Lakehouse, Table, append, drop_all, merge, read
+from boathouse.tables import Lakehouse, Table, drop_all, read
+from boathouse.writes import append, merge
 from flights.features import GROUPS, MATCHED, lookups, model_rows, numeric, refresh_group
 from flights.tables import FEATURES_AIRCRAFT, GOLD_DEPARTURES, SILVER_FLIGHTS, SILVER_PLANES, SILVER_WEATHER
 

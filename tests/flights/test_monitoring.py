@@ -18,7 +18,9 @@ from pyspark.sql import functions as F
 from boathouse.monitoring import drift
 from boathouse.registry import promote
 from boathouse.retraining import Policy
-from boathouse.tables import Lakehouse, Table, append, drop_all, fingerprint, read
+from boathouse.tables import Lakehouse, Table, drop_all, read
+from boathouse.versions import fingerprint
+from boathouse.writes import append
 from flights.features import model_rows, rehearsal
 from flights.monitoring import (
     baseline,

@@ -10,7 +10,8 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
 from boathouse.registry import promote
-from boathouse.tables import Lakehouse, fingerprint, read
+from boathouse.tables import Lakehouse, read
+from boathouse.versions import fingerprint
 from flights.features import rehearsal
 from flights.scoring import champion_of, score_month
 from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS, OPS_PROMOTIONS

@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from boathouse.tables import Lakehouse, drop_all, fingerprint, last_note, read
+from boathouse.tables import Lakehouse, drop_all, read
+from boathouse.versions import fingerprint
+from boathouse.writes import last_note
 from flights import silver as silver_module
 from flights import tables as t
 from flights.bronze import bronze, end_of
@@ -194,7 +196,8 @@ from flights.silver import silver
 lake = Lakehouse(spark)
 bronze(lake, sys.argv[2], end_of("2013-02-12"))
 silver(lake, end_of("2013-02-12"))
-from boathouse.tables import fingerprint, read
+from boathouse.tables import read
+from boathouse.versions import fingerprint
 from flights import tables as t
 skip = lambda table: [c.name for c in table.columns if c.name != "bronze_version"]
 found = {"flights": fingerprint(read(lake, t.SILVER_FLIGHTS).select(skip(t.SILVER_FLIGHTS))),

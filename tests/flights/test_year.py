@@ -13,7 +13,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from boathouse.ingest import split
-from boathouse.tables import Lakehouse, drop_all, fingerprint, read
+from boathouse.tables import Lakehouse, drop_all, read
+from boathouse.versions import fingerprint
 from flights import tables as t
 from flights.bronze import bronze, end_of
 from flights.gold import gold

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.features import FeatureLookup, as_of_join, leak_report, rolling, training_set, versions_of
-from boathouse.tables import Column, Lakehouse, Table, append, drop_all, replace
+from boathouse.tables import Column, Lakehouse, Table, drop_all
+from boathouse.writes import append, replace
 
 HOUR = dt.timedelta(hours=1)
 

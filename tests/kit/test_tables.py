@@ -9,23 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from boathouse.tables import (
-    Column,
-    ContractViolation,
-    Lakehouse,
-    Table,
-    append,
-    check,
-    create,
-    drop_all,
-    exists,
-    fingerprint,
-    last_note,
-    merge,
-    read,
-    replace,
-    version_of,
-)
+from boathouse.contracts import ContractViolation, check
+from boathouse.tables import Column, Lakehouse, Table, create, drop_all, exists, read
+from boathouse.versions import fingerprint, version_of
+from boathouse.writes import append, last_note, merge, replace
 
 BOATS = Table(
     name="harbour.boats",
