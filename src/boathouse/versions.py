@@ -47,9 +47,10 @@ def plain(value: Column, kind: DataType) -> Column:
         items = F.transform(value, lambda item: F.struct(item.isNull(), plain(item, kind.elementType)))
         return F.struct(F.array_size(value), items)
     if isinstance(kind, MapType):
-        entry = lambda e: F.struct(plain(e["key"], kind.keyType), e["value"].isNull(), plain(e["value"], kind.valueType))  # noqa: E731
-        items = F.array_sort(F.transform(F.map_entries(value), entry))
-        return F.struct(F.array_size(items), items)
+        entries = F.transform(
+            F.map_entries(value), lambda e: F.struct(plain(e["key"], kind.keyType), e["value"].isNull(), plain(e["value"], kind.valueType))
+        )
+        return F.struct(F.array_size(entries), F.array_sort(entries))
     if kind.typeName() == "variant":
         raise ValueError("a variant has no hash that two engines agree on: cast it to string, or to what it holds")
     return value
@@ -89,9 +90,10 @@ def changes(before: DataFrame, after: DataFrame, key: Sequence[str] = ()) -> Dat
     Without a key, one row per distinct row whose number differs, `_times` by how many. Columns that differ raise ValueError, and so does, when the rows
     are read, a key that comes twice on a side.
     """
-    left, right = ({f.name: f.dataType for f in df.schema} for df in (before, after))
-    if left != right:
-        raise ValueError(f"the columns differ: {sorted(n for n in {*left, *right} if left.get(n) != right.get(n))}")
+    kinds, others = ({f.name: f.dataType.simpleString() for f in df.schema} for df in (before, after))
+    if kinds != others:
+        raise ValueError(f"the columns differ: {sorted(n for n in {*kinds, *others} if kinds.get(n) != others.get(n))}")
+    left = {f.name: f.dataType for f in before.schema}
     names = [name for name in before.columns if name not in key]
     row = F.struct(*[F.col(f"`{name}`") for name in names])
     keys = [F.col(f"`{name}`") for name in key] or [plain(F.col(f"`{n}`"), left[n]).alias(f"_{at}") for at, n in enumerate(names)]
@@ -141,14 +143,13 @@ UPKEEP = {"OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "UNSET 
 
 
 def same_rows(lake: Lakehouse, table: Table | str, one: int, other: int) -> bool:
-    "Whether the history says that no commit between two versions changed rows: it was upkeep, or wrote and removed no file."
+    "Whether the history says that no commit between two versions changed rows: it was all upkeep."
     if one == other:
         return True
     delta, latest = DeltaTable.forName(lake.spark, lake.name(table)), version_of(lake, table)
     between = delta.history(max(latest - min(one, other), 1)).where(F.col("version").between(min(one, other) + 1, max(one, other)))
     commits = between.select("operation", "operationMetrics").collect()
-    still = lambda row: row.operation == "WRITE" and {row.operationMetrics.get(n, "?") for n in ("numFiles", "numRemovedFiles")} == {"0"}  # noqa: E731
-    return len(commits) == abs(one - other) and all(row.operation in UPKEEP or still(row) for row in commits)
+    return len(commits) == abs(one - other) and all(row.operation in UPKEEP for row in commits)
 
 # %% ../../notebooks/kit/02d_versions.ipynb #b3b0001b
 def diff(lake: Lakehouse, table: Table, before: int, after: int) -> DataFrame:
