@@ -10,7 +10,6 @@ __all__ = ['SALTS', 'UPKEEP', 'version_of', 'check_version', 'plain', 'row_hashe
 import hashlib
 from collections.abc import Sequence
 from functools import reduce
-from urllib.parse import unquote
 
 from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException
@@ -28,7 +27,7 @@ def version_of(lake: Lakehouse, table: Table | str) -> int:
 # %% ../../notebooks/kit/02d_versions.ipynb #b3b00002
 def check_version(lake: Lakehouse, table: Table | str, version: int) -> None:
     "Raise VersionGone unless the log knows the version and each of its files is there."
-    files = [unquote(file) for file in read(lake, table, version).inputFiles()]
+    files = read(lake, table, version).inputFiles()
     try:
         if files:
             lake.spark.read.format("binaryFile").load(files).schema  # resolving the paths looks at each
