@@ -139,9 +139,11 @@ def tend(lake: Lakehouse, table: Table | str, at: datetime) -> Upkeep:
         left["vacuum"] = str(error)
     except Exception as error:
         failed = f"{type(error).__name__}: {error}"[:500]
-    new, files = layout(lake, table), (0, 0) if left["vacuum"] else deleted(lake, table, version)
+    idle = failed is None and all(left.values())
+    after, new = (version, old) if idle else (version_of(lake, table), layout(lake, table))
+    files = (0, 0) if left["vacuum"] else deleted(lake, table, version)
     name = table.name if isinstance(table, Table) else table
-    return Upkeep(name, version, version_of(lake, table), old.numFiles, new.numFiles, old.sizeInBytes, new.sizeInBytes, *files,
+    return Upkeep(name, version, after, old.numFiles, new.numFiles, old.sizeInBytes, new.sizeInBytes, *files,
                   left["optimize"], left["vacuum"], failed)  # fmt: skip
 
 # %% ../../notebooks/kit/02f_maintenance.ipynb #b5a00019
