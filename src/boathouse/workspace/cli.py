@@ -52,7 +52,39 @@ _foreground = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    "The commands below, and those that installed packages bring."
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        from boathouse.workspace import plugins
+
+        return [*super().list_commands(context), *sorted(plugins.points())]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        own = super().get_command(context, name)
+        return own or _brought(name)
+
+
+def _brought(name: str) -> click.Command | None:
+    from boathouse.workspace import plugins
+
+    if name not in plugins.points():
+        return None
+
+    @click.command(name, help=plugins.help_of(name), context_settings={"ignore_unknown_options": True})
+    @click.argument("words", nargs=-1, required=True)
+    @_bundle_options
+    @_foreground
+    @_refusing
+    def command(
+        words: Sequence[str], folder: Path, target: str | None, variables: Sequence[str], as_json: bool, foreground: bool | None
+    ) -> None:
+        sys.exit(plugins.run(_load(folder, target, variables), name, words, as_json, foreground))
+
+    return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     "Run the jobs of a Databricks bundle on this machine, with real Spark, Delta and MLflow."
 
