@@ -84,6 +84,12 @@ def test_the_end_of_a_script_is_told_as_it_was(project, code, ended, error):
     assert (result.state, result.error) == (ended, error)
 
 
+def test_half_characters_reach_the_result_as_question_marks(project):
+    code = 'dbutils.jobs.taskValues.set("k\\ud800", ["\\udcff"]); raise ValueError("no file a\\udcff\\u00e9")'
+    result, _ = project.run(code=code)
+    assert (result.error, result.values) == ("ValueError: no file a?\u00e9", {"k?": ["?"]})
+
+
 def test_a_failing_script_tells_its_own_frames_and_keeps_them_in_the_log(project):
     result, log = project.run(code="def stroke():\n    return 1 / 0\nstroke()\n")
     assert result.error == "ZeroDivisionError: division by zero"

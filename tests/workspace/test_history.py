@@ -43,6 +43,16 @@ def test_a_run_is_readable_by_others_while_it_runs(tmp_path: Path) -> None:
         assert reader.close_abandoned() == []
 
 
+def test_an_entry_that_cannot_be_written_leaves_nothing_of_it_and_the_next_one_can_be(tmp_path: Path) -> None:
+    with History(tmp_path) as history:
+        run, tasks = begun(history, tmp_path)
+        with pytest.raises(UnicodeEncodeError):
+            history.task_ended(tasks[0], TaskEnd(Result.SUCCESS, values={"\ud800": 1}))
+        assert [t["state"]["life_cycle_state"] for t in run_json(history, run.run_id)["tasks"]] == ["RUNNING", "BLOCKED"]
+        history.run_ended(run, Result.FAILED, "")
+        assert run_json(history, run.run_id)["state"]["result_state"] == "FAILED"
+
+
 def test_a_run_whose_process_is_gone_becomes_a_failed_one_with_the_reason(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     started = psutil.Process(gone.pid).create_time()

@@ -74,6 +74,14 @@ def test_a_failing_cell_ends_the_notebook_and_what_came_before_is_kept(notebook)
     assert "ZeroDivisionError" in page
 
 
+def test_half_a_character_in_what_a_cell_shows_does_not_hide_its_error(notebook):
+    result, executed, page, _ = notebook("import os\nname = os.fsdecode(b'a\\xff.csv')\nprint(name)", "name", "raise ValueError(name)")
+    assert result.error == "ValueError: a?.csv (nb.py:12, cell 3)"
+    assert texts(executed)[0] == "a?.csv\n"
+    assert texts(executed)[-1] == "a?.csv"
+    assert "a?.csv" in page
+
+
 def test_a_syntax_error_fails_too(notebook):
     result, _, _, _ = notebook("def (")
     assert (result.state, result.error.split(":")[0]) == ("FAILED", "SyntaxError")

@@ -92,6 +92,13 @@ def test_a_wheel_of_the_checkout_that_was_built_by_hand_does_not_hide_newer_sour
     assert [p.parent.name for p in tiny.prepared(wheel=True)[0]["oars"].paths] == ["artifacts"]
 
 
+def test_a_build_whose_tool_is_not_here_says_what_to_do(tiny: Tiny) -> None:
+    tiny.bundle("oars", artifacts="{oars: {type: whl, path: libs, build: no-such-tool build}}", dependencies="[libs/dist/*.whl]")
+    (tiny.root / "libs").mkdir()
+    with pytest.raises(BundleError, match=r"yml:2:\d+: .* exit code 127:\n.*no-such-tool.*not found\nInstall what it calls: on the PATH"):
+        tiny.prepared()
+
+
 def test_a_build_that_fails_or_makes_no_wheel_says_so_at_its_command(tiny: Tiny) -> None:
     tiny.bundle("oars", artifacts="{oars: {type: whl, path: libs, build: 'echo no oars today; exit 3'}}", dependencies="[libs/dist/*.whl]")
     (tiny.root / "libs").mkdir()

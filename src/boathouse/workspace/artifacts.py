@@ -24,6 +24,7 @@ from boathouse.workspace.yamlfile import List, Map, where
 
 Say = Callable[[str], None]
 LAST_LINES = 15
+NOT_FOUND = 127  # what a shell ends with when there is no such command
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,9 @@ def _run(artifact: Artifact) -> None:
     )
     if done.returncode:
         last = "\n".join(done.stdout.splitlines()[-LAST_LINES:])
-        raise BundleError(f"the build of artifact '{artifact.key}' ended with exit code {done.returncode}:\n{last}", artifact.at)
+        end = f"ended with exit code {done.returncode}:\n{last}"
+        hint = "\nInstall what it calls: on the PATH, or in the environment that runs boathouse." if done.returncode == NOT_FOUND else ""
+        raise BundleError(f"the build of artifact '{artifact.key}' {end}{hint}", artifact.at)
 
 
 def _build_requirements_met(folder: Path) -> bool:

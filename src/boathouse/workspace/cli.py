@@ -53,7 +53,22 @@ _foreground = click.option(
 
 
 class _Commands(click.Group):
-    "The commands below, and those that installed packages bring."
+    """The commands below, and those that installed packages bring.
+
+    A command line that cannot be read is a refusal too: with --json it is one object on stdout.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["as_json"] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as e:
+            if ctx.meta["as_json"]:
+                click.echo(json.dumps(BundleError(e.format_message()).as_json()))
+            raise
 
     def list_commands(self, context: click.Context) -> list[str]:
         from boathouse.workspace import plugins
@@ -270,6 +285,8 @@ def _pairs(words: Sequence[str], option: str) -> dict[str, str]:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise BundleError(f"'{word}' is not of the form NAME=VALUE.", Where(option))
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise BundleError(f"{word!a} is not text in UTF-8.", Where(option))
         pairs[name] = value
     return pairs
 

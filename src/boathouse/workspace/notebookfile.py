@@ -34,14 +34,19 @@ def write(notebook: NotebookNode, file: Path) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # numbers that nbconvert's validation refuses
     scratch = file.with_name(f".{file.name}")
-    nbformat.write(notebook, scratch)
+    scratch.write_bytes(_utf8(f"{nbformat.writes(notebook)}\n"))
     os.replace(scratch, file)
 
 
 def write_page(notebook: NotebookNode, file: Path) -> None:
     "The executed notebook as one HTML page."
     page, _ = exporter().from_notebook_node(notebook)
-    file.write_text(page, encoding="utf-8")
+    file.write_bytes(_utf8(page))
+
+
+def _utf8(text: str) -> bytes:
+    "The text as a file takes it; half a character, as in the name of a file that is no text, is a '?'."
+    return text.encode("utf-8", "replace")
 
 
 @functools.cache
