@@ -27,11 +27,12 @@ from boathouse.workspace.display import Display, console
 from boathouse.workspace.errors import BundleError, ClusterError, QueryFailed
 from boathouse.workspace.graph import SUCCEEDED, Result
 from boathouse.workspace.history import History
+from boathouse.workspace.jobrun import selected
 from boathouse.workspace.jobs import Job, all_jobs, find_job, reachable
 from boathouse.workspace.packages import prepare
 from boathouse.workspace.parameters import run_parameters
 from boathouse.workspace.repair import plan, run_to_repair
-from boathouse.workspace.runner import Runner, selected
+from boathouse.workspace.runner import Runner
 from boathouse.workspace.task import AnyCluster
 
 
