@@ -68,7 +68,8 @@ class JobRunner:
         filled = {k: references.render(v, context) for k, v in parameters.items()}
         path = parent.path if parent else ()
         parent_id = parent.run_id if parent else None
-        self.this = JobRun(run_id, job.id, job.key, job.name, runner.bundle.target, filled, folder, parent_id, path, self.repair.number)
+        names = (job.id, job.key, job.name, runner.bundle.target)
+        self.this = JobRun(run_id, *names, filled, folder, parent_id, path, self.repair.number, runner.preparation.wheel)
         self._upstream: dict[str, Upstream] = dict(self.repair.upstream)
         self._events: queue.SimpleQueue[g.Event] = queue.SimpleQueue()
         self._tasks: dict[str, TaskRun] = {}

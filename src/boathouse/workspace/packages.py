@@ -33,9 +33,10 @@ class Packages:
 
 @dataclass(frozen=True)
 class Preparation:
-    "The packages of every task, by job and by where the task stands in it."
+    "The packages of every task, by job and by where the task stands in it; with `wheel`, no task has the checkout."
 
     packages: Mapping[tuple[str, str | None, str], Packages] = field(default_factory=dict)
+    wheel: bool = False
 
     def of(self, job: Job, source: TaskSource) -> Packages:
         "The packages of a task; the plain checkout for one that was not prepared."
@@ -48,7 +49,8 @@ AS_IT_IS = Preparation()
 def prepare(bundle: Bundle, jobs: Iterable[Job], say: Say, *, wheel: bool = False) -> Preparation:
     "Builds and installs what the tasks of these jobs ask for and do not have; with `wheel`, no task imports from the checkout."
     work = _Work(bundle, wheel, say)
-    return Preparation({(job.key, s.loop, s.key): work.of(job, s) for job in jobs for s in job.every_task() if s.kind in COMPUTE})
+    packages = {(job.key, s.loop, s.key): work.of(job, s) for job in jobs for s in job.every_task() if s.kind in COMPUTE}
+    return Preparation(packages, wheel)
 
 
 class _Work:
