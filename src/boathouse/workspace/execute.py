@@ -13,7 +13,6 @@ import runpy
 import sys
 import threading
 import time
-import tomllib
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from boathouse.workspace.attach import attach
 from boathouse.workspace.dbutils import DbUtils, NotebookExit, TaskValues
+from boathouse.workspace.projects import project_in
 from boathouse.workspace.runtimenames import register
 from boathouse.workspace.task import TaskResult, TaskSpec
 
@@ -174,9 +174,9 @@ def source_hash(project: Path) -> str:
 def find_entry_point(project: Path | None, package: str, name: str) -> Callable[[], Any]:
     """What a wheel task calls: entry point `name` (of any group) of distribution `package`, else the attribute `name` of module `package`.
 
-    The project's own `pyproject.toml` counts as its wheel's metadata, so an edit there needs no new installation.
+    The project's own files count as its wheel's metadata, so an edit there needs no new installation.
     """
-    points = {point.name: point.value for point in _installed(package)} | (_declared(project, package) if project else {})
+    points = {point.name: point.value for point in _installed(package)} | dict(_declared(project, package) if project else {})
     if name in points:
         return importlib.metadata.EntryPoint(name, points[name], "").load()
     try:
@@ -198,13 +198,9 @@ def find_entry_point(project: Path | None, package: str, name: str) -> Callable[
     raise TaskError(f"package '{package}' has no entry point '{name}'.{hint}")
 
 
-def _declared(project: Path, package: str) -> dict[str, str]:
-    file = project / "pyproject.toml"
-    about = tomllib.loads(file.read_text()).get("project", {}) if file.is_file() else {}
-    if _plain(about.get("name", "")) != _plain(package):
-        return {}
-    groups = [*about.get("entry-points", {}).values(), about.get("scripts", {})]
-    return {name: value for group in reversed(groups) for name, value in group.items()}
+def _declared(project: Path, package: str) -> Mapping[str, str]:
+    found = project_in(project)
+    return (found.entry_points or {}) if found is not None and found.is_called(package) else {}
 
 
 def _installed(package: str) -> list[importlib.metadata.EntryPoint]:
@@ -212,10 +208,6 @@ def _installed(package: str) -> list[importlib.metadata.EntryPoint]:
         return list(importlib.metadata.distribution(package).entry_points)
     except importlib.metadata.PackageNotFoundError:
         return []
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "-").replace(".", "-")
 
 
 def _result(error: BaseException | None, exit_value: str | None, values: TaskValues) -> TaskResult:

@@ -11,14 +11,15 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from boathouse.workspace.artifacts import Artifact, artifacts_of, build, project_in
+from boathouse.workspace.artifacts import Artifact, artifacts_of, build
 from boathouse.workspace.asked import Asked, asked
 from boathouse.workspace.bundle import Bundle
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.jobs import COMPUTE, Job, TaskSource
 from boathouse.workspace.libraries import install_requirements, install_wheel, requirements_of
 from boathouse.workspace.pip import met
-from boathouse.workspace.sources import distribution, editable_folder, entry_point_problems, folders_of, module_file, module_name
+from boathouse.workspace.projects import module_file, plain_name, project_in, same_name
+from boathouse.workspace.sources import distribution, editable_folder, entry_point_problems, folders_of, module_name
 
 Say = Callable[[str], None]
 
@@ -103,7 +104,8 @@ class _Work:
         "The bundle's own project, whose wheels lie in `dist` although no artifact says how they come there."
         root = self.bundle.root
         project = project_in(root)
-        ours = project is not None and one.path.parent == root / "dist" and all(_is(w, canonicalize_name(project.name)) for w in one.wheels)
+        name = project.name if project is not None else None
+        ours = name is not None and one.path.parent == root / "dist" and all(_is(w, plain_name(name)) for w in one.wheels)
         return [Artifact(self.bundle.name, root, one.at, (one.path,), prebuilt=True)] if ours else []
 
     def _installed(self, files: list[Path], one: Asked) -> tuple[list[Path], list[Requirement]]:
@@ -164,7 +166,7 @@ def _checkout_serves(job: Job, source: TaskSource, artifact: Artifact) -> bool:
             return False
         if module_file(folders_of(root), module_name(name)) is None:
             return False
-    called_here = wheel is not None and canonicalize_name(name) == canonicalize_name(wheel.package_name)
+    called_here = wheel is not None and same_name(name, wheel.package_name)
     return not called_here or not list(entry_point_problems(source, folders_of(root), root))
 
 
