@@ -240,10 +240,14 @@ def test_a_task_whose_job_failed_or_timed_out_fails(tmp_path: Path, ending: Beha
 
 
 def test_parameters_that_are_too_long_together_are_refused_before_the_run(tmp_path: Path) -> None:
+    "What the defaults may take together, the values of a run may: a job that can be created can be run as it is."
     job = "a: {parameters: [{name: day, default: x}], tasks: [{task_key: t, spark_python_task: {python_file: s.py}}]}"
-    fits = 10_000 - len('[{"name":"day","value":""}]')
+    fits = 10_000 - len("[]") - 29 - len("day")
+    assert result(ran(tmp_path, job.replace("default: x", f"default: {'d' * fits}"))[0]) == "SUCCESS"
+    with pytest.raises(BundleError, match="the parameters of job 'a' take 10001 characters as JSON; 10000 is the most"):
+        ran(tmp_path, job.replace("default: x", f"default: {'d' * (fits + 1)}"))
     assert result(ran(tmp_path, job, day="d" * fits)[0]) == "SUCCESS"
-    with pytest.raises(BundleError, match="the parameters take 10001 characters as JSON; 10000 is the most"):
+    with pytest.raises(BundleError, match="the parameters of job 'a' take 10001 characters as JSON; 10000 is the most"):
         ran(tmp_path, job, day="d" * (fits + 1))
 
 

@@ -135,6 +135,14 @@ def test_a_command_line_that_cannot_be_read_is_an_object_too(bundle: Path, words
     assert said in json.loads(as_json.stdout)["error"]["message"]
 
 
+def test_a_bundle_that_would_not_be_deployed_is_not_run_either(bundle: Path) -> None:
+    (bundle / "databricks.yml").write_text(BUNDLE.replace("schemas: {s:", "schemas: {sql:"))
+    done = call(bundle, "run", "small")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("databricks.yml:13:5: resources.jobs.sql has the key of resources.schemas.sql (databricks.yml:4).")
+    assert not (bundle / ".boathouse").exists()
+
+
 def test_a_folder_without_a_bundle_ends_with_2(tmp_path: Path) -> None:
     done = call(tmp_path, "validate")
     assert done.exit_code == 2

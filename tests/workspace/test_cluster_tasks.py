@@ -103,6 +103,22 @@ def test_the_log_has_what_children_print_and_keeps_the_order_of_lines(project):
     assert log.split() == ["one", "two", "three"]
 
 
+def test_what_a_killed_task_and_its_child_print_without_end_is_kept_at_its_beginning_and_its_end(project, monkeypatch):
+    monkeypatch.setenv("BOATHOUSE_LOG_MIB", "0.1")
+    code = """
+        import os, subprocess
+        print("first")
+        subprocess.run("yes | head -c 30000000; echo last", shell=True)
+        os.kill(os.getpid(), 9)
+        """
+    result, log = project.run(code=code)
+    assert result.error == "killed by signal 9 (SIGKILL)"
+    lines = log.splitlines()
+    assert (lines[0], lines[-1]) == ("first", "last")
+    assert [line[:3] for line in lines if line not in ("first", "y", "last")] == ["..."]
+    assert 100_000 < len(log) < 105_000
+
+
 def test_exit_handlers_run_and_threads_are_waited_for_before_the_task_is_over(project):
     result, log = project.run(code="""
         import atexit, threading, time

@@ -87,6 +87,17 @@ def test_runs_are_listed_newest_first_and_numbered_once(tmp_path: Path) -> None:
             run_json(history, 99)
 
 
+def test_a_run_and_each_repair_of_it_write_down_whether_they_ran_from_wheels(tmp_path: Path) -> None:
+    with History(tmp_path) as history:
+        names = (5, "a", "job a", "local", {}, tmp_path)
+        run_id = history.new_id()
+        for repair, wheel in ((0, False), (1, True), (2, False)):
+            history.run_started(JobRun(run_id, *names, repair=repair, wheel=wheel))
+            history.run_ended(JobRun(run_id, *names), Result.FAILED, "no")
+            assert [row["wheel"] for row in history.runs()] == [wheel]
+        assert [r["type"] for r in run_json(history, run_id)["repair_history"]] == ["ORIGINAL", "REPAIR", "REPAIR"]
+
+
 def entered(history: History, folder: Path, limit: int) -> tuple[JobRun, int | None]:
     "A run of one and the same job that asks to be let in; the run it waits for, None if it is in."
     run = JobRun(history.new_id(), 5, "a", "job a", "local", {}, folder)
@@ -133,7 +144,7 @@ def test_a_limit_of_nought_lets_nobody_in(tmp_path: Path) -> None:
 def test_a_history_of_an_earlier_version_is_read_and_continued(tmp_path: Path) -> None:
     with History(tmp_path) as history:
         run, _ = begun(history, tmp_path)
-        for table, column in (("runs", "repair_count"), ("runs", "cancel_requested"), ("task_runs", "repair")):
+        for table, column in (("runs", "repair_count"), ("runs", "cancel_requested"), ("runs", "wheel"), ("task_runs", "repair")):
             history._db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         history._db.execute("DROP TABLE repairs")
     with History(tmp_path) as history:

@@ -174,7 +174,7 @@ def runs(run_id: int | None, folder: Path, target: str | None, variables: Sequen
 @click.option("--task", "rerun", multiple=True, metavar="KEY", help="Run this task again too, though it succeeded.")
 @click.option("--rerun-dependents", is_flag=True, help="Run again what succeeded below a task that runs again.")
 @click.option("--param", "params", multiple=True, metavar="K=V", help="Value of a job parameter, instead of the one the run had.")
-@click.option("--wheel", is_flag=True, help="Run from built wheels, as `run --wheel` does.")
+@click.option("--wheel", is_flag=True, help="Run from built wheels, as `run --wheel` does; a run that was started so is repaired so.")
 @_foreground
 @_refusing
 def repair(

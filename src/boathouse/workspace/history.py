@@ -21,7 +21,10 @@ from boathouse.workspace.graph import Result
 
 @dataclass(frozen=True)
 class JobRun:
-    "One run of one job; `path` are the names above it on the screen, empty for the run that was asked for; `repair` counts its repairs."
+    """One run of one job; `path` are the names above it on the screen, empty for the run that was asked for; `repair` counts its repairs.
+
+    With `wheel`, its tasks import from built wheels alone.
+    """
 
     run_id: int
     job_id: int
@@ -33,6 +36,7 @@ class JobRun:
     parent: int | None = None
     path: tuple[str, ...] = ()
     repair: int = 0
+    wheel: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,26 +101,26 @@ class History:
     def run_started(self, run: JobRun) -> None:
         "A run begins, by this process; it is PENDING until `admit` lets it in. A repair begins anew where the run ended."
         me = psutil.Process()
-        here = (json.dumps(dict(run.parameters)), now_ms(), me.pid, me.create_time(), run.repair)
+        here = (json.dumps(dict(run.parameters)), now_ms(), me.pid, me.create_time(), run.repair, run.wheel)
         if run.repair:
-            self._reopen(run.run_id, here)
+            self._reopen(run.run_id, run.repair, here)
             return
         self._write(
             "INSERT INTO runs (run_id, job_id, job_key, job_name, target, parent_task_run, life_cycle_state, parameters, start_time, pid, pid_started,"
-            " repair_count) VALUES (?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?)",
+            " repair_count, wheel) VALUES (?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?)",
             (run.run_id, run.job_id, run.key, run.name, run.target, run.parent, *here),
         )
 
-    def _reopen(self, run_id: int, here: tuple[Any, ...]) -> None:
+    def _reopen(self, run_id: int, number: int, here: tuple[Any, ...]) -> None:
         with self._transaction():
             if not self._db.execute("SELECT repair_count FROM runs WHERE run_id = ?", (run_id,)).fetchone()[0]:
                 self._note_repair(run_id, 0)
             self._db.execute(
                 "UPDATE runs SET life_cycle_state = 'PENDING', result_state = NULL, state_message = '', end_time = NULL, cancel_requested = 0,"
-                " parameters = ?, pid = ?, pid_started = ?, repair_count = ? WHERE run_id = ?",
+                " parameters = ?, pid = ?, pid_started = ?, repair_count = ?, wheel = ? WHERE run_id = ?",
                 (here[0], *here[2:], run_id),
             )
-            self._note_repair(run_id, here[-1], here[1])
+            self._note_repair(run_id, number, here[1])
 
     def _note_repair(self, run_id: int, number: int, begun: int | None = None) -> None:
         "Copies where the run stands into its list of repairs; number 0 is the original."

@@ -105,6 +105,13 @@ class AnyCluster(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
+def interpreter_environment(paths: Iterable[str | Path]) -> dict[str, str]:
+    "This process's environment for a fresh interpreter that has `paths` from its first import on; boathouse itself stays the one that runs the cluster."
+    first = [str(path) for path in paths if not Path(path, "boathouse").exists()]
+    path = os.pathsep.join([*first, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, **({"PYTHONPATH": path} if path else {})}
+
+
 def ended_without_result(status: int, canceled: bool) -> TaskResult:
     "The result of a process that ended with wait status `status` before it could say how it went."
     if canceled:
