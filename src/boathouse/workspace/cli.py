@@ -76,8 +76,7 @@ class _Commands(click.Group):
         return [*super().list_commands(context), *sorted(plugins.points())]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        own = super().get_command(context, name)
-        return own or _brought(name)
+        return super().get_command(context, name) or _brought(name)
 
 
 def _brought(name: str) -> click.Command | None:

@@ -20,11 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
-from rich.text import Text
-
-from boathouse.workspace.display import console
-from boathouse.workspace.query import jsonable
 
 if TYPE_CHECKING:
     from boathouse.workspace.bundle import Bundle
@@ -52,6 +47,7 @@ def help_of(name: str) -> str:
 
 def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foreground: bool | None = None) -> int:
     "Runs the command on the target's cluster and prints what it found; 1 if there is nothing to be found."
+    from boathouse.workspace.query import jsonable
     from boathouse.workspace.start import cluster_of, wants_own
 
     command = points()[name].load()
@@ -75,6 +71,11 @@ def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foregrou
 
 def show(found: Sequence[Section]) -> None:
     "Prints the sections, each with its rows as a table."
+    from rich.table import Table
+    from rich.text import Text
+
+    from boathouse.workspace.display import console
+
     screen = console()
     for title, said, rows in found:
         screen.print(Text(title, style="bold"), Text(said))
@@ -89,5 +90,7 @@ def show(found: Sequence[Section]) -> None:
 
 
 def _cell(value: Any) -> str:
+    from boathouse.workspace.query import jsonable
+
     plain = jsonable(value)
     return "" if plain is None else plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
