@@ -62,7 +62,7 @@ def test_the_reports_are_kept_with_their_runs(lived: tuple[Path, dict[str, Any]]
 def test_one_flight_is_traced_from_its_lines_to_its_forecast_and_nothing_it_knew_is_newer_than_that(
     lived: tuple[Path, dict[str, Any]], boathouse: Callable[..., Any]
 ) -> None:
-    found = boathouse(lived[0], "trace", "UA1545", "EWR", "2013-02-12")["sections"]
+    found = boathouse(lived[0], "trace", "UA963", "EWR", "2013-02-12")["sections"]
     story = {section["title"]: section["rows"] for section in found}
     assert list(story) == ["delivered", "events", "states", "departure", "features", "forecasts"]
     assert [line["became"] for line in story["delivered"]].count("event") == len(story["events"]) == 3
