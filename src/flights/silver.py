@@ -177,7 +177,7 @@ def add_events(lake: Lakehouse, judged: DataFrame, versions: tuple[int, int]) ->
     events = deduplicated(kept_rows(judged, EVENT_RULES))
     if versions[0] > 0:
         events = events.join(read(lake, EVENTS.target).select("event_id"), "event_id", "left_anti")
-    append(lake, EVENTS.target, events, note={"bronze_version": versions[1]})
+    append(lake, EVENTS.target, events, note={"bronze_version": versions[1]}, unique=True)
 
 # %% ../../notebooks/flights/04_silver.ipynb #0b987fb4
 def add_reports(lake: Lakehouse, judged: DataFrame, versions: tuple[int, int]) -> None:
@@ -225,7 +225,7 @@ def record_counts(lake: Lakehouse, counts: dict[str, dict[str, int] | None], at:
             new = metrics(lake.spark, feed.target.name, feed.rules, found, batch, at)
             rows = new if rows is None else rows.unionByName(new)
     if rows is not None:
-        append(lake, t.MONITORING_QUALITY_METRICS, rows, note={"measured_at": at.isoformat()})
+        append(lake, t.MONITORING_QUALITY_METRICS, rows, note={"measured_at": at.isoformat()}, unique=True)
 
 # %% ../../notebooks/flights/04_silver.ipynb #8e116dd0
 def process(lake: Lakehouse, feed: Feed, add: Callable[[Lakehouse, DataFrame, tuple[int, int]], None]) -> dict[str, int] | None:
