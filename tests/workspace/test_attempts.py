@@ -139,6 +139,14 @@ def test_minus_one_retries_without_end_and_none_are_the_default(tmp_path: Path) 
     assert result(ran(tmp_path, f"a: {{tasks: [{{task_key: t, {task}}}]}}", failing(1))[0]) == "FAILED"
 
 
+def test_a_run_tells_what_the_last_attempt_of_a_task_said_once_and_nothing_of_those_before_a_success(tmp_path: Path) -> None:
+    job = f"a: {{tasks: [{{task_key: t, max_retries: 1, {TASK.replace('{{input}}', 'x')}}}]}}"
+    run, _ = ran(tmp_path, job, failing(1))
+    assert (result(run), run["state"]["state_message"]) == ("SUCCESS", "")
+    run, _ = ran(tmp_path, job, failing(2))
+    assert (result(run), run["state"]["state_message"].count("Task t failed")) == ("FAILED", 1)
+
+
 def test_a_task_that_could_not_start_is_tried_again_as_a_failed_one_is(tmp_path: Path) -> None:
     jobs = """
     a:

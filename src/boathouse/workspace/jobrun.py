@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from boathouse.workspace import graph as g
 from boathouse.workspace import references
 from boathouse.workspace.attempt import perform
-from boathouse.workspace.errors import BundleError, did_you_mean
+from boathouse.workspace.errors import BundleError, Where, did_you_mean
 from boathouse.workspace.graph import Ended, Finish, Launch, Result, Settle, Stop
 from boathouse.workspace.history import JobRun, TaskEnd, TaskRun
 from boathouse.workspace.jobs import COMPUTE, Job, TaskSource
@@ -75,7 +75,7 @@ class JobRunner:
         self._tasks: dict[str, TaskRun] = {}
         self._stops: dict[str, StopRequest] = {}
         self._begun: dict[tuple[int | None, str, int], float] = {}
-        self._failures: list[str] = []
+        self._failures: dict[str, str] = {}
 
     def run(self) -> tuple[int, Result]:
         "Runs every task that is to run, and returns when nothing of it is left."
@@ -161,7 +161,7 @@ class JobRunner:
             self._work_on(task, upstream)
         except BaseException as e:
             # The loop waits for this event; a fault in the bookkeeping itself must end the run, not hang it.
-            self._failures.append(f"Task {task.key}: {type(e).__name__}: {e}")
+            self._failures[task.key] = f"Task {task.key}: {type(e).__name__}: {e}"
             self._events.put(Ended(task.key, Result.FAILED))
             raise
 
@@ -169,10 +169,10 @@ class JobRunner:
         source = self.job.tasks[task.key]
         end = self.attempt(task, source, self.context(task, upstream), self._stops[task.key])
         self._upstream[task.key] = Upstream(task.run_id, end.result.value.lower(), end.values, "RunExecutionError" if end.message else "")
+        self._failures.pop(task.key, None)  # what the attempt before this one said
         if end.result in g.FAILED and end.message:
-            self._failures.append(
-                f"Task {task.key} failed: {end.message}" if end.result == Result.FAILED else f"Task {task.key}: {end.message}"
-            )
+            said = f"Task {task.key} failed" if end.result == Result.FAILED else f"Task {task.key}"
+            self._failures[task.key] = f"{said}: {end.message}"
         self._events.put(Ended(task.key, end.result, end.outcome))
 
     def attempt(self, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
@@ -227,7 +227,7 @@ class JobRunner:
             return "The run was cancelled."
         if result == Result.MAXIMUM_CONCURRENT_RUNS_REACHED:
             return f"Other runs of job '{self.job.key}' have not ended; its max_concurrent_runs is {self.job.settings.max_concurrent_runs or 0}."
-        return " ".join(self._failures)
+        return " ".join(self._failures.values())
 
 
 def attempt_folder(task_folder: Path, attempt: int) -> Path:
@@ -241,4 +241,4 @@ def selected(job: Job, only: tuple[str, ...]) -> g.Graph:
         return select(job.graph, only) if only else job.graph
     except KeyError as e:
         key = str(e.args[0])
-        raise BundleError(f"job '{job.key}' has no task '{key}'.", hint=did_you_mean(key, job.tasks)) from e
+        raise BundleError(f"job '{job.key}' has no task '{key}'.", Where("--only"), did_you_mean(key, job.tasks)) from e
