@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIGEST', 'RESCUED', 'RESERVED', 'UNSTORABLE', 'Column', 'Table', 'quoted', 'Lakehouse', 'exists', 'drop_all',
-           'declaration', 'create', 'read']
+           'declaration', 'create', 'VersionGone', 'gone', 'read']
 
 # %% ../../notebooks/kit/02_tables.ipynb #abd26594
 import hashlib
@@ -167,8 +167,30 @@ def create(lake: Lakehouse, table: Table) -> None:
 
         evolve(lake, table)
 
+# %% ../../notebooks/kit/02_tables.ipynb #a6b0c1d4
+class VersionGone(Exception):
+    "A version of a table that cannot be read: past its retention, cleaned from the log, vacuumed, or never there."
+
+# %% ../../notebooks/kit/02_tables.ipynb #a6b0c1d5
+def gone(name: str, version: int, why: str) -> VersionGone:
+    "The error for a version that cannot be read, with the reason and what to do."
+    return VersionGone(
+        f"{name} cannot be read at version {version}: {why}. A version that has to stay readable is pinned while it still is "
+        "(boathouse.pins: pin), or kept as a table of its own (materialise); other readers take a later version."
+    )
+
 # %% ../../notebooks/kit/02_tables.ipynb #65a4c8e3
 def read(lake: Lakehouse, table: Table | str, version: int | None = None) -> DataFrame:
-    "The table's rows, now or as of a version."
-    travel = "" if version is None else f" VERSION AS OF {int(version)}"
-    return lake.spark.sql(f"SELECT * FROM {lake.name(table)}{travel}")
+    "The table's rows, now or as of a version; VersionGone if Delta does not know the version any more."
+    if version is None:
+        return lake.spark.sql(f"SELECT * FROM {lake.name(table)}")
+    try:
+        return lake.spark.sql(f"SELECT * FROM {lake.name(table)} VERSION AS OF {int(version)}")
+    except AnalysisException as error:
+        said, kind = str(error).partition("] ")[2], error.getCondition() or ""
+        if kind == "DELTA_VERSION_NOT_FOUND":
+            there = said.partition("Available versions: ")[2].strip(" .")
+            raise gone(lake.name(table), version, f"the log holds versions {there}") from error
+        if kind.startswith("DELTA_UNSUPPORTED_TIME_TRAVEL"):
+            raise gone(lake.name(table), version, "its commit is older than the table's delta.deletedFileRetentionDuration") from error
+        raise

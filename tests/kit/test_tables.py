@@ -5,13 +5,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from boathouse.contracts import ContractViolation, check
 from boathouse.tables import Column, Lakehouse, Table, create, drop_all, exists, read
-from boathouse.versions import fingerprint, version_of
+from boathouse.versions import version_of
 from boathouse.writes import append, last_note, merge, replace
 
 BOATS = Table(
@@ -125,15 +123,3 @@ def test_drop_all_drops_its_own_schemas_and_refuses_to_drop_everything(lake: Lak
     assert not exists(other, BOATS)
     with pytest.raises(ValueError, match="prefix"):
         drop_all(Lakehouse(lake.spark))
-
-
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.sampled_from([None, 0, 1, 2]), st.sampled_from([None, "", "a"])), min_size=1, max_size=6), st.randoms())
-def test_a_fingerprint_forgets_order_and_nothing_else(spark: SparkSession, values: list, random: object) -> None:
-    shuffled = values[:]
-    random.shuffle(shuffled)
-    one, same = (spark.createDataFrame(v, "n int, s string") for v in (values, shuffled))
-    more = spark.createDataFrame([*values, values[0]], "n int, s string")
-    assert fingerprint(one) == fingerprint(same)
-    assert fingerprint(one) != fingerprint(more)
-    assert fingerprint(one) != fingerprint(one.withColumnRenamed("n", "m"))

@@ -113,6 +113,8 @@ def spark_conf(state: Path, java: list[str] | None = None) -> dict[str, str]:
         # Delta's parser does not bind the parameters of `spark.sql(query, args=...)` otherwise.
         "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
         "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
+        # VACUUM lists a table's files in so many tasks; 10,000, the default, take half a minute for a folder of three files.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.repl.eagerEval.enabled": "true",
         "spark.sql.repl.eagerEval.maxNumRows": "20",

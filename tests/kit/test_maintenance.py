@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from boathouse import maintenance as maintenance_module
+from boathouse.maintenance import MAINTENANCE, MaintenanceFailed, layout, maintain, optimize, retained, tend, vacuum
+from boathouse.pins import pin, protect, read_pin, release
+from boathouse.tables import Column, Lakehouse, Table, create, drop_all, read
+from boathouse.versions import fingerprint, version_of
+from boathouse.writes import append, last_note, replace
+
+BOATS = Table(
+    name="harbour.boats",
+    grain="One row per boat.",
+    columns=(Column("boat", "string", "its name"), Column("berth", "int", "where it lies")),
+    primary_key=("boat",),
+    retention="interval 30 days",
+    change_feed=True,
+)
+PAST, FUTURE = datetime(2013, 6, 1), datetime(2100, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+    lake = Lakehouse(spark, prefix="test_maintenance_")
+    drop_all(lake)
+    yield lake
+    drop_all(lake)
+
+
+def boats(lake: Lakehouse, *values: tuple[str, int]) -> DataFrame:
+    return lake.spark.createDataFrame(list(values), BOATS.schema).coalesce(1)
+
+
+def in_three_files(lake: Lakehouse, name: str, **changed: object) -> Table:
+    table = dataclasses.replace(BOATS, name=f"harbour.{name}", **changed)
+    for berth in range(3):
+        append(lake, table, boats(lake, ("Ida", berth)), note={"berth": berth})
+    return table
+
+
+def test_compaction_changes_files_and_neither_rows_nor_note_nor_change_feed(lake: Lakehouse) -> None:
+    table = in_three_files(lake, "compacted", retention="interval 1 days")
+    before = fingerprint(read(lake, table))
+    assert optimize(lake, table) is None
+    assert vacuum(lake, table, FUTURE) is None
+    append(lake, table, boats(lake, ("Tern", 9)))
+    assert (version_of(lake, table), last_note(lake, table)) == (7, {"berth": 2})  # OPTIMIZE is 4, VACUUM 5 and 6
+    assert fingerprint(read(lake, table, 6)) == before
+    feed = lake.spark.read.option("readChangeFeed", "true").option("startingVersion", 1).option("endingVersion", 7).table(lake.name(table))
+    assert sorted((r.berth, r._change_type, r._commit_version) for r in feed.collect()) == [
+        (0, "insert", 1), (1, "insert", 2), (2, "insert", 3), (9, "insert", 7)]  # fmt: skip
+
+
+def test_the_last_note_is_found_behind_more_commits_without_one_than_are_looked_at_first(lake: Lakehouse) -> None:
+    table = in_three_files(lake, "noted")
+    for _ in range(2):
+        optimize(lake, table)
+        vacuum(lake, table, FUTURE)
+        append(lake, table, boats(lake, ("Tern", 9)))
+    assert version_of(lake, table) > 3 + 5
+    assert last_note(lake, table) == {"berth": 2}
+
+
+def test_what_has_nothing_to_gain_is_left_alone(lake: Lakehouse) -> None:
+    table = dataclasses.replace(BOATS, name="harbour.few")
+    create(lake, table)
+    assert optimize(lake, table) == "no rows"
+    append(lake, table, boats(lake, ("Ida", 1)))
+    assert optimize(lake, table) == "one file"
+    parts = in_three_files(lake, "parts", partition_by=("berth",))
+    assert optimize(lake, parts) is None  # one file a partition: Delta finds nothing to do
+    assert version_of(lake, parts) == 3
+    append(lake, parts, boats(lake, ("Tern", 1)))
+    assert (optimize(lake, parts), optimize(lake, parts)) == (None, "nothing new since the last time")
+    vacuum(lake, parts, FUTURE)
+    assert optimize(lake, parts) == "nothing new since the last time"
+    replace(lake, parts, boats(lake, ("Ida", 2)), where="berth = 2")
+    assert optimize(lake, parts) is None
+
+
+def test_a_clustered_table_is_clustered_once(lake: Lakehouse) -> None:
+    table = in_three_files(lake, "clustered", cluster_by=("berth",))
+    assert optimize(lake, table) is None
+    assert (layout(lake, table).numFiles, optimize(lake, table)) == (1, "nothing new since the last time")
+
+
+@pytest.mark.parametrize(
+    ("said", "span"),
+    [("interval 2 weeks", 14 * 24), ("interval 365 days", 365 * 24), ("interval 1 day 12 hours", 36), ("interval 0 hours", 0), (None, 168)],
+)
+def test_a_retention_is_understood_as_delta_means_it(said: str | None, span: int) -> None:
+    assert retained({"delta.deletedFileRetentionDuration": said} if said else {}) == timedelta(hours=span)
+
+
+def test_vacuum_runs_on_tables_older_than_their_retention_and_logical_time_deletes_nothing(lake: Lakehouse) -> None:
+    table = in_three_files(lake, "young", retention="interval 0 hours")
+    optimize(lake, table)
+    assert vacuum(lake, table, PAST) == "younger than its retention"
+    tended = tend(lake, table, FUTURE)
+    assert (tended.not_optimized, tended.not_vacuumed, tended.failed) == ("one file", None, None)
+    assert tended.files_deleted >= 3
+    assert tended.bytes_deleted > 0
+    assert len(read(lake, table).inputFiles()) == read(lake, table).count() - 2 == 1
+    protect(lake, table)
+    assert vacuum(lake, table, FUTURE) == "kept for ever"
+    release(lake, table)
+
+
+def test_a_run_is_recorded_table_by_table_and_a_pin_or_a_failure_of_one_stops_no_other(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned, broken, plain = (in_three_files(lake, name, retention="interval 0 hours") for name in ("pinned", "broken", "plain"))
+    pin(lake, "june", pinned, 1, PAST, "the month's report")
+    real = optimize
+
+    def breaks(lake: Lakehouse, table: Table) -> str | None:
+        if table is broken:
+            raise OSError("the disk is full")
+        return real(lake, table)
+
+    absent = dataclasses.replace(BOATS, name="harbour.absent")
+    monkeypatch.setattr(maintenance_module, "optimize", breaks)
+    with pytest.raises(MaintenanceFailed, match=r"^harbour.broken: OSError: the disk is full$"):
+        maintain(lake, [pinned, broken, absent, plain], FUTURE, "run 7")
+    rows = {r.table_name: r for r in read(lake, MAINTENANCE).where("run_id = 'run 7'").collect()}
+    assert set(rows) == {"harbour.pinned", "harbour.broken", "harbour.plain"}
+    assert {name: (r.files_before, r.files_after, r.files_deleted > 0) for name, r in rows.items()} == {
+        "harbour.pinned": (3, 1, False), "harbour.broken": (3, 3, False), "harbour.plain": (3, 1, True)}  # fmt: skip
+    assert "is pinned by june (version 1: the month's report)" in rows["harbour.pinned"].not_vacuumed
+    assert (rows["harbour.plain"].version_before, rows["harbour.plain"].not_optimized, rows["harbour.plain"].at) == (3, None, FUTURE)
+    assert read_pin(lake, "june").first().berth == 0
