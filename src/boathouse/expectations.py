@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.quality import Rule, RuleError, bare, check_rules
 from boathouse.quarantine import guard
-from boathouse.tables import Lakehouse, Table, create, read
+from boathouse.tables import Lakehouse, Table, create, quoted, read
 
 SYNTAX = {"and", "or", "not", "in", "when", "then", "else", "case", "end", "as", "between", "like", "rlike", "ilike", "is", "any", "all", "some", "exists",
           "distinct", "from", "varchar", "char", "interval", "escape", "div", "nulls", "filter"}  # fmt: skip
@@ -58,13 +58,13 @@ def constrain(lake: Lakehouse, table: Table, rules: Sequence[Rule]) -> list[str]
     wanted = {name.lower(): sql for name, sql in constraints(rules).items()}
     check_portable(lake.spark, [rule for rule in rules if rule.action == "fail"])
     check_rules(read(lake, table), rules)
-    name, prefix = lake.name(table), "delta.constraints."
-    properties = {row.key.lower(): row.value for row in lake.spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
-    changed = [rule for rule, sql in wanted.items() if properties.get(prefix + rule) != sql]
+    name, prefix, ours = lake.name(table), "delta.constraints.", "boathouse.constraints."
+    there = {row.key.lower(): row.value for row in lake.spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
+    changed = [rule for rule, sql in wanted.items() if prefix + rule not in there or there.get(ours + rule) != sql]
     for rule in changed:
-        if prefix + rule in properties:
-            lake.spark.sql(f"ALTER TABLE {name} DROP CONSTRAINT `{rule}`")
+        lake.spark.sql(f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS `{rule}`")
         lake.spark.sql(f"ALTER TABLE {name} ADD CONSTRAINT `{rule}` CHECK ({wanted[rule]})")
+        lake.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{ours}{rule}' = {quoted(wanted[rule])})")
     return changed
 
 # %% ../../notebooks/kit/03d_expectations.ipynb #c3d00013
