@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PORTION', 'CREATING', 'INGESTED_FILES', 'listed', 'Entry', 'entries_of', 'commits_since', 'ledger', 'enter', 'strike',
-           'reconcile', 'Found', 'look', 'new_columns', 'write', 'write_what_is_there', 'Ingested', 'take',
-           'take_stream', 'ingest']
+           'reconcile', 'by_file', 'Found', 'look', 'new_columns', 'write', 'write_what_is_there', 'commits_of',
+           'Ingested', 'take', 'take_stream', 'ingest']
 
 # %% ../../notebooks/kit/04_ingest.ipynb #22847c6a
 import json
@@ -132,9 +132,9 @@ def strike(lake: Lakehouse, table: Table, after: int) -> None:
         lake.spark.sql(f"DELETE FROM {lake.name(INGESTED_FILES)} WHERE {where}")
 
 # %% ../../notebooks/kit/04_ingest.ipynb #c4a00011
-def reconcile(lake: Lakehouse, table: Table) -> tuple[dict[str, list[Entry]], int]:
-    "Bring the ledger up to the table's commits; the entries of each file, oldest revision first, and the table's version (-1: no table)."
-    known = ledger(lake, table)
+def reconcile(lake: Lakehouse, table: Table, known: Sequence[Entry] | None = None) -> tuple[list[Entry], int]:
+    "Bring the ledger up to the table's commits; its entries (`known` are those already read), and the table's version (-1: no table)."
+    known = ledger(lake, table) if known is None else list(known)
     since = max((entry.version for entry in known), default=-1)
     latest, commits = commits_since(lake, table, since) if exists(lake, table) else (-1, [])
     if latest < since:  # the table was dropped, and perhaps made anew
@@ -149,10 +149,15 @@ def reconcile(lake: Lakehouse, table: Table) -> tuple[dict[str, list[Entry]], in
         missing += entries_of(note, version)
     if missing:
         enter(lake, table, missing)
+    return [*known, *missing], latest
+
+# %% ../../notebooks/kit/04_ingest.ipynb #c4a00035
+def by_file(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    "The entries of each file, the first revision first."
     of: dict[str, list[Entry]] = {}
-    for entry in sorted([*known, *missing], key=lambda e: e.revision):
+    for entry in sorted(entries, key=lambda e: e.revision):
         of.setdefault(entry.file.name, []).append(entry)
-    return of, latest
+    return of
 
 # %% ../../notebooks/kit/04_ingest.ipynb #c4a00013
 @dataclass(frozen=True)
@@ -237,6 +242,17 @@ def write_what_is_there(lake: Lakehouse, table: Table, landing: Path, entries: S
             entries = there
     return gone
 
+# %% ../../notebooks/kit/04_ingest.ipynb #c4a00037
+def commits_of(entries: Sequence[Entry]) -> list[list[Entry]]:
+    "The entries in groups of at most ten different first lines."
+    kinds: dict[str, int] = {}
+    groups: list[list[Entry]] = []
+    for entry in entries:
+        kind = kinds.setdefault("" if entry.file.problem else entry.file.first, len(kinds)) // 10
+        groups += [[] for _ in range(kind + 1 - len(groups))]
+        groups[kind].append(entry)
+    return groups
+
 # %% ../../notebooks/kit/04_ingest.ipynb #cebde367
 @dataclass(frozen=True)
 class Ingested:
@@ -257,15 +273,17 @@ def take(lake: Lakehouse, table: Table, landing: Path, names: Sequence[str], at:
     columns = [c.name for c in table.columns if not c.name.startswith("_")]
     known, seen = reconcile(lake, table)
     for first in range(0, len(names), PORTION):
-        found = look(landing, names[first : first + PORTION], known, columns, getattr(table, "on_change", "fail"))
+        found = look(landing, names[first : first + PORTION], by_file(known), columns, getattr(table, "on_change", "fail"))
         left = done.left | found.left
         if found.touched:
             enter(lake, table, found.touched)
+            known = [*known, *found.touched]
         if found.new:
-            gone = write_what_is_there(lake, table, landing, found.new, at, seen)
-            left |= dict.fromkeys(gone, "it vanished")
-            before, (known, seen) = seen, reconcile(lake, table)
-            mine = [e for name in (e.file.name for e in found.new) for e in known.get(name, []) if e.version > before]
+            before = seen
+            for entries in commits_of(found.new):
+                left |= dict.fromkeys(write_what_is_there(lake, table, landing, entries, at, seen), "it vanished")
+                known, seen = reconcile(lake, table, known)
+            mine = [entry for entry in known if entry.version > before]
             broken = {e.file.name: e.file.problem for e in mine if e.file.problem}
             again = {e.file.name: e.revision for e in mine if e.revision > 1}
             done += Ingested(len(mine), broken, again)
