@@ -10,9 +10,11 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'MONITORING_QUALITY_METRICS', 'GOLD_DEPARTURES', 'FEATURES_WEATHER', 'FEATURES_ORIGIN_CONGESTION',
            'FEATURES_CARRIER_CONGESTION', 'FEATURES_DESTINATION_CONGESTION', 'FEATURES_CARRIER_HISTORY',
            'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS', 'OPS_PROMOTIONS', 'WINDOW', 'QUALITY',
-           'MONITORING_PROFILE', 'MONITORING_DRIFT', 'OPS_DECISIONS', 'ALL', 'bronze', 'quarantine', 'ticks']
+           'MONITORING_PROFILE', 'MONITORING_DRIFT', 'OPS_DECISIONS', 'OPS_INGESTED_FILES', 'ALL', 'bronze',
+           'quarantine', 'ticks']
 
 # %% ../../notebooks/flights/01_tables.ipynb #6c77880d
+from boathouse.ingest import INGESTED_FILES
 from boathouse.tables import Column, Table
 
 FLIGHT_EVENT_COLUMNS = (
@@ -478,6 +480,9 @@ OPS_DECISIONS = Table(
     time_key="decided_at",
     owner="decide",
 )
+
+# %% ../../notebooks/flights/01_tables.ipynb #c4t00002
+OPS_INGESTED_FILES = INGESTED_FILES
 
 # %% ../../notebooks/flights/01_tables.ipynb #d1300101
 from boathouse.maintenance import MAINTENANCE as OPS_MAINTENANCE
