@@ -25,7 +25,7 @@ from boathouse.versions import version_of
 from boathouse.writes import append, last_note, merge, replace
 from flights import tables as t
 from flights.bronze import end_of
-from flights.merging import newest, update_flights
+from flights.merging import HOME, newest, update_flights
 
 # %% ../../notebooks/flights/04_silver.ipynb #1a3429ea
 def new_versions(lake: Lakehouse, source: Table, target: Table) -> tuple[int, int] | None:
