@@ -37,10 +37,14 @@ def bronze(lake: Lakehouse, landing: Path | str, at: datetime) -> dict[str, Inge
 
 # %% ../../notebooks/flights/03_bronze.ipynb #9202141f
 def summary(done: dict[str, Ingested]) -> str:
-    "A sentence on what was ingested, and one on each file that is broken as a whole."
+    "A sentence on what was ingested, and one on each file that is broken as a whole, came again, or could not be taken."
     counts = ", ".join(f"{ingested.files} of {folder}" for folder, ingested in done.items() if ingested.files)
-    broken = [f"{name}: {why}; its lines are kept and marked." for ingested in done.values() for name, why in ingested.broken.items()]
-    return "\n".join([f"Ingested new files: {counts or 'none'}.", *broken])
+    said = [f"Ingested new files: {counts or 'none'}."]
+    for ingested in done.values():
+        said += [f"{name}: {why}; its lines are kept and marked." for name, why in ingested.broken.items()]
+        said += [f"{name}: it came again with other content; taken as revision {n}." for name, n in ingested.again.items()]
+        said += [f"{name}: not taken, {why}." for name, why in ingested.left.items()]
+    return "\n".join(said)
 
 # %% ../../notebooks/flights/03_bronze.ipynb #0a4e8351
 def main() -> None:

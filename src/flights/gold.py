@@ -20,7 +20,7 @@ def departures(flights: DataFrame) -> DataFrame:
     known = {
         "predict_at": F.expr("scheduled_at - INTERVAL 2 HOURS"),
         "late": F.expr("IF(status = 'arrived', arr_delay > 15, NULL)"),
-        "label_time": F.expr("IF(status = 'arrived', arrived_at, NULL)"),
+        "label_time": F.expr("IF(status = 'arrived', greatest(arrived_at, corrected_at), NULL)"),
     }
     return flights.withColumns(known).select(*[c.name for c in GOLD_DEPARTURES.columns])
 

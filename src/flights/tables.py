@@ -10,9 +10,11 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'MONITORING_QUALITY_METRICS', 'GOLD_DEPARTURES', 'FEATURES_WEATHER', 'FEATURES_ORIGIN_CONGESTION',
            'FEATURES_CARRIER_CONGESTION', 'FEATURES_DESTINATION_CONGESTION', 'FEATURES_CARRIER_HISTORY',
            'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS', 'OPS_PROMOTIONS', 'WINDOW', 'QUALITY',
-           'MONITORING_PROFILE', 'MONITORING_DRIFT', 'OPS_DECISIONS', 'ALL', 'bronze', 'quarantine', 'ticks']
+           'MONITORING_PROFILE', 'MONITORING_DRIFT', 'OPS_DECISIONS', 'OPS_INGESTED_FILES', 'ALL', 'bronze',
+           'quarantine', 'ticks']
 
 # %% ../../notebooks/flights/01_tables.ipynb #6c77880d
+from boathouse.ingest import INGESTED_FILES
 from boathouse.tables import Column, Table
 
 FLIGHT_EVENT_COLUMNS = (
@@ -66,8 +68,8 @@ SILVER_FLIGHT_EVENTS = Table(
     grain="One row per valid event of a flight, however often it was delivered.",
     columns=(
         Column("event_id", "bigint", "xxhash64 of the line as delivered", nullable=False),
-        Column("event_type", "string", "scheduled, departed, arrived, cancelled or diverted", nullable=False),
-        Column("event_time", "timestamp", "when it happened, UTC", nullable=False),
+        Column("event_type", "string", "scheduled, departed, arrived, cancelled, diverted or corrected", nullable=False),
+        Column("event_time", "timestamp", "when it happened, or was corrected, UTC", nullable=False),
         *FLIGHT,
         Column("sched_arr_time", "int", "scheduled arrival, HHMM in the destination's time"),
         Column("dep_delay", "int", "minutes, once departed"),
@@ -79,7 +81,7 @@ SILVER_FLIGHT_EVENTS = Table(
     ),
     primary_key=("event_id",),
     time_key="event_time",
-    statistics=("bronze_version",),
+    statistics=("scheduled_at", "bronze_version"),
     owner="silver",
 )
 SILVER_FLIGHTS = Table(
@@ -101,6 +103,8 @@ SILVER_FLIGHTS = Table(
         Column("dep_delay", "int", "minutes; null until departed"),
         Column("arr_delay", "int", "minutes; null until arrived"),
         Column("last_event_at", "timestamp", "instant of the latest event, UTC"),
+        Column("corrected_at", "timestamp", "instant of the correction that these values are from, UTC; null where there is none"),
+        Column("contradicted", "boolean", "whether its events tell of more than one end"),
         Column("bronze_version", "bigint", "version of bronze.flight_events that last changed the row", nullable=False),
     ),
     primary_key=("flight_id",),
@@ -130,6 +134,7 @@ SILVER_WEATHER = Table(
         Column("time_hour", "timestamp", "hour that the report is about, UTC", nullable=False),
         Column("published_at", "timestamp", "when it became known, time_hour + 1 hour, UTC", nullable=False),
         *WEATHER_MEASURES,
+        Column("source_file", "string", "delivery that the report is from, as in bronze.weather"),
     ),
     primary_key=("origin", "time_hour"),
     time_key="published_at",
@@ -475,6 +480,9 @@ OPS_DECISIONS = Table(
     time_key="decided_at",
     owner="decide",
 )
+
+# %% ../../notebooks/flights/01_tables.ipynb #c4t00002
+OPS_INGESTED_FILES = INGESTED_FILES
 
 # %% ../../notebooks/flights/01_tables.ipynb #d1300101
 from boathouse.maintenance import MAINTENANCE as OPS_MAINTENANCE

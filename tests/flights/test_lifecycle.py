@@ -57,3 +57,19 @@ def test_the_reports_are_kept_with_their_runs(lived: tuple[Path, dict[str, Any]]
     pages = {p.parent.name: p.read_text() for p in (lived[0] / ".boathouse" / "local" / "runs").rglob("notebook.html")}
     assert len(pages) >= 1
     assert all("<img" in page or "image/png" in page for page in pages.values())
+
+
+def test_one_flight_is_traced_from_its_lines_to_its_forecast_and_nothing_it_knew_is_newer_than_that(
+    lived: tuple[Path, dict[str, Any]], boathouse: Callable[..., Any]
+) -> None:
+    found = boathouse(lived[0], "trace", "UA963", "EWR", "2013-02-12")["sections"]
+    story = {section["title"]: section["rows"] for section in found}
+    assert list(story) == ["delivered", "events", "states", "departure", "features", "forecasts"]
+    assert [line["became"] for line in story["delivered"]].count("event") == len(story["events"]) == 3
+    assert {state["status"] for state in story["states"]} == {"arrived"}
+    (departure,), (forecast,) = story["departure"], story["forecasts"]
+    assert departure["late"] is not None
+    assert 0 < forecast["probability"] < 1
+    known = [feature["known_at"] for feature in story["features"] if feature["known_at"] is not None]
+    assert len(known) > 10
+    assert max(known) <= departure["predict_at"]

@@ -1,9 +1,26 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from boathouse.quality import QualityError, Rule, constraints, judge, kept_rows, measure, observe, observed, refuse, rejected_rows
+from boathouse import quality
+from boathouse.quality import (
+    QualityError,
+    Rule,
+    RuleError,
+    breaks,
+    check_rules,
+    judge,
+    kept_rows,
+    measure,
+    observe,
+    observed,
+    refuse,
+    rejected_rows,
+    rule_set,
+)
 
 RULES = (
     Rule("positive", "n > 0"),
@@ -36,6 +53,14 @@ def test_counts_of_rows_that_the_optimiser_removed_are_zero_and_do_not_hang(spar
     assert observed(watch, judged, RULES, seconds=1) == {"checked": 0, "positive": 0, "small": 0, "named": 0, "short": 0}
 
 
+def test_more_faults_than_a_shared_sum_can_hold_are_counted_all_the_same(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "FIELD", 2)  # room for three faults, instead of two million
+    judged = judge(spark.range(7), many := [Rule(f"r{n}", f"id < {n}") for n in range(4)])
+    watched, watch = observe(judged, many)
+    watched.write.format("noop").mode("overwrite").save()
+    assert observed(watch, judged, many) == {"checked": 7, "r0": 7, "r1": 6, "r2": 5, "r3": 4}
+
+
 def test_a_rule_that_fails_the_batch_says_how_many_rows_broke_it() -> None:
     strict = (Rule("ours", "s = 'a'", action="fail", reason="another customer's rows"),)
     refuse({"checked": 3, "ours": 0}, strict)
@@ -43,17 +68,72 @@ def test_a_rule_that_fails_the_batch_says_how_many_rows_broke_it() -> None:
         refuse({"checked": 3, "ours": 2}, strict)
 
 
-def test_the_constraint_of_a_rule_agrees_with_its_judgement(spark: SparkSession) -> None:
-    rule = Rule("short", "length(s) < 3", action="fail", applies="n > 0")
-    rows = judge(spark.createDataFrame(VALUES, "n int, s string").where("n IS NOT NULL"), (rule,))
-    assert rows.where(f"({constraints((rule,))['short']}) != (_failed = 0)").isEmpty()
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([11, 63, 64, 130]), st.randoms(use_true_random=False))
+def test_any_number_of_rules_judges_as_each_rule_alone_does(spark: SparkSession, number: int, random: object) -> None:
+    rules = [
+        Rule(f"r{n}", f"id % {random.randint(2, 50)} != {n % 7}", action=random.choice(["warn", "drop", "quarantine"]))
+        for n in range(number)
+    ]
+    rows = spark.range(40)
+    watched, watch = observe(judge(rows, rules), rules)
+    seen = watched.select("*", breaks(rules, "drop", "quarantine").alias("out")).collect()
+    alone = rows.selectExpr("id", *[f"{r.condition} AS `{r.name}`" for r in rules]).collect()
+    broken = {row.id: {r.name for r in rules if not row[r.name]} for row in alone}
+    assert {row.id for row in seen if row._failed != 0} == {n for n, names in broken.items() if names}
+    assert {row.id for row in seen if row.out} == {
+        n for n, names in broken.items() if any(r.name in names and r.action != "warn" for r in rules)
+    }
+    assert observed(watch, rows, rules) == {"checked": 40, **{r.name: sum(r.name in names for names in broken.values()) for r in rules}}
 
 
-def test_sixty_three_rules_fit_and_more_are_refused(spark: SparkSession) -> None:
-    many = tuple(Rule(f"r{n}", f"id != {n}") for n in range(64))
-    judged = judge(spark.range(62, 63), many[:63])
-    assert judged.first()._failed == 1 << 62
-    with pytest.raises(ValueError, match="at most 63"):
-        judge(spark.range(1), many)
-    with pytest.raises(ValueError, match="different names"):
-        judge(spark.range(1), (many[0], many[0]))
+def test_the_names_of_rejected_rows_reach_beyond_the_first_word(spark: SparkSession) -> None:
+    many = [Rule(f"r{n}", f"id != {n}") for n in range(100)]
+    rejected = rejected_rows(judge(spark.range(60, 102), many), many).orderBy("id").collect()
+    assert [(row.id, row._failed_rules) for row in rejected] == [(n, [f"r{n}"]) for n in range(60, 100)]
+    assert rejected[0].asDict().keys() == {"id", "_failed_rules", "_reason"}
+
+
+@pytest.mark.parametrize(
+    ("condition", "why"),
+    [
+        ("m > 0", "'m > 0': .*UNRESOLVED_COLUMN"),
+        ("n > ", "'n > ': .*PARSE_SYNTAX_ERROR"),
+        ("n > 0) OR (true", "PARSE_SYNTAX_ERROR"),
+        ("n + 1", "'n \\+ 1' is int, not boolean"),
+        ("s", "'s' is string, not boolean"),
+        ("sum(n) > 0", "INVALID_WHERE_CONDITION"),
+        ("row_number() OVER (ORDER BY n) = 1", "window|WINDOW"),
+        ("rand() > 0.5", "'rand' answers differently each time"),
+        ("current_date > date'2013-01-01'", "'current_date' answers differently"),
+        ("nosuch(n)", "UNRESOLVED_ROUTINE"),
+    ],
+)
+def test_a_rule_that_cannot_be_judged_is_refused_by_its_name_before_anything_runs(spark: SparkSession, condition: str, why: str) -> None:
+    rows = spark.createDataFrame([], "n int, s string")
+    with pytest.raises(RuleError, match=f"^wrong: .*{why}"):
+        judge(rows, (*RULES, Rule("wrong", condition)))
+    with pytest.raises(RuleError, match=f"^wrong: .*{why}"):
+        judge(rows, (*RULES, Rule("wrong", "true", applies=condition)))
+
+
+def test_words_in_quotes_and_comments_are_no_reason_to_refuse_a_rule(spark: SparkSession) -> None:
+    rules = (Rule("quoted", "s != 'now()' -- rand()"), Rule("after", "n > 0 /* uuid() */"))
+    assert [row._failed for row in judge(spark.createDataFrame([(1, "now()"), (-1, "a")], "n int, s string"), rules).collect()] == [1, 2]
+
+
+def test_two_rules_of_one_name_or_one_called_checked_are_refused(spark: SparkSession) -> None:
+    with pytest.raises(RuleError, match="positive: there are two of this name; checked: the name is taken"):
+        check_rules(spark.createDataFrame([], "n int, s string"), (*RULES, RULES[0], Rule("checked", "n > 0")))
+
+
+def test_the_name_of_a_set_of_rules_changes_with_each_part_of_it() -> None:
+    rule = Rule("a", "n > 0", "warn", "why", "true")
+    others = [
+        Rule("b", "n > 0", "warn", "why"),
+        Rule("a", "n > 1", "warn", "why"),
+        Rule("a", "n > 0", "drop", "why"),
+        Rule("a", "n > 0", "warn", "x"),
+    ]
+    assert len({rule_set([r]) for r in (rule, *others, Rule("a", "n > 0", "warn", "why", "n < 9"))}) == 6
+    assert rule_set([rule]) == rule_set([Rule("a", "n > 0", "warn", "why")])

@@ -139,6 +139,14 @@ def test_minus_one_retries_without_end_and_none_are_the_default(tmp_path: Path) 
     assert result(ran(tmp_path, f"a: {{tasks: [{{task_key: t, {task}}}]}}", failing(1))[0]) == "FAILED"
 
 
+def test_a_run_tells_what_the_last_attempt_of_a_task_said_once_and_nothing_of_those_before_a_success(tmp_path: Path) -> None:
+    job = f"a: {{tasks: [{{task_key: t, max_retries: 1, {TASK.replace('{{input}}', 'x')}}}]}}"
+    run, _ = ran(tmp_path, job, failing(1))
+    assert (result(run), run["state"]["state_message"]) == ("SUCCESS", "")
+    run, _ = ran(tmp_path, job, failing(2))
+    assert (result(run), run["state"]["state_message"].count("Task t failed")) == ("FAILED", 1)
+
+
 def test_a_task_that_could_not_start_is_tried_again_as_a_failed_one_is(tmp_path: Path) -> None:
     jobs = """
     a:
@@ -240,10 +248,14 @@ def test_a_task_whose_job_failed_or_timed_out_fails(tmp_path: Path, ending: Beha
 
 
 def test_parameters_that_are_too_long_together_are_refused_before_the_run(tmp_path: Path) -> None:
+    "What the defaults may take together, the values of a run may: a job that can be created can be run as it is."
     job = "a: {parameters: [{name: day, default: x}], tasks: [{task_key: t, spark_python_task: {python_file: s.py}}]}"
-    fits = 10_000 - len('[{"name":"day","value":""}]')
+    fits = 10_000 - len("[]") - 29 - len("day")
+    assert result(ran(tmp_path, job.replace("default: x", f"default: {'d' * fits}"))[0]) == "SUCCESS"
+    with pytest.raises(BundleError, match="the parameters of job 'a' take 10001 characters as JSON; 10000 is the most"):
+        ran(tmp_path, job.replace("default: x", f"default: {'d' * (fits + 1)}"))
     assert result(ran(tmp_path, job, day="d" * fits)[0]) == "SUCCESS"
-    with pytest.raises(BundleError, match="the parameters take 10001 characters as JSON; 10000 is the most"):
+    with pytest.raises(BundleError, match="the parameters of job 'a' take 10001 characters as JSON; 10000 is the most"):
         ran(tmp_path, job, day="d" * (fits + 1))
 
 

@@ -36,6 +36,8 @@ resources:
       max_concurrent_runs: 1
       queue: {enabled: false}
       tasks: [{task_key: wait, spark_python_task: {python_file: wait.py}}]
+    outer: {tasks: [{task_key: go, run_job_task: {job_id: "${resources.jobs.inner.id}"}}]}
+    inner: {tasks: [{task_key: t, spark_python_task: {python_file: scripts/loose.py}}]}
     hardy:
       tasks: [{task_key: t, max_retries: 1, spark_python_task: {python_file: once.py}}]
 targets: {local: {default: true}}
@@ -52,6 +54,8 @@ FILES = {
         """,
     "third.py": "import sys\nprint('repair', sys.argv[1])\n",
     "wait.py": "import pathlib, time\npathlib.Path('began').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)\n",
+    "scripts/loose.py": "import of_the_checkout\n",
+    "src/of_the_checkout.py": "",
     "once.py": """
         import pathlib, time
         if not pathlib.Path("tried").exists():
@@ -69,6 +73,7 @@ class Place:
         self.root = root
         (root / "databricks.yml").write_text(BUNDLE)
         for name, text in FILES.items():
+            (root / name).parent.mkdir(exist_ok=True)
             (root / name).write_text(textwrap.dedent(text).lstrip())
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
@@ -159,6 +164,16 @@ def test_a_repair_runs_again_what_failed_and_keeps_what_succeeded_with_its_value
     assert "there is nothing to repair" in place.call("repair", str(failed["run_id"]), code=2)["error"]["message"]
     again = place.call("repair", str(failed["run_id"]), "--task", "first", "--rerun-dependents")
     assert [t["attempt_number"] for t in again["tasks"]] == [1, 3, 1]
+
+
+def test_a_run_from_wheels_is_repaired_from_wheels_with_the_jobs_it_runs(place: Place) -> None:
+    "The module is found in the checkout alone: a repair that forgot would succeed."
+    failed = place.call("run", "outer", "--wheel", code=1)
+    repaired = place.call("repair", str(failed["run_id"]), code=1)
+    said = [run["tasks"][0]["run"]["tasks"][0]["state"]["state_message"] for run in (failed, repaired)]
+    assert said == ["ModuleNotFoundError: No module named 'of_the_checkout'"] * 2
+    plain = place.call("run", "outer")
+    assert results(plain) == {"go": "SUCCESS"}
 
 
 def test_a_runner_that_is_killed_takes_its_task_with_it_and_its_run_can_be_repaired(place: Place) -> None:

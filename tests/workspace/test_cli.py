@@ -114,6 +114,35 @@ def test_a_refusal_ends_with_2_says_why_on_stderr_and_as_json_on_stdout(bundle: 
     assert said in json.loads(call(bundle, *words, "--json").stdout)["error"]["message"]
 
 
+def test_a_refused_option_is_no_file(bundle: Path) -> None:
+    refused = json.loads(call(bundle, "run", "small", "--param", "rows", "--json").stdout)["error"]
+    assert refused == {"file": None, "line": None, "column": None, "message": "--param: 'rows' is not of the form NAME=VALUE."}
+
+
+def test_a_parameter_that_is_no_text_is_refused(bundle: Path) -> None:
+    done = call(bundle, "run", "small", "--param", os.fsdecode(b"folder=a\xffb"))
+    assert (done.exit_code, done.stderr) == (2, "--param: 'folder=a\\udcffb' is not text in UTF-8.\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["runs", "x"], "'x' is not a valid integer."), (["run", "--bogus"], "No such option"), (["cluster", "go"], "No such command")],
+)
+def test_a_command_line_that_cannot_be_read_is_an_object_too(bundle: Path, words: list[str], said: str) -> None:
+    plain, as_json = (CliRunner().invoke(main, [*words, *more]) for more in ([], ["--json"]))
+    assert (plain.exit_code, plain.stdout, as_json.exit_code) == (2, "", 2)
+    assert said in plain.stderr
+    assert said in json.loads(as_json.stdout)["error"]["message"]
+
+
+def test_a_bundle_that_would_not_be_deployed_is_not_run_either(bundle: Path) -> None:
+    (bundle / "databricks.yml").write_text(BUNDLE.replace("schemas: {s:", "schemas: {sql:"))
+    done = call(bundle, "run", "small")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("databricks.yml:13:5: resources.jobs.sql has the key of resources.schemas.sql (databricks.yml:4).")
+    assert not (bundle / ".boathouse").exists()
+
+
 def test_a_folder_without_a_bundle_ends_with_2(tmp_path: Path) -> None:
     done = call(tmp_path, "validate")
     assert done.exit_code == 2

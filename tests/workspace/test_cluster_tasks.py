@@ -84,6 +84,12 @@ def test_the_end_of_a_script_is_told_as_it_was(project, code, ended, error):
     assert (result.state, result.error) == (ended, error)
 
 
+def test_half_characters_reach_the_result_as_question_marks(project):
+    code = 'dbutils.jobs.taskValues.set("k\\ud800", ["\\udcff"]); raise ValueError("no file a\\udcff\\u00e9")'
+    result, _ = project.run(code=code)
+    assert (result.error, result.values) == ("ValueError: no file a?\u00e9", {"k?": ["?"]})
+
+
 def test_a_failing_script_tells_its_own_frames_and_keeps_them_in_the_log(project):
     result, log = project.run(code="def stroke():\n    return 1 / 0\nstroke()\n")
     assert result.error == "ZeroDivisionError: division by zero"
@@ -95,6 +101,22 @@ def test_a_failing_script_tells_its_own_frames_and_keeps_them_in_the_log(project
 def test_the_log_has_what_children_print_and_keeps_the_order_of_lines(project):
     _, log = project.run(code="import os, sys\nprint('one')\nos.system('echo two')\nprint('three', file=sys.stderr)\n")
     assert log.split() == ["one", "two", "three"]
+
+
+def test_what_a_killed_task_and_its_child_print_without_end_is_kept_at_its_beginning_and_its_end(project, monkeypatch):
+    monkeypatch.setenv("BOATHOUSE_LOG_MIB", "0.1")
+    code = """
+        import os, subprocess
+        print("first")
+        subprocess.run("yes | head -c 30000000; echo last", shell=True)
+        os.kill(os.getpid(), 9)
+        """
+    result, log = project.run(code=code)
+    assert result.error == "killed by signal 9 (SIGKILL)"
+    lines = log.splitlines()
+    assert (lines[0], lines[-1]) == ("first", "last")
+    assert [line[:3] for line in lines if line not in ("first", "y", "last")] == ["..."]
+    assert 100_000 < len(log) < 105_000
 
 
 def test_exit_handlers_run_and_threads_are_waited_for_before_the_task_is_over(project):

@@ -142,6 +142,19 @@ def test_files_are_not_overwritten_folders_not_removed_and_volumes_not_left_unas
         dbutils.fs.ls("/Volumes/c/s/none")
 
 
+def test_secrets_that_were_read_are_redacted_the_longer_first_and_empty_ones_never(dbutils, monkeypatch):
+    for key, value in (("SHORT", "oar"), ("LONG", "oars"), ("UNREAD", "rudder"), ("NONE", "")):
+        monkeypatch.setenv(f"BOATHOUSE_SECRET_MAIL_{key}", value)
+    redacted = dbutils.secrets._redacted
+    assert redacted("oar oars rudder") == "oar oars rudder"
+    for key in ("short", "long", "none"):
+        dbutils.secrets.get("mail", key)
+    assert redacted("oar oars rudder") == "[REDACTED] [REDACTED] rudder"
+    monkeypatch.setenv("BOATHOUSE_SECRET_MAIL_ODD", "<a>\n'b'")
+    odd = dbutils.secrets.get("mail", "odd")
+    assert redacted(f"{odd} {[odd]} &lt;a&gt;\n&#x27;b&#x27;") == '[REDACTED] ["[REDACTED]"] [REDACTED]'
+
+
 def test_secrets_come_from_the_environment_and_a_missing_one_names_its_variable(dbutils, monkeypatch):
     monkeypatch.setenv("BOATHOUSE_SECRET_MAIL_API_KEY", "s3")
     assert dbutils.secrets.get("mail", "api-key") == "s3"

@@ -119,6 +119,24 @@ def test_a_failed_condition_fails_both_its_branches() -> None:
     assert ends(tasks, c=F) == {"c": "FAILED", "yes": "UPSTREAM_FAILED", "no": "UPSTREAM_FAILED", "run": "FAILED"}
 
 
+@pytest.mark.parametrize(
+    ("ended", "plain", "beside"),
+    [((S, "true"), S, S), ((S, "false"), S, X), (F, U, U), (Result.CANCELED, Result.UPSTREAM_CANCELED, Result.UPSTREAM_CANCELED)],
+    ids=["true", "false", "failed", "cancelled"],
+)
+def test_a_dependant_that_names_no_outcome_of_a_condition_waits_for_it_as_for_any_task(
+    ended: Result | tuple[Result, str], plain: Result, beside: Result
+) -> None:
+    tasks = graph(c="", plain="c", yes=Node("yes", (Edge("c", "true"),)), beside=Node("beside", (Edge("c"), Edge("c", "true"))))
+    told = ends(tasks, c=ended)
+    assert (told["plain"], told["beside"], told["yes"]) == (plain, beside, beside)
+
+
+def test_below_a_condition_that_was_excluded_a_dependant_without_outcome_is_excluded_too() -> None:
+    tasks = graph(c="", d=Node("d", (Edge("c", "false"),)), plain="d")
+    assert ends(tasks, c=(S, "true"))["plain"] == "EXCLUDED"
+
+
 def test_only_leaves_decide_the_result_of_a_run() -> None:
     tasks = graph(a="", b=Node("b", (Edge("a"),), "ALL_DONE"))
     assert ends(tasks, a=F)["run"] == "SUCCESS_WITH_FAILURES"

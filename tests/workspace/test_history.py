@@ -43,6 +43,16 @@ def test_a_run_is_readable_by_others_while_it_runs(tmp_path: Path) -> None:
         assert reader.close_abandoned() == []
 
 
+def test_an_entry_that_cannot_be_written_leaves_nothing_of_it_and_the_next_one_can_be(tmp_path: Path) -> None:
+    with History(tmp_path) as history:
+        run, tasks = begun(history, tmp_path)
+        with pytest.raises(UnicodeEncodeError):
+            history.task_ended(tasks[0], TaskEnd(Result.SUCCESS, values={"\ud800": 1}))
+        assert [t["state"]["life_cycle_state"] for t in run_json(history, run.run_id)["tasks"]] == ["RUNNING", "BLOCKED"]
+        history.run_ended(run, Result.FAILED, "")
+        assert run_json(history, run.run_id)["state"]["result_state"] == "FAILED"
+
+
 def test_a_run_whose_process_is_gone_becomes_a_failed_one_with_the_reason(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     started = psutil.Process(gone.pid).create_time()
@@ -75,6 +85,17 @@ def test_runs_are_listed_newest_first_and_numbered_once(tmp_path: Path) -> None:
         assert len(set(ids)) == len(ids) == 6
         with pytest.raises(BundleError, match="there is no run 99"):
             run_json(history, 99)
+
+
+def test_a_run_and_each_repair_of_it_write_down_whether_they_ran_from_wheels(tmp_path: Path) -> None:
+    with History(tmp_path) as history:
+        names = (5, "a", "job a", "local", {}, tmp_path)
+        run_id = history.new_id()
+        for repair, wheel in ((0, False), (1, True), (2, False)):
+            history.run_started(JobRun(run_id, *names, repair=repair, wheel=wheel))
+            history.run_ended(JobRun(run_id, *names), Result.FAILED, "no")
+            assert [row["wheel"] for row in history.runs()] == [wheel]
+        assert [r["type"] for r in run_json(history, run_id)["repair_history"]] == ["ORIGINAL", "REPAIR", "REPAIR"]
 
 
 def entered(history: History, folder: Path, limit: int) -> tuple[JobRun, int | None]:
@@ -123,7 +144,7 @@ def test_a_limit_of_nought_lets_nobody_in(tmp_path: Path) -> None:
 def test_a_history_of_an_earlier_version_is_read_and_continued(tmp_path: Path) -> None:
     with History(tmp_path) as history:
         run, _ = begun(history, tmp_path)
-        for table, column in (("runs", "repair_count"), ("runs", "cancel_requested"), ("task_runs", "repair")):
+        for table, column in (("runs", "repair_count"), ("runs", "cancel_requested"), ("runs", "wheel"), ("task_runs", "repair")):
             history._db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         history._db.execute("DROP TABLE repairs")
     with History(tmp_path) as history:

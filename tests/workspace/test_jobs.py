@@ -186,6 +186,50 @@ def test_a_task_that_does_not_run_here_refuses_its_own_job_and_no_other(tmp_path
         refuse_unrunnable(every, every["a"])
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("  schemas:\n    a: {catalog_name: c, name: a}\n", "databricks.yml:8:5: resources.schemas.a has the key of resources.jobs.a"),
+        ("permissions: [{level: CAN_FLY, group_name: g}]\n", "databricks.yml:7:23: 'CAN_FLY' is not a level of permission of a bundle."),
+        ("  pipelines: {p: {permissions: [{level: CAN_FLY, group_name: g}]}}\n", "databricks.yml:7:41: 'CAN_FLY' is not a level of"),
+        ("targets: {d: {mode: development, presets: {name_prefix: x}}}\n", "databricks.yml:7:57: the name_prefix 'x' of a target"),
+    ],
+    ids=["keys", "permissions of the bundle", "another resource", "a mode"],
+)
+def test_an_error_outside_all_jobs_refuses_each_of_them(tmp_path: Path, more: str, message: str) -> None:
+    assert said(tmp_path, tasks(f"task_key: t, {OK}") + more) == []
+    every = all_jobs(load(tmp_path, environ={}))
+    with pytest.raises(BundleError) as caught:
+        refuse_unrunnable(every, every["a"])
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (
+            "permissions: [{level: CAN_FLY, group_name: g}], tasks: [{task_key: t, notebook_task: {notebook_path: n.py}}]",
+            "'CAN_FLY' is not",
+        ),
+        ("run_as: {user_name: me, service_principal_name: robot}, tasks: []", "'run_as' names user_name and service_principal_name"),
+        ("tasks: [{task_key: t, notebook_task: {notebook_path: gone.py}}]", "there is no notebook 'gone.py'"),
+        ("bogus: 1, permissions: [{level: CAN_FLY, group_name: g}]", r"'bogus' is not a key of a job\..*And 1 more"),
+    ],
+)
+def test_an_error_in_one_job_refuses_that_job_and_no_other(tmp_path: Path, fault: str, message: str) -> None:
+    assert said(tmp_path, tasks(f"task_key: t, {OK}") + f"    b: {{{fault}}}\n", "b")
+    every = all_jobs(load(tmp_path, environ={}))
+    assert refuse_unrunnable(every, every["a"]) == []
+    with pytest.raises(BundleError, match=message):
+        refuse_unrunnable(every, every["b"])
+
+
+def test_resources_that_python_makes_hinder_no_job_that_is_written_out(tmp_path: Path) -> None:
+    said(tmp_path, tasks(f"task_key: t, {OK}") + "python: {resources: ['resources:load']}\n")
+    every = all_jobs(load(tmp_path, environ={}))
+    assert refuse_unrunnable(every, every["a"]) == []
+
+
 def test_a_job_of_somebody_else_does_not_run_here_but_is_no_fault(tmp_path: Path) -> None:
     job = tasks("task_key: t, run_job_task: {job_id: 5}")
     assert said(tmp_path, job) == []

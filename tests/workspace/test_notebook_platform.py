@@ -134,6 +134,14 @@ dbutils.notebook.exit(found)
     assert (result.state, result.exit_value) == ("SUCCESS", "['3 False False', '5 False False']"), result.trace
 
 
+def test_a_notebook_that_another_one_runs_has_the_tasks_own_library_in_place_of_one_that_boathouse_imports(project):
+    library = project.write("libraries/fqdn.py", "FQDN = None\n").parent
+    project.write("child.py", source("import fqdn\ndbutils.notebook.exit(fqdn.__file__)"))
+    file = project.write("nb.py", source("import fqdn\ndbutils.notebook.exit([fqdn.__file__, dbutils.notebook.run('child', 0)])"))
+    result, _ = project.run("notebook", file=file, paths=(library,))
+    assert result.exit_value == str([f"{library}/fqdn.py"] * 2)
+
+
 def test_a_notebook_that_takes_too_long_in_another_leaves_no_job_and_no_process(project, ran, cluster, until):
     project.write("slow.py", source("import time\nfrom pyspark.sql.functions import udf\n"
                   "spark.range(1000, numPartitions=2).select(udf(lambda n: time.sleep(0.2) or n, 'long')('id')).collect()"))  # fmt: skip

@@ -74,6 +74,14 @@ def test_a_failing_cell_ends_the_notebook_and_what_came_before_is_kept(notebook)
     assert "ZeroDivisionError" in page
 
 
+def test_half_a_character_in_what_a_cell_shows_does_not_hide_its_error(notebook):
+    result, executed, page, _ = notebook("import os\nname = os.fsdecode(b'a\\xff.csv')\nprint(name)", "name", "raise ValueError(name)")
+    assert result.error == "ValueError: a?.csv (nb.py:12, cell 3)"
+    assert texts(executed)[0] == "a?.csv\n"
+    assert texts(executed)[-1] == "a?.csv"
+    assert "a?.csv" in page
+
+
 def test_a_syntax_error_fails_too(notebook):
     result, _, _, _ = notebook("def (")
     assert (result.state, result.error.split(":")[0]) == ("FAILED", "SyntaxError")
@@ -157,3 +165,47 @@ def test_a_page_has_every_cell(tmp_path):
     book = new_notebook(cells=[new_code_cell(f"x = {n}", outputs=[nbformat.v4.new_output("stream", text="y\n")]) for n in range(100)])
     notebookfile.write_page(book, tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().count("y\n") >= 100
+
+
+def test_a_secret_is_blacked_out_in_the_copy_the_page_and_the_error_but_not_in_the_log(notebook, project, monkeypatch):
+    monkeypatch.setenv("BOATHOUSE_SECRET_KEYS_PEM", "first-half\nsecond-half")
+    project.write("lib/inner.py", source("print('inner', pem)"))
+    result, executed, page, log = notebook(
+        "pem = dbutils.secrets.get('keys', 'pem')\nprint('printed', pem)",
+        "pem",
+        "import sys\nfrom IPython.display import HTML, Image, display\nprint(pem, file=sys.stderr)\ndisplay(HTML(f'<b>{pem}</b>'))",
+        "# MAGIC %run ./lib/inner",
+        "raise ValueError(f'no boat for {pem}')",
+    )
+    kept = nbformat.writes(executed)
+    assert [half for half in ("first-half", "second-half") if half in kept or half in page or half in str(result)] == []
+    assert page.count("[REDACTED]") >= 5
+    assert [cell.outputs[0].get("text") for cell in executed.cells[:4]] == [
+        "printed [REDACTED]\n",
+        None,
+        "[REDACTED]\n",
+        "inner [REDACTED]\n",
+    ]
+    assert result.error.startswith("ValueError: no boat for [REDACTED]")
+    assert log.count("second-half") >= 3
+
+
+def test_what_a_script_says_of_its_error_has_no_secret_and_its_log_has(project, monkeypatch):
+    monkeypatch.setenv("BOATHOUSE_SECRET_KEYS_SERVICE", "swordfish")
+    result, log = project.run(code="key = dbutils.secrets.get('keys', 'service')\nprint(key)\nraise ValueError(f'{key} is refused')")
+    assert result.error == "ValueError: [REDACTED] is refused"
+    assert "swordfish" not in str(result.trace)
+    assert log.startswith("swordfish\n")
+
+
+def test_an_image_stays_as_it_is_and_an_output_of_numbers_too():
+    outputs = [
+        {
+            "output_type": "display_data",
+            "metadata": {},
+            "data": {"image/png": "display", "text/plain": "display", "application/json": {"display": [1, ["display"]]}},
+        }
+    ]
+    (found,) = notebookfile.redacted(outputs, lambda text: text.replace("display", "#"))
+    assert found.output_type == "display_data"
+    assert found.data == {"image/png": "display", "text/plain": "#", "application/json": {"display": [1, ["#"]]}}

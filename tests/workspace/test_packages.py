@@ -38,6 +38,16 @@ def test_the_package_of_the_checkout_needs_no_wheel(tiny: Tiny) -> None:
     assert not (tiny.root / "dist").exists()
 
 
+@pytest.mark.parametrize("by", ["setup.cfg", "a star import"])
+def test_what_validate_accepts_in_the_checkout_a_run_does_too(tiny: Tiny, by: str) -> None:
+    tiny.bundle("oars", artifacts=OWN_WHEEL, dependencies="[dist/*.whl]")
+    tiny.project("oars", GO, __init____py="from oars.main import *" if by == "a star import" else "")
+    file = tiny.root / "pyproject.toml"
+    file.write_text(file.read_text().replace('scripts = {go = "oars.main:go"}', 'dynamic = ["scripts"]' if by == "setup.cfg" else ""))
+    (tiny.root / "setup.cfg").write_text("[options.entry_points]\nconsole_scripts = go = oars.main:go\n" if by == "setup.cfg" else "")
+    assert tiny.prepared() == ({"oars": Packages()}, [])
+
+
 def test_with_wheel_it_is_built_as_the_bundle_says_and_installed_once_for_the_same_content(tiny: Tiny) -> None:
     tiny.bundle("oars", artifacts=OWN_WHEEL, dependencies="[dist/*.whl]")
     tiny.project("oars", GO, old__py="")
@@ -90,6 +100,13 @@ def test_a_wheel_of_the_checkout_that_was_built_by_hand_does_not_hide_newer_sour
     tiny.bundle("oars", dependencies="[dist/*.whl]")
     assert tiny.prepared() == ({"oars": Packages()}, [])
     assert [p.parent.name for p in tiny.prepared(wheel=True)[0]["oars"].paths] == ["artifacts"]
+
+
+def test_a_build_whose_tool_is_not_here_says_what_to_do(tiny: Tiny) -> None:
+    tiny.bundle("oars", artifacts="{oars: {type: whl, path: libs, build: no-such-tool build}}", dependencies="[libs/dist/*.whl]")
+    (tiny.root / "libs").mkdir()
+    with pytest.raises(BundleError, match=r"yml:2:\d+: .* exit code 127:\n.*no-such-tool.*not found\nInstall what it calls: on the PATH"):
+        tiny.prepared()
 
 
 def test_a_build_that_fails_or_makes_no_wheel_says_so_at_its_command(tiny: Tiny) -> None:

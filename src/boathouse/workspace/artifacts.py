@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,15 +14,17 @@ from typing import Any
 
 from filelock import FileLock
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from boathouse.workspace.bundle import Bundle
 from boathouse.workspace.errors import BundleError, Where
 from boathouse.workspace.pip import environment, met, pip
+from boathouse.workspace.projects import Project, project_in
 from boathouse.workspace.yamlfile import List, Map, where
 
 Say = Callable[[str], None]
 LAST_LINES = 15
+NOT_FOUND = 127  # what a shell ends with when there is no such command
 
 
 @dataclass(frozen=True)
@@ -44,43 +45,9 @@ class Artifact:
 
     @cached_property
     def project(self) -> Project | None:
-        "What its source says of itself."
-        return project_in(self.folder)
-
-
-@dataclass(frozen=True)
-class Project:
-    "A Python project as its pyproject.toml states it; `dependencies` is None when only a build can tell."
-
-    folder: Path
-    name: str
-    entry_points: frozenset[str]
-    dependencies: tuple[str, ...] | None
-    extras: dict[str, list[str]]
-
-    def needs(self, extras: frozenset[str]) -> list[str]:
-        "The requirements of the project with these extras."
-        more = {str(canonicalize_name(name)): lines for name, lines in self.extras.items()}
-        return [*(self.dependencies or ()), *(line for extra in sorted(extras) for line in more.get(extra, ()))]
-
-
-def project_in(folder: Path) -> Project | None:
-    "The project of a folder, by its pyproject.toml alone; None if that does not name one."
-    file = folder / "pyproject.toml"
-    read = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    about, poetry = read.get("project") or {}, (read.get("tool") or {}).get("poetry") or {}
-    name = about.get("name") or poetry.get("name")
-    if not name:
-        return None
-    groups = [
-        about.get("scripts"),
-        *(about.get("entry-points") or {}).values(),
-        poetry.get("scripts"),
-        *(poetry.get("plugins") or {}).values(),
-    ]
-    static = "project" in read and "dependencies" not in (about.get("dynamic") or ()) and not poetry.get("dependencies")
-    dependencies = tuple(about.get("dependencies") or ()) if static else None
-    return Project(folder, name, frozenset(p for g in groups if g for p in g), dependencies, about.get("optional-dependencies") or {})
+        "What its source says of itself; None where that does not name it."
+        found = project_in(self.folder)
+        return found if found is not None and found.name is not None else None
 
 
 def artifacts_of(bundle: Bundle) -> list[Artifact]:
@@ -177,14 +144,14 @@ def _run(artifact: Artifact) -> None:
     )
     if done.returncode:
         last = "\n".join(done.stdout.splitlines()[-LAST_LINES:])
-        raise BundleError(f"the build of artifact '{artifact.key}' ended with exit code {done.returncode}:\n{last}", artifact.at)
+        end = f"ended with exit code {done.returncode}:\n{last}"
+        hint = "\nInstall what it calls: on the PATH, or in the environment that runs boathouse." if done.returncode == NOT_FOUND else ""
+        raise BundleError(f"the build of artifact '{artifact.key}' {end}{hint}", artifact.at)
 
 
 def _build_requirements_met(folder: Path) -> bool:
     "Whether this environment has what the project needs to be built, so that nothing has to be fetched for it."
-    file = folder / "pyproject.toml"
-    read = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     try:
-        return all(met(Requirement(line)) for line in read.get("build-system", {}).get("requires", ["setuptools"]))
+        return all(met(Requirement(line)) for line in (project_in(folder) or Project(folder)).build_requires)
     except InvalidRequirement:
         return False

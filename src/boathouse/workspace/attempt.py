@@ -21,7 +21,7 @@ from boathouse.workspace.stop import StopRequest
 from boathouse.workspace.task import TaskSpec
 
 if TYPE_CHECKING:
-    from boathouse.workspace.runner import JobRunner
+    from boathouse.workspace.jobrun import JobRunner
 
 
 def perform(run: JobRunner, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
@@ -89,7 +89,7 @@ def _condition(run: JobRunner, task: TaskRun, source: TaskSource, context: Conte
 
 
 def _run_job(run: JobRunner, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
-    from boathouse.workspace.runner import JobRunner
+    from boathouse.workspace.jobrun import JobRunner
 
     child = job_by_id(dict(run.runner.jobs), source.body.job_id)
     assert child is not None, "the checks refuse a run_job_task without a job"

@@ -32,7 +32,7 @@ class Finding:
 def findings(jobs: dict[str, Job], job: Job) -> list[Finding]:
     "Everything to say about one job, errors first; a job that is not valid by its schema is looked at no further."
     if job.problems:
-        return [Finding("error", job.key, p, "schema") for p in job.problems]
+        return _in_order(job.key, [*(Problem("schema", p) for p in job.problems), *whole.of_job(job)])
     refused = [Problem("not-run-here", e) for e in refusals(job)]
     noted = [Problem("no-effect", e) for e in notes(job)]
     return _in_order(job.key, [*_problems(jobs, job), *refused, *elsewhere.problems(job), *noted])
@@ -51,9 +51,13 @@ def _in_order(job: str, problems: list[Problem]) -> list[Finding]:
 
 
 def refuse_unrunnable(jobs: dict[str, Job], job: Job) -> list[Finding]:
-    "Raises the first error or refusal of the job and the jobs it runs; otherwise returns the notes about them."
+    """Raises the first error or refusal of the bundle's own parts, the job and the jobs it runs; otherwise returns the notes about them.
+
+    No bundle is deployed that has an error outside its jobs. One in a job that has no part in this run is left to `validate`: that job may be somebody
+    else's, half written. What this machine does not do for the bundle as a whole hinders no job that it can run.
+    """
     every = [f for one in reachable(jobs, job) for f in findings(jobs, one)]
-    serious = [f for f in every if f.level in ("error", "refused")]
+    serious = [f for f in bundle_findings(job.bundle) if f.level == "error"] + [f for f in every if f.level in ("error", "refused")]
     if serious:
         first = serious[0].problem
         more = f"(And {len(serious) - 1} more: see `boathouse validate`.)" if len(serious) > 1 else ""
@@ -62,6 +66,7 @@ def refuse_unrunnable(jobs: dict[str, Job], job: Job) -> list[Finding]:
 
 
 def _problems(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
+    yield from whole.of_job(job)
     yield from tasks.of_job(job)
     yield from parameters.declared(job)
     yield from schedules.problems(job)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from boathouse.workspace.attach import OWNER
 from boathouse.workspace.notebooksource import find
 from boathouse.workspace.session import environment
-from boathouse.workspace.task import TaskResult, TaskSpec
+from boathouse.workspace.task import TaskResult, TaskSpec, interpreter_environment
 from boathouse.workspace.zygote import TAG
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ class Children:
         command = [sys.executable, "-m", "boathouse.workspace.execute"]
         # Its input stays open as long as this process lives: should this one be killed, the other ends too. `-m` puts the working directory on
         # the path: this one holds no modules.
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0, cwd=spec.folder)
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, process_group=0, cwd=spec.folder, env=interpreter_environment(spec.paths)
+        )
         assert process.stdin is not None
         process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()

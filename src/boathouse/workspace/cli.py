@@ -52,7 +52,53 @@ _foreground = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The commands below, and those that installed packages bring.
+
+    A command line that cannot be read is a refusal too: with --json it is one object on stdout.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["as_json"] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as e:
+            if ctx.meta["as_json"]:
+                click.echo(json.dumps(BundleError(e.format_message()).as_json()))
+            raise
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        from boathouse.workspace import plugins
+
+        return [*super().list_commands(context), *sorted(plugins.points())]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        return super().get_command(context, name) or _brought(name)
+
+
+def _brought(name: str) -> click.Command | None:
+    from boathouse.workspace import plugins
+
+    if name not in plugins.points():
+        return None
+
+    @click.command(name, help=plugins.help_of(name), context_settings={"ignore_unknown_options": True})
+    @click.argument("words", nargs=-1, required=True)
+    @_bundle_options
+    @_foreground
+    @_refusing
+    def command(
+        words: Sequence[str], folder: Path, target: str | None, variables: Sequence[str], as_json: bool, foreground: bool | None
+    ) -> None:
+        sys.exit(plugins.run(_load(folder, target, variables), name, words, as_json, foreground))
+
+    return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     "Run the jobs of a Databricks bundle on this machine, with real Spark, Delta and MLflow."
 
@@ -127,7 +173,7 @@ def runs(run_id: int | None, folder: Path, target: str | None, variables: Sequen
 @click.option("--task", "rerun", multiple=True, metavar="KEY", help="Run this task again too, though it succeeded.")
 @click.option("--rerun-dependents", is_flag=True, help="Run again what succeeded below a task that runs again.")
 @click.option("--param", "params", multiple=True, metavar="K=V", help="Value of a job parameter, instead of the one the run had.")
-@click.option("--wheel", is_flag=True, help="Run from built wheels, as `run --wheel` does.")
+@click.option("--wheel", is_flag=True, help="Run from built wheels, as `run --wheel` does; a run that was started so is repaired so.")
 @_foreground
 @_refusing
 def repair(
@@ -238,6 +284,8 @@ def _pairs(words: Sequence[str], option: str) -> dict[str, str]:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise BundleError(f"'{word}' is not of the form NAME=VALUE.", Where(option))
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise BundleError(f"{word!a} is not text in UTF-8.", Where(option))
         pairs[name] = value
     return pairs
 

@@ -24,6 +24,7 @@ from boathouse.workspace.processes import bytes_of, jvm_of, kill_group, start_zy
 from boathouse.workspace.query import Query
 from boathouse.workspace.session import environment, lock, start_session, unlock
 from boathouse.workspace.task import TaskResult, TaskSpec, ended_without_result
+from boathouse.workspace.tasklog import TaskLog, keep_relieving, limit
 from boathouse.workspace.zygote import TAG
 
 __all__ = ["Cluster", "ClusterError", "QueryFailed", "TaskProcess", "TaskResult", "TaskSpec"]
@@ -34,8 +35,8 @@ POOLS = 8
 class TaskProcess:
     "One running attempt."
 
-    def __init__(self, id: str, spec: TaskSpec, line: Line, kill: Callable[[str], None]) -> None:
-        self.id, self.spec, self.line, self._kill = id, spec, line, kill
+    def __init__(self, id: str, spec: TaskSpec, line: Line, log: TaskLog, kill: Callable[[str], None]) -> None:
+        self.id, self.spec, self.line, self.log, self._kill = id, spec, line, log, kill
         self.started: Future[int] = Future()
         self.ended: Future[TaskResult] = Future()
         self.canceled = False
@@ -76,7 +77,7 @@ class Cluster:
         # JVM calls come from these threads only: each Python thread that makes one costs a thread in the JVM.
         self._calls = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cluster")
         self._reader = threading.Thread(target=self._listen, name="zygote", daemon=True)
-        self._ready = threading.Event()
+        self._ready, self._stopped = threading.Event(), threading.Event()
 
     @staticmethod
     def start(
@@ -113,6 +114,8 @@ class Cluster:
 
     def _begin(self) -> None:
         self._reader.start()
+        relief = threading.Thread(target=keep_relieving, args=(lambda: [task.log for task in self.tasks()], self._stopped), daemon=True)
+        relief.start()
         jvm = jvm_of(self.spark)
         if jvm is not None:
             threading.Thread(target=self._end_with, args=(jvm,), name="jvm", daemon=True).start()
@@ -131,11 +134,12 @@ class Cluster:
         self._ready.wait()
         if self._zygote.poll() is not None:
             raise ClusterError(f"the cluster is stopped, or its zygote died; see {self.state / 'zygote.log'}")
+        log = TaskLog(spec.folder, limit(os.environ if environ is None else environ))
         spec.folder.mkdir(parents=True, exist_ok=True)
         for name in ("result.json", "log.txt"):
             (spec.folder / name).unlink(missing_ok=True)
         line = self.open(spec.catalog, spec.catalogs)
-        task = TaskProcess(line.tag, spec, line, lambda id: self._say(op="kill", id=id))
+        task = TaskProcess(line.tag, spec, line, log, lambda id: self._say(op="kill", id=id))
         self._tasks[task.id] = task
         self._say(op="launch", id=task.id, request=self._request(task, environ))
         task.started.result()
@@ -224,6 +228,7 @@ class Cluster:
 
     def _finish(self, task: TaskProcess, status: int) -> None:
         try:
+            task.log.close()
             gone = self._release(task)
             result = TaskResult.read(task.spec.folder) or ended_without_result(status, task.canceled)
             # Whatever the task made of it, a JVM that is gone is the reason.
@@ -273,6 +278,7 @@ class Cluster:
         elif self._zygote.poll() is None:
             self._say(op="stop")
         self._reader.join()
+        self._stopped.set()
         for task in list(self._tasks.values()):
             task.ended.exception()
         self._calls.shutdown()

@@ -24,6 +24,7 @@ CREATE INDEX IF NOT EXISTS task_runs_of_run ON task_runs (job_run);
 ADDED = {
     ("runs", "repair_count"): "INTEGER NOT NULL DEFAULT 0",
     ("runs", "cancel_requested"): "INTEGER NOT NULL DEFAULT 0",
+    ("runs", "wheel"): "INTEGER NOT NULL DEFAULT 0",
     ("task_runs", "repair"): "INTEGER NOT NULL DEFAULT 0",
 }
 

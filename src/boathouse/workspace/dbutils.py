@@ -120,7 +120,8 @@ class DbUtils(Utility):
         widgets: Mapping[str, str] | None = None,
         task_values: TaskValues | None = None,
         runner: Callable[[str, int, Mapping[str, str]], str] | None = None,
+        secrets: Secrets | None = None,
     ) -> DbUtils:
         "A `dbutils` over the volumes folder; without `task_values` it is one outside any job."
         jobs = Jobs(task_values or TaskValues({}, in_job=False))
-        return DbUtils(Widgets(widgets or {}), jobs, Files(volumes), Notebooks(runner), Secrets(), Library())
+        return DbUtils(Widgets(widgets or {}), jobs, Files(volumes), Notebooks(runner), secrets or Secrets(), Library())

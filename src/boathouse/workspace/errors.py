@@ -35,7 +35,11 @@ class BundleError(Exception):
     def as_json(self) -> dict[str, Any]:
         "The refusal as `--json` prints it."
         where = self.where or Where("")
-        message = f"{self.message} {self.hint}".strip()
+        if where.file.startswith("--"):  # an option of the command line is no file
+            where, option = Where(""), f"{where.file}: "
+        else:
+            option = ""
+        message = f"{option}{self.message} {self.hint}".strip()
         return {"error": {"file": where.file or None, "line": where.line or None, "column": where.column or None, "message": message}}
 
 

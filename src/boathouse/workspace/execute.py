@@ -13,7 +13,6 @@ import runpy
 import sys
 import threading
 import time
-import tomllib
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +20,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from boathouse.workspace.attach import attach
-from boathouse.workspace.dbutils import DbUtils, NotebookExit, TaskValues
+from boathouse.workspace.dbutils import DbUtils, NotebookExit, Secrets, TaskValues
+from boathouse.workspace.projects import project_in
 from boathouse.workspace.runtimenames import register
 from boathouse.workspace.task import TaskResult, TaskSpec
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 SKIPPED = {"__pycache__", "node_modules", "build", "dist"}
+
+
+Run = Callable[[TaskSpec, "SparkSession", Path, TaskValues, Secrets], str | None]
 
 
 class TaskError(Exception):
@@ -39,20 +42,20 @@ def perform(request: Mapping[str, Any]) -> None:
     "Runs one task to its end and leaves the process; `result.json` is the last thing it writes."
     spec = TaskSpec.from_dict(request["spec"])
     _redirect(spec.folder / "log.txt")
-    values = TaskValues(spec.values, in_job=True, loop=spec.context.get("loop", ""))
+    values, secrets = TaskValues(spec.values, in_job=True, loop=spec.context.get("loop", "")), Secrets()
     error: BaseException | None = None
     exit_value = None
     try:
         runner = _runner(spec.kind)
         _settle(spec, request)
-        exit_value = runner(spec, *_attach(spec, request), values)
+        exit_value = runner(spec, *_attach(spec, request), values, secrets)
     except NotebookExit as ended:
         exit_value = ended.value
     except SystemExit as ended:
         error = ended if ended.code not in (None, 0) else None
     except BaseException as caught:
         error = caught
-    result = _result(error, exit_value, values)
+    result = _result(error, exit_value, values, secrets)
     _leave(spec.folder, result)
 
 
@@ -116,7 +119,7 @@ def _forget_own_package(folders: list[Path]) -> None:
             del sys.modules[name]
 
 
-def _runner(kind: str) -> Callable[[TaskSpec, SparkSession, Path, TaskValues], str | None]:
+def _runner(kind: str) -> Run:
     "What runs a task of this kind; imported before the project's own modules come first on the path."
     if kind == "notebook":
         from boathouse.workspace.notebook import run_task
@@ -138,14 +141,14 @@ def _attach(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[SparkSession, P
     return spark, Path(request["state"]) / "volumes"
 
 
-def _run_wheel(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues) -> None:
-    register(spark, DbUtils.make(volumes, {}, values), _show)
+def _run_wheel(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets) -> None:
+    register(spark, DbUtils.make(volumes, {}, values, secrets=secrets), _show)
     sys.argv = [str(spec.entry_point), *spec.argv]
     find_entry_point(spec.project if spec.checkout else None, str(spec.package), str(spec.entry_point))()
 
 
-def _run_script(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues) -> None:
-    names = register(spark, DbUtils.make(volumes, {}, values), _show)
+def _run_script(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets) -> None:
+    names = register(spark, DbUtils.make(volumes, {}, values, secrets=secrets), _show)
     file = Path(str(spec.file))
     if not file.is_file():
         raise TaskError(f"there is no file {file}")
@@ -174,9 +177,9 @@ def source_hash(project: Path) -> str:
 def find_entry_point(project: Path | None, package: str, name: str) -> Callable[[], Any]:
     """What a wheel task calls: entry point `name` (of any group) of distribution `package`, else the attribute `name` of module `package`.
 
-    The project's own `pyproject.toml` counts as its wheel's metadata, so an edit there needs no new installation.
+    The project's own files count as its wheel's metadata, so an edit there needs no new installation.
     """
-    points = {point.name: point.value for point in _installed(package)} | (_declared(project, package) if project else {})
+    points = {point.name: point.value for point in _installed(package)} | dict(_declared(project, package) if project else {})
     if name in points:
         return importlib.metadata.EntryPoint(name, points[name], "").load()
     try:
@@ -198,13 +201,9 @@ def find_entry_point(project: Path | None, package: str, name: str) -> Callable[
     raise TaskError(f"package '{package}' has no entry point '{name}'.{hint}")
 
 
-def _declared(project: Path, package: str) -> dict[str, str]:
-    file = project / "pyproject.toml"
-    about = tomllib.loads(file.read_text()).get("project", {}) if file.is_file() else {}
-    if _plain(about.get("name", "")) != _plain(package):
-        return {}
-    groups = [*about.get("entry-points", {}).values(), about.get("scripts", {})]
-    return {name: value for group in reversed(groups) for name, value in group.items()}
+def _declared(project: Path, package: str) -> Mapping[str, str]:
+    found = project_in(project)
+    return (found.entry_points or {}) if found is not None and found.is_called(package) else {}
 
 
 def _installed(package: str) -> list[importlib.metadata.EntryPoint]:
@@ -214,23 +213,20 @@ def _installed(package: str) -> list[importlib.metadata.EntryPoint]:
         return []
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "-").replace(".", "-")
-
-
-def _result(error: BaseException | None, exit_value: str | None, values: TaskValues) -> TaskResult:
+def _result(error: BaseException | None, exit_value: str | None, values: TaskValues, secrets: Secrets) -> TaskResult:
     if error is None:
         return TaskResult("SUCCESS", exit_value=exit_value, values=values.set_here)
     trace = "".join(traceback.format_exception(type(error), error, _own_frames(error.__traceback__)))
     print(trace, file=sys.stderr)
-    return TaskResult("FAILED", error=headline(error) + _place(error), trace=trace, values=values.set_here)
+    said = headline(error, secrets._redacted) + _place(error)
+    return TaskResult("FAILED", error=said, trace=secrets._redacted(trace), values=values.set_here)
 
 
-def headline(error: BaseException) -> str:
-    "The line that names the error: its class and the first line of its message."
+def headline(error: BaseException, redact: Callable[[str], str] = str) -> str:
+    "The line that names the error: its class and the first line of its message, once that has gone through `redact`."
     if isinstance(error, SystemExit):
-        return f"SystemExit: {error.code}" if isinstance(error.code, str) else f"exit code {error.code}"
-    said = str(error).strip().splitlines()
+        return f"SystemExit: {redact(error.code)}" if isinstance(error.code, str) else f"exit code {error.code}"
+    said = redact(str(error)).strip().splitlines()
     if type(error).__name__ == "Py4JJavaError" and len(said) > 1:
         return f"{type(error).__name__}: {said[1].removeprefix(': ')}"  # the first line names a call, the second what went wrong
     return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__

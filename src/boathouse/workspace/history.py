@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +21,10 @@ from boathouse.workspace.graph import Result
 
 @dataclass(frozen=True)
 class JobRun:
-    "One run of one job; `path` are the names above it on the screen, empty for the run that was asked for; `repair` counts its repairs."
+    """One run of one job; `path` are the names above it on the screen, empty for the run that was asked for; `repair` counts its repairs.
+
+    With `wheel`, its tasks import from built wheels alone.
+    """
 
     run_id: int
     job_id: int
@@ -32,6 +36,7 @@ class JobRun:
     parent: int | None = None
     path: tuple[str, ...] = ()
     repair: int = 0
+    wheel: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,28 +101,26 @@ class History:
     def run_started(self, run: JobRun) -> None:
         "A run begins, by this process; it is PENDING until `admit` lets it in. A repair begins anew where the run ended."
         me = psutil.Process()
-        here = (json.dumps(dict(run.parameters)), now_ms(), me.pid, me.create_time(), run.repair)
+        here = (json.dumps(dict(run.parameters)), now_ms(), me.pid, me.create_time(), run.repair, run.wheel)
         if run.repair:
-            self._reopen(run.run_id, here)
+            self._reopen(run.run_id, run.repair, here)
             return
         self._write(
             "INSERT INTO runs (run_id, job_id, job_key, job_name, target, parent_task_run, life_cycle_state, parameters, start_time, pid, pid_started,"
-            " repair_count) VALUES (?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?)",
+            " repair_count, wheel) VALUES (?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?)",
             (run.run_id, run.job_id, run.key, run.name, run.target, run.parent, *here),
         )
 
-    def _reopen(self, run_id: int, here: tuple[Any, ...]) -> None:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
+    def _reopen(self, run_id: int, number: int, here: tuple[Any, ...]) -> None:
+        with self._transaction():
             if not self._db.execute("SELECT repair_count FROM runs WHERE run_id = ?", (run_id,)).fetchone()[0]:
                 self._note_repair(run_id, 0)
             self._db.execute(
                 "UPDATE runs SET life_cycle_state = 'PENDING', result_state = NULL, state_message = '', end_time = NULL, cancel_requested = 0,"
-                " parameters = ?, pid = ?, pid_started = ?, repair_count = ? WHERE run_id = ?",
+                " parameters = ?, pid = ?, pid_started = ?, repair_count = ?, wheel = ? WHERE run_id = ?",
                 (here[0], *here[2:], run_id),
             )
-            self._note_repair(run_id, here[-1], here[1])
-            self._db.execute("COMMIT")
+            self._note_repair(run_id, number, here[1])
 
     def _note_repair(self, run_id: int, number: int, begun: int | None = None) -> None:
         "Copies where the run stands into its list of repairs; number 0 is the original."
@@ -129,8 +132,7 @@ class History:
 
     def admit(self, run: JobRun, limit: int) -> int | None:
         "Lets a run in unless `limit` others of its job run, or one waits before it: None if it is in, else the run it waits for."
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._transaction():
             others = self._db.execute(
                 "SELECT run_id FROM runs WHERE job_id = ? AND target = ? AND end_time IS NULL AND run_id <> ?"
                 " AND (life_cycle_state = 'RUNNING' OR run_id < ?) ORDER BY run_id",
@@ -139,7 +141,6 @@ class History:
             inside = len(others) < limit
             state = "RUNNING" if inside else "QUEUED"
             self._db.execute("UPDATE runs SET life_cycle_state = ? WHERE run_id = ?", (state, run.run_id))
-            self._db.execute("COMMIT")
         return None if inside else int(others[0]["run_id"]) if others else run.run_id
 
     def run_queued(self, run: JobRun, behind: int) -> None:
@@ -177,8 +178,7 @@ class History:
         "An attempt is over, or the task was settled without one."
         ran = end.result in (Result.SUCCESS, Result.FAILED, Result.TIMEDOUT, Result.CANCELED, Result.SUCCESS_WITH_FAILURES)
         life = "INTERNAL_ERROR" if end.internal else "TERMINATED" if ran else "SKIPPED"
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._transaction():
             self._db.execute(
                 "UPDATE task_runs SET life_cycle_state = ?, result_state = ?, state_message = ?, end_time = ?, outcome = ?, exit_value = ?, child_run = ?"
                 " WHERE run_id = ?",
@@ -186,7 +186,6 @@ class History:
             )
             values = [(task.run_id, key, json.dumps(value)) for key, value in end.values.items()]
             self._db.executemany("INSERT OR REPLACE INTO task_values VALUES (?, ?, ?)", values)
-            self._db.execute("COMMIT")
 
     def run_ended(self, run: JobRun, result: Result, message: str) -> None:
         "A run is over."
@@ -194,8 +193,7 @@ class History:
         self._end(run.run_id, life, result.value, message)
 
     def _end(self, run_id: int, life: str, result: str, message: str) -> None:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._transaction():
             self._db.execute(
                 "UPDATE runs SET life_cycle_state = ?, result_state = ?, state_message = ?, end_time = ? WHERE run_id = ?",
                 (life, result, message, now_ms(), run_id),
@@ -206,7 +204,6 @@ class History:
                 " WHERE run_id = ? AND number = (SELECT repair_count FROM runs WHERE runs.run_id = repairs.run_id)",
                 (run_id,),
             )
-            self._db.execute("COMMIT")
 
     def close_abandoned(self) -> list[int]:
         "Marks as failed every run whose process no longer lives; their ids."
@@ -234,6 +231,18 @@ class History:
     def runs(self) -> Iterator[sqlite3.Row]:
         "The runs that were asked for (not those other runs started), newest first."
         yield from self.rows("SELECT * FROM runs WHERE parent_task_run IS NULL ORDER BY run_id DESC")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        "All of the statements inside, or none; whatever goes wrong in one of them, the next transaction can begin."
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> None:
         with self._lock:

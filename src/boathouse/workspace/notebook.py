@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from boathouse.workspace import cellerror, magics, notebookfile, notebooksource
 from boathouse.workspace.cellstreams import kept_streams, within_limit
 from boathouse.workspace.childnotebook import Children
-from boathouse.workspace.dbutils import DbUtils, NotebookExit, TaskValues
+from boathouse.workspace.dbutils import DbUtils, NotebookExit, Secrets, TaskValues
 from boathouse.workspace.notebooksource import Cell, Notebook
 from boathouse.workspace.runtimenames import register
 from boathouse.workspace.sqlcell import run_sql
@@ -31,22 +31,24 @@ if TYPE_CHECKING:
 SKIPPED_PIP = "skipped: the task runs in the project's environment"
 
 
-def run_task(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues) -> str | None:
+def run_task(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets) -> str | None:
     "Runs the notebook of a task; returns its exit value, None if it ran to its end. `notebook.ipynb` and `.html` appear in the task's folder."
     file = Path(str(spec.file))
     if not file.is_file():
         raise notebooksource.NotebookError(f"there is no notebook {file}")
     os.chdir(file.parent)
     sys.path.insert(0, str(file.parent))
-    return _Run(spec, notebooksource.read(file), spark, volumes, values).run()
+    return _Run(spec, notebooksource.read(file), spark, volumes, values, secrets).run()
 
 
 class _Run:
     "One notebook being run: its shell, its own `dbutils`, and its executed copy."
 
-    def __init__(self, spec: TaskSpec, notebook: Notebook, spark: SparkSession, volumes: Path, values: TaskValues) -> None:
+    def __init__(
+        self, spec: TaskSpec, notebook: Notebook, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets
+    ) -> None:
         self.spec, self.notebook, self.spark = spec, notebook, spark
-        self.utilities = DbUtils.make(volumes, spec.widgets, values, Children(spec, spark, volumes.parent).run)
+        self.utilities = DbUtils.make(volumes, spec.widgets, values, Children(spec, spark, volumes.parent).run, secrets)
         self.executed, self.copy = notebookfile.blank_copy(notebook), spec.folder / "notebook.ipynb"
 
     def run(self) -> str | None:
@@ -62,6 +64,7 @@ class _Run:
         for cell in self.notebook.code():
             node = self.executed.cells[cell.number - 1]
             error = self._run_cell(shell, self.notebook, cell, node.outputs)
+            node.outputs = notebookfile.redacted(node.outputs, self.utilities.secrets._redacted)
             node.execution_count = cell.number
             if isinstance(error, NotebookExit):
                 return error.value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from boathouse.workspace.notebooksource import Notebook
 
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter
+
+BINARY = ("image/png", "image/jpeg", "image/gif", "application/pdf")
 
 
 def blank_copy(notebook: Notebook) -> NotebookNode:
@@ -34,14 +37,19 @@ def write(notebook: NotebookNode, file: Path) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # numbers that nbconvert's validation refuses
     scratch = file.with_name(f".{file.name}")
-    nbformat.write(notebook, scratch)
+    scratch.write_bytes(_utf8(f"{nbformat.writes(notebook)}\n"))
     os.replace(scratch, file)
 
 
 def write_page(notebook: NotebookNode, file: Path) -> None:
     "The executed notebook as one HTML page."
     page, _ = exporter().from_notebook_node(notebook)
-    file.write_text(page, encoding="utf-8")
+    file.write_bytes(_utf8(page))
+
+
+def _utf8(text: str) -> bytes:
+    "The text as a file takes it; half a character, as in the name of a file that is no text, is a '?'."
+    return text.encode("utf-8", "replace")
 
 
 @functools.cache
@@ -55,6 +63,19 @@ def exporter() -> HTMLExporter:
 def outputs(captured: list[dict[str, Any]]) -> list[NotebookNode]:
     "Outputs with their text in one piece, as nbformat holds them."
     return [nbformat.from_dict(_joined(output)) for output in captured]
+
+
+def redacted(outputs: list[NotebookNode], redact: Callable[[str], str]) -> list[NotebookNode]:
+    "Outputs whose every text has gone through `redact`; images stay as they are."
+    return [nbformat.from_dict(_redacted(output, redact)) for output in outputs]
+
+
+def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {key: item if key in ("output_type", "name") or key.startswith(BINARY) else _redacted(item, redact) for key, item in value.items()}
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return redact("\n".join(value)).split("\n")  # the lines of a traceback: a secret may have several
+    return [_redacted(item, redact) for item in value] if isinstance(value, list) else redact(value) if isinstance(value, str) else value
 
 
 def _joined(value: Any) -> Any:

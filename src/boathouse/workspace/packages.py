@@ -11,14 +11,15 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from boathouse.workspace.artifacts import Artifact, artifacts_of, build, project_in
+from boathouse.workspace.artifacts import Artifact, artifacts_of, build
 from boathouse.workspace.asked import Asked, asked
 from boathouse.workspace.bundle import Bundle
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.jobs import COMPUTE, Job, TaskSource
 from boathouse.workspace.libraries import install_requirements, install_wheel, requirements_of
 from boathouse.workspace.pip import met
-from boathouse.workspace.sources import distribution, editable_folder, entry_point_problems, folders_of, module_file, module_name
+from boathouse.workspace.projects import module_file, plain_name, project_in, same_name
+from boathouse.workspace.sources import distribution, editable_folder, entry_point_problems, folders_of, module_name
 
 Say = Callable[[str], None]
 
@@ -33,9 +34,10 @@ class Packages:
 
 @dataclass(frozen=True)
 class Preparation:
-    "The packages of every task, by job and by where the task stands in it."
+    "The packages of every task, by job and by where the task stands in it; with `wheel`, no task has the checkout."
 
     packages: Mapping[tuple[str, str | None, str], Packages] = field(default_factory=dict)
+    wheel: bool = False
 
     def of(self, job: Job, source: TaskSource) -> Packages:
         "The packages of a task; the plain checkout for one that was not prepared."
@@ -48,7 +50,8 @@ AS_IT_IS = Preparation()
 def prepare(bundle: Bundle, jobs: Iterable[Job], say: Say, *, wheel: bool = False) -> Preparation:
     "Builds and installs what the tasks of these jobs ask for and do not have; with `wheel`, no task imports from the checkout."
     work = _Work(bundle, wheel, say)
-    return Preparation({(job.key, s.loop, s.key): work.of(job, s) for job in jobs for s in job.every_task() if s.kind in COMPUTE})
+    packages = {(job.key, s.loop, s.key): work.of(job, s) for job in jobs for s in job.every_task() if s.kind in COMPUTE}
+    return Preparation(packages, wheel)
 
 
 class _Work:
@@ -101,7 +104,8 @@ class _Work:
         "The bundle's own project, whose wheels lie in `dist` although no artifact says how they come there."
         root = self.bundle.root
         project = project_in(root)
-        ours = project is not None and one.path.parent == root / "dist" and all(_is(w, canonicalize_name(project.name)) for w in one.wheels)
+        name = project.name if project is not None else None
+        ours = name is not None and one.path.parent == root / "dist" and all(_is(w, plain_name(name)) for w in one.wheels)
         return [Artifact(self.bundle.name, root, one.at, (one.path,), prebuilt=True)] if ours else []
 
     def _installed(self, files: list[Path], one: Asked) -> tuple[list[Path], list[Requirement]]:
@@ -162,7 +166,7 @@ def _checkout_serves(job: Job, source: TaskSource, artifact: Artifact) -> bool:
             return False
         if module_file(folders_of(root), module_name(name)) is None:
             return False
-    called_here = wheel is not None and canonicalize_name(name) == canonicalize_name(wheel.package_name)
+    called_here = wheel is not None and same_name(name, wheel.package_name)
     return not called_here or not list(entry_point_problems(source, folders_of(root), root))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from boathouse.workspace import references
 from boathouse.workspace.errors import BundleError, CannotStart, did_you_mean
@@ -14,6 +14,7 @@ from boathouse.workspace.sdk import ConditionTask
 from boathouse.workspace.yamlfile import where
 
 LONGEST_PARAMETERS = 10_000
+PASS_A_PATH = "Pass a path instead."
 ORDERINGS: dict[str, Callable[[float, float], bool]] = {
     "GREATER_THAN": operator.gt,
     "GREATER_THAN_OR_EQUAL": operator.ge,
@@ -31,15 +32,18 @@ def run_parameters(job: Job, given: Mapping[str, str]) -> dict[str, str]:
             )
             raise BundleError(f"job '{job.key}' declares no parameter '{name}'.", where(job.source, "parameters"), hint)
     values = job.parameters | dict(given)
-    if message := too_long(values):
-        raise BundleError(message, where(job.source, "parameters"))
+    if message := too_long(job, values.items()):
+        raise BundleError(message, where(job.source, "parameters"), PASS_A_PATH)
     return values
 
 
-def too_long(values: Mapping[str, str]) -> str:
-    "What is wrong with the size of a job's parameters; empty if nothing is."
-    size = len(json.dumps([{"name": name, "value": value} for name, value in values.items()], separators=(",", ":"), ensure_ascii=False))
-    return f"the parameters take {size} characters as JSON; {LONGEST_PARAMETERS} is the most." if size > LONGEST_PARAMETERS else ""
+def too_long(job: Job, values: Collection[tuple[str, str]]) -> str:
+    "What is wrong with the size of a job's parameters, its defaults or those of a run; empty if nothing is."
+    # As the platform counts: 29 characters a parameter around its name and value, a comma between two, two brackets.
+    size = sum(29 + len(name) + len(json.dumps(value, ensure_ascii=False)) - 2 for name, value in values) + len(values) + 1
+    if size <= LONGEST_PARAMETERS:
+        return ""
+    return f"the parameters of job '{job.key}' take {size} characters as JSON; {LONGEST_PARAMETERS} is the most."
 
 
 def named(own: Mapping[str, str] | None, context: Context, in_loop: bool) -> dict[str, str]:

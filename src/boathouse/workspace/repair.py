@@ -15,7 +15,7 @@ from boathouse.workspace.history import History
 from boathouse.workspace.jobs import Job
 from boathouse.workspace.parameters import run_parameters
 from boathouse.workspace.references import Upstream
-from boathouse.workspace.runner import Repair
+from boathouse.workspace.jobrun import Repair
 
 HINT = "`boathouse runs` lists the runs."
 

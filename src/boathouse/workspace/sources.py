@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
 import importlib.util
 import json
@@ -10,11 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from packaging.utils import canonicalize_name
-
-from boathouse.workspace.artifacts import project_in
 from boathouse.workspace.errors import BundleError, did_you_mean
 from boathouse.workspace.jobs import Job, TaskSource
+from boathouse.workspace.projects import module_file, names_in, project_in
 
 HEADERS = {".py": "# Databricks notebook source", ".sql": "-- Databricks notebook source", ".scala": "// Databricks notebook source"}
 HEADERS[".r"] = HEADERS[".py"]
@@ -55,13 +52,13 @@ def entry_point_problems(source: TaskSource, folders: Sequence[Path], checkout: 
         found = None
     points = {e.name for e in found.entry_points} if found is not None else set[str]()
     about = project_in(checkout) if checkout is not None else None
-    if about is not None and canonicalize_name(about.name) == canonicalize_name(package):
-        points |= about.entry_points
+    if about is not None and about.is_called(package):
+        points |= set(about.entry_points or ())
     if entry in points:
         return
     module = module_file(folders, module_name(package))
     if module is None and (checkout is not None or found is not None):
-        module = _installed_module(module_name(package))
+        module = installed_module(module_name(package))
     at = source.at("python_wheel_task", "entry_point")
     if not points and module is None and found is None:
         at = source.at("python_wheel_task", "package_name")
@@ -73,7 +70,7 @@ def entry_point_problems(source: TaskSource, folders: Sequence[Path], checkout: 
         yield BundleError(
             f"the package '{package}' is not {'in a wheel of this task' if checkout is None else 'installed here'}.", at, hint
         )
-    elif module is None or entry not in _names(module):
+    elif module is None or ((names := names_in(module)) is not None and entry not in names):
         yield BundleError(f"'{package}' has no entry point '{entry}'.", at, did_you_mean(entry, points))
 
 
@@ -87,13 +84,8 @@ def module_name(package: str) -> str:
     return package.replace("-", "_").replace(".", "_")
 
 
-def module_file(folders: Sequence[Path], name: str) -> Path | None:
-    "The file of a module in one of the folders; nothing is imported."
-    files = (file for folder in folders for file in (folder / name / "__init__.py", folder / f"{name}.py"))
-    return next((file for file in files if file.is_file()), None)
-
-
-def _installed_module(name: str) -> Path | None:
+def installed_module(name: str) -> Path | None:
+    "The file of a module of this environment."
     found = importlib.util.find_spec(name) if name.isidentifier() else None
     return Path(found.origin) if found is not None and found.origin else None
 
@@ -111,11 +103,3 @@ def editable_folder(found: importlib.metadata.Distribution | None) -> Path | Non
     said = found.read_text("direct_url.json") if found is not None else None
     about = json.loads(said) if said else {}
     return Path(unquote(urlparse(about["url"]).path)) if about.get("dir_info", {}).get("editable") else None
-
-
-def _names(module: Path) -> set[str]:
-    "The names a module defines or imports at its top, read without running it."
-    tree = ast.parse(module.read_text(encoding="utf-8")) if module.suffix == ".py" else ast.Module([], [])
-    names = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    names |= {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
-    return names | {a.asname or a.name for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}

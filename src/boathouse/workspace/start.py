@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -27,11 +27,12 @@ from boathouse.workspace.display import Display, console
 from boathouse.workspace.errors import BundleError, ClusterError, QueryFailed
 from boathouse.workspace.graph import SUCCEEDED, Result
 from boathouse.workspace.history import History
+from boathouse.workspace.jobrun import selected
 from boathouse.workspace.jobs import Job, all_jobs, find_job, reachable
 from boathouse.workspace.packages import prepare
 from boathouse.workspace.parameters import run_parameters
 from boathouse.workspace.repair import plan, run_to_repair
-from boathouse.workspace.runner import Runner, selected
+from boathouse.workspace.runner import Runner
 from boathouse.workspace.task import AnyCluster
 
 
@@ -61,9 +62,11 @@ def repair_run(bundle: Bundle, run_id: int, given: Mapping[str, str], rerun: tup
     jobs = all_jobs(bundle)
     with History(bundle.state) as history:
         history.close_abandoned()
-        job = jobs[run_to_repair(history, run_id, bundle)["job_key"]]
+        row = run_to_repair(history, run_id, bundle)
+        job = jobs[row["job_key"]]
         noted = refuse_unrunnable(jobs, job)
-        plan(history, run_to_repair(history, run_id, bundle), job, given, rerun, rerun_dependents)
+        plan(history, row, job, given, rerun, rerun_dependents)
+        how = replace(how, wheel=how.wheel or bool(row["wheel"]))
 
     def again(runner: Runner) -> tuple[int, Result]:
         row = run_to_repair(runner.history, run_id, bundle)

@@ -77,16 +77,16 @@ class TaskResult:
         return {**asdict(replace(self, values={})), "values": dict(self.values)}
 
     def write(self, folder: Path) -> None:
-        "Leaves `result.json` in `folder`: whole or not at all."
+        "Leaves `result.json` in `folder`: whole or not at all; half a character, which no file, database or screen takes, becomes a '?'."
         scratch = folder / ".result.json"
-        scratch.write_text(json.dumps(self.as_dict()))
+        scratch.write_bytes(json.dumps(self.as_dict(), ensure_ascii=False).encode("utf-8", "replace"))
         os.replace(scratch, folder / "result.json")
 
     @staticmethod
     def read(folder: Path) -> TaskResult | None:
         "What the task wrote as its last act; None if it never came to that."
         file = folder / "result.json"
-        return TaskResult(**json.loads(file.read_text())) if file.is_file() else None
+        return TaskResult(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 class AnyTask(Protocol):
@@ -103,6 +103,13 @@ class AnyCluster(Protocol):
     def sql(self, query: str, catalog: str | None = None, catalogs: Iterable[str] = ()) -> tuple[list[str], list[list[Any]]]: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+def interpreter_environment(paths: Iterable[str | Path]) -> dict[str, str]:
+    "This process's environment for a fresh interpreter that has `paths` from its first import on; boathouse itself stays the one that runs the cluster."
+    first = [str(path) for path in paths if not Path(path, "boathouse").exists()]
+    path = os.pathsep.join([*first, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, **({"PYTHONPATH": path} if path else {})}
 
 
 def ended_without_result(status: int, canceled: bool) -> TaskResult:

@@ -23,6 +23,8 @@ from typing import Any
 
 import psutil
 
+from boathouse.workspace.task import interpreter_environment
+
 PRELOAD = (
     "pyspark.sql.functions", "pyspark.sql.types", "pyspark.sql.window", "pyspark.sql.pandas.types", "pyspark.java_gateway", "importlib_metadata",
     "pandas", "pyarrow.parquet", "delta.tables", "mlflow", "mlflow.tracking", "mlflow.pyfunc", "mlflow.sklearn", "mlflow.lightgbm", "mlflow.models",
@@ -166,11 +168,8 @@ class Zygote:
 
     def _spawn(self, request: dict[str, Any]) -> int:
         command = [sys.executable, "-m", "boathouse.workspace.execute"]
-        # From its first import on; boathouse itself stays the one that runs the cluster.
-        first = [path for path in request["spec"]["paths"] if not Path(path, OWN).exists()]
-        path = os.pathsep.join([*first, *filter(None, [os.environ.get("PYTHONPATH")])])
         child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, process_group=0, env={**os.environ, **({"PYTHONPATH": path} if path else {})}
+            command, stdin=subprocess.PIPE, process_group=0, env=interpreter_environment(request["spec"]["paths"])
         )
         assert child.stdin is not None
         child.stdin.write(json.dumps(request).encode() + b"\n")

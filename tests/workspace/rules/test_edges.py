@@ -137,8 +137,10 @@ def test_a_loop_whose_code_sets_task_values_is_doubted(check: Any, page: Any) ->
         f"  - {{task_key: join, depends_on: [{{task_key: yes_}}, {{task_key: twin}}], {N}}}",
         f"- {{task_key: all_, run_if: ALL_DONE, depends_on: [{{task_key: yes_}}, {{task_key: no_}}], {N}}}\n"
         f"  - {{task_key: other, {N}}}\n  - {{task_key: join, depends_on: [{{task_key: all_}}, {{task_key: other}}], {N}}}",
+        f"- {{task_key: plain, depends_on: [{{task_key: ask}}], {N}}}\n"
+        f"  - {{task_key: other, {N}}}\n  - {{task_key: join, depends_on: [{{task_key: plain}}, {{task_key: other}}], {N}}}",
     ],
-    ids=["with run_if", "inside one branch", "of two tasks of one branch", "after the branches have met"],
+    ids=["with run_if", "inside one branch", "of two tasks of one branch", "after the branches have met", "whatever the answer"],
 )
 def test_a_join_that_leaves_nothing_open_is_left_alone(check: Any, join: str) -> None:
     assert check(BRANCHES + f"  {join}\n") == []

@@ -11,10 +11,11 @@ from pathlib import Path
 from boathouse.workspace.asked import asked
 from boathouse.workspace.errors import BundleError, Where, did_you_mean
 from boathouse.workspace.jobs import Job, TaskSource
-from boathouse.workspace.rules.builds import built, installed_entry_points, module_file, names_in, same_name
+from boathouse.workspace.projects import module_file, names_in, same_name
+from boathouse.workspace.rules.builds import built, installed_entry_points
 from boathouse.workspace.rules.catalogue import Problem, problem
 from boathouse.workspace.rules.tasks import is_local
-from boathouse.workspace.sources import HEADERS, is_notebook, task_file
+from boathouse.workspace.sources import HEADERS, installed_module, is_notebook, module_name, task_file
 from boathouse.workspace.yamlfile import List, Map, where
 
 RUN_HERE = (".ipynb", ".py", ".sql")
@@ -139,12 +140,12 @@ def _wheel(job: Job, source: TaskSource) -> Iterator[Problem]:
     if "${" in package + entry:
         return
     every = built(job.bundle)
-    own = [p for p in every if p.name is not None and same_name(p.name, package)]
+    own = [p for p in every if p.is_called(package)]
     points = own[0].entry_points if own else installed_entry_points(package)
     if points is not None and entry in points:
         return
     folders = tuple(f for p in every for f in (p.folder / "src", p.folder)) or (job.bundle.root / "src", job.bundle.root)
-    module = module_file(folders, package.replace("-", "_"))
+    module = module_file(folders, module_name(package)) or installed_module(module_name(package))
     if not own and points is None and module is None:
         # A package whose name only its build tells may be the one, and so may a wheel that is not built here.
         if all(p.name is not None for p in every) and not _brought(job, source, package):

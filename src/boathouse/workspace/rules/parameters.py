@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from boathouse.workspace import references
 from boathouse.workspace.jobs import Job, TaskSource, job_by_id
+from boathouse.workspace.parameters import PASS_A_PATH, too_long
 from boathouse.workspace.rules.catalogue import Problem, problem
 from boathouse.workspace.yamlfile import Map, where
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
-LONGEST = 10_000
 # The parameters of a task that those of its job are pushed over, by task type.
 OWN = {
     "notebook_task": "base_parameters",
@@ -25,11 +25,8 @@ OWN = {
 def declared(job: Job) -> Iterator[Problem]:
     "What is wrong with the parameters that a job declares."
     every = job.settings.parameters or []
-    # As the platform counts: 29 characters a definition, a comma between two, two brackets.
-    size = sum(29 + len(p.name) + len(json.dumps(p.default, ensure_ascii=False)) - 2 for p in every) + len(every) + 1
-    if size > LONGEST:
-        message = f"the parameters of job '{job.key}' take {size} characters as JSON; {LONGEST} is the most."
-        yield problem("parameter-size", message, where(job.source, "parameters", key=True), "Pass a path instead.")
+    if message := too_long(job, [(p.name, p.default) for p in every]):
+        yield problem("parameter-size", message, where(job.source, "parameters", key=True), PASS_A_PATH)
     for i, parameter in enumerate(every):
         if not NAME.fullmatch(parameter.name):
             at = where(job.source, "parameters", i, "name")

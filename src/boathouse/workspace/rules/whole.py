@@ -9,6 +9,7 @@ from typing import Any
 from boathouse.workspace.bundle import Bundle
 from boathouse.workspace.errors import Where, did_you_mean
 from boathouse.workspace.interpolation import REFERENCE
+from boathouse.workspace.jobs import Job
 from boathouse.workspace.rules.catalogue import Problem, problem
 from boathouse.workspace.rules.references import strings
 from boathouse.workspace.yamlfile import List, Map, where
@@ -39,12 +40,18 @@ def problems(bundle: Bundle) -> Iterator[Problem]:
     yield from _permissions("", bundle.data)
     yield from _run_as(bundle.data)
     for kind, group in (bundle.data.get("resources") or {}).items():
-        for resource in (group or {}).values():
+        for resource in (group or {}).values() if kind != "jobs" else ():
             yield from _permissions(kind, resource)
             yield from _run_as(resource)
     python = bundle.data.get("python") or (bundle.data.get("experimental") or {}).get("python")
     if isinstance(python, Map):
         yield problem("python-resources", "resources that Python code makes are not loaded on this machine.", python.at)
+
+
+def of_job(job: Job) -> Iterator[Problem]:
+    "What is wrong with the permissions and the identity of a job: its own fault, not the bundle's."
+    yield from _permissions("jobs", job.source)
+    yield from _run_as(job.source)
 
 
 def _same_keys(tree: Map) -> Iterator[Problem]:

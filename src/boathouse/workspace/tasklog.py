@@ -1,0 +1,112 @@
+"""The log of an attempt up to a limit: its first and its last part, and between them a line on what was left out.
+
+A task and its children write to the file itself, so nothing stands in their way and nothing is lost when they are killed. While they write, the disk
+space of the middle is given back, which changes neither the file's length nor where the next line goes; when they have ended, the middle is cut out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from boathouse.workspace.errors import ClusterError
+
+SETTING, USUAL_MIB = "BOATHOUSE_LOG_MIB", 100.0
+INTERVAL = 0.5
+BLOCK = 1 << 16  # a multiple of every file system's
+PIECE = 1 << 20
+KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
+INNER, FIRST = bytes(range(0x80, 0xC0)), bytes(range(0xC0, 0x100))  # of a character of several bytes in UTF-8
+NOTEBOOKS_BELOW = ("notebook-*/log.txt", "notebook-*/notebook-*/log.txt")
+
+
+def limit(environ: Mapping[str, str]) -> int:
+    "How many bytes of a log are kept: `BOATHOUSE_LOG_MIB`, else 100 MiB."
+    text = environ.get(SETTING) or str(USUAL_MIB)
+    try:
+        mib = float(text)
+    except ValueError:
+        mib = 0.0
+    if not 0 < mib < float("inf"):
+        raise ClusterError(f"{SETTING} is '{text}'. It takes a number of MiB above 0, such as {USUAL_MIB:.0f}.")
+    return int(mib * (1 << 20))
+
+
+class TaskLog:
+    "The logs of one attempt in `folder`: its own, and those of the notebooks that it runs."
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder, self._half = folder, limit // 2
+        self._lock = threading.Lock()  # a hole that is made while the middle is cut out would be in the last part
+
+    def relieve(self) -> None:
+        "Gives back the disk space of what will not be kept; it is still being written."
+        begin = -(-self._half // BLOCK) * BLOCK
+        with self._lock, suppress(OSError):  # its folder may be deleted at any time
+            for file, size in self._too_long():
+                if (end := (size - self._half) // BLOCK * BLOCK) > begin:
+                    _punch(file, begin, end - begin)
+
+    def close(self) -> None:
+        "Cuts the middle out; nobody writes any more."
+        with self._lock, suppress(OSError):  # a full disk: the log stays as it is, which is no fault of the task
+            for file, size in self._too_long():
+                _cut(file, self._half, size)
+
+    def _too_long(self) -> Iterable[tuple[Path, int]]:
+        for file in (self._folder / "log.txt", *(f for pattern in NOTEBOOKS_BELOW for f in self._folder.glob(pattern))):
+            if file.is_file() and (size := file.stat().st_size) > 2 * self._half:
+                yield file, size
+
+
+def keep_relieving(logs: Callable[[], Iterable[TaskLog]], over: threading.Event) -> None:
+    "Relieves the logs of the tasks that run, again and again until it is `over`."
+    while not over.wait(INTERVAL):
+        for log in logs():
+            log.relieve()
+
+
+def _punch(file: Path, begin: int, length: int) -> None:
+    "Linux only: elsewhere, and where the file system cannot do it, the log has its whole length until the task ends."
+    if sys.platform != "linux":
+        return
+    with file.open("r+b") as opened:
+        ctypes.CDLL(None).fallocate(opened.fileno(), KEEP_SIZE_AND_PUNCH_HOLE, ctypes.c_int64(begin), ctypes.c_int64(length))
+
+
+def _cut(file: Path, half: int, size: int) -> None:
+    with file.open("r+b") as log:
+        near = min(PIECE, half)
+        log.seek(half - near)
+        first = _until_a_line_ends(log.read(near))
+        to = half - near + len(first)
+        log.seek(size - half)
+        start = size - half + near - len(_from_a_line_on(log.read(near)))
+        said = f"... {start - to} bytes left out: the first and the last part of a log are kept; {SETTING} says how much ...\n".encode()
+        said = said if first.endswith(b"\n") else b"\n" + said
+        log.seek(to)
+        if start - to <= len(said):
+            return
+        log.write(said)
+        _move(log.fileno(), start, log.tell(), size - start)
+
+
+def _until_a_line_ends(text: bytes) -> bytes:
+    "Up to the last end of a line; without one, up to the last whole character."
+    return text[: found + 1] if (found := text.rfind(b"\n")) >= 0 else text.rstrip(INNER).rstrip(FIRST)
+
+
+def _from_a_line_on(text: bytes) -> bytes:
+    return text[found + 1 :] if (found := text.find(b"\n")) >= 0 else text.lstrip(INNER)
+
+
+def _move(descriptor: int, start: int, to: int, length: int) -> None:
+    "Moves the end of a file towards its beginning, and ends the file there."
+    for done in range(0, length, PIECE):
+        os.pwrite(descriptor, os.pread(descriptor, min(PIECE, length - done), start + done), to + done)
+    os.ftruncate(descriptor, to + length)

@@ -1,0 +1,19 @@
+"The declarations of the use case, and the page about them."
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from boathouse.contracts import document
+from flights.tables import ALL
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "tables.md"
+
+
+def test_the_page_about_the_tables_is_what_the_declarations_say(request: pytest.FixtureRequest) -> None:
+    page = document(ALL, "The tables of the flights")
+    if request.config.getoption("--save-outputs"):
+        PAGE.write_text(page)
+    assert PAGE.read_text() == page, "docs/tables.md is out of date: pytest tests/flights/test_tables.py --save-outputs"
