@@ -18,7 +18,6 @@ BOATS = Table(
     name="harbour.boats",
     grain="One row per boat.",
     columns=(Column("boat", "string", "its name"), Column("berth", "int", "where it lies")),
-    primary_key=("boat",),
     retention="interval 30 days",
     change_feed=True,
 )

@@ -96,7 +96,7 @@ def test_a_pinned_version_outlives_the_cleaning_of_the_log_two_years_later(lake:
     lake.spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
     for table in (kept, left):
         for berth in range(4):
-            append(lake, table, boats(lake, ("Tern", berth)))
+            append(lake, table, boats(lake, (f"Tern {berth}", berth)))
         lake.spark.sql(f"VACUUM {lake.name(table)}")
     assert read_pin(lake, "old").first().berth == 1
     with pytest.raises(VersionGone, match="the log holds versions"):

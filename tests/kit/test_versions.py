@@ -234,7 +234,7 @@ def test_a_version_cleaned_from_the_log_or_never_there_says_which_ones_are(lake:
         os.utime(path, (1.0e9, 1.0e9 + int(path.stem)))  # 2001, a second apart
     lake.spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
     for berth in range(4):
-        append(lake, table, boats(lake, ("Tern", berth)))
+        append(lake, table, boats(lake, (f"Tern {berth}", berth)))
     with pytest.raises(VersionGone, match=r"at version 1: the log holds versions \["):
         read(lake, table, 1)
 
