@@ -163,7 +163,7 @@ def create(lake: Lakehouse, table: Table) -> None:
         lake.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name.rpartition('.')[0]}")
         lake.spark.sql(f"CREATE TABLE IF NOT EXISTS {name} {table.ddl}")
     elif found != table.digest:
-        from boathouse.contracts import evolve  # that chapter builds on this one
+        from boathouse.evolution import evolve  # that chapter builds on this one
 
         evolve(lake, table)
 

@@ -1,0 +1,251 @@
+"A declaration that changed, and the table that was made from the old one."
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import types as T
+
+from boathouse.contracts import ContractViolation
+from boathouse.evolution import RETENTION, Change, evolve, listed, plan, widens
+from boathouse.tables import Column, Lakehouse, Table, create, declaration, drop_all, exists, read
+from boathouse.versions import version_of
+from boathouse.writes import append
+
+BOATS = Table(
+    name="harbour.boats",
+    grain="One row per boat's berth.",
+    columns=(Column("boat", "string", "its name", nullable=False), Column("berth", "int", "where it lies"), Column("day", "date", "since")),
+    primary_key=("boat",),
+)
+BOAT, BERTH, DAY = BOATS.columns
+
+
+@pytest.fixture(scope="module")
+def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+    lake = Lakehouse(spark, prefix="test_evolution_")
+    drop_all(lake)
+    yield lake
+    drop_all(lake)
+
+
+def named(name: str, **changes: Any) -> Table:
+    return dataclasses.replace(BOATS, name=f"harbour.{name}", **changes)
+
+
+def kinds(changes: list[Change]) -> list[tuple[str, str]]:
+    return [(change.kind, change.column) for change in changes]
+
+
+def found(lake: Lakehouse, table: Table) -> dict[str, str]:
+    return {row.key: row.value for row in lake.spark.sql(f"SHOW TBLPROPERTIES {lake.name(table)}").collect()}
+
+
+def alter(lake: Lakehouse, table: Table, what: str) -> None:
+    lake.spark.sql(f"ALTER TABLE {lake.name(table)} {what}")
+
+
+def test_a_table_that_does_not_exist_is_one_change_and_evolving_makes_it(lake: Lakehouse) -> None:
+    table = named("fresh")
+    assert plan(lake, table) == [Change("table", "", "harbour.fresh", "", "CREATE TABLE")]
+    assert not exists(lake, table)
+    evolve(lake, table)
+    assert plan(lake, table) == []
+
+
+def test_every_safe_change_of_a_declaration_is_made_by_the_next_write_and_the_rows_stay(lake: Lakehouse) -> None:
+    table = named("safe", change_feed=True)
+    lines = lake.spark.createDataFrame([("Ida", 4, None)], BOATS.schema)
+    append(lake, table, lines)
+    newer = dataclasses.replace(
+        table,
+        grain="One row per boat's berth, it's said.",
+        columns=(
+            dataclasses.replace(BOAT, nullable=True, comment="what's painted on the stern"),
+            Column("wood", "string", "oak or teak"),
+            dataclasses.replace(BERTH, type="bigint"),
+            DAY,
+        ),
+        retention="interval 800 days",
+        change_feed=False,
+        statistics=("berth",),
+        owner="harbour master",
+        cluster_by=("berth",),
+    )
+    assert kinds(plan(lake, newer)) == [
+        ("property", "delta.enableTypeWidening"),
+        ("drop NOT NULL", "boat"),
+        ("comment", "boat"),
+        ("add column", "wood"),
+        ("widen type", "berth"),
+        ("comment", ""),
+        ("property", "delta.deletedFileRetentionDuration"),
+        ("property", "delta.logRetentionDuration"),
+        ("property", "delta.enableChangeDataFeed"),
+        ("property", "delta.dataSkippingStatsColumns"),
+        ("property", "boathouse.owner"),
+        ("clustering", ""),
+    ]
+    append(lake, newer, lake.spark.createDataFrame([("Tern", "teak", 2**40, None)], "boat string, wood string, berth bigint, day date"))
+    assert plan(lake, newer) == []
+    assert {tuple(row) for row in read(lake, newer).collect()} == {("Ida", 4, None, None), ("Tern", 2**40, None, "teak")}
+    assert found(lake, newer)["delta.dataSkippingStatsColumns"] == "boat,berth"
+    assert [tuple(row) for row in read(lake, newer, version=1).collect()] == [("Ida", 4, None)]
+
+
+def test_what_is_unsafe_is_refused_all_at_once_with_the_plan_and_the_safe_changes_wait(lake: Lakehouse) -> None:
+    table = named("unsafe")
+    create(lake, table)
+    before = version_of(lake, table)
+    other = dataclasses.replace(
+        table,
+        columns=(BOAT, dataclasses.replace(BERTH, type="string", nullable=False), Column("mast", "int", "height, m", nullable=False)),
+        primary_key=("boat", "berth"),
+        time_key="mast",
+        partition_by=("boat",),
+        grain="One row per boat and berth.",
+    )
+    for refused in (evolve, create):
+        with pytest.raises(ContractViolation) as caught:
+            refused(lake, other)
+        assert str(caught.value) == f"harbour.unsafe differs from its declaration, and was left as it is:\n{listed(plan(lake, other))}"
+    assert kinds([change for change in plan(lake, other) if change.refused]) == [
+        ("change type", "berth"),
+        ("add NOT NULL", "berth"),
+        ("add column", "mast"),
+        ("remove column", "day"),
+        ("partitioning", ""),
+        ("primary key", ""),
+        ("time key", ""),
+    ]
+    assert ("comment", "") in kinds(plan(lake, other))
+    assert version_of(lake, table) == before
+    assert plan(lake, table) == []
+
+
+def test_a_name_in_other_letters_is_a_change_that_is_refused(lake: Lakehouse) -> None:
+    table = named("letters")
+    create(lake, table)
+    other = dataclasses.replace(table, columns=(BOAT, dataclasses.replace(BERTH, name="Berth"), DAY))
+    assert [(c.kind, c.column, c.existing, c.refused) for c in plan(lake, other)] == [("rename column", "Berth", "berth", True)]
+
+
+WIDER = ["tinyint smallint", "tinyint int", "tinyint bigint", "smallint int", "smallint bigint", "int bigint", "tinyint double",
+         "smallint double", "int double", "float double", "decimal(5,2) decimal(7,2)", "decimal(5,2) decimal(8,4)",
+         "tinyint decimal(10,0)", "smallint decimal(10,0)", "int decimal(12,2)", "bigint decimal(20,0)"]  # fmt: skip
+NARROWER = ["bigint int", "double float", "double int", "int float", "bigint double", "decimal(7,2) decimal(5,2)", "decimal(5,2) decimal(6,4)",
+            "int decimal(9,0)", "bigint decimal(10,0)", "int string", "string int", "date timestamp", "decimal(5,0) bigint",
+            "struct<a:int> struct<a:bigint>", "array<int> array<bigint>"]  # fmt: skip
+
+
+def test_a_type_counts_as_wider_exactly_where_delta_takes_it_for_wider_or_we_are_more_careful(lake: Lakehouse) -> None:
+    pairs = [pair.split(" ") for pair in WIDER]
+    table = Table("harbour.types", "One row.", tuple(Column(f"c{n}", old, "a number") for n, (old, _) in enumerate(pairs)))
+    append(lake, table, lake.spark.sql("SELECT " + ", ".join(f"CAST(7 AS {old}) AS c{n}" for n, (old, _) in enumerate(pairs))))
+    wider = dataclasses.replace(table, columns=tuple(Column(f"c{n}", new, "a number") for n, (_, new) in enumerate(pairs)))
+    assert {change.kind for change in evolve(lake, wider)} == {"property", "widen type"}
+    assert read(lake, wider).schema.simpleString() == wider.schema.simpleString()
+    assert {float(value) for value in read(lake, wider).first()} == {7.0}
+    for pair in NARROWER:
+        assert not widens(*map(T.DataType.fromDDL, pair.split(" "))), pair
+
+
+def test_a_table_that_agrees_costs_a_look_without_a_job_or_a_commit(lake: Lakehouse) -> None:
+    table = named("agrees")
+    create(lake, table)
+    lake.spark.sparkContext.setJobGroup("agrees", "agrees")
+    try:
+        create(lake, table)
+    finally:
+        lake.spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
+    assert list(lake.spark.sparkContext.statusTracker().getJobIdsForGroup("agrees")) == []
+    assert version_of(lake, table) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"grain": "x"}, {"columns": (BOAT, BERTH)}, {"columns": (BERTH, BOAT, DAY)}, {"primary_key": ("berth",)}, {"time_key": "day"},
+     {"partition_by": ("day",)}, {"cluster_by": ("day",)}, {"owner": "x"}, {"retention": "interval 9 days"}, {"change_feed": True},
+     {"statistics": ("day",)}, {"on_change": "add_columns"}, {"columns": (BOAT, BERTH, dataclasses.replace(DAY, comment="x"))},
+     {"columns": (BOAT, BERTH, dataclasses.replace(DAY, nullable=False))}],
+    ids=str,
+)  # fmt: skip
+def test_the_digest_is_another_when_anything_of_the_declaration_is(change: dict) -> None:
+    assert dataclasses.replace(BOATS, **change).digest != BOATS.digest
+    assert dataclasses.replace(BOATS).digest == BOATS.digest
+
+
+def test_changes_that_were_cut_off_are_finished_by_the_next_write(lake: Lakehouse) -> None:
+    table = named("cut_off")
+    create(lake, table)
+    newer = dataclasses.replace(table, columns=(*BOATS.columns, Column("wood", "string", "oak"), Column("mast", "int", "m")), owner="mate")
+    alter(lake, table, "ADD COLUMN (wood string COMMENT 'oak')")  # and then the machine stopped
+    create(lake, newer)
+    assert plan(lake, newer) == []
+    assert declaration(lake, newer) == newer.digest
+
+
+def test_a_table_made_before_there_were_digests_is_signed_once(lake: Lakehouse) -> None:
+    table = named("unsigned")
+    create(lake, table)
+    alter(lake, table, "UNSET TBLPROPERTIES ('boathouse.declaration')")
+    assert declaration(lake, table) == ""
+    create(lake, table)
+    create(lake, table)
+    assert version_of(lake, table) == 2  # created, unset, signed
+
+
+def test_columns_that_were_let_in_are_no_difference_and_can_be_declared_later(lake: Lakehouse) -> None:
+    table = named("follows", on_change="add_columns")
+    append(lake, table, lake.spark.sql("SELECT 'Ida' AS boat, 4 AS berth, date'2013-06-01' AS day, 'oak' AS wood"))
+    assert plan(lake, table) == []
+    declared = dataclasses.replace(table, columns=(*BOATS.columns, Column("wood", "string", "oak or teak")), on_change="fail")
+    assert kinds(plan(lake, declared)) == [("comment", "wood"), ("property", "boathouse.onChange")]
+    create(lake, declared)
+    assert plan(lake, declared) == []
+
+
+def test_a_pinned_table_keeps_its_retention_and_gets_the_new_one_when_the_pin_is_gone(lake: Lakehouse) -> None:
+    table = named("pinned")
+    create(lake, table)
+    values = [f"'{name}' = 'interval 36500 days', 'boathouse.before.{name}' = 'interval 365 days'" for name in RETENTION]
+    alter(lake, table, f"SET TBLPROPERTIES ({', '.join(values)})")
+    assert plan(lake, table) == []
+    create(lake, dataclasses.replace(table, retention="interval 30 days"))
+    assert found(lake, table)["delta.deletedFileRetentionDuration"] == "interval 36500 days"
+    assert found(lake, table)["boathouse.before.delta.deletedFileRetentionDuration"] == "interval 30 days"
+
+
+def test_what_was_altered_by_hand_is_brought_back_where_that_is_safe(lake: Lakehouse) -> None:
+    table = named("by_hand")
+    create(lake, table)
+    alter(
+        lake,
+        table,
+        "SET TBLPROPERTIES ('delta.logRetentionDuration' = 'interval 900 days', 'delta.deletedFileRetentionDuration' = 'interval 365 days')",
+    )
+    alter(lake, table, "ALTER COLUMN boat COMMENT ''")
+    assert kinds(evolve(lake, table)) == [("comment", "boat"), ("property", "delta.logRetentionDuration")]
+    assert plan(lake, table) == []
+    alter(lake, table, "ADD COLUMN (mast int)")
+    assert [change.kind for change in plan(lake, table) if change.refused] == ["remove column"]
+
+
+def test_statistics_that_nothing_names_any_more_are_switched_off(lake: Lakehouse) -> None:
+    table = named("statistics", statistics=("day",))
+    create(lake, table)
+    bare = dataclasses.replace(table, primary_key=(), statistics=())
+    with pytest.raises(ContractViolation, match="primary key"):
+        evolve(lake, bare)
+    keyless = dataclasses.replace(table, name="harbour.keyless", primary_key=())
+    create(lake, keyless)
+    without = dataclasses.replace(keyless, statistics=())
+    assert kinds(evolve(lake, without)) == [
+        ("property", "delta.dataSkippingNumIndexedCols"),
+        ("property", "delta.dataSkippingStatsColumns"),
+    ]
+    assert plan(lake, without) == []
