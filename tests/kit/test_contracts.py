@@ -282,10 +282,6 @@ def test_the_rows_are_checked_in_one_job_and_a_column_that_is_never_null_in_none
 def test_a_page_names_every_column_and_survives_a_bar_in_a_comment() -> None:
     page = document([named("odd", columns=(*BOATS.columns, Column("side", "string", "port | starboard")), owner="the mate")], "Boats")
     assert page.startswith("# Boats\n")
-<<<<<<< HEAD
-    assert all(part in page for part in ("### harbour.odd", "primary key: `boat`", "owner: the mate"))
-=======
     assert "### harbour.odd" in page
     assert "primary key: `boat`; kept: 365 days; owner: the mate." in page
->>>>>>> contracts
     assert "| `side` | string |  | port \\| starboard |" in page

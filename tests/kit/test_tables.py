@@ -8,11 +8,6 @@ import pytest
 from pyspark.sql import SparkSession
 
 from boathouse.tables import Column, Lakehouse, Table, create, drop_all, exists, read
-<<<<<<< HEAD
-from boathouse.versions import version_of
-=======
-from boathouse.versions import fingerprint
->>>>>>> contracts
 from boathouse.writes import append, last_note, merge, replace
 
 BOATS = Table(
