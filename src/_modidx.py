@@ -605,4 +605,15 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'src.flights.validation.unseen_by': ( 'flights/validation.html#unseen_by',
                                                                               'src/flights/validation.py'),
                                         'src.flights.validation.validate': ( 'flights/validation.html#validate',
-                                                                             'src/flights/validation.py')}}}
+                                                                             'src/flights/validation.py')},
+            'src.flights.year_2023': { 'src.flights.year_2023.delivery': ('flights/year_2023.html#delivery', 'src/flights/year_2023.py'),
+                                       'src.flights.year_2023.flights_2023': ( 'flights/year_2023.html#flights_2023',
+                                                                               'src/flights/year_2023.py'),
+                                       'src.flights.year_2023.in_utc': ('flights/year_2023.html#in_utc', 'src/flights/year_2023.py'),
+                                       'src.flights.year_2023.land_2023': ('flights/year_2023.html#land_2023', 'src/flights/year_2023.py'),
+                                       'src.flights.year_2023.main': ('flights/year_2023.html#main', 'src/flights/year_2023.py'),
+                                       'src.flights.year_2023.package_2023': ( 'flights/year_2023.html#package_2023',
+                                                                               'src/flights/year_2023.py'),
+                                       'src.flights.year_2023.turned_right': ( 'flights/year_2023.html#turned_right',
+                                                                               'src/flights/year_2023.py'),
+                                       'src.flights.year_2023.verdicts': ('flights/year_2023.html#verdicts', 'src/flights/year_2023.py')}}}

@@ -158,7 +158,7 @@ def inspect(path: Path, name: str, columns: Sequence[str], on_change: str = "fai
 
 # %% ../../notebooks/kit/04b_lines.ipynb #c4b00023
 PLAIN = "[^ !#-~]"
-FIELD = '(?:[^",]*+|"[^"]*+(?:""[^"]*+)*+")'
+FIELD = '(?:"[^"]*+(?:""[^"]*+)*+"|[^",]*+)'
 
 
 def fault(raw: Column) -> Column:

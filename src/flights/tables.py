@@ -14,7 +14,7 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'quarantine', 'ticks']
 
 # %% ../../notebooks/flights/01_tables.ipynb #6c77880d
-from boathouse.ingest import INGESTED_FILES
+from boathouse import ingest
 from boathouse.tables import Column, Table
 
 FLIGHT_EVENT_COLUMNS = (
@@ -482,7 +482,7 @@ OPS_DECISIONS = Table(
 )
 
 # %% ../../notebooks/flights/01_tables.ipynb #c4t00002
-OPS_INGESTED_FILES = INGESTED_FILES
+OPS_INGESTED_FILES = ingest.INGESTED_FILES
 
 # %% ../../notebooks/flights/01_tables.ipynb #d1300101
 from boathouse.maintenance import MAINTENANCE as OPS_MAINTENANCE
