@@ -489,4 +489,4 @@ from boathouse.maintenance import MAINTENANCE as OPS_MAINTENANCE
 from boathouse.pins import PINS as OPS_PINS
 
 # %% ../../notebooks/flights/01_tables.ipynb #ee0db95a
-ALL: tuple[Table, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Table))
+ALL: tuple[Table, ...] = tuple({value.name: value for value in list(globals().values()) if isinstance(value, Table)}.values())
