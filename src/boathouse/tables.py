@@ -53,7 +53,7 @@ class Table:
         names = [c.name for c in self.columns]
         folded = [name.lower() for name in names]
         used = [*self.primary_key, *self.partition_by, *self.cluster_by, *([self.time_key] if self.time_key else [])]
-        unusable = {n for n in names if n.lower() in RESERVED or not n or set(n) & set(UNSTORABLE)}
+        unusable = {n for n in names if n.lower() in RESERVED or not n or set(n) & {*UNSTORABLE, ".", "`"}}
         wrong = sorted({n for n in names if folded.count(n.lower()) > 1} | (set(used) - set(names)) | unusable)
         if self.name.count(".") != 1 or wrong:
             raise ValueError(

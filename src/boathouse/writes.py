@@ -117,9 +117,12 @@ def within(lake: Lakehouse, schema: StructType, where: str) -> bool:
 # %% ../../notebooks/kit/02c_writes.ipynb #d9d45c39
 def replace(lake: Lakehouse, table: Table, df: DataFrame, where: str, note: dict[str, Any] | None = None) -> None:
     "Swap the rows for which `where` holds by those of `df`, in one commit; rows outside `where`, and keys that would come twice, are refused."
-    with kept(admitted(lake, table, df)) as rows:
-        if table.primary_key:
-            check_rows(rows, table)
-            if not within(lake, StructType([table.schema[name] for name in table.primary_key]), where):
-                check_new(rows, table, read(lake, table).where(f"NOT coalesce(({where}), false)"))
+    rows = admitted(lake, table, df)
+    if not table.primary_key:
+        add(lake, table, rows, note, replaceWhere=where)
+        return
+    with kept(rows):
+        check_rows(rows, table)
+        if not within(lake, StructType([table.schema[name] for name in table.primary_key]), where):
+            check_new(rows, table, read(lake, table).where(f"NOT coalesce(({where}), false)"))
         add(lake, table, rows, note, replaceWhere=where)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from boathouse.contracts import ContractViolation, check, check_rows, document, misfits
+from boathouse.contracts import ContractViolation, check, check_rows, document, misfits, storable
 from boathouse.tables import Column, Lakehouse, Table, create, drop_all, read
 from boathouse.versions import version_of
 from boathouse.writes import append, merge, replace
@@ -104,8 +104,9 @@ def test_a_name_that_delta_cannot_keep_is_neither_let_in_nor_declared(name: str)
 
 
 def test_a_declaration_with_one_name_in_two_spellings_an_unknown_policy_or_nowhere_to_rescue_is_refused() -> None:
-    with pytest.raises(ValueError, match="Boat"):
-        named("odd", columns=(*BOATS.columns, Column("Boat", "string", "again")))
+    for name in ("Boat", "a.b", "a`b"):  # SQL takes the last two apart
+        with pytest.raises(ValueError, match=name):
+            named("odd", columns=(*BOATS.columns, Column(name, "string", "again")))
     with pytest.raises(ValueError, match="on_change 'ignore' is not one of fail, add_columns, rescue"):
         named("odd", on_change="ignore")
     for column in (Column("_rescued", "int", "odd"), Column("_rescued", "string", "odd", nullable=False), Column("rest", "string", "odd")):
@@ -176,6 +177,17 @@ def test_unknown_columns_are_kept_as_one_object_and_only_where_there_are_some(sp
     )
     found = check(df.withColumn("day", df.day.cast("date")), policy("rescue")).collect()
     assert [row._rescued for row in found] == ['{"the wood":"oak","mast":{"m":9}}', None]
+
+
+def test_an_instant_is_put_aside_to_the_microsecond(spark: SparkSession) -> None:
+    moved = spark.sql("SELECT 'Ida' AS boat, 1 AS berth, date'2013-06-01' AS day, timestamp'2013-06-01 12:00:00.123456' AS moved")
+    assert check(moved, policy("rescue")).first()._rescued == '{"moved":"2013-06-01T12:00:00.123456Z"}'
+
+
+@pytest.mark.parametrize("kind", ["void", "array<void>", "struct<a:interval day>", "map<string,interval year>"])
+def test_a_type_that_delta_cannot_keep_is_not_let_in(kind: str) -> None:
+    assert not storable("x", kind)
+    assert storable("x", "struct<void:int,interval:string>")
 
 
 def test_rows_that_were_rescued_can_be_written_again_and_cannot_be_mixed_with_new_ones(spark: SparkSession) -> None:
