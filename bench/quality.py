@@ -316,6 +316,7 @@ def main(rows: int = 2_000_000, rounds: int = 5, *numbers: int) -> None:
                     if way.endswith("same rows") and number > 0:
                         continue
                     found = tool.ask(way)
+                    print(f"round {number}: {tool.name}, {way}: {found['seconds']:.2f} s", file=sys.stderr, flush=True)
                     if number or way.endswith("same rows"):
                         results.setdefault((tool.name, way), []).append(found)
         for tool in tools:
