@@ -315,6 +315,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'src.boathouse.tables.Table': ('kit/tables.html#table', 'src/boathouse/tables.py'),
                                       'src.boathouse.tables.Table.__post_init__': ( 'kit/tables.html#table.__post_init__',
                                                                                     'src/boathouse/tables.py'),
+                                      'src.boathouse.tables.Table._parsed': ('kit/tables.html#table._parsed', 'src/boathouse/tables.py'),
                                       'src.boathouse.tables.Table.column_ddl': ( 'kit/tables.html#table.column_ddl',
                                                                                  'src/boathouse/tables.py'),
                                       'src.boathouse.tables.Table.ddl': ('kit/tables.html#table.ddl', 'src/boathouse/tables.py'),

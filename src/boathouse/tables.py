@@ -65,9 +65,13 @@ class Table:
             raise ValueError(f"table {self.name!r}: on_change 'rescue' needs a column {RESCUED}, a string that may be null")
 
     @cached_property
-    def schema(self) -> StructType:
-        "The columns as a Spark schema."
+    def _parsed(self) -> StructType:
         return DataType.fromDDL(", ".join(self.column_ddl))
+
+    @property
+    def schema(self) -> StructType:
+        "The columns as a Spark schema, a new one each time: `StructType.add` changes the one that it is called on."
+        return StructType(list(self._parsed.fields))
 
     @property
     def column_ddl(self) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.ingest import split
+from boathouse.lines import split
 from boathouse.tables import Lakehouse, drop_all, read
 from boathouse.versions import fingerprint
 from flights import tables as t

@@ -223,13 +223,10 @@ def test_a_pinned_table_keeps_its_retention_and_gets_the_new_one_when_the_pin_is
 def test_what_was_altered_by_hand_is_brought_back_where_that_is_safe(lake: Lakehouse) -> None:
     table = named("by_hand")
     create(lake, table)
-    alter(
-        lake,
-        table,
-        "SET TBLPROPERTIES ('delta.logRetentionDuration' = 'interval 900 days', 'delta.deletedFileRetentionDuration' = 'interval 365 days')",
-    )
+    values = [f"'{name}' = 'interval {days} days'" for name, days in zip(RETENTION, (100, 365), strict=True)]
+    alter(lake, table, f"SET TBLPROPERTIES ({', '.join(values)})")
     alter(lake, table, "ALTER COLUMN boat COMMENT ''")
-    assert kinds(evolve(lake, table)) == [("comment", "boat"), ("property", "delta.logRetentionDuration")]
+    assert kinds(evolve(lake, table)) == [("comment", "boat"), ("property", "delta.deletedFileRetentionDuration")]
     assert plan(lake, table) == []
     alter(lake, table, "ADD COLUMN (mast int)")
     assert [change.kind for change in plan(lake, table) if change.refused] == ["remove column"]

@@ -174,7 +174,7 @@ def test_a_lookup_on_the_grid_gives_the_tick_at_or_before_and_nothing_older(spar
 
 
 def test_duplicates_that_got_into_a_feature_table_do_not_multiply_labels(spark: SparkSession, lake: Lakehouse) -> None:
-    append(lake, DELAYS, spark.createDataFrame([("x", at(2), 7.0), ("x", at(2), 8.0)], DELAYS.schema))
+    append(lake, DELAYS, spark.createDataFrame([("x", at(2), 7.0), ("x", at(2), 8.0)], DELAYS.schema), unique=True)  # it is not
     for lookup in (
         FeatureLookup("features.delays", "k", timestamp_lookup_key="t", grid=HOUR),
         FeatureLookup("features.delays", "k", timestamp_lookup_key="t"),
