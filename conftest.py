@@ -24,6 +24,9 @@ os.environ.setdefault("BOATHOUSE_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 # A command that a test starts has a cluster of its own, which ends with it, unless the test is about the background one.
 os.environ.setdefault("BOATHOUSE_CLUSTER", "own")
 
+# Nor is code generated, for queries that run once over a few rows. The runs that tests start from the command line do generate it.
+INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--save-outputs", action="store_true", help="write the outputs of the notebooks back, instead of comparing them")
@@ -41,6 +44,8 @@ def spark(state: Path) -> Iterator[SparkSession]:
     from boathouse.workspace.session import local_session
 
     session = local_session(state)
+    for name, value in INTERPRETED.items():
+        session.conf.set(name, value)
     yield session
     session.stop()
 

@@ -122,7 +122,7 @@ def enter(lake: Lakehouse, table: Table, entries: Sequence[Entry]) -> None:
     )
     told = lake.spark.createDataFrame(rows, f"table_name string, {kinds}, at string")
     times = {"modified_at": F.timestamp_micros("modified"), "taken_at": F.col("at").cast("timestamp")}
-    append(lake, INGESTED_FILES, told.withColumns(times).drop("modified", "at"))
+    append(lake, INGESTED_FILES, told.withColumns(times).drop("modified", "at"), unique=True)
 
 # %% ../../notebooks/kit/04_ingest.ipynb #c4a00010
 def strike(lake: Lakehouse, table: Table, after: int) -> None:

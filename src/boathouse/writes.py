@@ -16,6 +16,7 @@ from typing import Any
 from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from boathouse.contracts import ContractViolation, check, check_new, check_rows, counted, ticked
@@ -50,19 +51,29 @@ def noted(spark: SparkSession, note: dict[str, Any] | None) -> Iterator[None]:
 
 # %% ../../notebooks/kit/02c_writes.ipynb #235dfb7c
 def last_note(lake: Lakehouse, table: Table | str) -> dict[str, Any]:
-    "The note of the latest commit that has one; `{}` if there is none, or no such table."
+    "The note of the latest commit that has one and was not undone by a RESTORE; `{}` if there is none, or no such table."
     if not exists(lake, table):
         return {}
     delta = DeltaTable.forName(lake.spark, lake.name(table))
-    for history in (delta.history(5), delta.history()):
-        for row in sorted(history.select("version", "userMetadata").collect(), reverse=True):
-            if row.userMetadata is not None:
-                return json.loads(row.userMetadata)
+    restored = F.when(F.col("operation") == "RESTORE", F.col("operationParameters")["version"].cast("int"))
+    for history in (lambda: delta.history(5), delta.history):  # a history is read when it is asked for
+        commits = sorted(history().select("version", restored, "userMetadata").collect(), reverse=True)
+        upto = commits[0].version
+        for version, undone, note in commits:
+            if version <= upto and note is not None:
+                return json.loads(note)
+            upto = undone if version <= upto and undone is not None else upto
+        if commits[-1].version == 0:
+            break
     return {}
 
 # %% ../../notebooks/kit/02c_writes.ipynb #c1c00001
-def admitted(lake: Lakehouse, table: Table, df: DataFrame) -> DataFrame:
-    "The rows as the table takes them, by its columns; the table is there afterwards, as declared."
+def admitted(lake: Lakehouse, table: Table, df: DataFrame, existing: bool = False) -> DataFrame:
+    "The rows as the table takes them, by its columns; the table is there afterwards, as declared. If it has to be `existing`, it is not made anew."
+    if existing and not exists(lake, table):
+        raise ContractViolation(
+            f"{table.name} was dropped while its rows were computed: a new table would hold nothing but these. Run again, from the start"
+        )
     create(lake, table)
     return check(df, table, read(lake, table).schema if table.on_change == "add_columns" else None)
 
@@ -75,12 +86,14 @@ def add(lake: Lakehouse, table: Table, rows: DataFrame, note: dict[str, Any] | N
         writer.options(**options, **growing, **written(lake.spark, note)).saveAsTable(lake.name(table))
 
 # %% ../../notebooks/kit/02c_writes.ipynb #a99b18a5
-def append(lake: Lakehouse, table: Table, df: DataFrame, note: dict[str, Any] | None = None, unique: bool = False) -> None:
+def append(
+    lake: Lakehouse, table: Table, df: DataFrame, note: dict[str, Any] | None = None, unique: bool = False, existing: bool = False
+) -> None:
     """Add rows, `note` committed with them; a key that comes twice, or is in the table already, is refused before anything is written.
 
-    `unique`: the caller has made sure that neither is so, and the keys are not looked at.
+    `unique`: the caller has made sure that neither is so, and the keys are not looked at. `existing`: the table must be there already.
     """
-    rows = admitted(lake, table, df)
+    rows = admitted(lake, table, df, existing)
     if unique or not table.primary_key:
         add(lake, table, rows, note)
         return
@@ -90,12 +103,12 @@ def append(lake: Lakehouse, table: Table, df: DataFrame, note: dict[str, Any] | 
         add(lake, table, rows, note)
 
 # %% ../../notebooks/kit/02c_writes.ipynb #183b589b
-def merge(lake: Lakehouse, table: Table, df: DataFrame, note: dict[str, Any] | None = None) -> None:
+def merge(lake: Lakehouse, table: Table, df: DataFrame, note: dict[str, Any] | None = None, existing: bool = False) -> None:
     "Upsert by primary key: rows with a known key replace the old row, others are added; a key twice in `df` is refused."
     if not table.primary_key:
         raise ValueError(f"{table.name} declares no primary key: merge needs one")
     keys = list(table.primary_key)
-    with kept(admitted(lake, table, df)) as rows:
+    with kept(admitted(lake, table, df, existing)) as rows:
         check_rows(rows, table)
         if rows.join(read(lake, table).select(*map(ticked, keys)), keys, "left_semi").isEmpty():
             add(lake, table, rows, note)
@@ -115,9 +128,9 @@ def within(lake: Lakehouse, schema: StructType, where: str) -> bool:
         return False
 
 # %% ../../notebooks/kit/02c_writes.ipynb #d9d45c39
-def replace(lake: Lakehouse, table: Table, df: DataFrame, where: str, note: dict[str, Any] | None = None) -> None:
+def replace(lake: Lakehouse, table: Table, df: DataFrame, where: str, note: dict[str, Any] | None = None, existing: bool = False) -> None:
     "Swap the rows for which `where` holds by those of `df`, in one commit; rows outside `where`, and keys that would come twice, are refused."
-    rows = admitted(lake, table, df)
+    rows = admitted(lake, table, df, existing)
     if not table.primary_key:
         add(lake, table, rows, note, replaceWhere=where)
         return

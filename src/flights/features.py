@@ -161,7 +161,7 @@ def refresh(lake: Lakehouse, table: Table, make: Callable[[DataFrame, datetime |
         return f"{table.name}: nothing new"
     rows = make(read(lake, SILVER_FLIGHTS, span.version), span.since, span.until)
     where = "true" if span.since is None else f"{table.time_key} >= timestamp '{span.since}'"
-    replace(lake, table, rows, where, note=span.note)
+    replace(lake, table, rows, where, note=span.note, existing=span.since is not None)
     return f"{table.name}: rows replaced from {span.since or 'the beginning'} to {span.until}"
 
 # %% ../../notebooks/flights/06_features.ipynb #fa83cd25

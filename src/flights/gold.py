@@ -37,7 +37,7 @@ def gold(lake: Lakehouse) -> list[str]:
     if months:
         rows = departures(flights.where(F.col("month").isin(months)))
         named = ", ".join(f"'{month}'" for month in months)
-        replace(lake, GOLD_DEPARTURES, rows, where=f"month IN ({named})", note={"bronze_version": upto})
+        replace(lake, GOLD_DEPARTURES, rows, where=f"month IN ({named})", note={"bronze_version": upto}, existing=done >= 0)
     return months
 
 # %% ../../notebooks/flights/05_gold.ipynb #400eb3b6

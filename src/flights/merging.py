@@ -86,7 +86,7 @@ def update_flights(lake: Lakehouse) -> None:
         changed = flights_of(corrected(latest(near.join(new.select("flight_id"), "flight_id", "left_semi"))))
         same = read(lake, t.SILVER_FLIGHTS).where(where).join(new.select("flight_id"), "flight_id", "left_anti")
         rows = same.unionByName(changed)
-    replace(lake, t.SILVER_FLIGHTS, rows, where=where, note={"bronze_version": upto})
+    replace(lake, t.SILVER_FLIGHTS, rows, where=where, note={"bronze_version": upto}, existing=done >= 0)
 
 # %% ../../notebooks/flights/04b_merging.ipynb #2a6427bd
 def newest(rows: DataFrame, key: Sequence[str], by: Sequence[str] = ("bronze_version",)) -> DataFrame:

@@ -174,7 +174,7 @@ def reject(lake: Lakehouse, feed: Feed, judged: DataFrame, versions: tuple[int, 
     watched, watch = observe(judged, feed.rules)
     columns = [c.name for c in feed.source.columns if not c.name.startswith("_")]
     bad = as_delivered(rejected_rows(watched, feed.rules), columns)
-    append(lake, feed.quarantine, bad, note={"bronze_version": versions[1], "first": versions[0]})
+    append(lake, feed.quarantine, bad, note={"bronze_version": versions[1], "first": versions[0]}, existing=versions[0] > 0)
     return observed(watch, judged, feed.rules)
 
 # %% ../../notebooks/flights/04_silver.ipynb #656bf246
@@ -189,7 +189,7 @@ def add_events(lake: Lakehouse, judged: DataFrame, versions: tuple[int, int]) ->
     events = deduplicated(kept_rows(judged, EVENT_RULES))
     if versions[0] > 0:
         events = events.join(read(lake, EVENTS.target).select("event_id"), "event_id", "left_anti")
-    append(lake, EVENTS.target, events, note={"bronze_version": versions[1]}, unique=True)
+    append(lake, EVENTS.target, events, note={"bronze_version": versions[1]}, unique=True, existing=versions[0] > 0)
 
 # %% ../../notebooks/flights/04_silver.ipynb #0b987fb4
 def add_reports(lake: Lakehouse, judged: DataFrame, versions: tuple[int, int]) -> None:
@@ -203,7 +203,7 @@ def add_reports(lake: Lakehouse, judged: DataFrame, versions: tuple[int, int]) -
             ~F.struct(*names).eqNullSafe(F.col("known")) & (F.col("source_file") >= F.col("known.source_file"))
         )
         rows = rows.join(known, ["origin", "time_hour"], "left").where(newer).select(*names)
-    merge(lake, t.SILVER_WEATHER, rows, note={"bronze_version": versions[1]})
+    merge(lake, t.SILVER_WEATHER, rows, note={"bronze_version": versions[1]}, existing=versions[0] > 0)
 
 # %% ../../notebooks/flights/04_silver.ipynb #b899cc56
 REFERENCE_RULES = line_rules()
@@ -221,7 +221,7 @@ def update_reference(lake: Lakehouse, source: Table, target: Table) -> None:
     bad = as_delivered(rejected_rows(lines, REFERENCE_RULES), names)
     if not bad.isEmpty():
         replace(lake, t.quarantine(source), bad, where=f"bronze_version >= {versions[0]}", note={"bronze_version": versions[1]})
-    merge(lake, target, rows, note={"bronze_version": versions[1]})
+    merge(lake, target, rows, note={"bronze_version": versions[1]}, existing=versions[0] > 0)
 
 # %% ../../notebooks/flights/04_silver.ipynb #b43fcba5
 def record_counts(lake: Lakehouse, counts: dict[str, dict[str, int] | None], at: datetime) -> None:

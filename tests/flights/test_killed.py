@@ -27,11 +27,13 @@ CONTENT = " union all ".join(
 def kill_in(command: str, folder: Path, task: str, *words: str, cluster: bool) -> None:
     "Start `boathouse`, and kill it without warning once `task` has begun; with `cluster`, the background cluster too."
     environ = {**os.environ, "BOATHOUSE_CLUSTER": ""}
-    running = subprocess.Popen([command, *words], cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    said = folder / f"{task}.txt"
+    with said.open("wb") as output:
+        running = subprocess.Popen([command, *words], cwd=folder, env=environ, stdout=output, stderr=output)
     deadline = time.monotonic() + 180
     seen = set(folder.glob(f".boathouse/local/runs/*/{task}/log.txt"))
     while not set(folder.glob(f".boathouse/local/runs/*/{task}/log.txt")) - seen:
-        assert running.poll() is None, f"ended before {task} began"
+        assert running.poll() is None, f"ended before {task} began: {said.read_text()[-3000:]}"
         assert time.monotonic() < deadline, f"{task} did not begin"
         time.sleep(0.05)
     time.sleep(1.0)

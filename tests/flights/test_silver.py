@@ -1,19 +1,14 @@
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.tables import Lakehouse, drop_all, read
+from boathouse.contracts import ContractViolation
+from boathouse.tables import Lakehouse, Table, drop_all, read
 from boathouse.versions import fingerprint
 from boathouse.writes import last_note
 from flights import merging
@@ -87,27 +82,48 @@ def test_each_flight_has_one_row_in_the_state_its_story_ends_in(whole: Lakehouse
     assert sum(counts.values()) == 40
 
 
-def test_shuffled_deliveries_with_duplicates_and_a_crash_in_each_give_the_same_silver(
+def crash(patch: pytest.MonkeyPatch) -> None:
+    "The third commit of silver fails."
+    left = iter(range(2))
+
+    def dies(write: Callable[..., None]) -> Callable[..., None]:
+        def maybe(*args: object, **more: object) -> None:
+            if next(left, None) is None:
+                raise ConnectionAbortedError("the machine went away")
+            write(*args, **more)
+
+        return maybe
+
+    for room, name in ((silver_module, "append"), (silver_module, "merge"), (merging, "replace")):
+        patch.setattr(room, name, dies(getattr(room, name)))
+
+
+def drop(patch: pytest.MonkeyPatch) -> None:
+    "Somebody drops the events while they are added to."
+    append = silver_module.append
+
+    def late(lake: Lakehouse, table: Table, *args: object, **more: object) -> None:
+        if table == t.SILVER_FLIGHT_EVENTS:
+            lake.spark.sql(f"DROP TABLE {lake.name(table)}")
+        append(lake, table, *args, **more)
+
+    patch.setattr(silver_module, "append", late)
+
+
+def test_shuffled_deliveries_with_duplicates_a_crash_and_a_dropped_table_give_the_same_silver(
     whole: Lakehouse, lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = stories()
     random.Random(7).shuffle(lines)
-    for crash, part in enumerate([lines[:40], lines[40:70] + lines[:5], lines[70:] + lines[60:65]], start=1):
-        deliver(tmp_path, str(crash), part)
-        written = iter(range(crash))
-
-        def dies(write: object, left: Iterator[int] = written) -> object:
-            def maybe(*args: object, **more: object) -> None:
-                if next(left, None) is None:
-                    raise ConnectionAbortedError("the machine went away")
-                write(*args, **more)
-
-            return maybe
-
+    parts = (
+        (lines[:75], crash, ConnectionAbortedError, "the machine went away"),
+        (lines[70:] + lines[60:65], drop, ContractViolation, "silver.flight_events was dropped while its rows were computed"),
+    )
+    for part, trouble, error, said in parts:
+        deliver(tmp_path, trouble.__name__, part)
         with monkeypatch.context() as patch:
-            for room, name in ((silver_module, "append"), (silver_module, "merge"), (merging, "replace")):
-                patch.setattr(room, name, dies(getattr(room, name)))
-            with pytest.raises(ConnectionAbortedError):
+            trouble(patch)
+            with pytest.raises(error, match=said):
                 run(lake, tmp_path)
         run(lake, tmp_path)
     assert content(lake) == content(whole)
@@ -160,48 +176,6 @@ def test_a_duplicate_keeps_the_version_that_brought_it_first(whole: Lakehouse) -
     some = read(whole, t.SILVER_FLIGHT_EVENTS).orderBy("event_id").limit(3)
     again = some.withColumn("bronze_version", some.bronze_version + 4)
     assert set(deduplicated(again.unionByName(some)).collect()) == set(deduplicated(some).collect())
-
-
-CHILD = """
-import json, sys
-from boathouse.workspace.session import local_session
-spark = local_session(sys.argv[1])
-from boathouse.tables import Lakehouse
-from flights.bronze import bronze, end_of
-from flights.silver import silver
-lake = Lakehouse(spark)
-bronze(lake, sys.argv[2], end_of("2013-02-12"))
-silver(lake, end_of("2013-02-12"))
-from boathouse.tables import read
-from boathouse.versions import fingerprint
-from flights import tables as t
-skip = lambda table: [c.name for c in table.columns if c.name != "bronze_version"]
-found = {"flights": fingerprint(read(lake, t.SILVER_FLIGHTS).select(skip(t.SILVER_FLIGHTS))),
-         "events": fingerprint(read(lake, t.SILVER_FLIGHT_EVENTS).select(skip(t.SILVER_FLIGHT_EVENTS))),
-         "weather": fingerprint(read(lake, t.SILVER_WEATHER).drop("source_file"))}
-print(json.dumps(found))
-spark.stop()
-"""
-
-
-def test_a_process_killed_in_silver_leaves_a_lake_that_the_next_one_completes(whole: Lakehouse, tmp_path: Path) -> None:
-    state, landing = tmp_path / "state", tmp_path / "landing"
-    deliver(landing, "all", stories())
-    command = [sys.executable, "-c", CHILD, str(state), str(landing)]
-    child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        committed = state / "warehouse" / "silver.db" / "flight_events" / "_delta_log" / f"{1:020}.json"
-        deadline = time.monotonic() + 240
-        while not committed.exists() and child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-    finally:
-        os.killpg(child.pid, signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL  # it was alive, and had written the events
-    assert committed.exists()
-    assert not (state / "warehouse" / "monitoring.db" / "quality_metrics").exists()
-    again = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-    assert again.returncode == 0, again.stderr[-2000:]
-    assert json.loads(again.stdout.splitlines()[-1]) == content(whole)
 
 
 def test_a_delivery_of_nothing_but_broken_lines_changes_no_flight_and_is_done_with(spark: SparkSession, tmp_path: Path) -> None:

@@ -103,6 +103,16 @@ def test_the_log_has_what_children_print_and_keeps_the_order_of_lines(project):
     assert log.split() == ["one", "two", "three"]
 
 
+def test_a_table_whose_creation_a_kill_cut_off_can_be_made_by_the_next_task_of_the_same_jvm(project, state):
+    session = "from pyspark.sql import SparkSession\nspark = SparkSession.builder.getOrCreate()\n"
+    folder = state / "warehouse" / "cut_task.db" / "half" / "_delta_log"
+    kill = f"import os, signal\nos.makedirs('{folder}')\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    result, _ = project.run(code=f"{session}spark.sql('CREATE SCHEMA IF NOT EXISTS cut_task')\n{kill}")
+    assert "SIGKILL" in (result.error or "")
+    result, log = project.run(code=f"{session}spark.sql('CREATE TABLE cut_task.half (n int)')\n")
+    assert result.state == "SUCCESS", log
+
+
 def test_what_a_killed_task_and_its_child_print_without_end_is_kept_at_its_beginning_and_its_end(project, monkeypatch):
     monkeypatch.setenv("BOATHOUSE_LOG_MIB", "0.1")
     code = """

@@ -40,7 +40,7 @@ def test_a_sound_machine_has_no_finding_and_exit_code_0(bundle: Bundle) -> None:
     done = CliRunner().invoke(main, ["doctor", "--bundle", str(bundle.root), "--json"])
     assert done.exit_code == 0
     assert [f["what"] for f in json.loads(done.stdout)] == [
-        *("python", "java", "jars", "ports", "state folder", "lock", "cluster", "stale processes", "history", "checkpoints")
+        *("python", "java", "jars", "ports", "state folder", "lock", "cluster", "stale processes", "history", "tables", "checkpoints")
     ]
 
 

@@ -9,6 +9,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,7 @@ from boathouse.workspace.attach import Line, close_line, open_line
 from boathouse.workspace.errors import ClusterError, QueryFailed
 from boathouse.workspace.processes import bytes_of, jvm_of, kill_group, start_zygote, stop_jvm
 from boathouse.workspace.query import Query
-from boathouse.workspace.session import environment, lock, start_session, unlock
+from boathouse.workspace.session import clear_cut_off, environment, lock, start_session, unlock
 from boathouse.workspace.task import TaskResult, TaskSpec, ended_without_result
 from boathouse.workspace.tasklog import TaskLog, keep_relieving, limit
 from boathouse.workspace.zygote import TAG
@@ -30,6 +31,7 @@ from boathouse.workspace.zygote import TAG
 __all__ = ["Cluster", "ClusterError", "QueryFailed", "TaskProcess", "TaskResult", "TaskSpec"]
 
 POOLS = 8
+SETTLED = 1.0  # seconds without a write, after which a table's creation is taken to be over
 
 
 class TaskProcess:
@@ -74,6 +76,8 @@ class Cluster:
         self._tasks: dict[str, TaskProcess] = {}
         self._ids = itertools.count(1)
         self._writing = threading.Lock()
+        self._cut_off = False  # whether a task was killed, and not cleared up after yet
+        self._clearing = threading.Lock()
         # JVM calls come from these threads only: each Python thread that makes one costs a thread in the JVM.
         self._calls = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cluster")
         self._reader = threading.Thread(target=self._listen, name="zygote", daemon=True)
@@ -132,6 +136,10 @@ class Cluster:
     def launch(self, spec: TaskSpec, environ: Mapping[str, str] | None = None) -> TaskProcess:
         "Starts one attempt, in the environment `environ` (else this process's); `spec.folder` is made, and what an earlier attempt left there removed."
         self._ready.wait()
+        for task in self.tasks():
+            if task.canceled:
+                task.ended.exception()
+        self._clear_cut_off()
         if self._zygote.poll() is not None:
             raise ClusterError(f"the cluster is stopped, or its zygote died; see {self.state / 'zygote.log'}")
         log = TaskLog(spec.folder, limit(os.environ if environ is None else environ))
@@ -229,8 +237,10 @@ class Cluster:
     def _finish(self, task: TaskProcess, status: int) -> None:
         try:
             task.log.close()
+            found = TaskResult.read(task.spec.folder)
+            self._cut_off = self._cut_off or found is None
             gone = self._release(task)
-            result = TaskResult.read(task.spec.folder) or ended_without_result(status, task.canceled)
+            result = found or ended_without_result(status, task.canceled)
             # Whatever the task made of it, a JVM that is gone is the reason.
             task.ended.set_result(TaskResult("FAILED", error=gone) if gone and result.state == "FAILED" else result)
         except BaseException as error:
@@ -251,6 +261,17 @@ class Cluster:
                 raise
             return gone
         return None
+
+    def _clear_cut_off(self) -> None:
+        """After a task was killed, and with no other at work: removes what its last command may have left of a table that it was creating.
+
+        That command goes on in the JVM until it comes to its next job: so long is waited for it.
+        """
+        with self._clearing:
+            if self._cut_off and not self._tasks and not self.gone():
+                self._cut_off = False
+                time.sleep(SETTLED)
+                self._calls.submit(clear_cut_off, self.spark, self.state / "warehouse", SETTLED).result()
 
     def gone(self, wait: float = 0) -> str | None:
         "A sentence on the JVM's end; None while it lives."

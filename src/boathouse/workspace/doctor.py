@@ -20,6 +20,7 @@ import psutil
 from boathouse.workspace import client
 from boathouse.workspace.address import Address, version
 from boathouse.workspace.bundle import Bundle
+from boathouse.workspace.warehouse import damages
 
 FREE_BYTES = 5 * 2**30
 OLDEST_JAVA = 17
@@ -52,6 +53,7 @@ def examine(bundle: Bundle) -> list[Finding]:
         _cluster(state),
         _leftovers(state),
         _history(state),
+        *_tables(state),
         *_checkpoints(state),
     ]
 
@@ -170,6 +172,15 @@ def _history(state: Path) -> Finding:
     except sqlite3.DatabaseError as e:
         return Finding("history", False, f"damaged: {e}", fix)
     return Finding("history", said == "ok", "whole" if said == "ok" else f"damaged: {said}", fix)
+
+
+def _tables(state: Path) -> Iterator[Finding]:
+    "Data files and logs of the tables of the warehouse."
+    found = list(damages(state / "warehouse"))
+    for damage in found:
+        yield Finding("tables", False, f"{damage.table}: {damage.found}", f"{damage.fix}.")
+    if not found:
+        yield Finding("tables", True, "whole" if (state / "warehouse").is_dir() else "none")
 
 
 def _checkpoints(state: Path) -> Iterator[Finding]:

@@ -96,6 +96,7 @@ def spark_conf(state: Path, java: list[str] | None = None) -> dict[str, str]:
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.databricks.delta.properties.defaults.checkpointInterval": "100",  # as on Databricks; one costs four commits here
         "spark.sql.sources.default": "delta",  # as on Databricks
         "spark.sql.catalogImplementation": "hive",
         "spark.sql.warehouse.dir": str(state / "warehouse"),
@@ -206,8 +207,10 @@ def _prepare(state: Path) -> None:
     os.environ["PYSPARK_PYTHON"] = sys.executable
 
 
-def clear_cut_off(spark: SparkSession, warehouse: Path) -> list[Path]:
+def clear_cut_off(spark: SparkSession, warehouse: Path, settled: float = 0) -> list[Path]:
     """Removes the folders of tables whose creation was cut off, and returns them; the caller holds the lock.
+
+    Of a JVM that lives, only those that nothing has written to for `settled` seconds.
 
     Cut off before the first commit, or after it and before the catalog knew the table: Delta refuses to create a table in such a folder.
     No row was ever there to read: a folder that has rows, or an entry, stays.
@@ -216,10 +219,14 @@ def clear_cut_off(spark: SparkSession, warehouse: Path) -> list[Path]:
     for log in sorted(warehouse.glob("*.db/*/_delta_log")):
         folder = log.parent
         commits = sorted(file.name for file in log.iterdir() if re.fullmatch(r"\d{20}\.(json|checkpoint\b.*)", file.name))
+        if time.time() - max(file.stat().st_mtime for file in (log, *log.iterdir())) < settled:
+            continue
         bare = commits == [FIRST_COMMIT] and '{"add":' not in (log / FIRST_COMMIT).read_text()
         if not commits or (bare and not spark.catalog.tableExists(f"spark_catalog.{folder.parent.stem}.{folder.name}")):
             shutil.rmtree(folder)
             removed.append(folder)
+    if removed:
+        spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()  # else the JVM goes on as if they were there
     return removed
 
 
