@@ -1,4 +1,4 @@
-"""A run that is killed without warning, twice, and then run again: the same tables as of one that nobody touched."""
+"""A run that is killed without warning, twice, and then run again; two at once: the same tables as of one that nobody touched."""
 
 from __future__ import annotations
 
@@ -43,7 +43,17 @@ def kill_in(command: str, folder: Path, task: str, *words: str, cluster: bool) -
     running.wait()
 
 
-def test_a_run_that_is_killed_loses_and_doubles_nothing_when_it_runs_again(
+def two_at_once(command: str, folder: Path, *words: str) -> list[tuple[int, str]]:
+    "Exit code and words of two commands that were started at the same moment."
+    environ = {**os.environ, "BOATHOUSE_CLUSTER": ""}
+    both = [
+        subprocess.Popen([command, *words], cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    return [(process.returncode, said) for process in both for said in [process.communicate()[0]]]
+
+
+def test_runs_that_are_killed_or_started_twice_at_once_lose_and_double_nothing(
     tmp_path: Path, command: str, clone: Callable[[Path], Path], boathouse: Callable[..., Any]
 ) -> None:
     calm, shaken = clone(tmp_path / "calm"), clone(tmp_path / "shaken")
@@ -52,4 +62,10 @@ def test_a_run_that_is_killed_loses_and_doubles_nothing_when_it_runs_again(
     kill_in(command, shaken, "bronze", *ingest, cluster=False)
     kill_in(command, shaken, "silver", *ingest, cluster=True)
     boathouse(shaken, *ingest)
+    assert boathouse(shaken, "sql", CONTENT) == boathouse(calm, "sql", CONTENT)
+    later = ("run", "ingest", "--param", "as_of=2013-01-04")
+    boathouse(calm, *later)
+    both = two_at_once(command, shaken, *later)
+    assert [code for code, _ in both] == [0, 0], both
+    assert sum("queue" in said for _, said in both) == 1, both
     assert boathouse(shaken, "sql", CONTENT) == boathouse(calm, "sql", CONTENT)

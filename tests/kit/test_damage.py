@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import re
 import shutil
@@ -17,6 +18,7 @@ from pyspark.sql import functions as F
 from boathouse.ingest import ingest
 from boathouse.tables import Column, Lakehouse, Table, drop_all, read
 from boathouse.versions import fingerprint, version_of
+from boathouse.workspace.doctor import damage
 from boathouse.workspace.warehouse import Damage, damages
 from boathouse.writes import append, last_note, merge
 
@@ -39,9 +41,9 @@ def content(lake: Lakehouse) -> list[str]:
     return [fingerprint(read(lake, table)) for table in (LOG, BOATS)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def lake(spark: SparkSession, landing: Path) -> Iterator[Lakehouse]:
-    "The log of two days, of which the second came after the first was worked on."
+    "The log of two days, of which the second came after the first was worked on; each test leaves it as it found it."
     lake = Lakehouse(spark, prefix="test_damage_")
     drop_all(lake)
     for day, text in (("a", "boat,berth\nIda,4\nTern,7\n"), ("b", "boat,berth\nIda,5\nGull,1\n")):
@@ -51,10 +53,11 @@ def lake(spark: SparkSession, landing: Path) -> Iterator[Lakehouse]:
     drop_all(lake)
 
 
-@pytest.fixture
-def landing(tmp_path: Path) -> Path:
-    (tmp_path / "log").mkdir()
-    return tmp_path
+@pytest.fixture(scope="module")
+def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("landing")
+    (folder / "log").mkdir()
+    return folder
 
 
 @pytest.fixture
@@ -101,7 +104,7 @@ def test_a_damaged_data_file_is_named_and_after_its_fix_the_next_run_brings_ever
     file = newest(warehouse, f"test_damage_{table.replace('.', '.db/')}/*.parquet")
     harm(file)
     with pytest.raises(Exception, match=re.escape(file.name)):
-        read(lake, table).toPandas()
+        read(lake, table).collect()
     assert fingerprint(read(lake, other)) == before[other is BOATS]
     (found,) = ours(warehouse)
     assert (found.table, bool(re.fullmatch(f"{re.escape(file.name)} {said}", found.found))) == (f"test_damage_{table}", True), found
@@ -148,7 +151,7 @@ def test_a_damaged_checkpoint_of_a_table_is_named_and_can_be_deleted_because_the
     lake: Lakehouse, warehouse: Path, harm: Callable[[Path], object]
 ) -> None:
     lake.spark.sql(f"ALTER TABLE {lake.name(BOATS)} SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
-    append(lake, BOATS, lake.spark.createDataFrame([("Erne", 9)], BOATS.schema))
+    append(lake, BOATS, lake.spark.createDataFrame([(harm.__name__, 9)], BOATS.schema))
     before = content(lake)
     log = warehouse / "test_damage_silver.db/boats/_delta_log"
     checkpoint = newest(log, "*.checkpoint*.parquet")
@@ -161,6 +164,29 @@ def test_a_damaged_checkpoint_of_a_table_is_named_and_can_be_deleted_because_the
     afresh(lake.spark)
     assert content(lake) == before
     assert ours(warehouse) == []
+
+
+@pytest.mark.parametrize("file", ["offsets/0", "commits/0"])
+def test_a_stream_with_a_zeroed_checkpoint_stops_and_goes_on_without_it_taking_no_line_twice(
+    lake: Lakehouse, tmp_path: Path, file: str
+) -> None:
+    table, checkpoint = dataclasses.replace(LOG, name=f"bronze.streamed_{file[:6]}"), tmp_path / "checkpoint"
+
+    def stream(**lines: str) -> None:
+        (tmp_path / "log").mkdir(exist_ok=True)
+        for name, line in lines.items():
+            (tmp_path / "log" / f"{name}.csv").write_text(f"boat,berth\n{line}\n")
+        ingest(lake, table, tmp_path, "log", NOON, stream=True, checkpoint=checkpoint)
+
+    stream(a="Ida,4")
+    zero(checkpoint / file)
+    with pytest.raises(Exception, match=r"(?i)offset|commit|log|json|checkpoint|batch"):
+        stream(b="Tern,7")
+    assert damage(checkpoint).startswith(f"{file} is damaged")
+    assert [row.boat for row in read(lake, table).collect()] == ["Ida"]
+    shutil.rmtree(checkpoint)
+    stream()
+    assert sorted(row.boat for row in read(lake, table).collect()) == ["Ida", "Tern"]
 
 
 PRIVATE = ("unshare", "--map-root-user", "--mount")
