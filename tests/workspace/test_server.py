@@ -117,6 +117,21 @@ def test_a_query_gives_plain_values_and_says_what_is_wrong_with_it(client: Backg
         client.sql("select * from nowhere")
 
 
+def test_a_query_that_meets_a_damaged_file_names_it_in_a_few_lines_and_says_where_to_look(
+    client: BackgroundCluster, cluster: Cluster
+) -> None:
+    client.sql("CREATE OR REPLACE TABLE default.holed AS SELECT id FROM range(100)")
+    for file in (cluster.state / "warehouse/holed").glob("*.parquet"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(QueryFailed, match="FAILED_READ_FILE") as told:
+        client.sql("SELECT sum(id) FROM default.holed")
+    lines = str(told.value).splitlines()
+    assert "warehouse/holed/part-" in lines[0]
+    assert lines[-1] == "`boathouse doctor` looks for damaged files, and names what brings the table back."
+    assert len(lines) < 6
+    client.sql("DROP TABLE default.holed")
+
+
 def test_a_query_ends_with_its_client(serving: Serving, cluster: Cluster, until: Any) -> None:
     talk = serving.server.address.call(op="query", text=SLOW_QUERY, catalog="spark_catalog")
     assert until(lambda: bool(jobs(cluster)))

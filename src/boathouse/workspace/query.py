@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from boathouse.workspace.dialect import catalog_settings
 from boathouse.workspace.errors import QueryFailed
 
+UNREADABLE = "FAILED_READ_FILE|is not a Parquet file|CANNOT_READ_FILE_FOOTER|Could not read footer"
 Rows = tuple[list[str], list[list[Any]]]
 
 
@@ -49,8 +52,16 @@ class Query:
         try:
             table = session.sql(self._text)
             return table.columns, [[jsonable(value) for value in row] for row in table.collect()]
-        except PySparkException as e:
-            raise QueryFailed(str(e).split("\n\nJVM stacktrace")[0].strip()) from e
+        except (PySparkException, Py4JJavaError) as e:
+            raise QueryFailed(said(str(e).split("\n\nJVM stacktrace")[0])) from e
+
+
+def said(message: str) -> str:
+    "A message of Spark without the frames of its stacks, each cause once; with what to do where a file of a table could not be read."
+    frames = r"\s+(at |\.\.\. \d+ more)|Driver stacktrace|An error occurred while calling"
+    kept = [line for line in message.strip().splitlines() if not re.match(frames, line)]
+    text = "\n".join(dict.fromkeys(kept)).removeprefix(": ")
+    return f"{text}\n`boathouse doctor` looks for damaged files, and names what brings the table back." if re.search(UNREADABLE, text) else text
 
 
 def jsonable(value: Any) -> Any:
