@@ -28,7 +28,7 @@ from pyspark.sql import functions as F
 from boathouse.contracts import check
 from boathouse.lines import Delivery, inspect, obstacle, rows_of
 from boathouse.tables import Column, Lakehouse, Table, create, exists, quoted, read
-from boathouse.writes import append, written
+from boathouse.writes import append, restored, written
 
 PORTION = 1000
 CREATING = threading.Lock()
@@ -91,10 +91,9 @@ def entries_of(note: str | None, version: int) -> list[Entry]:
 def commits_since(lake: Lakehouse, table: Table, version: int) -> tuple[int, list[tuple[int, str | None, int | None]]]:
     "The table's latest version, and of each commit after `version`: its version, its note, and the version it restored."
     delta = DeltaTable.forName(lake.spark, lake.name(table))
-    restored = F.when(F.col("operation") == "RESTORE", F.col("operationParameters")["version"].cast("int"))
-    history = delta.history(1).select("version", "userMetadata", restored).first()
+    history = delta.history(1).select("version", "userMetadata", restored()).first()
     if history[0] - version > 1:
-        rows = delta.history(history[0] - version).select("version", "userMetadata", restored).collect()
+        rows = delta.history(history[0] - version).select("version", "userMetadata", restored()).collect()
         return history[0], sorted(((r[0], r[1], r[2]) for r in rows), key=lambda r: r[0])
     return history[0], [tuple(history)] if history[0] > version else []
 
@@ -141,11 +140,11 @@ def reconcile(lake: Lakehouse, table: Table, known: Sequence[Entry] | None = Non
         strike(lake, table, -1)
         known, commits = [], commits_since(lake, table, -1)[1] if latest >= 0 else []
     missing: list[Entry] = []
-    for version, note, restored in commits:
-        if restored is not None:
-            if any(entry.version > restored for entry in known):
-                strike(lake, table, restored)
-            known, missing = ([e for e in entries if e.version <= restored] for entries in (known, missing))
+    for version, note, undone in commits:
+        if undone is not None:
+            if any(entry.version > undone for entry in known):
+                strike(lake, table, undone)
+            known, missing = ([e for e in entries if e.version <= undone] for entries in (known, missing))
         missing += entries_of(note, version)
     if missing:
         enter(lake, table, missing)
@@ -201,7 +200,7 @@ def look(landing: Path, names: Iterable[str], known: dict[str, list[Entry]], col
 # %% ../../notebooks/kit/04_ingest.ipynb #c4a00017
 def new_columns(lake: Lakehouse, table: Table, entries: Sequence[Entry]) -> list[str]:
     "The undeclared columns of these files, in order of appearance; added to the table where it does not have them."
-    if getattr(table, "on_change", "fail") != "add_columns":
+    if table.on_change != "add_columns":
         return []
     declared = {c.name for c in table.columns}
     names = dict.fromkeys(c for e in entries if not e.file.problem for c in e.file.header if c not in declared)
@@ -217,7 +216,7 @@ def write(lake: Lakehouse, table: Table, landing: Path, entries: Sequence[Entry]
     create(lake, table)
     more = new_columns(lake, table, entries)
     data = [c.name for c in table.columns if not c.name.startswith("_")]
-    rescue = getattr(table, "on_change", "fail") == "rescue"
+    rescue = table.on_change == "rescue"
     rows = rows_of(lake.spark, landing, [e.file for e in entries], [*data, *more], rescue).withColumn(
         "_ingested_at", F.lit(at).cast("timestamp")
     )
@@ -273,7 +272,7 @@ def take(lake: Lakehouse, table: Table, landing: Path, names: Sequence[str], at:
     columns = [c.name for c in table.columns if not c.name.startswith("_")]
     known, seen = reconcile(lake, table)
     for first in range(0, len(names), PORTION):
-        found = look(landing, names[first : first + PORTION], by_file(known), columns, getattr(table, "on_change", "fail"))
+        found = look(landing, names[first : first + PORTION], by_file(known), columns, table.on_change)
         left = done.left | found.left
         if found.touched:
             enter(lake, table, found.touched)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LINE', 'LONGEST', 'LONGEST_HEADER', 'MOST_FIELDS', 'MOST_NEW', 'SIGNATURES', 'PLAIN', 'FIELD', 'obstacle', 'Tally',
-           'tally', 'occurrences', 'header_problem', 'Delivery', 'not_text', 'inspect', 'fault', 'cut', 'field',
-           'split', 'text_of', 'alike', 'broken', 'rows_of']
+           'tally', 'occurrences', 'header_problem', 'Delivery', 'not_text', 'inspect', 'fault', 'legible', 'cut',
+           'field', 'split', 'text_of', 'alike', 'broken', 'rows_of']
 
 # %% ../../notebooks/kit/04b_lines.ipynb #c4b00003
 import csv
@@ -175,6 +175,11 @@ def fault(raw: Column) -> Column:
         .when(~F.rlike(raw, F.lit(rf"\A{FIELD}(?:,{FIELD})*+\z")), "a quote is not closed, or stands inside a field")
     )
 
+# %% ../../notebooks/kit/04b_lines.ipynb #d4d00002
+def legible() -> Column:
+    "`_raw` as text that a table can keep: as it is if it is UTF-8, else its bytes read as Latin-1."
+    return F.when(F.is_valid_utf8("_raw"), F.col("_raw")).otherwise(F.decode(F.col("_raw").cast("binary"), "ISO-8859-1"))
+
 # %% ../../notebooks/kit/04b_lines.ipynb #c4b00026
 def cut(raw: DataFrame, width: int) -> DataFrame:
     "The same lines with `_fields`, a struct of texts `f0`, `f1` and so on, and `_malformed`: null, or why the fields are not to be used."
@@ -185,9 +190,8 @@ def cut(raw: DataFrame, width: int) -> DataFrame:
     unquoted = F.regexp_replace("_raw", '"[^"]*+"', "")
     count = F.size(F.split(unquoted, ","))
     words = F.concat(count.cast("string"), F.when(count == 1, " field").otherwise(" fields"), F.lit(f" where {width} are declared"))
-    whole = F.when(F.is_valid_utf8("_raw"), F.col("_raw")).otherwise(F.decode(F.col("_raw").cast("binary"), "ISO-8859-1"))
     uneven = F.when(F.col("_fields._unread").isNotNull(), words)
-    return parsed.withColumns({"_malformed": F.coalesce("_fault", uneven), "_raw": whole}).drop("_fault")
+    return parsed.withColumns({"_malformed": F.coalesce("_fault", uneven), "_raw": legible()}).drop("_fault")
 
 # %% ../../notebooks/kit/04b_lines.ipynb #c4b00024
 def field(place: int | None) -> Column:
@@ -232,8 +236,7 @@ def broken(spark: SparkSession, landing: Path, files: Sequence[Delivery]) -> lis
     if texts := [d for d in files if d.text and d.problem]:
         problems = spark.createDataFrame([(d.name, d.problem) for d in texts], "_source_file string, _malformed string")
         lines = text_of(spark, landing, [d.name for d in texts]).join(F.broadcast(problems), "_source_file", "left")
-        whole = F.when(F.is_valid_utf8("_raw"), F.col("_raw")).otherwise(F.decode(F.col("_raw").cast("binary"), "ISO-8859-1"))
-        parts.append(lines.withColumns({"_raw": whole, "_malformed": F.coalesce("_malformed", F.lit("the file is not known"))}))
+        parts.append(lines.withColumns({"_raw": legible(), "_malformed": F.coalesce("_malformed", F.lit("the file is not known"))}))
     return parts
 
 # %% ../../notebooks/kit/04b_lines.ipynb #c4b00042

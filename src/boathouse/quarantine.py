@@ -27,6 +27,7 @@ from boathouse.quality import (
     check_rules,
     judge,
     kept_rows,
+    masks,
     measure,
     metrics,
     observe,
@@ -170,11 +171,11 @@ def guard(
     "Good rows to `table`, rejected ones to `quarantine`, once for each `run` (which names this batch) whatever happens in between; the counts by rule."
     check_rules(df, rules)
     check(df.drop(*{c.name for c in ORIGIN} - {c.name for c in table.columns}), table)
-    judged, done = judge(df, rules), bool(note_with(lake, table, "guard", run))
+    judged, done = df.withColumns(masks(rules)), bool(note_with(lake, table, "guard", run))
     counts = measure(judged, rules) if done else write_kept(lake, table, judged, rules, run, note or {})
     rejected = any(counts[rule.name] for rule in rules if rule.action == "quarantine")
     if rejected and not (done and note_with(lake, quarantine, "guard", run)):
-        bad = rejected_rows(judge(suspects(df, rules), rules), rules)
+        bad = rejected_rows(suspects(df, rules).withColumns(masks(rules)), rules)
         append_once(lake, quarantine, for_quarantine(bad, quarantine, rules, run, at), "guard", run, note or {})
     return Judged(table.name, run, tuple(rules), counts)
 

@@ -13,9 +13,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from boathouse.tables import Lakehouse, Table, exists, read
+from boathouse.tables import Lakehouse, Table, VersionGone, exists, read
+from boathouse.versions import UPKEEP
 
-IDLE = ("OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "CREATE TABLE", "CHANGE COLUMN")
+IDLE = UPKEEP | {"CREATE TABLE", "CHANGE COLUMN"}
 
 # %% ../../notebooks/kit/02h_states.ipynb #e2a00007
 def data_versions(lake: Lakehouse, table: Table | str) -> list[int]:
@@ -32,8 +33,8 @@ def kept_versions(lake: Lakehouse, table: Table | str, versions: list[int], wher
     for version in versions:
         try:
             found.append(read(lake, table, version).where(where).withColumn("_version", F.lit(version).cast("long")))
-        except PySparkException as error:
-            if found and "DELTA" in (error.getCondition() or ""):
+        except (VersionGone, PySparkException) as error:
+            if found and (isinstance(error, VersionGone) or "DELTA" in (error.getCondition() or "")):
                 break
             raise
     return found

@@ -127,6 +127,16 @@ def test_a_table_that_has_no_whole_version_is_dropped_and_made_anew(lake: Lakeho
     assert content(lake) == before
 
 
+def test_a_damaged_table_of_the_default_schema_is_found_too(spark: SparkSession, warehouse: Path) -> None:
+    spark.sql("CREATE OR REPLACE TABLE default.test_damage AS SELECT 1 AS n")
+    cut(newest(warehouse, "test_damage/*.parquet"))
+    found = [damage for damage in damages(warehouse) if damage.table == "default.test_damage"]
+    spark.sql("DROP TABLE default.test_damage")
+    assert [damage.fix for damage in found] == [
+        'boathouse sql "DROP TABLE default.test_damage", then run the job again: it is made anew from what comes before it'
+    ]
+
+
 def test_a_last_commit_that_was_cut_off_is_named_and_without_it_the_next_run_does_it_again(
     lake: Lakehouse, landing: Path, warehouse: Path
 ) -> None:

@@ -21,6 +21,7 @@ from pyspark.sql import SparkSession
 from boathouse.workspace.archive import ArchiveError, archive_options, discard, make_archive
 from boathouse.workspace.dialect import EXTENSION, teach
 from boathouse.workspace.jars import JarsError, jars, project_root, resolve
+from boathouse.workspace.warehouse import table_folders
 
 __all__ = ["JarsError", "SessionError", "WorkspaceLocked", "clear_cut_off", "default_state", "environment", "hush", "jars", "local_session", "lock", "project_root", "unlock",
            "resolve", "spark_conf", "start_session"]  # fmt: skip
@@ -216,13 +217,13 @@ def clear_cut_off(spark: SparkSession, warehouse: Path, settled: float = 0) -> l
     No row was ever there to read: a folder that has rows, or an entry, stays.
     """
     removed = []
-    for log in sorted(warehouse.glob("*.db/*/_delta_log")):
-        folder = log.parent
+    for table, folder in table_folders(warehouse):
+        log = folder / "_delta_log"
         commits = sorted(file.name for file in log.iterdir() if re.fullmatch(r"\d{20}\.(json|checkpoint\b.*)", file.name))
-        if time.time() - max(file.stat().st_mtime for file in (log, *log.iterdir())) < settled:
-            continue
         bare = commits == [FIRST_COMMIT] and '{"add":' not in (log / FIRST_COMMIT).read_text()
-        if not commits or (bare and not spark.catalog.tableExists(f"spark_catalog.{folder.parent.stem}.{folder.name}")):
+        if not commits or (bare and not spark.catalog.tableExists(f"spark_catalog.{table}")):
+            if time.time() - max(file.stat().st_mtime for file in (log, *log.iterdir())) < settled:
+                continue
             shutil.rmtree(folder)
             removed.append(folder)
     if removed:

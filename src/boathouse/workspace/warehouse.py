@@ -7,15 +7,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlparse
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 COMMIT = re.compile(r"(\d{20})\.json")
 CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(\.[\w-]+)*\.(parquet|json)")
 AGAIN = "then run the job again"
+Action = tuple[str, int | None]  # a data file with its bytes if it was added, without if it was removed
 
 
 @dataclass(frozen=True)
@@ -27,30 +24,39 @@ class Damage:
     fix: str
 
 
+def table_folders(warehouse: Path) -> Iterator[tuple[str, Path]]:
+    "The Delta tables below a warehouse, as `schema.table` and folder; those of the schema `default` lie in the warehouse itself."
+    for log in sorted([*warehouse.glob("*/_delta_log"), *warehouse.glob("*.db/*/_delta_log")]):
+        schema = "default" if log.parent.parent == warehouse else log.parent.parent.stem
+        if log.is_dir():
+            yield f"{schema}.{log.parent.name}", log.parent
+
+
 @dataclass
 class Log:
-    "A table's log: live files by version, as path -> bytes, and what of the log could not be read."
+    "A table's log: what its commits and checkpoints say of data files, and which of them could not be read."
 
     folder: Path
     commits: dict[int, Path] = field(default_factory=dict)
     checkpoints: dict[int, list[Path]] = field(default_factory=dict)
+    actions: dict[Path, list[Action]] = field(default_factory=dict)
     bad: dict[Path, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path) -> Log:
-        "The log of the table in `folder`, each of its files looked at."
+        "The log of the table in `folder`, each of its files read once."
         log = cls(folder)
         for file in sorted((folder / "_delta_log").iterdir()):
             if found := COMMIT.fullmatch(file.name):
                 log.commits[int(found[1])] = file
             elif found := CHECKPOINT.fullmatch(file.name):
                 log.checkpoints.setdefault(int(found[1]), []).append(file)
-        for file in log.commits.values():
-            if why := _unreadable_json(file):
-                log.bad[file] = why
-        for file in (file for files in log.checkpoints.values() for file in files):
-            if why := _unreadable_json(file) if file.suffix == ".json" else _unreadable_parquet(file):
-                log.bad[file] = why
+            else:
+                continue
+            try:
+                log.actions[file] = list(_in_json(file) if file.suffix == ".json" else _in_parquet(file))
+            except (ValueError, OSError):
+                log.bad[file] = f"cannot be read ({file.stat().st_size:,} bytes)"
         return log
 
     @property
@@ -61,9 +67,8 @@ class Log:
     def start(self, version: int) -> int | None:
         "The last whole checkpoint at or before a version from where every commit is there and whole; -1 for the first commit; None if there is none."
         for at in (*sorted((n for n in self.checkpoints if n <= version), reverse=True), -1):
-            whole = not any(file in self.bad for file in self.checkpoints.get(at, []))
-            after = [self.commits.get(n) for n in range(at + 1, version + 1)]
-            if whole and all(file is not None and file not in self.bad for file in after):
+            needed = [*self.checkpoints.get(at, []), *(self.commits.get(n) for n in range(at + 1, version + 1))]
+            if all(file in self.actions for file in needed):
                 return at
         return None
 
@@ -72,24 +77,25 @@ class Log:
         at = self.start(version)
         if at is None:
             return None
+        told = [(at, file) for file in self.checkpoints.get(at, [])] + [(n, self.commits[n]) for n in range(at + 1, version + 1)]
         live: dict[str, tuple[int, int]] = {}
-        for number, actions in [(at, _checkpointed(self.checkpoints.get(at, []))), *((n, _lines(self.commits[n])) for n in range(at + 1, version + 1))]:
-            for action in actions:
-                if add := action.get("add"):
-                    live[add["path"]] = (add["size"], number)
-                elif remove := action.get("remove"):
-                    live.pop(remove["path"], None)
+        for number, file in told:
+            for path, size in self.actions[file]:
+                if size is None:
+                    live.pop(path, None)
+                else:
+                    live[path] = (size, number)
         return live
 
 
 def damages(warehouse: Path) -> Iterator[Damage]:
     "What is damaged of the tables below the warehouse, a table at a time."
-    for folder in sorted(path.parent for path in warehouse.glob("*.db/*/_delta_log") if path.is_dir()):
-        yield from _of_table(folder)
+    for table, folder in table_folders(warehouse):
+        yield from _of_table(table, folder)
 
 
-def _of_table(folder: Path) -> Iterator[Damage]:
-    log, table = Log.of(folder), f"{folder.parent.stem}.{folder.name}"
+def _of_table(table: str, folder: Path) -> Iterator[Damage]:
+    log = Log.of(folder)
     for file, why in log.bad.items():
         yield Damage(table, f"{file.relative_to(folder)} {why}", _fix_of_log(log, table, file))
     if log.bad or (live := log.files(log.latest)) is None:
@@ -137,30 +143,22 @@ def _broken(file: Path, size: int) -> str:
         return "" if data.read(4) == b"PAR1" else "is not Parquet any more"
 
 
-def _unreadable_json(file: Path) -> str:
+def _in_json(file: Path) -> Iterator[Action]:
+    lines = file.read_text().splitlines()
+    for action in map(json.loads, lines or [""]):  # no log file is empty
+        if add := action.get("add"):
+            yield add["path"], add["size"]
+        elif remove := action.get("remove"):
+            yield remove["path"], None
+
+
+def _in_parquet(file: Path) -> Iterator[Action]:
+    import pyarrow as pa  # a third of a second, which a session that looks for no damage need not wait
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
     try:
-        lines = list(_lines(file))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return f"cannot be read ({file.stat().st_size:,} bytes)"
-    return "" if lines else "is empty"
-
-
-def _unreadable_parquet(file: Path) -> str:
-    try:
-        pq.ParquetFile(file).read(["add", "remove"])
-    except (pa.ArrowException, OSError):
-        return f"cannot be read ({file.stat().st_size:,} bytes)"
-    return ""
-
-
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    for line in file.read_text().splitlines():
-        yield json.loads(line)
-
-
-def _checkpointed(files: list[Path]) -> Iterator[dict[str, Any]]:
-    for file in files:
-        if file.suffix == ".json":
-            yield from _lines(file)
-        else:
-            yield from pq.ParquetFile(file).read(["add.path", "add.size"]).to_pylist()
+        added = pq.ParquetFile(file).read(["add", "remove"])["add"].drop_null()
+    except pa.ArrowException as error:
+        raise ValueError(f"{file} is not Parquet") from error
+    yield from zip(*(pc.struct_field(added, name).to_pylist() for name in ("path", "size")), strict=True)
