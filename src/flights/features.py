@@ -19,10 +19,13 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.features import FeatureLookup, micros, rolling, training_set, versions_of
+from boathouse.engines import micros
+from boathouse.features import versions_of
 from boathouse.platform import get_spark, parameters
 from boathouse.tables import Lakehouse, Table, exists, read
+from boathouse.training_sets import FeatureLookup, training_set
 from boathouse.versions import version_of
+from boathouse.windows import rolling
 from boathouse.writes import last_note, replace
 from flights.bronze import end_of
 from flights.tables import (

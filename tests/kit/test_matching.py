@@ -1,0 +1,103 @@
+"""The match of arrays, against a plain loop: any keys, any instants, ties, rows known later than they happened."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boathouse.matching import NEVER, Line, Terms, instants, key_codes, newest, search
+
+far = st.sampled_from([0, 1, 2, 3, -5, 10**9, -(2**61), 2**61])  # distances that do not fit into the bits left by a key
+near = st.integers(0, 5)
+instant = st.one_of(near, far, st.just(NEVER))
+code = st.one_of(st.integers(0, 3), st.just(-1), st.sampled_from([2**20, 2**31]))
+
+
+def line(rows: list[tuple[int, ...]], known: bool = False) -> Line:
+    codes, at, seen = (np.array([row[n] for row in rows], np.int64) for n in range(3)) if known else (*columns(rows), None)
+    return Line(codes, at, seen)
+
+
+def columns(rows: list[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.int64)
+
+
+def plain(label: tuple, rows: list[tuple], ties: list[int], strict: bool = False) -> int:
+    "The newest row that counts, by a look at every row."
+    if label[0] < 0 or label[1] == NEVER:
+        return -1
+    late = label[1] - 1 if strict else label[1]
+    counting = [
+        (at, known, ties[n], n)
+        for n, (key, at, known) in enumerate(rows)
+        if key == label[0] and NEVER not in (at, known) and max(at, known) <= late
+    ]
+    return max(counting)[3] if counting else -1
+
+
+@given(st.lists(st.tuples(code, instant), max_size=12), st.lists(st.tuples(code, instant), max_size=20), st.randoms())
+def test_each_label_gets_the_newest_row_that_is_not_later(labels: list, rows: list, random: object) -> None:
+    ties = list(range(len(rows)))
+    random.shuffle(ties)
+    found = newest(line(labels), line(rows), lambda numbers: np.array(ties)[numbers])
+    assert found.tolist() == [plain(label, [(k, at, at) for k, at in rows], ties) for label in labels]
+
+
+@given(st.lists(st.tuples(code, instant), max_size=12), st.lists(st.tuples(code, instant, instant), max_size=20), st.booleans())
+def test_a_row_counts_from_when_it_was_known_and_the_latest_of_those_that_count_wins(labels: list, rows: list, strict: bool) -> None:
+    found = search(line(labels), line(rows, known=True), Terms(strict=strict), settle=lambda numbers: -numbers)
+    assert found.tolist() == [plain(label, rows, [-n for n in range(len(rows))], strict) for label in labels]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), near), max_size=10), st.lists(st.tuples(st.integers(0, 2), near), unique=True), st.integers(0, 4)
+)
+def test_lookback_and_validity_judge_the_row_that_was_found(labels: list, rows: list, lookback: int) -> None:
+    until = np.array([at + 2 if n % 2 else NEVER for n, (_, at) in enumerate(rows)], np.int64)
+    best = [plain(label, [(k, at, at) for k, at in rows], [0] * len(rows)) for label in labels]
+    fresh = [
+        n if n >= 0 and at - rows[n][1] <= lookback and (until[n] == NEVER or at < until[n]) else -1
+        for (_, at), n in zip(labels, best, strict=True)
+    ]
+    assert search(line(labels), line(rows), Terms(lookback), until).tolist() == fresh
+
+
+values = st.one_of(st.none(), st.integers(-3, 3), st.sampled_from([-(2**62), 2**62, 10**12]))
+texts = st.one_of(st.none(), st.sampled_from(["", "1", "12", "a", "ä", "a" * 40]))
+
+
+@given(st.lists(st.tuples(values, texts, values), max_size=10), st.lists(st.tuples(values, texts, values), max_size=10))
+def test_keys_get_one_number_exactly_if_all_their_parts_are_equal_and_none_is_null(ours: list, theirs: list) -> None:
+    def parts(rows: list) -> list[pa.Array]:
+        return [pa.array([row[n] for row in rows], kind) for n, kind in enumerate((pa.int64(), pa.string(), pa.int64()))]
+
+    left, right = key_codes(parts(ours), parts(theirs))
+    for a, x in zip(ours, left, strict=True):
+        assert (x == -1) == (None in a)
+        for b, y in zip(theirs, right, strict=True):
+            assert (x == y and x >= 0) == (a == b and None not in a)
+
+
+def test_many_wide_keys_do_not_overflow_into_one_another() -> None:
+    rng = np.random.default_rng(1)
+    rows = [pa.array(rng.integers(-(2**62), 2**62, 3000)) for _ in range(6)]
+    left, right = key_codes(rows, rows)
+    assert len(set(left.tolist())) == 3000
+    assert (left == right).all()
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
+def test_an_instant_is_microseconds_in_utc_whatever_the_columns_zone_or_unit(zone: str | None) -> None:
+    moment = dt.datetime(2013, 3, 10, 7, 30)  # clocks changed in New York at seven, UTC
+    for unit in ("s", "ms", "us", "ns"):
+        column = pa.array([moment, None], pa.timestamp(unit)).cast(pa.timestamp(unit, zone))
+        assert instants(column).tolist() == [int(moment.replace(tzinfo=dt.UTC).timestamp()) * 10**6, NEVER]
+
+
+def test_a_date_is_its_midnight_in_utc() -> None:
+    assert instants(pa.array([dt.date(1969, 12, 31), None], pa.date32())).tolist() == [-86_400_000_000, NEVER]
