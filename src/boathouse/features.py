@@ -8,6 +8,7 @@ __all__ = ['TAG', 'table_properties', 'table_keys', 'versions_of', 'declared', '
 # %% ../../notebooks/kit/05_features.ipynb #f5a00002
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
@@ -169,6 +170,28 @@ class FeatureTables:
         tags = {key.removeprefix(TAG): value for key, value in found.items() if key.startswith(TAG)}
         described = self.lake.spark.sql(f"DESCRIBE DETAIL {self.lake.name(short)}").first().description or ""
         return FeatureTable(self.lake.name(short), keys, time, described, tuple(c for c in columns if c not in {*keys, time}), tags)
+
+    def create_training_set(
+        self, df: Any, feature_lookups: Sequence[Any], label: str | None, exclude_columns: Sequence[str] = (), **how: Any
+    ) -> Any:
+        "Labels with their features as of their instants: 05g_specs."
+        from boathouse.specs import create_training_set  # that chapter builds on this one
+
+        return create_training_set(self.lake, df, feature_lookups, label, exclude_columns, **how)
+
+    def log_model(
+        self, model: Any, name: str, *, flavor: Any, training_set: Any, registered_model_name: str | None = None, **more: Any
+    ) -> Any:
+        "Log a model with the spec of its training set: 09b_feature_models."
+        from boathouse.feature_models import log_model
+
+        return log_model(model, name, flavor=flavor, training_set=training_set, registered_model_name=registered_model_name, **more)
+
+    def score_batch(self, model_uri: str, df: DataFrame, **how: Any) -> DataFrame:
+        "Every row with its features and the model's `prediction`: 09b_feature_models."
+        from boathouse.feature_models import score_batch
+
+        return score_batch(self.lake, model_uri, df, **how)
 
     def drop_table(self, name: str) -> None:
         "Drop the table with its rows; ValueError if it is not there."

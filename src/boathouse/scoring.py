@@ -11,7 +11,7 @@ import io
 import logging
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ _loaded: dict[str, Any] = {}  # models of this process, by digest
 # %% ../../notebooks/kit/09_scoring.ipynb #efdad321
 @dataclass(frozen=True)
 class PackedModel:
-    "A model's files as bytes, their hash, and the columns its signature asks for."
+    "A model's files as bytes, their hash, and the columns and MLflow types its signature asks for."
 
     name: str
     version: int
     inputs: tuple[str, ...]
     content: bytes = field(repr=False)
+    types: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -53,7 +54,8 @@ def pack(name: str, version: int) -> PackedModel:
                 entry = tarfile.TarInfo(path.relative_to(files).as_posix())
                 entry.size = path.stat().st_size
                 tar.addfile(entry, io.BytesIO(path.read_bytes()))
-    return PackedModel(name, version, tuple(signature.inputs.input_names()), packed.getvalue())
+    types = {column.name: column.type.name for column in signature.inputs.inputs if hasattr(column.type, "name")}
+    return PackedModel(name, version, tuple(signature.inputs.input_names()), packed.getvalue(), types)
 
 # %% ../../notebooks/kit/09_scoring.ipynb #737fd494
 def unpack(model: PackedModel) -> Any:

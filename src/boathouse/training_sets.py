@@ -46,6 +46,9 @@ class FeatureLookup:
     until: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "lookup_key", (self.lookup_key,) if isinstance(self.lookup_key, str) else tuple(self.lookup_key))
+        if self.feature_names is not None:
+            object.__setattr__(self, "feature_names", tuple(self.feature_names))
         if self.grid is not None and (self.timestamp_lookup_key is None or self.lookback_window is not None):
             raise ValueError(f"lookup of {self.table_name}: a grid needs a timestamp_lookup_key, and is its own lookback_window")
         timed = {"lookback_window": self.lookback_window, "known_by": self.known_by, "until": self.until}
@@ -55,7 +58,7 @@ class FeatureLookup:
     @property
     def keys(self) -> tuple[str, ...]:
         "The label columns compared with the table's keys."
-        return (self.lookup_key,) if isinstance(self.lookup_key, str) else tuple(self.lookup_key)
+        return tuple(self.lookup_key)
 
     @property
     def back(self) -> timedelta | None:

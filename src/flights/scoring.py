@@ -12,12 +12,12 @@ from datetime import datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from boathouse.feature_models import score_batch
 from boathouse.platform import get_spark, parameters, run_id
 from boathouse.registry import CHAMPION, champion_as_of
-from boathouse.scoring import pack, score
 from boathouse.tables import Lakehouse, read
 from boathouse.writes import replace
-from flights.features import model_rows
+from flights.features import LABELS, model_rows
 from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS, OPS_PROMOTIONS
 
 # %% ../../notebooks/flights/09_scoring.ipynb #738a74a3
@@ -39,9 +39,9 @@ def champion_of(lake: Lakehouse, model: str, month: str) -> int:
     return version
 
 # %% ../../notebooks/flights/09_scoring.ipynb #47902349
-def predictions(rows: DataFrame, model: str, version: int, month: str) -> DataFrame:
-    "One row of ml.predictions per row to score."
-    scored = score(rows, pack(model, version), keep=["flight_id", "predict_at", "month"])
+def predictions(lake: Lakehouse, departures: DataFrame, model: str, version: int, month: str) -> DataFrame:
+    "One row of ml.predictions per departure."
+    scored = score_batch(lake, f"models:/{model}/{version}", departures.select(*LABELS)).withColumnRenamed("prediction", "probability")
     facts = {
         "prediction": F.col("probability") >= 0.5,
         "model_name": F.lit(model),
@@ -57,7 +57,8 @@ def predictions(rows: DataFrame, model: str, version: int, month: str) -> DataFr
 def score_month(lake: Lakehouse, model: str, month: str) -> tuple[int, DataFrame]:
     "Score the month's flights with its champion and replace the month's rows in ml.predictions; the version, and the rows written."
     version = champion_of(lake, model, month)
-    replace(lake, ML_PREDICTIONS, predictions(inputs(lake, month), model, version, month), f"batch_id = '{month}'")
+    departures = read(lake, GOLD_DEPARTURES).where(F.col("month") == month)
+    replace(lake, ML_PREDICTIONS, predictions(lake, departures, model, version, month), f"batch_id = '{month}'")
     return version, read(lake, ML_PREDICTIONS).where(F.col("batch_id") == month)
 
 # %% ../../notebooks/flights/09_scoring.ipynb #59ef4d86

@@ -22,8 +22,10 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.platform import get_spark, parameters, run_id, set_task_value
+from boathouse.feature_models import log_spec
+from boathouse.platform import get_spark, kept, parameters, run_id, set_task_value
 from boathouse.registry import champion_as_of, register
+from boathouse.specs import FeatureSpec, Labels, create_training_set
 from boathouse.tables import Lakehouse, read
 from boathouse.training import (
     Recipe,
@@ -41,7 +43,8 @@ from boathouse.training import (
     table_inputs,
     to_pandas,
 )
-from flights.features import CALENDAR, CATEGORICAL, MATCHED, feature_versions, model_rows, numeric
+from boathouse.versions import fingerprint
+from flights.features import CALENDAR, CATEGORICAL, IDENTITY, LABELS, feature_versions, features, numeric
 from flights.tables import GOLD_DEPARTURES, OPS_PROMOTIONS
 
 AT_MOST = 2_000_000  # rows held in memory, about 1.5 GB; beyond that, sample days
@@ -105,15 +108,21 @@ class Candidate:
     trials: tuple[Trial, ...]
 
 # %% ../../notebooks/flights/07_training.ipynb #dd1685d4
-def training_frame(lake: Lakehouse, versions: Mapping[str, int], as_of: str) -> tuple[pd.DataFrame, Split]:
-    "The training rows in memory, read at `versions`, all before the held-out period of the split that is returned with them."
-    labels = mature(read(lake, GOLD_DEPARTURES, versions[GOLD_DEPARTURES.name]), as_of)
+def training_frame(lake: Lakehouse, versions: Mapping[str, int], as_of: str) -> tuple[pd.DataFrame, Split, FeatureSpec]:
+    "The training rows in memory, read at `versions`, all before the held-out period of the split; the split, and the spec that makes these rows again."
+    gold = versions[GOLD_DEPARTURES.name]
+    labels = mature(read(lake, GOLD_DEPARTURES, gold), as_of)
     first: date | None = labels.agg(F.min("flight_date")).first()[0]
     if first is None:
         raise ValueError(f"no flight in {lake.name(GOLD_DEPARTURES)} has a label that was known on {as_of}: nothing to learn from")
     split = split_by_time(first, date.fromisoformat(as_of))
-    rows = model_rows(lake, labels.where(F.col("flight_date") < F.lit(split.holdout)), versions).drop(MATCHED)
-    return to_pandas(rows, AT_MOST).sort_values(["predict_at", "flight_id"], ignore_index=True), split
+    where = f"late IS NOT NULL AND label_time <= timestamp'{as_of}' AND flight_date < date'{split.holdout}'"
+    made = create_training_set(lake, Labels(GOLD_DEPARTURES.name, gold, where, LABELS), features(), "late", versions=versions)
+    with kept(made.load_df()) as rows:
+        spec = replace(made.spec, fingerprint=fingerprint(rows))
+        columns = [*IDENTITY, *CATEGORICAL, *[F.col(c).cast("double").alias(c) for c in numeric()]]
+        frame = to_pandas(rows.select(*columns), AT_MOST)
+    return frame.sort_values(["predict_at", "flight_id"], ignore_index=True), split, spec
 
 # %% ../../notebooks/flights/07_training.ipynb #2dbe7310
 def unseen_scores(made: Recipe, rows: pd.DataFrame, split: Split, best: Trial, sample: int = 25_000) -> np.ndarray:
@@ -127,7 +136,7 @@ def unseen_scores(made: Recipe, rows: pd.DataFrame, split: Split, best: Trial, s
 def train(lake: Lakehouse, model: str, experiment: str, as_of: str, max_evals: int, seed: int) -> Candidate:
     "Tune, fit and register a candidate on what was known at `as_of`, with the baseline beside it in the same run."
     versions = feature_versions(lake)
-    rows, split = training_frame(lake, versions, as_of)
+    rows, split, spec = training_frame(lake, versions, as_of)
     champion = champion_parameters(lake, model, as_of)
     evals = max_evals if champion is None else max(3, max_evals // 2)
     made = recipe(seed)
@@ -144,6 +153,7 @@ def train(lake: Lakehouse, model: str, experiment: str, as_of: str, max_evals: i
         log_trials(client, run.info.run_id, trials)
         mlflow.log_dict(reference(made, rows, unseen_scores(made, rows, split, best)), "reference.json")
         uri = log_pipeline(fitted, made, rows, "model")
+        log_spec(uri.removeprefix("models:/"), spec)
         log_pipeline(plain, recipe(seed, baseline=True), rows, "baseline")
     version = register(model, uri, run.info.run_id, tags={"as_of": as_of})
     return Candidate(run.info.run_id, version, split, best, len(rows), tuple(trials))

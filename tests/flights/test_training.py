@@ -42,7 +42,7 @@ def test_a_label_counts_from_its_landing_on(spark: SparkSession) -> None:
 
 
 def test_training_rows_are_one_per_flight_and_lie_before_the_held_out_days(lake: Lakehouse) -> None:
-    rows, split = training_frame(lake, feature_versions(lake), "2013-09-30")
+    rows, split, _ = training_frame(lake, feature_versions(lake), "2013-09-30")
     expected = read(lake, GOLD_DEPARTURES).where(f"late IS NOT NULL AND flight_date < '{split.holdout}'").count()
     assert len(rows) == expected == rows.flight_id.nunique()
     assert rows.flight_date.max() < split.holdout

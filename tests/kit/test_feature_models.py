@@ -1,0 +1,219 @@
+"""Specs and the models that carry them: the same values in training, batch and stream, and the training set made again."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from pyspark.sql import DataFrame, SparkSession
+from sklearn.linear_model import LinearRegression
+
+from boathouse.feature_models import log_model, rebuild_training_set, score_batch, spec_of
+from boathouse.features import FeatureTables
+from boathouse.specs import (
+    FeatureFunction,
+    FeatureSpec,
+    Labels,
+    create_training_set,
+    from_json,
+    rebuilt,
+    to_json,
+    with_features,
+    with_functions,
+)
+from boathouse.tables import drop_all
+from boathouse.training_sets import FeatureLookup
+from boathouse.versions import fingerprint, version_of
+
+MODEL, HOUR = "spark_catalog.test_ml.harbour", dt.timedelta(hours=1)
+FEATURES = (
+    FeatureFunction(f"{__name__}:doubled", {"value": "age_hours"}, "age_doubled"),  # takes what the next one gives
+    FeatureFunction(f"{__name__}:hours", {"later": "planned", "earlier": "read_at"}, "age_hours"),
+    FeatureLookup(
+        "features.wind", "pier", rename_outputs={"at": "read_at"}, feature_names=["knots", "boats", "at"], timestamp_lookup_key="planned", lookback_window=3 * HOUR
+    ),
+    FeatureLookup("features.piers", "pier", default_values={"length": -1}),
+)  # fmt: skip
+
+
+def hours(later: pd.Series, earlier: pd.Series) -> pd.Series:
+    return (later - earlier) / HOUR
+
+
+def doubled(value: pd.Series) -> pd.Series:
+    return 2 * value
+
+
+@dataclass(frozen=True)
+class Harbour:
+    tables: FeatureTables
+    labels: Labels
+    uri: str
+
+
+@pytest.fixture(scope="module")
+def harbour(spark: SparkSession) -> Iterator[Harbour]:
+    "Two feature tables, trips as labels, and a model of them."
+    tables = FeatureTables(spark, prefix="test_feature_models_")
+    drop_all(tables.lake)
+    wind = spark.sql(
+        "SELECT 'east' AS pier, timestamp_seconds(1370044800 + 3600 * id) AS at, double(id % 7) AS knots, int(id % 3) AS boats FROM range(60)"
+    )
+    tables.create_table("features.wind", "pier", wind, timeseries_column="at")
+    tables.create_table("features.piers", "pier", spark.sql("SELECT 'east' AS pier, 40 AS length"))
+    trips = """SELECT int(id) AS trip, if(id % 10 = 9, 'west', 'east') AS pier, timestamp_seconds(1370044800 + 3000 * id) AS planned,
+               double(id) AS minutes FROM range(60)"""
+    tables.create_table("gold.trips", "trip", spark.sql(trips))
+    labels = Labels("gold.trips", version_of(tables.lake, "gold.trips"), "trip < 40")
+    made = tables.create_training_set(labels, FEATURES, "minutes", exclude_columns=["trip", "pier", "planned", "read_at"])
+    rows = made.load_df().toPandas().fillna(0.0)
+    mlflow.set_experiment("/test_feature_models")
+    with mlflow.start_run():
+        fitted = LinearRegression().fit(rows.drop(columns="minutes").astype(float), rows["minutes"])
+        signature = mlflow.models.infer_signature(rows.drop(columns="minutes").astype(float), rows["minutes"])
+        tables.log_model(
+            fitted, "model", flavor=mlflow.sklearn, training_set=made, registered_model_name=MODEL,
+            signature=signature, pip_requirements=[], serialization_format="skops",
+        )  # fmt: skip
+    yield Harbour(tables, labels, f"models:/{MODEL}/1")
+    drop_all(tables.lake)
+    MlflowClient().delete_registered_model(MODEL)
+
+
+def asked(harbour: Harbour) -> DataFrame:
+    return harbour.labels.rows(harbour.tables.lake).where("pier = 'east'").drop("minutes")
+
+
+def test_the_spec_that_a_model_carries_is_the_one_it_was_trained_with(harbour: Harbour) -> None:
+    spec = spec_of(harbour.uri)
+    assert spec.features == FEATURES
+    assert (spec.label, spec.exclude_columns, spec.labels) == ("minutes", ("trip", "pier", "planned", "read_at"), harbour.labels)
+    assert set(spec.versions) == {"features.wind", "features.piers"}
+    assert spec.fingerprint
+
+
+def test_a_training_set_is_made_again_from_the_model_alone_whatever_was_written_since(spark: SparkSession, harbour: Harbour) -> None:
+    harbour.tables.write_table("features.piers", spark.sql("SELECT 'east' AS pier, 99 AS length"))
+    harbour.tables.write_table(
+        "gold.trips", spark.sql("SELECT 1 AS trip, 'east' AS pier, timestamp'2013-06-01' AS planned, 77D AS minutes")
+    )
+    try:
+        again = rebuild_training_set(harbour.tables.lake, harbour.uri)
+        assert fingerprint(again) == spec_of(harbour.uri).fingerprint
+        assert {row.length for row in again.collect()} == {40, -1}
+        lying = replace(spec_of(harbour.uri), versions={"features.piers": 2, "features.wind": 1})
+        with pytest.raises(ValueError, match=r"has the fingerprint \w+ now, and had"):
+            rebuilt(harbour.tables.lake, lying)
+    finally:
+        harbour.tables.write_table("features.piers", spark.sql("SELECT 'east' AS pier, 40 AS length"))
+
+
+def test_a_value_is_the_same_in_training_batch_and_stream_for_every_engine(harbour: Harbour, tmp_path: Path) -> None:
+    spark, lake = harbour.tables.lake.spark, harbour.tables.lake
+    names = ["knots", "boats", "length", "age_hours", "age_doubled", "prediction"]
+    made = create_training_set(lake, asked(harbour), FEATURES, None).load_df()
+    trained = {r.trip: tuple(r[n] for n in names[:-1]) for r in made.collect()}
+    batch = {r.trip: tuple(r[n] for n in names) for r in score_batch(lake, harbour.uri, asked(harbour)).collect()}
+    assert {trip: row[:-1] for trip, row in batch.items()} == trained
+    assert all(row[-1] is not None for row in batch.values())
+    for engine in ("cogroup", "union"):
+        assert {
+            r.trip: tuple(r[n] for n in names) for r in score_batch(lake, harbour.uri, asked(harbour), engine=engine).collect()
+        } == batch
+
+    source, sink = str(tmp_path / "asked"), str(tmp_path / "scored")
+    asked(harbour).repartition(3).write.parquet(source)
+
+    def serve(rows: DataFrame, number: int) -> None:
+        score_batch(lake, harbour.uri, rows).write.mode("append").parquet(sink)
+
+    stream = spark.readStream.schema(asked(harbour).schema).option("maxFilesPerTrigger", 1).parquet(source)
+    stream.writeStream.foreachBatch(serve).option("checkpointLocation", str(tmp_path / "c")).trigger(
+        availableNow=True
+    ).start().awaitTermination()
+    assert {r.trip: tuple(r[n] for n in names) for r in spark.read.parquet(sink).collect()} == batch
+
+
+def test_a_feature_that_the_rows_have_already_is_not_looked_up(spark: SparkSession, harbour: Harbour) -> None:
+    rows = asked(harbour).where("trip = 5").selectExpr("*", "50D AS knots", "timestamp'2013-06-01' AS read_at", "2D AS age_doubled")
+    out = score_batch(harbour.tables.lake, harbour.uri, rows).first()
+    assert (out.knots, out.age_doubled, out.boats, round(out.age_hours, 3)) == (50.0, 2.0, 1, 4.167)
+
+
+def test_what_was_known_at_a_version_is_scored_by_naming_it(spark: SparkSession, harbour: Harbour) -> None:
+    before = {name: version_of(harbour.tables.lake, name) for name in ("features.wind", "features.piers")}
+    one = asked(harbour).where("trip = 5")
+    harbour.tables.write_table("features.piers", spark.sql("SELECT 'east' AS pier, 1000 AS length"))
+    then, now = (score_batch(harbour.tables.lake, harbour.uri, one, versions).first().length for versions in (before, None))
+    harbour.tables.write_table("features.piers", spark.sql("SELECT 'east' AS pier, 40 AS length"))
+    assert (then, now) == (40, 1000)
+
+
+def test_what_cannot_be_scored_or_made_again_is_refused_with_the_reason(spark: SparkSession, harbour: Harbour) -> None:
+    lake = harbour.tables.lake
+    with mlflow.start_run():
+        bare = mlflow.sklearn.log_model(
+            LinearRegression().fit([[1.0]], [1.0]), name="bare", pip_requirements=[], serialization_format="skops"
+        )
+    unlabelled = create_training_set(lake, asked(harbour), FEATURES, None).spec
+    for call, said in (
+        (lambda: spec_of(bare.model_uri), "has no feature_spec.json: log the model with its training set"),
+        (lambda: score_batch(lake, "runs:/1/model", asked(harbour)), "models:/NAME/VERSION"),
+        (lambda: score_batch(lake, harbour.uri, asked(harbour).selectExpr("*", "1 AS prediction")), "a column prediction already"),
+        (lambda: score_batch(lake, harbour.uri, asked(harbour).drop("pier")), "the labels have no pier"),
+        (lambda: rebuilt(lake, unlabelled), "came from a DataFrame, which cannot be read again"),
+        (lambda: create_training_set(lake, asked(harbour), FEATURES, "delay"), "no column delay: they have trip, pier, planned"),
+        (lambda: with_functions(spark.range(1), FEATURES[:2]), "age_doubled, age_hours cannot be computed: there is no column .*planned"),
+        (lambda: FeatureFunction("boathouse.specs:nothing", {"a": "b"}, "c").column(), "no Python function boathouse.specs:nothing"),
+        (lambda: FeatureFunction(f"{__name__}:hours", {"late": "b"}, "c").column(), "takes no late: it takes later, earlier"),
+        (lambda: from_json('{"format": 2}'), "a format that this version"),
+        (lambda: with_features(lake, asked(harbour), FeatureSpec((FeatureLookup("features.piers", "pier", feature_names=["depth"]),), {})), "has no depth; it has"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            call()
+
+
+words = st.text("abc_.", min_size=1, max_size=5)
+lookups = st.builds(
+    FeatureLookup,
+    words,
+    st.one_of(words, st.lists(words, min_size=1, max_size=3)),
+    feature_names=st.one_of(st.none(), st.lists(words, max_size=3)),
+    rename_outputs=st.dictionaries(words, words, max_size=2),
+    timestamp_lookup_key=words,
+    lookback_window=st.one_of(st.none(), st.timedeltas(dt.timedelta(0), dt.timedelta(days=9))),
+    default_values=st.dictionaries(words, st.one_of(st.integers(), st.booleans(), words, st.floats(allow_nan=False)), max_size=2),
+    nulls=st.sampled_from(["row", "column"]),
+)
+functions = st.builds(FeatureFunction, words, st.dictionaries(words, words, max_size=2), words)
+
+
+@given(st.lists(st.one_of(lookups, functions), max_size=4), st.dictionaries(words, st.integers(0)), st.one_of(st.none(), words))
+def test_a_spec_comes_back_from_its_text_as_it_was(features: list, versions: dict, label: str | None) -> None:
+    spec = FeatureSpec(tuple(features), versions, label, ("a", "b"), Labels("gold.x", 3, "a > 'b'", ("a", "b AS c")), "fp")
+    assert from_json(to_json(spec)) == spec
+    assert from_json(to_json(replace(spec, labels=None))).labels is None
+
+
+def test_a_logged_model_gets_its_signature_from_the_training_set(harbour: Harbour) -> None:
+    labels = replace(harbour.labels, where="trip < 5")
+    lookup = FeatureLookup("features.wind", "pier", feature_names=["knots"], timestamp_lookup_key="planned")
+    made = create_training_set(harbour.tables.lake, labels, [lookup], "minutes", exclude_columns=["trip", "pier", "planned"])
+    with mlflow.start_run():
+        info = log_model(
+            LinearRegression().fit([[1.0]], [1.0]),
+            "m",
+            flavor=mlflow.sklearn,
+            training_set=made,
+            pip_requirements=[],
+            serialization_format="skops",
+        )
+    assert (info.signature.inputs.input_names(), spec_of(info.model_uri).label) == (["knots"], "minutes")
