@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -26,6 +27,9 @@ os.environ.setdefault("BOATHOUSE_CLUSTER", "own")
 
 # Nor is code generated, for queries that run once over a few rows. The runs that tests start from the command line do generate it.
 INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing here: the machine has other work
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

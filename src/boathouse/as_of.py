@@ -6,7 +6,7 @@
 __all__ = ['ENGINES', 'MOST_FILES', 'BUCKET', 'YEAR_ONE', 'YEARS', 'WORKING', 'LEGACY', 'Files', 'optional', 'files_of',
            'measured', 'Facts', 'facts', 'Held', 'Asked', 'check_asked', 'hashes', 'local_side', 'to_spark',
            'parallelism', 'local_join', 'Plan', 'pruned', 'instant', 'in_arrow', 'source_of', 'paths_of', 'guess',
-           'plan_join', 'plan_local', 'with_keys', 'plan_cluster', 'hot_keys', 'join_all', 'as_of_join']
+           'room_for', 'plan_join', 'plan_local', 'with_keys', 'plan_cluster', 'hot_keys', 'join_all', 'as_of_join']
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00002
 import os
@@ -382,12 +382,17 @@ def guess(df: DataFrame) -> int:
     return size if size < 1 << 60 else 0
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00021
+def room_for(budget: int | None) -> float:
+    "The bytes that a join on the driver may take: `budget`, or a quarter of what is free, two gibibytes at most."
+    return float(min(free_memory() // 4, 2 << 30) if budget is None else budget)
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00022
 def plan_join(labels: DataFrame, asked: Sequence[Asked], engine: str = "auto", budget: int | None = None) -> Plan:
     "How these labels are joined. The local engine's inputs are in memory afterwards."
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
     check_asked(labels, asked)
-    room = float(min(free_memory() // 4, 2 << 30) if budget is None else budget)
+    room = room_for(budget)
     plain = in_arrow(labels.schema, *[each.side.rows.schema for each in asked])
     if not plain and engine in ("local", "cogroup"):
         raise ValueError(f"engine {engine!r} moves rows through Arrow, which has no type for a column of these: take 'union'")
@@ -410,7 +415,7 @@ def plan_join(labels: DataFrame, asked: Sequence[Asked], engine: str = "auto", b
         return Plan("union", why, ends[0], near, (None,) * len(near))
     return plan_cluster(labels, near, ends[0], why)
 
-# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00022
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00023
 def plan_local(labels: DataFrame, asked: Sequence[Asked], room: float) -> Plan | str:
     "The plan of a join on the driver with its inputs read, or a sentence why they do not fit."
     files, at = files_of(labels), asked[0].at
@@ -439,7 +444,7 @@ def plan_local(labels: DataFrame, asked: Sequence[Asked], room: float) -> Plan |
     why = f"{(used + most) / 2**20:,.1f} of {room / 2**20:,.0f} MiB"
     return Plan("local", why, replace(found, rows=table.num_rows), tuple(asked), tuple(sources), table)
 
-# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00023
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00024
 def with_keys(labels: DataFrame, asked: Asked, side: Side, rows: int) -> Side:
     "The side without rows of keys that no label has, where labels are few and the side is not."
     if rows > 100_000 or guess(side.rows) < 64 << 20:
@@ -452,7 +457,7 @@ def with_keys(labels: DataFrame, asked: Asked, side: Side, rows: int) -> Side:
     same = [mine[f"_key{n}"] == side.rows[theirs] for n, theirs in enumerate(side.keys)]
     return replace(side, rows=side.rows.join(mine, same, "left_semi"))
 
-# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00024
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00025
 def plan_cluster(labels: DataFrame, asked: tuple[Asked, ...], found: Facts, why: str) -> Plan:
     "Buckets of about a million rows, and the keys whose timeline is cut because one bucket would hold too many of theirs."
     spark, rows = labels.sparkSession, found.rows
@@ -465,7 +470,7 @@ def plan_cluster(labels: DataFrame, asked: tuple[Asked, ...], found: Facts, why:
         hot = hot_keys(labels, asked[0], rows)
     return Plan("cogroup", why, found, asked, (None,) * len(asked), buckets=buckets, hot=hot)
 
-# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00025
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00026
 def hot_keys(labels: DataFrame, asked: Asked, rows: int, most: int = 2 * BUCKET, seed: int = 7) -> Hot | None:
     "Keys with more than `most` of the `rows`, as a sample tells, and where to cut their timelines so that about half as many lie in each part."
     from boathouse.engines import feature_rows
@@ -486,7 +491,7 @@ def hot_keys(labels: DataFrame, asked: Asked, rows: int, most: int = 2 * BUCKET,
     schema = T.StructType([*[line.schema[k] for k in keys], T.StructField("_cuts", T.ArrayType(T.LongType()))])
     return Hot(tuple(found), schema) if found else None
 
-# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00027
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00028
 def join_all(
     labels: DataFrame, asked: Sequence[Asked], engine: str = "auto", budget: int | None = None, explain: bool = False
 ) -> DataFrame:
@@ -503,7 +508,7 @@ def join_all(
         out = union_join(out, on, at, sides) if plan.engine == "union" else cogroup_join(out, on, at, sides, plan.buckets, plan.hot)
     return out.select(*[F.col(f"`{c}`") for c in [*labels.columns, *[name for each in asked for name in each.side.names]]])
 
-# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00028
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00029
 def as_of_join(
     labels: DataFrame,
     features: DataFrame,

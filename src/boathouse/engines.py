@@ -247,7 +247,7 @@ def carried_over(rows: DataFrame, n: int) -> DataFrame:
     best = rows.where("_cuts IS NOT NULL").groupBy(*keys, "_bracket").agg(
         F.max_by(f"_row{n}", order).alias("_row"), F.max_by("_at", order).alias("_at"), F.first(F.size("_cuts")).alias("_last")
     )  # fmt: skip
-    later = best.withColumn("_bracket", F.explode(F.sequence(F.col("_bracket") + 1, F.col("_last")))).where(F.col("_bracket") > 0)
+    later = best.where("_bracket < _last").withColumn("_bracket", F.explode(F.sequence(F.col("_bracket") + 1, F.col("_last"))))
     order = F.struct("_row.at", "_row.known", "_row.tie")
     return later.groupBy(*keys, "_bracket").agg(F.max_by("_row", order).alias(f"_row{n}"), F.max_by("_at", order).alias("_at"))
 

@@ -10,9 +10,10 @@ from functools import partial
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from boathouse.as_of import Asked, Files, as_of_join, files_of, hot_keys, join_all, plan_join
-from boathouse.engines import Side, cogroup_join, row_hash, union_join
+from boathouse.engines import Hot, Side, cogroup_join, row_hash, union_join
 from boathouse.tables import Lakehouse, drop_all, read
 
 HOUR, MICROSECOND = dt.timedelta(hours=1), dt.timedelta(microseconds=1)
@@ -230,6 +231,18 @@ def test_a_timeline_cut_into_brackets_gives_the_rows_of_an_uncut_one(spark: Spar
         assert len(hot.rows[0][1]) >= 3
         cut = cogroup_join(frame, ["k"], "t", [side], 4, hot)
         assert {r.n: r.a for r in cut.collect()} == {r.n: r.a for r in union_join(frame, ["k"], "t", [side]).collect()}
+
+
+def test_a_bracket_without_rows_of_its_own_has_the_newest_of_all_before_it(spark: SparkSession) -> None:
+    keys = [f"k{n}" for n in range(8)]
+    rows = readings(spark, *[(k, at(hour), n, n) for k in keys for n, hour in enumerate((0, 3, 3.5, 4, 10))])
+    left = labels(spark, *[(hour, k, at(hour)) for k in keys for hour in (2, 5, 7, 9)])
+    cuts = [int(at(hour).replace(tzinfo=dt.UTC).timestamp() * 10**6) for hour in (1.5, 3.2, 4.5, 6.5, 8.5)]
+    schema = T.StructType([T.StructField("_key0", T.StringType()), T.StructField("_cuts", T.ArrayType(T.LongType()))])
+    side = Side(rows, ("k",), "at", {"a": "a"})
+    cut = cogroup_join(left, ["k"], "t", [side], 4, Hot(tuple((k, cuts) for k in keys), schema)).collect()
+    assert {(row.n, row.a) for row in cut} == {(2, 0), (5, 3), (7, 3), (9, 3)}
+    assert len(cut) == 32
 
 
 def test_several_sides_of_one_key_shuffle_the_labels_once_and_the_walk_sorts_once(spark: SparkSession) -> None:
