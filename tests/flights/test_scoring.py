@@ -8,11 +8,13 @@ from collections.abc import Iterator
 import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
+from boathouse.feature_models import rebuild_training_set, score_batch, spec_of
 from boathouse.registry import promote
 from boathouse.tables import Lakehouse, read
 from boathouse.versions import fingerprint
-from flights.features import rehearsal
+from flights.features import LABELS, rehearsal
 from flights.scoring import champion_of, score_month
 from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS, OPS_PROMOTIONS
 from flights.training import train
@@ -54,3 +56,15 @@ def test_every_scheduled_flight_is_scored_once_and_a_second_run_changes_nothing_
     facts = rows.groupBy("batch_id").agg({"model_version": "min", "scored_at": "max"}).orderBy("batch_id").collect()
     assert [tuple(row) for row in facts] == [("2013-08", version, dt.datetime(2013, 8, 1)), ("2013-09", 2, dt.datetime(2013, 9, 1))]
     assert rows.where("prediction != (probability >= 0.5) OR probability NOT BETWEEN 0 AND 1 OR alias != 'champion'").count() == 0
+
+
+def test_a_scored_flight_scored_again_at_its_own_instant_gets_the_same_probability_and_the_training_set_is_made_again(
+    lake: Lakehouse,
+) -> None:
+    version, rows = score_month(lake, MODEL, "2013-09")
+    uri = f"models:/{MODEL}/{version}"
+    again = score_batch(lake, uri, read(lake, GOLD_DEPARTURES).where("month = '2013-09'").select(*LABELS), engine="union")
+    both = rows.join(again.select("flight_id", F.col("prediction").alias("now")), "flight_id", "full")
+    assert both.where("NOT probability <=> now").count() == 0
+    assert both.count() == rows.count() > 0
+    assert fingerprint(rebuild_training_set(lake, uri)) == spec_of(uri).fingerprint
