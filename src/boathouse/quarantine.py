@@ -102,8 +102,8 @@ def past(lake: Lakehouse, table: Table, kind: str, run: str, whole: bool = False
 # %% ../../notebooks/kit/03b_quarantine.ipynb #c3b0000b
 def append_once(lake: Lakehouse, table: Table, df: DataFrame, kind: str, run: str, note: dict[str, Any]) -> bool:
     "Add the rows in one commit that carries `note`, unless those of this `kind` and `run` are there; whether they were added. The contract is checked."
-    create(lake, table)
     there, mine, seen = past(lake, table, kind, run)
+    create(lake, table)
     while not there:
         name = f"boathouse.{kind}/{run}" + (f"/{mine[0].version}" if mine else "")
         once = {"txnAppId": name, "txnVersion": "1", **written(lake.spark, {**note, kind: run})}
