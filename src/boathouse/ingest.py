@@ -19,7 +19,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
@@ -28,7 +27,7 @@ from pyspark.sql import functions as F
 from boathouse.contracts import check
 from boathouse.lines import Delivery, inspect, obstacle, rows_of
 from boathouse.tables import Column, Lakehouse, Table, create, exists, quoted, read
-from boathouse.writes import append, restored, written
+from boathouse.writes import Commit, append, commits, written
 
 PORTION = 1000
 CREATING = threading.Lock()
@@ -88,14 +87,13 @@ def entries_of(note: str | None, version: int) -> list[Entry]:
     ]
 
 # %% ../../notebooks/kit/04_ingest.ipynb #c4a00007
-def commits_since(lake: Lakehouse, table: Table, version: int) -> tuple[int, list[tuple[int, str | None, int | None]]]:
-    "The table's latest version, and of each commit after `version`: its version, its note, and the version it restored."
-    delta = DeltaTable.forName(lake.spark, lake.name(table))
-    history = delta.history(1).select("version", "userMetadata", restored()).first()
-    if history[0] - version > 1:
-        rows = delta.history(history[0] - version).select("version", "userMetadata", restored()).collect()
-        return history[0], sorted(((r[0], r[1], r[2]) for r in rows), key=lambda r: r[0])
-    return history[0], [tuple(history)] if history[0] > version else []
+def commits_since(lake: Lakehouse, table: Table, version: int) -> tuple[int, list[Commit]]:
+    "The table's latest version, and the commits after `version`, oldest first."
+    found = commits(lake, table, 1)
+    latest = found[0].version
+    if latest - version > 1:
+        found = commits(lake, table, latest - version)
+    return latest, [commit for commit in reversed(found) if commit.version > version]
 
 # %% ../../notebooks/kit/04_ingest.ipynb #c4a00008
 def ledger(lake: Lakehouse, table: Table) -> list[Entry]:
@@ -135,12 +133,12 @@ def reconcile(lake: Lakehouse, table: Table, known: Sequence[Entry] | None = Non
     "Bring the ledger up to the table's commits; its entries (`known` are those already read), and the table's version (-1: no table)."
     known = ledger(lake, table) if known is None else list(known)
     since = max((entry.version for entry in known), default=-1)
-    latest, commits = commits_since(lake, table, since) if exists(lake, table) else (-1, [])
+    latest, new = commits_since(lake, table, since) if exists(lake, table) else (-1, [])
     if latest < since:  # the table was dropped, and perhaps made anew
         strike(lake, table, -1)
-        known, commits = [], commits_since(lake, table, -1)[1] if latest >= 0 else []
+        known, new = [], commits_since(lake, table, -1)[1] if latest >= 0 else []
     missing: list[Entry] = []
-    for version, note, undone in commits:
+    for version, note, undone in new:
         if undone is not None:
             if any(entry.version > undone for entry in known):
                 strike(lake, table, undone)

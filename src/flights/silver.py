@@ -145,9 +145,13 @@ class Feed:
     rules: tuple[Rule, ...]
     prepare: Callable[[DataFrame], DataFrame]
 
+    def judge(self, lines: DataFrame) -> DataFrame:
+        "Lines as bronze has them, typed and judged."
+        return judge(self.prepare(typed(lines, self.types)), self.rules)
+
     def judged(self, lake: Lakehouse, versions: tuple[int, int]) -> DataFrame:
         "The delivered lines of these versions, typed and judged: the target's columns, and of bad lines what was delivered."
-        rows = judge(self.prepare(typed(delivered(lake, self.source, versions), self.types)), self.rules)
+        rows = self.judge(delivered(lake, self.source, versions))
         bad = [F.when(F.col(FAILED) != 0, F.col(name)).alias(name) for name in (*LINE, "_delivered")]
         return rows.select(*[c.name for c in self.target.columns if c.name != "bronze_version"], *bad, "bronze_version", FAILED)
 
@@ -165,8 +169,8 @@ def as_delivered(rejected: DataFrame, columns: Sequence[str]) -> DataFrame:
     "Rejected lines with their fields as text; a line that could not be split, or stands in a broken file, has none."
     fields = [F.col(f"_delivered.`{c}`") for c in columns]
     reason = F.coalesce("_malformed", "_reason").alias("_reason")
-    origin = (*LINE, "_failed_rules")
-    return rejected.select(*fields, *origin, reason, "bronze_version")
+    requeued = [F.lit(None).cast(kind).alias(name) for name, kind in (("_requeued_at", "timestamp"), ("_requeued_run", "string"))]
+    return rejected.select(*fields, *LINE, "_failed_rules", reason, "bronze_version", *requeued)
 
 # %% ../../notebooks/flights/04_silver.ipynb #d912fa9c
 def reject(lake: Lakehouse, feed: Feed, judged: DataFrame, versions: tuple[int, int]) -> dict[str, int]:

@@ -192,6 +192,8 @@ def quarantine(source: Table) -> Table:
             Column("_failed_rules", "array<string>", "names of the rules it broke", nullable=False),
             Column("_reason", "string", "what is wrong, as a sentence", nullable=False),
             Column("bronze_version", "bigint", "version of the bronze table that delivered it", nullable=False),
+            Column("_requeued_at", "timestamp", "logical instant at which it went on after all, UTC; null while it lies here"),
+            Column("_requeued_run", "string", "the run that sent it on; null while it lies here"),
         ),
         owner="silver",
     )

@@ -55,9 +55,9 @@ def delivered_lines(lake: Lakehouse, flight_id: int) -> DataFrame:
     events = read(lake, t.SILVER_FLIGHT_EVENTS).where(F.col("flight_id") == flight_id).select("event_id", F.lit(True).alias("known"))
     first = F.expr("row_number() OVER (PARTITION BY event_id ORDER BY _ingested_at, _source_file) = 1")
     became = (
-        F.when(F.col("reason").isNotNull(), "quarantine")
-        .when(F.col("known") & F.col("first"), "event")
+        F.when(F.col("known") & F.col("first"), "event")
         .when(F.col("known"), "duplicate")
+        .when(F.col("reason").isNotNull(), "quarantine")
         .otherwise("not yet in silver")
     )
     found = mine.withColumn("first", first).join(rejected.dropDuplicates(["_raw", "_source_file"]), ["_raw", "_source_file"], "left")
@@ -69,7 +69,7 @@ def delivered_lines(lake: Lakehouse, flight_id: int) -> DataFrame:
             F.col("_source_file").alias("delivery"),
             F.col("_ingested_at").alias("ingested_at"),
             became.alias("became"),
-            "reason",
+            F.when(F.col("known").isNull(), F.col("reason")).alias("reason"),
         )
         .orderBy("ingested_at", "event_time", "event_type", "delivery")
     )

@@ -117,6 +117,9 @@ def test_a_table_that_is_rolled_back_or_dropped_gets_its_files_again(lake: Lakeh
     lake.spark.sql(f"RESTORE TABLE {lake.name(table)} TO VERSION AS OF 1").collect()
     assert lines(lake, table) == ["Ida,4"]
     assert ingest(lake, table, tmp_path, "log", NOON) == Ingested(1)
+    first = lake.spark.sql(f"DESCRIBE HISTORY {lake.name(table)}").where("version = 1").first().timestamp
+    lake.spark.sql(f"RESTORE TABLE {lake.name(table)} TO TIMESTAMP AS OF '{first}'")
+    assert ingest(lake, table, tmp_path, "log", NOON) == Ingested(1)
     assert lines(lake, table) == ["Ida,4", "Tern,7"]
     lake.spark.sql(f"DROP TABLE {lake.name(table)}")
     assert ingest(lake, table, tmp_path, "log", NOON) == Ingested(2)

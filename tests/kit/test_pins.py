@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse import pins as pins_module
 from boathouse.maintenance import vacuum
 from boathouse.pins import (
     LASTING,
@@ -191,21 +190,3 @@ def test_the_pin_of_a_table_that_was_dropped_or_made_anew_says_so_and_can_be_rel
         pin(lake, "lost", table, 1, AT, WHY)
     unpin(lake, "lost", LATER, "it is lost")
     assert holding(lake, table) == []
-
-
-def test_a_crash_before_the_record_leaves_a_table_that_is_kept_and_a_pin_that_can_be_made(
-    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = two_versions(lake, "crashed")
-
-    def dies(*args: object) -> None:
-        raise ConnectionAbortedError("the machine went away")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pins_module, "record", dies)
-        with pytest.raises(ConnectionAbortedError):
-            pin(lake, "crashed", table, 1, AT, WHY)
-    assert (retention(lake, table), holding(lake, table)) == ({LASTING}, [])
-    pin(lake, "crashed", table, 1, AT, WHY)
-    unpin(lake, "crashed", LATER, "done with")
-    assert retention(lake, table) == {"interval 365 days"}
