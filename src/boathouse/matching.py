@@ -163,7 +163,8 @@ def timeline(rows: Line) -> Timeline:
     events = scale.pack(rows.codes, rows.at)
     if rows.known is None:
         order = np.argsort(events)
-        return Timeline(scale, events[order], order, events[order])
+        events = events[order]
+        return Timeline(scale, events, order, events)
     order = np.lexsort((rows.known, events))
     since = np.maximum(rows.at, rows.known)[order]
     scale = scale_of(rows.codes, since)
