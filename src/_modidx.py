@@ -234,6 +234,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'src.boathouse.matching.key_codes': ('kit/matching.html#key_codes', 'src/boathouse/matching.py'),
                                         'src.boathouse.matching.near': ('kit/matching.html#near', 'src/boathouse/matching.py'),
                                         'src.boathouse.matching.newest': ('kit/matching.html#newest', 'src/boathouse/matching.py'),
+                                        'src.boathouse.matching.ordered': ('kit/matching.html#ordered', 'src/boathouse/matching.py'),
                                         'src.boathouse.matching.places': ('kit/matching.html#places', 'src/boathouse/matching.py'),
                                         'src.boathouse.matching.scale_of': ('kit/matching.html#scale_of', 'src/boathouse/matching.py'),
                                         'src.boathouse.matching.search': ('kit/matching.html#search', 'src/boathouse/matching.py'),

@@ -7,10 +7,10 @@ import datetime as dt
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boathouse.matching import NEVER, Line, Terms, instants, key_codes, newest, search
+from boathouse.matching import NEVER, Line, Terms, instants, key_codes, newest, ordered, search
 
 far = st.sampled_from([0, 1, 2, 3, -5, 10**9, -(2**61), 2**61])  # distances that do not fit into the bits left by a key
 near = st.integers(0, 5)
@@ -40,6 +40,7 @@ def plain(label: tuple, rows: list[tuple], ties: list[int], strict: bool = False
     return max(counting)[3] if counting else -1
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(code, instant), max_size=12), st.lists(st.tuples(code, instant), max_size=20), st.randoms())
 def test_each_label_gets_the_newest_row_that_is_not_later(labels: list, rows: list, random: object) -> None:
     ties = list(range(len(rows)))
@@ -48,12 +49,14 @@ def test_each_label_gets_the_newest_row_that_is_not_later(labels: list, rows: li
     assert found.tolist() == [plain(label, [(k, at, at) for k, at in rows], ties) for label in labels]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(code, instant), max_size=12), st.lists(st.tuples(code, instant, instant), max_size=20), st.booleans())
 def test_a_row_counts_from_when_it_was_known_and_the_latest_of_those_that_count_wins(labels: list, rows: list, strict: bool) -> None:
     found = search(line(labels), line(rows, known=True), Terms(strict=strict), settle=lambda numbers: -numbers)
     assert found.tolist() == [plain(label, rows, [-n for n in range(len(rows))], strict) for label in labels]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 2), near), max_size=10), st.lists(st.tuples(st.integers(0, 2), near), unique=True), st.integers(0, 4)
 )
@@ -71,6 +74,7 @@ values = st.one_of(st.none(), st.integers(-3, 3), st.sampled_from([-(2**62), 2**
 texts = st.one_of(st.none(), st.sampled_from(["", "1", "12", "a", "ä", "a" * 40]))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(values, texts, values), max_size=10), st.lists(st.tuples(values, texts, values), max_size=10))
 def test_keys_get_one_number_exactly_if_all_their_parts_are_equal_and_none_is_null(ours: list, theirs: list) -> None:
     def parts(rows: list) -> list[pa.Array]:
@@ -81,6 +85,14 @@ def test_keys_get_one_number_exactly_if_all_their_parts_are_equal_and_none_is_nu
         assert (x == -1) == (None in a)
         for b, y in zip(theirs, right, strict=True):
             assert (x == y and x >= 0) == (a == b and None not in a)
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(near, st.integers(0, 2**63 - 1), st.integers(2**62, 2**62 + 99)), min_size=1, max_size=300))
+def test_integers_are_put_in_order_also_where_they_differ_only_in_bits_that_the_row_numbers_leave_no_room_for(values: list[int]) -> None:
+    found = ordered(np.array(values, np.int64))
+    assert sorted(found.tolist()) == list(range(len(values)))
+    assert [values[n] for n in found] == sorted(values)
 
 
 def test_many_wide_keys_do_not_overflow_into_one_another() -> None:
