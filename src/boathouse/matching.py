@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEVER', 'BITS', 'DAY', 'whole', 'integers', 'instants', 'places', 'near', 'key_codes', 'Line', 'Scale', 'scale_of',
-           'Timeline', 'timeline', 'settled', 'newest', 'Terms', 'search']
+           'Timeline', 'ordered', 'timeline', 'settled', 'newest', 'Terms', 'search']
 
 # %% ../../notebooks/kit/05b_matching.ipynb #f5b00002
 from collections.abc import Callable, Sequence
@@ -156,14 +156,33 @@ class Timeline:
             same[1:] &= self.known[1:] == self.known[:-1]
         return same
 
+# %% ../../notebooks/kit/05b_matching.ipynb #f5b0002a
+def ordered(values: np.ndarray) -> np.ndarray:
+    "The row numbers by ascending value; at least one value, none of them negative, equal ones in any order."
+    spare = (len(values) - 1).bit_length()
+    lost = max(0, int(values.max()).bit_length() + spare - BITS)
+    packed = values >> lost
+    packed <<= spare
+    packed |= np.arange(len(values))
+    packed.sort()
+    order = packed & ((1 << spare) - 1)
+    if lost:
+        packed >>= spare
+        same = packed[1:] == packed[:-1]
+        unsure = np.flatnonzero(np.append(same, False) | np.append(False, same))
+        rows = order[unsure]
+        order[unsure] = rows[np.argsort(values[rows])]
+    return order
+
 # %% ../../notebooks/kit/05b_matching.ipynb #f5b00016
 def timeline(rows: Line) -> Timeline:
     "The rows, all of them usable and at least one, in order."
     scale = scale_of(rows.codes, rows.at)
     events = scale.pack(rows.codes, rows.at)
     if rows.known is None:
-        order = np.argsort(events)
-        return Timeline(scale, events[order], order, events[order])
+        order = ordered(events)
+        events = events[order]
+        return Timeline(scale, events, order, events)
     order = np.lexsort((rows.known, events))
     since = np.maximum(rows.at, rows.known)[order]
     scale = scale_of(rows.codes, since)

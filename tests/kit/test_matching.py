@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boathouse.matching import NEVER, Line, Terms, instants, key_codes, newest, search
+from boathouse.matching import NEVER, Line, Terms, instants, key_codes, newest, ordered, search
 
 far = st.sampled_from([0, 1, 2, 3, -5, 10**9, -(2**61), 2**61])  # distances that do not fit into the bits left by a key
 near = st.integers(0, 5)
@@ -82,6 +82,13 @@ def test_keys_get_one_number_exactly_if_all_their_parts_are_equal_and_none_is_nu
         assert (x == -1) == (None in a)
         for b, y in zip(theirs, right, strict=True):
             assert (x == y and x >= 0) == (a == b and None not in a)
+
+
+@given(st.lists(st.one_of(near, st.integers(0, 2**63 - 1), st.integers(2**62, 2**62 + 99)), min_size=1, max_size=300))
+def test_integers_are_put_in_order_also_where_they_differ_only_in_bits_that_the_row_numbers_leave_no_room_for(values: list[int]) -> None:
+    found = ordered(np.array(values, np.int64))
+    assert sorted(found.tolist()) == list(range(len(values)))
+    assert [values[n] for n in found] == sorted(values)
 
 
 def test_many_wide_keys_do_not_overflow_into_one_another() -> None:
