@@ -26,9 +26,9 @@ from boathouse.pins import (
     release,
     unpin,
 )
-from boathouse.tables import Column, Lakehouse, Table, VersionGone, drop_all, exists, read
+from boathouse.tables import Column, Lakehouse, Table, VersionGone, create, drop_all, exists, read
 from boathouse.versions import check_version, fingerprint, version_of
-from boathouse.writes import append, replace
+from boathouse.writes import append
 
 BOATS = Table(
     name="harbour.boats",
@@ -56,8 +56,9 @@ def boats(lake: Lakehouse, *values: tuple[str, int]) -> DataFrame:
 def two_versions(lake: Lakehouse, name: str, retention: str = "interval 365 days") -> Table:
     "A table whose version 1 has Ida at 1, and whose version 2 has her at 2."
     table = dataclasses.replace(BOATS, name=f"harbour.{name}", retention=retention)
+    create(lake, table)
     for berth in (1, 2):
-        replace(lake, table, boats(lake, ("Ida", berth)), where="true")
+        lake.spark.sql(f"INSERT OVERWRITE {lake.name(table)} VALUES ('Ida', {berth})")
     return table
 
 
