@@ -361,7 +361,10 @@ def show(name: str, data: Data, results: dict[str, list[dict[str, Any]]]) -> Non
     truth = next((found[0]["sums"] for way in (BY_HAND, *done) if (found := done.get(way))), None)
 
     def ratios(way: str, part: str) -> list[str]:
-        return [f"{middle[way][part] / middle[other][part]:.2f}" if other in middle else "-" for other in (DUCKDB, BY_HAND)]
+        return [
+            f"{middle[way][part] / middle[other][part]:.2f}" if other in middle and middle[other][part] else "-"
+            for other in (DUCKDB, BY_HAND)
+        ]
 
     for way, found in results.items():
         if way not in middle:
