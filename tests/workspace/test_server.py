@@ -145,7 +145,9 @@ def test_status_tells_tasks_sessions_clients_and_memory(client: BackgroundCluste
     seen = status(cluster.state)
     assert seen is not None
     assert (len(seen["tasks"]), seen["sessions"], seen["clients"], seen["pid"]) == (1, 1, 1, os.getpid())
-    assert min(seen["memory_bytes"][part] for part in ("cluster", "zygote", "jvm")) > 2**24
+    assert (
+        min(seen["memory_bytes"][part] for part in ("cluster", "zygote", "jvm")) > 2**22
+    )  # its share: pages that others use too count in part
     session.close()
     task.cancel()
 
