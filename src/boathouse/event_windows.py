@@ -23,7 +23,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from boathouse.as_of import facts, files_of, guess, parallelism, pruned, room_for, source_of, to_spark
 from boathouse.engines import Side, key_types, label_rows, micros, moment, spread, taken
-from boathouse.matching import NEVER, Line, instants, integers, key_codes, scale_of, whole
+from boathouse.matching import NEVER, Line, Scale, instants, integers, key_codes, ordered, scale_of, whole
 
 AGGREGATES = ("count", "sum", "avg", "min", "max", "stddev", "first", "last")
 BUCKET = 1_000_000  # rows that meet in one Python worker
@@ -35,16 +35,15 @@ class Walk:
 
     order: np.ndarray
     line: np.ndarray
-    low: int
-    high: int
-    bits: int
-    ticks: np.ndarray | None
+    scale: Scale
 
     def place(self, codes: np.ndarray, at: np.ndarray) -> np.ndarray:
-        "The place of the first row of each key at or after each instant, which may be the first of the next key."
-        near = np.clip(at, self.low, self.high + 1)
-        near = near - self.low if self.ticks is None else np.searchsorted(self.ticks, near, side="left")
-        return np.searchsorted(self.line, (codes << self.bits) + near, side="left")
+        "The place of the first row of each key at or after each instant, which may be the first of the next key; no key is beyond the events' last."
+        before = self.scale.pack(codes, np.clip(at - 1, self.scale.low, self.scale.high))
+        found = np.searchsorted(self.line, before, side="right")
+        first = np.flatnonzero(at <= self.scale.low)
+        found[first] = np.searchsorted(self.line, codes[first] << self.scale.bits, side="left")
+        return found
 
 # %% ../../notebooks/kit/05f_event_windows.ipynb #f5fe0006
 def walk_of(events: Line, values: Sequence[np.ndarray]) -> Walk | None:
@@ -55,10 +54,10 @@ def walk_of(events: Line, values: Sequence[np.ndarray]) -> Walk | None:
     rest = events.take(rows)
     scale = scale_of(rest.codes, rest.at)
     line = scale.pack(rest.codes, rest.at)
-    order = np.argsort(line)
+    order = ordered(line)
     if (line[order[1:]] == line[order[:-1]]).any():
         order = np.lexsort((*[value[rows] for value in values], line))
-    return Walk(rows[order], line[order], scale.low, scale.high, scale.bits, scale.ticks)
+    return Walk(rows[order], line[order], scale)
 
 # %% ../../notebooks/kit/05f_event_windows.ipynb #f5fe0008
 def blocks(
@@ -179,17 +178,15 @@ def window_columns(labels: Line, events: Line, values: Sequence[pa.Array], wante
     "The wanted columns, a row per label; a label without key or instant has empty windows."
     as_numbers = [numbers_of(column) for column in values]
     walk = walk_of(events, [np.where(there, value, 0) for value, there in as_numbers])
-    usable = np.flatnonzero((labels.codes >= 0) & (labels.at != NEVER))
-    ends = np.zeros(len(labels.codes), np.int64)
-    order = np.array([], np.int64) if walk is None else walk.order
+    order, last = (np.array([], np.int64), -1) if walk is None else (walk.order, walk.line[-1] >> walk.scale.bits)
+    usable = np.flatnonzero((labels.codes >= 0) & (labels.codes <= last) & (labels.at != NEVER))
+    codes, at, empty = labels.codes[usable], labels.at[usable], np.zeros(len(labels.codes), np.int64)
+    starts, ends = {span: empty.copy() for *_, span in wanted.columns}, empty
     if walk is not None:
-        ends[usable] = walk.place(labels.codes[usable], labels.at[usable])
-    starts: dict[int | None, np.ndarray] = {}
-    for span in {span for *_, span in wanted.columns}:
-        starts[span] = np.zeros(len(labels.codes), np.int64)
-        if walk is not None:
-            since = np.full(len(usable), walk.low) if span is None else labels.at[usable] - span
-            starts[span][usable] = np.minimum(walk.place(labels.codes[usable], since), ends[usable])
+        ends[usable] = walk.place(codes, at)
+        for span, start in starts.items():
+            since = np.full(len(usable), walk.scale.low) if span is None else at - span
+            start[usable] = np.minimum(walk.place(codes, since), ends[usable])
     sorted_values = [
         (column.take(pa.array(order)), value[order], there[order]) for column, (value, there) in zip(values, as_numbers, strict=True)
     ]

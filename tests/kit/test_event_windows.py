@@ -65,6 +65,14 @@ def test_a_range_of_rows_has_the_aggregates_of_a_plain_loop(labels: list, events
             assert got == expected or math.isclose(got, expected, rel_tol=1e-9, abs_tol=1e-12), (function, window, inside)
 
 
+def test_labels_of_many_more_keys_than_the_events_have_do_not_wrap_around_into_theirs() -> None:
+    year = 365 * 86_400_000_000  # 45 bits: a key beyond 18 bits leaves the integer that holds both
+    events = Line(np.array([1, 1]), np.array([0, year]))
+    labels = Line(np.array([1, 1 + (1 << 19), 1 << 18]), np.full(3, year + 1))
+    made = window_columns(labels, events, [pa.array([5, 6])], Wanted((("sum", "sum", 0, None), ("n", "count", 0, 2))))
+    assert [column.to_pylist() for column in made] == [[11, None, None], [1, 0, 0]]
+
+
 def at(hour: float) -> dt.datetime:
     return dt.datetime(2013, 6, 1) + hour * HOUR
 
