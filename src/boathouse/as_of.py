@@ -6,14 +6,15 @@
 __all__ = ['ENGINES', 'MOST_FILES', 'BUCKET', 'YEAR_ONE', 'YEARS', 'WORKING', 'CONVERTING', 'LEGACY', 'Files', 'optional',
            'files_of', 'measured', 'Facts', 'facts', 'Held', 'Asked', 'check_asked', 'hashes', 'local_side', 'to_spark',
            'parallelism', 'local_join', 'Plan', 'pruned', 'instant', 'in_arrow', 'source_of', 'paths_of', 'guess',
-           'room_for', 'plan_join', 'plan_local', 'with_keys', 'plan_cluster', 'hot_keys', 'join_all', 'as_of_join']
+           'room_for', 'plan_join', 'plan_local', 'with_keys', 'plan_cluster', 'hot_keys', 'carry_out', 'join_all',
+           'as_of_join']
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00002
 import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import groupby
 from typing import Any
@@ -293,7 +294,7 @@ def local_join(
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001a
 @dataclass(frozen=True)
 class Plan:
-    "How a join is done: the engine and why, the labels' facts, the sides pruned, their sources if they are read here, and the buckets of a cluster."
+    "How a join is done: the engine and why, the labels' facts, the sides pruned, their sources if they are read here; of a cluster the buckets, and the labels' facts by instant."
 
     engine: str
     why: str
@@ -303,6 +304,7 @@ class Plan:
     table: pa.Table | None = None
     buckets: int = 0
     hot: Hot | None = None
+    bounds: Mapping[str, Facts] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"as-of join of {self.labels.rows:,} labels: engine {self.engine}, {self.why}"]
@@ -388,8 +390,13 @@ def room_for(budget: int | None) -> float:
     return float(min(free_memory() // 4, 2 << 30) if budget is None else budget)
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00022
-def plan_join(labels: DataFrame, asked: Sequence[Asked], engine: str = "auto", budget: int | None = None) -> Plan:
-    "How these labels are joined. The local engine's inputs are in memory afterwards."
+def plan_join(
+    labels: DataFrame, asked: Sequence[Asked], engine: str = "auto", budget: int | None = None, spread_out: Sequence[Asked] | None = None
+) -> Plan:
+    """How these labels are joined. The local engine's inputs are in memory afterwards.
+
+    `spread_out`: those of the sides that a cluster's plan is for, where the caller has a shorter way to the others; all, if None.
+    """
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
     check_asked(labels, asked)
@@ -406,15 +413,15 @@ def plan_join(labels: DataFrame, asked: Sequence[Asked], engine: str = "auto", b
         why = found
     else:
         why = "as asked" if engine != "auto" else "a column has a type that Arrow does not have"
-    ends = [facts(labels.select(F.col(f"`{at}`")), at) for at in dict.fromkeys(each.at for each in asked)]
-    bounds = dict(zip(dict.fromkeys(each.at for each in asked), ends, strict=True))
+    bounds = {at: facts(labels.select(F.col(f"`{at}`")), at) for at in dict.fromkeys(each.at for each in asked)}
+    whole_facts = bounds[asked[0].at]
     near = tuple(
-        replace(each, side=with_keys(labels, each, pruned(each.side, bounds[each.at].first, bounds[each.at].last), ends[0].rows))
-        for each in asked
+        replace(each, side=with_keys(labels, each, pruned(each.side, bounds[each.at].first, bounds[each.at].last), whole_facts.rows))
+        for each in (asked if spread_out is None else spread_out)
     )
     if engine == "union" or not plain:
-        return Plan("union", why, ends[0], near, (None,) * len(near))
-    return plan_cluster(labels, near, ends[0], why)
+        return Plan("union", why, whole_facts, near, (None,) * len(near), bounds=bounds)
+    return plan_cluster(labels, near, bounds, why)
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00023
 def plan_local(labels: DataFrame, asked: Sequence[Asked], room: float) -> Plan | str:
@@ -459,9 +466,10 @@ def with_keys(labels: DataFrame, asked: Asked, side: Side, rows: int) -> Side:
     return replace(side, rows=side.rows.join(mine, same, "left_semi"))
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00025
-def plan_cluster(labels: DataFrame, asked: tuple[Asked, ...], found: Facts, why: str) -> Plan:
+def plan_cluster(labels: DataFrame, asked: tuple[Asked, ...], bounds: Mapping[str, Facts], why: str) -> Plan:
     "Buckets of about a million rows, and the keys whose timeline is cut because one bucket would hold too many of theirs."
-    spark, rows = labels.sparkSession, found.rows
+    spark, found = labels.sparkSession, next(iter(bounds.values()))
+    rows = found.rows
     for each in asked:
         files = files_of(each.side.rows)
         rows += files.rows if files else guess(each.side.rows) // max(16, 8 * len(each.side.rows.columns))
@@ -469,7 +477,7 @@ def plan_cluster(labels: DataFrame, asked: tuple[Asked, ...], found: Facts, why:
     hot = None
     if rows > 2 * BUCKET and len(asked) == 1 and asked[0].side.nulls == "row":
         hot = hot_keys(labels, asked[0], rows)
-    return Plan("cogroup", why, found, asked, (None,) * len(asked), buckets=buckets, hot=hot)
+    return Plan("cogroup", why, found, asked, (None,) * len(asked), None, buckets, hot, bounds)
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00026
 def hot_keys(labels: DataFrame, asked: Asked, rows: int, most: int = 2 * BUCKET, seed: int = 7) -> Hot | None:
@@ -492,6 +500,18 @@ def hot_keys(labels: DataFrame, asked: Asked, rows: int, most: int = 2 * BUCKET,
     schema = T.StructType([*[line.schema[k] for k in keys], T.StructField("_cuts", T.ArrayType(T.LongType()))])
     return Hot(tuple(found), schema) if found else None
 
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0002c
+def carry_out(labels: DataFrame, plan: Plan) -> DataFrame:
+    "Every label once, with the columns of the plan's sides, in their order."
+    if plan.engine == "local":
+        return local_join(plan.table, labels.schema, plan.asked, plan.sources, labels.sparkSession)
+    out = labels
+    by_group = sorted(plan.asked, key=lambda each: (each.on, each.at))
+    for (on, at), group in groupby(by_group, key=lambda each: (each.on, each.at)):
+        sides = [each.side for each in group]
+        out = union_join(out, on, at, sides) if plan.engine == "union" else cogroup_join(out, on, at, sides, plan.buckets, plan.hot)
+    return out.select(*[F.col(f"`{c}`") for c in [*labels.columns, *[name for each in plan.asked for name in each.side.names]]])
+
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00028
 def join_all(
     labels: DataFrame, asked: Sequence[Asked], engine: str = "auto", budget: int | None = None, explain: bool = False
@@ -500,14 +520,7 @@ def join_all(
     plan = plan_join(labels, asked, engine, budget)
     if explain:
         print(plan)
-    if plan.engine == "local":
-        return local_join(plan.table, labels.schema, plan.asked, plan.sources, labels.sparkSession)
-    out = labels
-    by_group = sorted(plan.asked, key=lambda each: (each.on, each.at))
-    for (on, at), group in groupby(by_group, key=lambda each: (each.on, each.at)):
-        sides = [each.side for each in group]
-        out = union_join(out, on, at, sides) if plan.engine == "union" else cogroup_join(out, on, at, sides, plan.buckets, plan.hot)
-    return out.select(*[F.col(f"`{c}`") for c in [*labels.columns, *[name for each in asked for name in each.side.names]]])
+    return carry_out(labels, plan)
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00029
 def as_of_join(

@@ -40,6 +40,11 @@ class PackedModel:
         "SHA-256 of the content."
         return hashlib.sha256(self.content).hexdigest()
 
+    def file(self, name: str) -> bytes | None:
+        "The content of one of the files; None if there is no such file."
+        with tarfile.open(fileobj=io.BytesIO(self.content)) as tar:
+            return tar.extractfile(name).read() if name in tar.getnames() else None
+
 # %% ../../notebooks/kit/09_scoring.ipynb #fa09f6e8
 def pack(name: str, version: int) -> PackedModel:
     "The files of a registered version, fetched through the registry; a model without a signature is refused."

@@ -8,7 +8,7 @@ __all__ = ['FeatureLookup', 'Resolved', 'resolve', 'one_per_key', 'by_key', 'tra
 
 # %% ../../notebooks/kit/05g_training_sets.ipynb #f5f00002
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import timedelta
 from functools import reduce
 from operator import and_
@@ -17,7 +17,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.as_of import Asked, facts, join_all, local_join, plan_join, pruned
+from boathouse.as_of import Asked, Facts, carry_out, plan_join, pruned
 from boathouse.engines import Side, micros, moment, row_hash
 from boathouse.features import table_keys, versions_of
 from boathouse.tables import Lakehouse, read
@@ -111,12 +111,12 @@ def one_per_key(rows: DataFrame, keys: Sequence[str], columns: Sequence[str], na
     return rows.groupBy(*named).agg(F.max_by(F.struct(*[F.col(f"`{c}`") for c in columns]), row_hash(rows)).alias(name))
 
 # %% ../../notebooks/kit/05g_training_sets.ipynb #f5f0000b
-def by_key(labels: DataFrame, found: Resolved, n: int) -> DataFrame:
-    "Every label row once, with the columns of equal keys (and tick, on a grid) as `_value{n}_0`... and the tick as `_at{n}`; nulls match nothing."
+def by_key(labels: DataFrame, found: Resolved, n: int, bounds: Facts | None) -> DataFrame:
+    "Every label row once, with the columns of equal keys (and tick within `bounds`, on a grid) as `_value{n}_0`... and the tick as `_at{n}`; nulls match nothing."
     lookup, name, wanted, keys, rows = found.lookup, f"_row{n}", list(found.names), list(found.keys), found.rows
     left = [F.col(f"`{k}`") for k in lookup.keys]
     if lookup.grid is not None:
-        step, bounds = micros(lookup.grid), facts(labels.select(lookup.timestamp_lookup_key), lookup.timestamp_lookup_key)
+        step = micros(lookup.grid)
         rows = pruned(found.asked(n).side, bounds.first, bounds.last).rows
         keys, wanted = [*keys, found.time], list(dict.fromkeys([*wanted, found.time]))
         at = moment(labels, lookup.timestamp_lookup_key)
@@ -138,14 +138,18 @@ def training_set(
     engine: str = "auto",
     budget: int | None = None,
     explain: bool = False,
+    given: bool = False,
 ) -> DataFrame:
     """Every label row once, with the columns of all lookups as of its instant.
 
     Tables are read at `versions` (resolved here when None). `match` names a struct column: per timed table, the time of the row found.
-    `engine`, `budget` and `explain` are those of `as_of_join`.
+    `engine`, `budget` and `explain` are those of `as_of_join`. `given`: a column that the labels have already is kept and not looked up, else it is refused.
     """
+    there = labels.columns if given else []
+    lookups = [one for one in lookups if one.feature_names is None or not set(map(one.output, one.feature_names)) <= set(there)]
     pinned = dict(versions) if versions is not None else versions_of(lake, [lookup.table_name for lookup in lookups])
     found = [resolve(lake, lookup, pinned[lookup.table_name]) for lookup in lookups]
+    found = [replace(one, names=left) for one in found if (left := tuple(n for n in one.names if one.lookup.output(n) not in there))]
     refuse_clash(labels, [name for one in found for name in one.outputs] + ([match] if match else []))
     out = with_values(labels, found, engine, budget, explain)
     columns = [column for n, one in enumerate(found) for column in named_outputs(one, n)]
@@ -159,18 +163,16 @@ def with_values(labels: DataFrame, found: Sequence[Resolved], engine: str, budge
     "Every label row once, with the values of the n-th lookup as `_value{n}_0`..., and its match as `_at{n}`."
     numbered = list(enumerate(found))
     timed = [(n, one) for n, one in numbered if one.lookup.timestamp_lookup_key]
-    out, local = labels, False
+    out, local, bounds = labels, False, {}
     if timed:
-        plan = plan_join(labels, [one.asked(n) for n, one in timed], engine, budget)
+        off_grid = [one.asked(n) for n, one in timed if one.lookup.grid is None]
+        plan = plan_join(labels, [one.asked(n) for n, one in timed], engine, budget, off_grid)
         if explain:
             print(plan)
-        if local := plan.engine == "local":
-            out = local_join(plan.table, labels.schema, plan.asked, plan.sources, labels.sparkSession)
-        elif walked := [one.asked(n) for n, one in timed if one.lookup.grid is None]:
-            out = join_all(labels, walked, plan.engine)
+        out, local, bounds = carry_out(labels, plan), plan.engine == "local", plan.bounds
     for n, one in numbered:
         if one.lookup.timestamp_lookup_key is None or (one.lookup.grid is not None and not local):
-            out = by_key(out, one, n)
+            out = by_key(out, one, n, bounds.get(one.lookup.timestamp_lookup_key))
     return out
 
 # %% ../../notebooks/kit/05g_training_sets.ipynb #f5f0000f
