@@ -3,43 +3,121 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 
-from boathouse.windows import rolling
+from boathouse import windows
+from boathouse.versions import fingerprint
+from boathouse.windows import Grid, hops, ranked, rolling, ticks
 
-HOUR = dt.timedelta(hours=1)
+HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
+ALL = {
+    "n": ("count", "v"),
+    "sum": ("sum", "v"),
+    "mean": ("avg", "v"),
+    "least": ("min", "v"),
+    "top": ("max", "v"),
+    "spread": ("stddev", "v"),
+    "first": ("first", "v"),
+    "last": ("last", "v"),
+    "kinds": ("approx_distinct", "v"),
+    "half": ("percentile(0.5)", "v"),
+    "most": ("percentile(0.9)", "v"),
+}
+GRID = Grid(ALL, {"1h": HOUR, "3h": 3 * HOUR}, hop=HOUR / 2)
 
 
 def at(hour: float) -> dt.datetime:
     return dt.datetime(2013, 6, 1) + hour * HOUR
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    events=st.lists(
-        st.tuples(st.sampled_from(["x", "y"]), st.integers(0, 600), st.one_of(st.none(), st.integers(-5, 5))), min_size=1, max_size=15
-    )
+def by_hand(values: Sequence[tuple[int, Any]]) -> dict[str, Any]:
+    "All aggregates of (minute, value) by a plain loop."
+    found = sorted((m, v) for m, v in values if v is not None and not math.isnan(v))
+    only = sorted(v for _, v in found)
+    return {
+        "n": len(found),
+        "sum": sum(only) if only else None,
+        "mean": sum(only) / len(only) if only else None,
+        "least": min(only, default=None),
+        "top": max(only, default=None),
+        "spread": statistics.stdev(only) if len(only) > 1 else None,
+        "first": found[0][1] if found else None,
+        "last": found[-1][1] if found else None,
+        "kinds": len(set(only)),
+        "half": only[math.ceil(len(only) / 2) - 1] if only else None,
+        "most": only[math.ceil(round(len(only) * 0.9, 9)) - 1] if only else None,
+    }
+
+
+def assert_like(row: Row, window: str, expected: dict[str, Any]) -> None:
+    found = {name: row[f"{name}_{window}"] for name in expected}
+    assert found == {name: pytest.approx(v, abs=1e-9) if isinstance(v, float) else v for name, v in expected.items()}
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["x", "y", None]), st.integers(0, 600), st.one_of(st.none(), st.integers(-256, 256))),
+    min_size=1,
+    max_size=25,
 )
-def test_windows_agree_with_a_plain_loop_and_never_contain_their_own_tick(spark: SparkSession, events: list) -> None:
-    minute = dt.timedelta(minutes=1)
-    df = spark.createDataFrame([(k, at(0) + m * minute, v) for k, m, v in events], "k string, at timestamp, v int")
-    made = {"mean": ("avg", "v"), "n": ("count", "v"), "top": ("max", "v"), "sum": ("sum", "v")}
-    rows = rolling(df, "k", "at", made, {"1h": HOUR, "3h": 3 * HOUR}, hop=HOUR / 2).collect()
-    assert {(r.k, r.tick) for r in rows} == {(k, at(0) + t * 30 * minute) for k, m, _ in events for t in range(m // 30 + 1, m // 30 + 7)}
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=EVENTS)
+@example(events=[("x", 0, 3), ("x", 10, 7), ("x", 20, 5), ("x", 30, None), ("x", 59, 4), ("y", 60, 1), ("x", 400, 2), (None, 60, 9)])
+def test_every_aggregate_is_that_of_a_plain_loop_and_never_contains_its_own_tick(spark: SparkSession, events: list) -> None:
+    df = spark.createDataFrame([(k, at(0) + m * MINUTE, v) for k, m, v in events], "k string, at timestamp, v int")
+    rows = ticks(hops(df, "k", "at", GRID), "k", GRID).collect()
+    there = {(k, at(0) + t * 30 * MINUTE) for k, m, _ in events if k for t in range(m // 30 + 1, m // 30 + 7)}
+    assert len(rows) == len(there)
+    assert {(r.k, r.tick) for r in rows} == there
     for row in rows:
-        for name, span in (("1h", 60), ("3h", 180)):
-            tick = (row.tick - at(0)) // minute
-            inside = [v for k, m, v in events if k == row.k and tick - span <= m < tick and v is not None]
-            expected = (
-                sum(inside) / len(inside) if inside else None,
-                len(inside),
-                max(inside, default=None),
-                sum(inside) if inside else None,
-            )
-            assert (row[f"mean_{name}"], row[f"n_{name}"], row[f"top_{name}"], row[f"sum_{name}"]) == expected
+        for window, span in (("1h", 60), ("3h", 180)):
+            tick = (row.tick - at(0)) // MINUTE
+            assert_like(row, window, by_hand([(m, v) for k, m, v in events if k == row.k and tick - span <= m < tick]))
+
+
+def test_fractions_and_nan_count_as_numbers_and_as_nothing(spark: SparkSession) -> None:
+    values = [(0, 0.5), (10, float("nan")), (20, 2.25), (40, None), (50, -1e300)]
+    df = spark.createDataFrame([("x", at(0) + m * MINUTE, v) for m, v in values], "k string, at timestamp, v double")
+    (row,) = [r for r in rolling(df, "k", "at", ALL, {"1h": HOUR}, hop=HOUR).collect() if r.tick == at(1)]
+    expected = by_hand(values)
+    assert row.half_1h == 0.5
+    assert row.n_1h == 3
+    assert row.kinds_1h == 3
+    assert (row.sum_1h, row.least_1h, row.first_1h, row.last_1h) == (expected["sum"], -1e300, 0.5, -1e300)
+
+
+def test_what_is_no_number_has_a_first_and_a_last_and_is_counted(spark: SparkSession) -> None:
+    df = spark.createDataFrame([("x", at(0.1), "b"), ("x", at(0.2), None), ("x", at(0.3), "a")], "k string, at timestamp, v string")
+    some = {name: ALL[name] for name in ("n", "first", "last", "kinds")}
+    row = rolling(df, "k", "at", some, {"1h": HOUR}, hop=HOUR).first()
+    assert (row.n_1h, row.first_1h, row.last_1h, row.kinds_1h) == (2, "b", "a", 2)
+    with pytest.raises(ValueError, match="sum: sum of 'v', which is string and not a number"):
+        rolling(df, "k", "at", {"sum": ("sum", "v")}, {"1h": HOUR}, hop=HOUR)
+
+
+@pytest.mark.parametrize("function", ["median", "percentile", "percentile(1.5)", "percentile(x)"])
+def test_a_function_that_is_none_is_refused_by_name(function: str) -> None:
+    with pytest.raises(ValueError, match=r"aggregate 'top': .* is not one of count, sum, avg"):
+        Grid({"top": (function, "v")}, {"1h": HOUR}, HOUR)
+
+
+def test_a_key_of_two_columns_is_two_columns(spark: SparkSession) -> None:
+    events = [(1, "12", at(0), 1), (11, "2", at(0), 2), (1, "1", at(0.2), 3)]
+    df = spark.createDataFrame(events, "a int, b string, at timestamp, v int")
+    rows = rolling(df, ["a", "b"], "at", {"sum": ("sum", "v")}, {"1h": HOUR}, hop=HOUR).collect()
+    assert {(r.a, r.b): r.sum_1h for r in rows} == {(1, "12"): 1, (11, "2"): 2, (1, "1"): 3}
+    with pytest.raises(ValueError, match="a key cannot be called hop"):
+        rolling(df.withColumnRenamed("b", "hop"), ["a", "hop"], "at", {"sum": ("sum", "v")}, {"1h": HOUR}, hop=HOUR)
 
 
 def test_a_part_of_the_ticks_is_the_same_as_that_part_of_all_ticks(spark: SparkSession) -> None:
@@ -49,3 +127,45 @@ def test_a_part_of_the_ticks_is_the_same_as_that_part_of_all_ticks(spark: SparkS
     some = {row.tick: row.mean_3h for row in rolling(*args, since=at(5), until=at(8)).collect()}
     assert some == {tick: value for tick, value in all_ticks.items() if at(5) <= tick <= at(8)}
     assert len(some) == 4
+
+
+def test_ticks_made_in_slices_are_those_made_at_once(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = spark.createDataFrame([(f"k{h % 7}", at(h / 5), h) for h in range(90)], "k string, at timestamp, v int")
+    by_hop = hops(events, "k", "at", GRID).toArrow().sort_by([("k", "ascending"), ("hop", "ascending")])
+    schema = ticks(hops(events, "k", "at", GRID), "k", GRID).limit(0).toArrow().schema
+    whole = list(windows.ticks_of(by_hop, ["k"], GRID, None, None, schema))
+    monkeypatch.setattr(windows, "SLICE", 20)
+    sliced = list(windows.ticks_of(by_hop, ["k"], GRID, None, None, schema))
+    assert len(whole) == 1
+    assert len(sliced) > 5
+    assert [row for part in sliced for row in part.to_pylist()] == whole[0].to_pylist()
+
+
+def test_many_different_values_are_counted_within_three_percent_and_the_same_whatever_their_order(spark: SparkSession) -> None:
+    day = 24 * HOUR
+    grid = Grid({"kinds": ("approx_distinct", "id"), "half": ("percentile(0.5)", "id / 7")}, {"1d": day}, hop=6 * HOUR)
+    df = spark.range(60_000).selectExpr("1 AS k", "id % 20000 AS id", "timestamp_seconds(id % 86400) AS at")
+    one, other = (ticks(hops(rows, "k", "at", grid), "k", grid) for rows in (df, df.orderBy("id").repartition(5)))
+    (row,) = one.where("tick = timestamp '1970-01-02'").collect()
+    assert row.kinds_1d == pytest.approx(20_000, rel=0.03)
+    assert row.half_1d == pytest.approx(10_000 / 7, rel=0.004)
+    assert fingerprint(one) == fingerprint(other)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 4)), min_size=1, max_size=30), st.data())
+def test_the_rank_at_a_place_is_that_of_the_sorted_range(pairs: list[tuple[int, int]], data: st.DataObject) -> None:
+    ranks, weights = (np.array(column) for column in zip(*pairs, strict=True))
+    start = data.draw(st.integers(0, len(pairs) - 1))
+    end = data.draw(st.integers(start + 1, len(pairs)))
+    inside = sorted(np.repeat(ranks[start:end], weights[start:end]))
+    wanted = data.draw(st.integers(1, len(inside)))
+    assert ranked(ranks, weights, np.array([start]), np.array([end]), np.array([wanted])) == [inside[wanted - 1]]
+
+
+def test_one_shuffle_for_the_hops_and_one_for_the_ticks(spark: SparkSession) -> None:
+    df = spark.createDataFrame([("x", at(0), 1)], "k string, at timestamp, v int")
+    several = {name: ALL[name] for name in ("n", "mean", "top", "spread", "last", "kinds")}
+    plan = rolling(df, "k", "at", several, {"1h": HOUR, "3h": 3 * HOUR}, hop=HOUR)._jdf.queryExecution().executedPlan().toString()
+    assert plan.count("Exchange hashpartitioning") == 2
+    assert plan.count("Expand") == plan.count("Generate") == 0
