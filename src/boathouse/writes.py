@@ -157,10 +157,21 @@ def within(lake: Lakehouse, schema: StructType, where: str) -> bool:
         return False
 
 # %% ../../notebooks/kit/02c_writes.ipynb #d9d45c39
-def replace(lake: Lakehouse, table: Table, df: DataFrame, where: str, note: dict[str, Any] | None = None, existing: bool = False) -> None:
-    "Swap the rows for which `where` holds by those of `df`, in one commit; rows outside `where`, and keys that would come twice, are refused."
+def replace(
+    lake: Lakehouse,
+    table: Table,
+    df: DataFrame,
+    where: str,
+    note: dict[str, Any] | None = None,
+    existing: bool = False,
+    unique: bool = False,
+) -> None:
+    """Swap the rows for which `where` holds by those of `df`, in one commit; rows outside `where`, and keys that would come twice, are refused.
+
+    `unique` and `existing` as for `append`.
+    """
     rows = admitted(lake, table, df, existing)
-    if not table.primary_key:
+    if unique or not table.primary_key:
         add(lake, table, rows, note, replaceWhere=where)
         return
     with kept(rows):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from boathouse.maintenance import Upkeep, maintain
 from boathouse.platform import get_spark, parameters, run_id
 from boathouse.tables import Lakehouse
+from flights.features import side_tables
 from flights.tables import ALL
 
 # %% ../../notebooks/flights/13_maintenance.ipynb #d1300006
@@ -32,4 +33,5 @@ def main() -> None:
     p = parameters(catalog="spark_catalog", at="1970-01-01T00:00:00")
     at = datetime.fromisoformat(p.at)
     at = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
-    print(summary(maintain(Lakehouse(get_spark(), p.catalog), ALL, at, run_id())))
+    lake = Lakehouse(get_spark(), p.catalog)
+    print(summary(maintain(lake, [*ALL, *side_tables(lake)], at, run_id())))

@@ -10,11 +10,11 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'MONITORING_QUALITY_METRICS', 'GOLD_DEPARTURES', 'FEATURES_WEATHER', 'FEATURES_ORIGIN_CONGESTION',
            'FEATURES_CARRIER_CONGESTION', 'FEATURES_DESTINATION_CONGESTION', 'FEATURES_CARRIER_HISTORY',
            'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS', 'OPS_PROMOTIONS', 'WINDOW', 'QUALITY',
-           'MONITORING_PROFILE', 'MONITORING_DRIFT', 'OPS_DECISIONS', 'OPS_INGESTED_FILES', 'ALL', 'bronze',
-           'quarantine', 'ticks']
+           'MONITORING_PROFILE', 'MONITORING_DRIFT', 'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES',
+           'ALL', 'bronze', 'quarantine', 'ticks']
 
 # %% ../../notebooks/flights/01_tables.ipynb #6c77880d
-from boathouse import ingest
+from boathouse import freshness, ingest
 from boathouse.tables import Column, Table
 
 FLIGHT_EVENT_COLUMNS = (
@@ -110,8 +110,9 @@ SILVER_FLIGHTS = Table(
     primary_key=("flight_id",),
     time_key="scheduled_at",
     partition_by=("month",),
-    statistics=("bronze_version",),
+    statistics=("bronze_version", "departed_at", "arrived_at"),
     owner="silver",
+    change_feed=True,
 )
 
 # %% ../../notebooks/flights/01_tables.ipynb #33ee7aa7
@@ -139,6 +140,7 @@ SILVER_WEATHER = Table(
     primary_key=("origin", "time_hour"),
     time_key="published_at",
     owner="silver",
+    change_feed=True,
 )
 SILVER_PLANES = Table(
     name="silver.planes",
@@ -156,6 +158,7 @@ SILVER_PLANES = Table(
     ),
     primary_key=("tailnum",),
     owner="silver",
+    change_feed=True,
 )
 SILVER_AIRPORTS = Table(
     name="silver.airports",
@@ -484,6 +487,7 @@ OPS_DECISIONS = Table(
 )
 
 # %% ../../notebooks/flights/01_tables.ipynb #c4t00002
+OPS_FEATURE_REFRESHES = freshness.FEATURE_REFRESHES
 OPS_INGESTED_FILES = ingest.INGESTED_FILES
 
 # %% ../../notebooks/flights/01_tables.ipynb #d1300101

@@ -1,4 +1,4 @@
-"""Refreshing feature tables: only what changed, from the earliest change on, the same as making everything anew."""
+"""Refreshing feature tables: only what changed, the same as making everything anew; and what counts as a movement."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.features import versions_of
+from boathouse.refresh import refresh
 from boathouse.tables import Lakehouse, Table, drop_all, read
 from boathouse.versions import fingerprint
 from boathouse.writes import append, merge
 from flights.bronze import end_of
-from flights.features import CONGESTION, aircraft, movements, refresh
+from flights.features import CONGESTION, aircraft, legs, movements
 from flights.tables import FEATURES_AIRCRAFT, FEATURES_ORIGIN_CONGESTION, SILVER_FLIGHTS, SILVER_PLANES
 
 ORIGIN = CONGESTION[0]
@@ -55,31 +56,34 @@ def lake(spark: SparkSession) -> Iterator[Lakehouse]:
 
 
 def test_late_news_change_what_comes_after_them_and_the_result_is_that_of_starting_anew(spark: SparkSession, lake: Lakehouse) -> None:
-    refresh(lake, FEATURES_ORIGIN_CONGESTION, ORIGIN.rows, "2013-06-03")
+    refresh(lake, ORIGIN, end_of("2013-06-03"))
     before = {(r.origin, r.tick): r for r in read(lake, FEATURES_ORIGIN_CONGESTION).collect()}
     correction = flight(5, NOON + 5 * 47 * MINUTE + 60 * MINUTE, 65, 2)  # it left an hour later than first reported
     merge(lake, SILVER_FLIGHTS, rows(spark, SILVER_FLIGHTS, correction))
-    said = refresh(lake, FEATURES_ORIGIN_CONGESTION, ORIGIN.rows, "2013-06-04")
+    hops, ticks = refresh(lake, ORIGIN, end_of("2013-06-04"))
     after = {(r.origin, r.tick): r for r in read(lake, FEATURES_ORIGIN_CONGESTION).collect()}
 
     changed = [tick for (origin, tick), row in after.items() if before.get((origin, tick)) not in (None, row)]
     assert min(changed) == dt.datetime(2013, 6, 3, 16), "flight 5 was counted from its first reported departure, 15:55, on"
-    assert "rows replaced from 2013-06-03 13:00:00 to 2013-06-05 00:00:00" in said
-    anew = ORIGIN.rows(read(lake, SILVER_FLIGHTS), None, end_of("2013-06-04"))
+    assert [span.since for span in hops.spans] == [dt.datetime(2013, 6, 3, 15), dt.datetime(2013, 6, 4)], (
+        "its old and its new hour are one span"
+    )
+    assert ticks.spans[0].since == dt.datetime(2013, 6, 3, 16)
+    anew = ORIGIN.rows(read(lake, SILVER_FLIGHTS), until=end_of("2013-06-04"))
     assert fingerprint(read(lake, FEATURES_ORIGIN_CONGESTION)) == fingerprint(anew)
 
 
 def test_nothing_new_writes_nothing_and_an_earlier_day_takes_nothing_away(lake: Lakehouse) -> None:
-    refresh(lake, FEATURES_ORIGIN_CONGESTION, ORIGIN.rows, "2013-06-04")
+    refresh(lake, ORIGIN, end_of("2013-06-04"))
     version = versions_of(lake, [FEATURES_ORIGIN_CONGESTION])
-    assert refresh(lake, FEATURES_ORIGIN_CONGESTION, ORIGIN.rows, "2013-06-04").endswith("nothing new")
-    assert refresh(lake, FEATURES_ORIGIN_CONGESTION, ORIGIN.rows, "2013-06-03").endswith("nothing new")
+    for day in ("2013-06-04", "2013-06-03"):
+        assert [str(done).rpartition(": ")[2] for done in refresh(lake, ORIGIN, end_of(day))] == ["nothing new"] * 2
     assert versions_of(lake, [FEATURES_ORIGIN_CONGESTION]) == version
 
 
 def test_a_departure_counts_from_when_it_left_and_not_from_its_schedule(spark: SparkSession) -> None:
     late = rows(spark, SILVER_FLIGHTS, flight(1, NOON, 180, 1))  # planned for nine
-    ticks = {r.tick: r.origin_departures_1h for r in ORIGIN.rows(late, None, NOON + DAY).collect()}
+    ticks = {r.tick: r.origin_departures_1h for r in ORIGIN.rows(late, until=NOON.replace(hour=0) + DAY).collect()}
     assert min(ticks) == NOON + 30 * MINUTE
     assert ticks[min(ticks)] == 1
 
@@ -100,7 +104,7 @@ def test_an_aircraft_is_known_by_its_last_movement_one_row_per_instant(spark: Sp
     planes = rows(spark, SILVER_PLANES, {"tailnum": "N1", "year": 2003, "seats": 150})
     got = {
         (r.tailnum, r.known_at): (r.leg_landed, r.leg_delay, r.plane_age, r.plane_seats)
-        for r in aircraft(rows(spark, SILVER_FLIGHTS, *moves), planes, None, NOON + DAY).collect()
+        for r in aircraft(legs(rows(spark, SILVER_FLIGHTS, *moves)), planes).collect()
     }
     # At 13:00 flight 1 landed and flight 2 left with the same registration: the landing wins, always.
     assert got == {

@@ -9,12 +9,13 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from boathouse.maintenance import maintain
+from boathouse.refresh import refresh
 from boathouse.tables import Lakehouse, drop_all, read
 from boathouse.versions import fingerprint
 from boathouse.writes import last_note
 from flights import tables as t
 from flights.bronze import bronze, end_of
-from flights.features import CONGESTION, refresh
+from flights.features import CONGESTION
 from flights.gold import gold
 from flights.replay import WEATHER_COLUMNS, events, instants, read_text, zones_of_airports
 from flights.silver import silver
@@ -42,7 +43,7 @@ def land(landing: Path, day: str, lines: Sequence[str]) -> None:
 def refine(lake: Lakehouse, day: str) -> None:
     silver(lake, end_of(day))
     gold(lake)
-    refresh(lake, CONGESTION[0].table, CONGESTION[0].rows, day)
+    refresh(lake, CONGESTION[0], end_of(day))
 
 
 def content(lake: Lakehouse) -> dict[str, str]:
