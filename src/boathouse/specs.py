@@ -117,11 +117,13 @@ def with_features(
 # %% ../../notebooks/kit/05h_specs.ipynb #f5f9000e
 @dataclass(frozen=True)
 class TrainingSet:
-    "Rows to train on, and the spec that they are made from."
+    "Rows to train on, the spec that they are made from, the struct with the instants of the rows found, and the columns that the labels came with."
 
     lake: Lakehouse = field(repr=False)
     df: DataFrame = field(repr=False)
     spec: FeatureSpec
+    match: str | None = None
+    given: tuple[str, ...] = ()
 
     def load_df(self) -> DataFrame:
         "Every label row once with its features, without the excluded columns."
@@ -152,7 +154,7 @@ def create_training_set(
         raise ValueError(f"the labels have no column {label}: they have {', '.join(rows.columns)}")
     spec = FeatureSpec(tuple(feature_lookups), pinned, label, tuple(exclude_columns), df if isinstance(df, Labels) else None)
     made = with_features(lake, rows, spec, pinned, match, **how).drop(*exclude_columns)
-    return TrainingSet(lake, made, spec)
+    return TrainingSet(lake, made, spec, match, tuple(rows.columns))
 
 # %% ../../notebooks/kit/05h_specs.ipynb #f5f90011
 def rebuilt(lake: Lakehouse, spec: FeatureSpec, **how: Any) -> DataFrame:

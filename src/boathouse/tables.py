@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIGEST', 'RESCUED', 'RETENTION', 'RESERVED', 'UNSTORABLE', 'Column', 'Table', 'quoted', 'assigned', 'Lakehouse',
-           'exists', 'drop_all', 'declaration', 'create', 'VersionGone', 'gone', 'read']
+           'exists', 'drop_all', 'properties_of', 'declaration', 'create', 'VersionGone', 'gone', 'read']
 
 # %% ../../notebooks/kit/02_tables.ipynb #abd26594
 import hashlib
@@ -153,16 +153,20 @@ def drop_all(lake: Lakehouse) -> None:
         if row[0].startswith(lake.prefix):
             lake.spark.sql(f"DROP SCHEMA {lake.catalog}.{row[0]} CASCADE")
 
+# %% ../../notebooks/kit/02_tables.ipynb #c1a00012
+def properties_of(lake: Lakehouse, table: Table | str) -> dict[str, str]:
+    "The properties that are set on the table; Spark's AnalysisException if it is not there."
+    return dict(lake.spark.sql(f"SHOW TBLPROPERTIES {lake.name(table)}").collect())
+
 # %% ../../notebooks/kit/02_tables.ipynb #c1a00002
 def declaration(lake: Lakehouse, table: Table | str) -> str | None:
     "The digest of the declaration that the table follows: empty if it carries none, None if there is no such table."
     try:
-        found = dict(lake.spark.sql(f"SHOW TBLPROPERTIES {lake.name(table)}").collect())
+        return properties_of(lake, table).get(DIGEST, "")
     except AnalysisException:
         if exists(lake, table):
             raise
         return None
-    return found.get(DIGEST, "")
 
 # %% ../../notebooks/kit/02_tables.ipynb #e383c0da
 def create(lake: Lakehouse, table: Table) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
+from boathouse.leaks import refuse_leaks
+from boathouse.specs import create_training_set
 from boathouse.tables import Lakehouse, Table, drop_all, read
 from boathouse.writes import append, merge
-from flights.features import GROUPS, MATCHED, lookups, model_rows, numeric, refresh_group
+from flights.features import CALENDAR, CATEGORICAL, GROUPS, LABELS, MATCHED, features, lookups, model_rows, numeric, refresh_group
 from flights.tables import FEATURES_AIRCRAFT, GOLD_DEPARTURES, SILVER_FLIGHTS, SILVER_PLANES, SILVER_WEATHER
 
 NOON = dt.datetime(2013, 6, 3, 12)  # when the forecasts are made
@@ -95,6 +97,10 @@ def test_events_after_the_forecast_move_no_feature_and_events_before_it_do(spark
     assert read(lake, FEATURES_AIRCRAFT).where("leg_delay = 400").count() == 9  # the future is in the tables
     assert seen(lake) == before
     assert all(value is None or value <= NOON for row in before for value in row[MATCHED])
+    made = create_training_set(lake, read(lake, GOLD_DEPARTURES).select(*LABELS), features(), None, match=MATCHED)
+    report = refuse_leaks(made, [*CATEGORICAL, *numeric()], instant="predict_at", label_key=["flight_id"])
+    untimed = set(report.feature[report.later.isna()])
+    assert untimed == {*CATEGORICAL, *CALENDAR}  # every other one has an instant, and none of these is later than noon
 
     # The same kind of event a minute before noon is delivered late: everything that counts departures must move.
     merge(lake, SILVER_FLIGHTS, rows(spark, SILVER_FLIGHTS, flight(30, NOON - MINUTE, 400, 3, tail="N2")))

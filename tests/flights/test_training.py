@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import replace
 
 import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
+from boathouse.leaks import LeakError
 from boathouse.registry import promote
 from boathouse.tables import Lakehouse, read
-from flights.features import feature_versions, rehearsal
+from boathouse.training_sets import FeatureLookup
+from flights.features import CALENDAR, CATEGORICAL, feature_versions, features, numeric, rehearsal
 from flights.tables import GOLD_DEPARTURES, OPS_PROMOTIONS
-from flights.training import Candidate, champion_parameters, known_points, mature, train, training_frame
+from flights.training import Candidate, champion_parameters, known_points, mature, train, training_rows
 
 MODEL = "spark_catalog.test_ml.trained_flights"
 
@@ -42,7 +45,8 @@ def test_a_label_counts_from_its_landing_on(spark: SparkSession) -> None:
 
 
 def test_training_rows_are_one_per_flight_and_lie_before_the_held_out_days(lake: Lakehouse) -> None:
-    rows, split, _ = training_frame(lake, feature_versions(lake), "2013-09-30")
+    learned = training_rows(lake, feature_versions(lake), "2013-09-30")
+    rows, split = learned.frame, learned.split
     expected = read(lake, GOLD_DEPARTURES).where(f"late IS NOT NULL AND flight_date < '{split.holdout}'").count()
     assert len(rows) == expected == rows.flight_id.nunique()
     assert rows.flight_date.max() < split.holdout
@@ -57,10 +61,34 @@ def test_the_run_says_which_tables_at_which_versions_made_the_model(lake: Lakeho
     assert recorded == feature_versions(lake)
     assert len(run.inputs.dataset_inputs) == len(recorded)
     assert client.get_model_version(MODEL, str(candidate.version)).run_id == candidate.run_id
-    assert {f.path for f in client.list_artifacts(candidate.run_id)} >= {"reference.json"}
+    assert {f.path for f in client.list_artifacts(candidate.run_id)} >= {"reference.json", "leaks.json"}
     found = mlflow.artifacts.load_dict(f"runs:/{candidate.run_id}/reference.json")
     assert found["rows"] == candidate.train_rows
     assert set(found["features"]) >= {"carrier", "wind_speed"}
+
+
+def test_the_run_keeps_for_each_feature_how_old_the_newest_thing_was_that_it_knew(candidate: Candidate) -> None:
+    leaks = mlflow.load_table("leaks.json", run_ids=[candidate.run_id]).set_index("feature")
+    assert set(leaks.index) == {*CATEGORICAL, *numeric()}
+    assert leaks.later.fillna(0).sum() == 0
+    assert (leaks.matched + leaks.unmatched == candidate.train_rows).all()
+    untimed = set(leaks.index[leaks.table == "label row"])
+    assert untimed == {*CATEGORICAL, *CALENDAR}
+    assert (leaks.drop(index=list(untimed)).youngest_seconds >= 0).all()
+    assert leaks.table["leg_age_hours"] == "flights.features:leg_age_hours"
+
+
+def test_a_feature_from_after_the_forecast_ends_the_training_before_it_begins(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The aircraft's latest leg as of the landing, where it should be as of the forecast.
+    wrong = [
+        replace(f, timestamp_lookup_key="label_time") if isinstance(f, FeatureLookup) and f.keys == ("tailnum",) else f for f in features()
+    ]
+    monkeypatch.setattr("flights.training.features", lambda: wrong)
+    with pytest.raises(LeakError, match=r"leg_landed, from features.aircraft, .* such as for flight_id \d+; .*leg_age_hours") as caught:
+        training_rows(lake, feature_versions(lake), "2013-09-30")
+    report = caught.value.report
+    assert set(report.table[report.later.fillna(0) > 0]) == {"features.aircraft", "flights.features:leg_age_hours"}
+    assert caught.value.count == report.later.max() > 2000
 
 
 def test_tuned_is_never_worse_than_the_defaults_and_every_trial_is_a_nested_run(candidate: Candidate) -> None:

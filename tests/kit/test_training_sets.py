@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from boathouse.features import versions_of
 from boathouse.tables import Column, Lakehouse, Table, drop_all
-from boathouse.training_sets import FeatureLookup, leak_report, training_set
+from boathouse.training_sets import FeatureLookup, training_set
 from boathouse.writes import append, replace
 
 HOUR = dt.timedelta(hours=1)
@@ -54,7 +55,7 @@ def test_a_lookup_on_the_grid_gives_the_tick_at_or_before_and_nothing_older(spar
     left = labels(spark, (1, "x", at(1.99)), (2, "x", at(2)), (3, "x", at(3)), (4, "y", at(1.5)), (5, None, at(2)), (6, "x", None))
     rows = training_set(lake, left, [grid], match="seen")
     assert {r.n: r.d for r in rows.collect()} == {1: 1.0, 2: 2.0, 3: -1.0, 4: -1.0, 5: -1.0, 6: -1.0}
-    assert leak_report(rows, "seen", "t")["features_delays"] == {"matched": 2, "later": 0, "youngest_seconds": 0.0}
+    assert {r.n: r.seen.features_delays for r in rows.where("n < 3").collect()} == {1: at(1), 2: at(2)}
 
 
 def test_duplicates_that_got_into_a_feature_table_do_not_multiply_labels(spark: SparkSession, lake: Lakehouse) -> None:
@@ -80,6 +81,30 @@ def test_a_table_without_keys_cannot_be_looked_up(spark: SparkSession, lake: Lak
         training_set(lake, labels(spark, (1, "x", at(1))), [FeatureLookup("features.loose", "k")])
 
 
-def test_the_leak_report_counts_rows_from_after_the_label(spark: SparkSession) -> None:
-    rows = spark.createDataFrame([(at(2), (at(1),)), (at(2), (at(3),)), (at(2), (None,))], "t timestamp, seen struct<wind: timestamp>")
-    assert leak_report(rows, "seen", "t") == {"wind": {"matched": 2, "later": 1, "youngest_seconds": -3600.0}}
+@pytest.mark.parametrize("engine", ["local", "cogroup", "union"])
+def test_a_row_on_the_grid_that_was_not_known_yet_is_taken_by_no_engine(spark: SparkSession, lake: Lakehouse, engine: str) -> None:
+    known = Table(
+        "features.known",
+        "One row per place and hour.",
+        (*DELAYS.columns, Column("known", "timestamp", "known since")),
+        primary_key=("place", "tick"),
+        time_key="tick",
+    )
+    rows = [("x", at(1), 1.0, at(1.25)), ("x", at(2), 2.0, at(2))]
+    append(lake, known, spark.createDataFrame(rows, known.schema))
+    grid = FeatureLookup("features.known", "k", timestamp_lookup_key="t", grid=HOUR, known_by="known")
+    left = labels(spark, (1, "x", at(1.24)), (2, "x", at(1.25)), (3, "x", at(2)))
+    found = training_set(lake, left, [grid], match="seen", engine=engine).collect()
+    assert {r.n: r.delay for r in found} == {1: None, 2: 1.0, 3: 2.0}
+    assert {r.n: r.seen.features_known for r in found} == {1: None, 2: at(1.25), 3: at(2)}  # since when each counts
+
+
+def test_two_lookups_of_one_table_keep_an_instant_each(spark: SparkSession, lake: Lakehouse) -> None:
+    newest = FeatureLookup("features.delays", "k", timestamp_lookup_key="t")
+    strict = FeatureLookup("features.delays", "k", timestamp_lookup_key="t", boundary="lt", rename_outputs={"delay": "earlier"})
+    row = training_set(lake, labels(spark, (1, "x", at(2))), [newest, strict], match="seen").first()
+    assert row.seen.asDict() == {"features_delays": at(2), "features_delays_2": at(1)}
+    # What the label rows bring is not looked up, and the other keeps its name.
+    brought = labels(spark, (1, "x", at(2))).withColumn("delay", F.lit(7.0))
+    row = training_set(lake, brought, [newest, strict], match="seen", given=True).first()
+    assert (row.delay, row.earlier, row.seen.asDict()) == (7.0, 1.0, {"features_delays_2": at(1)})
