@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from asof import rows, tree_seconds
+from asof import rows
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table
+from ways import tree_seconds
 
 from boathouse.as_of import Asked, join_all
 from boathouse.engines import Side

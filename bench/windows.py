@@ -1,0 +1,293 @@
+"""What windows cost: five windows by five aggregates of 10 million events, against range frames of Spark and DuckDB, and a refresh against starting anew.
+
+python bench/windows.py [--sets instant grid day] [--rounds 2] [--ways NAME ...] [--limit 900] [--scale 1]
+
+instant: for each of a million labels the windows that end at it; 100,000 keys, so about a hundred events a key. grid: a row per key and hour with an event in
+the longest window; 100 keys, so about eleven events an hour. Range frames stand over the events of a key together with its labels, or over its hours.
+day: the same events as a Delta table with a change feed, whose feature table is there, and a day more: refreshed, or made anew.
+
+count, sum, avg, min and max over 1 hour, 6 hours, 1, 7 and 28 days, on Delta tables of several files in no order. Values are multiples of 1/1024, so that
+sums are exact in any order and all ways can be held against each other: rows, values that are there, and a sum per column. As bench/asof.py otherwise:
+a process of its own for each way and round, warmed up once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from asof import ENVIRONMENTS, UNIT, rows, session, tables
+from ways import Way, compare, pythons, show, work
+
+HOURS = {"1h": 1, "6h": 6, "1d": 24, "7d": 168, "28d": 672}
+FUNCTIONS = ("count", "sum", "avg", "min", "max")
+COLUMNS = [f"{function}_{window}" for function in FUNCTIONS for window in HOURS]
+HOUR = 3_600_000_000  # microseconds
+LAST_DAY = 364  # of the year, for the set `day`
+
+
+@dataclass(frozen=True)
+class Data:
+    "How many events, labels and keys a set has, and in how many files."
+
+    events: int
+    labels: int
+    keys: int
+    files: int = 16
+
+
+SETS = {"instant": Data(10_000_000, 1_000_000, 100_000), "grid": Data(10_000_000, 0, 100), "day": Data(10_000_000, 0, 100)}
+
+
+def make(spark: Any, folder: Path, data: Data, by_day: bool) -> None:
+    "The Delta tables `features` (events) and, if there are any, `labels`; their rows in no order, or as they came."
+    from pyspark.sql import functions as F
+
+    for name, count, files, width in (("features", data.events, data.files, 1), ("labels", data.labels, 4, 0)):
+        if not count:
+            continue
+        made = rows(spark, count, data.keys, 0.0, width, 100 if width else 200)
+        if by_day:
+            made.repartitionByRange(data.files, "time").drop("id").write.format("delta").save(f"{folder}/{name}")
+            continue
+        mixed = made.repartition(files, F.xxhash64("id", F.lit(7))).sortWithinPartitions(F.xxhash64("id", F.lit(8)))
+        (mixed.drop("id") if name == "features" else mixed).write.format("delta").save(f"{folder}/{name}")
+
+
+def spans() -> dict[str, timedelta]:
+    return {name: timedelta(hours=n) for name, n in HOURS.items()}
+
+
+def aggregates() -> dict[str, tuple[str, str]]:
+    return {function: (function, "v0") for function in FUNCTIONS}
+
+
+def at_instants(engine: str) -> Callable[[Path, Path], Callable[[], Any]]:
+    def begin(folder: Path, state: Path) -> Callable[[], Any]:
+        from boathouse.event_windows import window_join
+
+        spark = session(state)
+
+        def join() -> Any:
+            labels, events = tables(spark, folder)
+            return window_join(labels, events, "key", "time", "time", aggregates(), spans(), engine=engine)
+
+        return join
+
+    return begin
+
+
+def frames_at_instants(folder: Path, state: Path) -> Callable[[], Any]:
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    spark = session(state)
+
+    def join() -> Any:
+        labels, events = tables(spark, folder)
+        both = labels.withColumn("label", F.lit(True)).unionByName(events, allowMissingColumns=True).withColumn("at", F.unix_micros("time"))
+        made = []
+        for function in FUNCTIONS:
+            for window, hours in HOURS.items():
+                frame = Window.partitionBy("key").orderBy("at").rangeBetween(-hours * HOUR, -1)
+                made.append(getattr(F, function)("v0").over(frame).alias(f"{function}_{window}"))
+        return both.select("id", "key", "time", "label", *made).where("label").drop("label")
+
+    return join
+
+
+def duckdb_at_instants(folder: Path, state: Path) -> Callable[[], Any]:
+    import duckdb
+
+    made = ", ".join(
+        f"{function}(v0) OVER (PARTITION BY key ORDER BY moment RANGE BETWEEN {hours * HOUR} PRECEDING AND 1 PRECEDING) AS {function}_{window}"
+        for function in FUNCTIONS
+        for window, hours in HOURS.items()
+    )
+    query = f"""SELECT * EXCLUDE label FROM (SELECT id, key, moment, label, {made} FROM (
+                    SELECT id, key, epoch_us(time) AS moment, NULL AS v0, true AS label FROM read_parquet('{folder}/labels/*.parquet') UNION ALL
+                    SELECT NULL, key, epoch_us(time), v0, false FROM read_parquet('{folder}/features/*.parquet'))) WHERE label"""
+    return lambda: duckdb.sql(query).to_arrow_table()
+
+
+def on_grid(folder: Path, state: Path) -> Callable[[], Any]:
+    from boathouse.windows import rolling
+
+    spark = session(state)
+
+    def join() -> Any:
+        events = spark.read.format("delta").load(f"{folder}/features")
+        return rolling(events, "key", "time", aggregates(), spans(), timedelta(hours=1))
+
+    return join
+
+
+def frames_on_grid(folder: Path, state: Path) -> Callable[[], Any]:
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    spark = session(state)
+
+    def join() -> Any:
+        events = spark.read.format("delta").load(f"{folder}/features")
+        hour = F.floor(F.unix_micros("time") / HOUR)
+        hops = events.groupBy("key", hour.alias("hour")).agg(
+            F.count("v0").alias("n"), F.sum("v0").alias("s"), F.min("v0").alias("lo"), F.max("v0").alias("hi")
+        )
+        ends = hops.groupBy("key").agg(F.min("hour").alias("a"), F.max("hour").alias("b"))
+        every = ends.select("key", F.explode(F.sequence(F.col("a"), F.col("b") + 672)).alias("hour"))
+        line = every.join(hops, ["key", "hour"], "left")
+        made = []
+        for window, hours in HOURS.items():
+            frame = Window.partitionBy("key").orderBy("hour").rangeBetween(-hours, -1)
+            n, total = F.coalesce(F.sum("n").over(frame), F.lit(0)), F.sum("s").over(frame)
+            made += [n.alias(f"count_{window}"), total.alias(f"sum_{window}"), F.try_divide(total, n).alias(f"avg_{window}")]
+            made += [F.min("lo").over(frame).alias(f"min_{window}"), F.max("hi").over(frame).alias(f"max_{window}")]
+        tick = F.timestamp_micros(F.col("hour") * HOUR).alias("tick")
+        return line.select("key", tick, *made).where("count_28d > 0")
+
+    return join
+
+
+def duckdb_on_grid(folder: Path, state: Path) -> Callable[[], Any]:
+    import duckdb
+
+    made = []
+    for window, hours in HOURS.items():
+        frame = f"OVER (PARTITION BY key ORDER BY hour RANGE BETWEEN {hours} PRECEDING AND 1 PRECEDING)"
+        made += [f"coalesce(sum(n) {frame}, 0)::BIGINT AS count_{window}", f"sum(s) {frame} AS sum_{window}"]
+        made += [f"sum(s) {frame} / sum(n) {frame} AS avg_{window}", f"min(lo) {frame} AS min_{window}", f"max(hi) {frame} AS max_{window}"]
+    query = f"""WITH hops AS (SELECT key, epoch_us(time) // {HOUR} AS hour, count(v0) n, sum(v0) s, min(v0) lo, max(v0) hi
+                    FROM read_parquet('{folder}/features/*.parquet') GROUP BY ALL),
+                every AS (SELECT key, unnest(range(min(hour), max(hour) + 673)) AS hour FROM hops GROUP BY key),
+                line AS (SELECT * FROM every LEFT JOIN hops USING (key, hour))
+                SELECT * FROM (SELECT key, make_timestamp(hour * {HOUR}) AS tick, {", ".join(made)} FROM line) WHERE count_28d > 0"""
+    return lambda: duckdb.sql(query).to_arrow_table()
+
+
+WAYS = {
+    "instant": {
+        "DuckDB, range frames": Way(duckdb_at_instants, "columnar"),
+        "Spark, range frames": Way(frames_at_instants, once=True),
+        "boathouse, auto": Way(at_instants("auto")),
+        "boathouse, cogroup": Way(at_instants("cogroup")),
+    },
+    "grid": {
+        "DuckDB, range frames": Way(duckdb_on_grid, "columnar"),
+        "Spark, range frames": Way(frames_on_grid),
+        "boathouse, rolling": Way(on_grid),
+    },
+}
+EVERY = {f"{set_}: {name}": way for set_, ways in WAYS.items() for name, way in ways.items()}
+
+
+def sums(found: Any) -> list[int]:
+    "Rows, and per column how many values there are and their sum, each weighted by the key; averages to six digits, as they are quotients."
+    if hasattr(found, "write"):
+        from pyspark.sql import functions as F
+
+        parts = []
+        for name in COLUMNS:
+            scale = 1.0 if name.startswith("avg") else UNIT
+            parts += [F.count(name), F.sum(F.round(F.col(name) * scale, 3 if scale == 1.0 else 0) * (F.col("key") % 97 + 1))]
+        values = found.agg(F.count("*"), *parts).first()
+    else:
+        import numpy as np
+
+        weight, values = found["key"].to_numpy() % 97 + 1, [len(found)]
+        for name in COLUMNS:
+            there = found[name].is_valid().to_numpy(zero_copy_only=False)
+            column = np.where(there, found[name].to_numpy(zero_copy_only=False), 0).astype(float)
+            scaled = np.round(column, 3) if name.startswith("avg") else np.round(column * UNIT)
+            values += [int(there.sum()), float((scaled * weight).sum())]
+    averages = {2 * n + 2 for n, name in enumerate(COLUMNS) if name.startswith("avg")}
+    return [int(round(float(value or 0), -1 if n in averages else 0)) for n, value in enumerate(values)]
+
+
+def refreshed(spark: Any, folder: Path) -> list[tuple[str, float]]:
+    "Seconds that it takes to make the feature table, to bring it up to a day more and to a late event of a month ago, to find nothing new, and to make all anew."
+    from pyspark.sql import functions as F
+
+    from boathouse.computed import Windowed
+    from boathouse.refresh import refresh
+    from boathouse.tables import Column, Lakehouse, Table, drop_all
+    from boathouse.windows import Grid
+    from boathouse.writes import append
+
+    columns = (Column("key", "bigint", "key", False), Column("time", "timestamp", "when", False), Column("v0", "double", "value"))
+    source = Table("bench.events", "One row per event.", columns, time_key="time", change_feed=True)
+    made = [Column(name, "bigint" if name.startswith("count") else "double", "aggregate") for name in COLUMNS]
+    keys = (Column("key", "bigint", "key", False), Column("tick", "timestamp", "end of the windows", False))
+    table = Table("bench.windows", "One row per key and hour.", (*keys, *made), ("key", "tick"), "tick")
+    definition = Windowed(table, source, "time", Grid(aggregates(), spans(), timedelta(hours=1)))
+    lake = Lakehouse(spark, prefix="bench_windows_")
+    events = spark.read.format("delta").load(f"{folder}/features")
+    day, end = datetime(2023, 1, 1) + timedelta(days=LAST_DAY), datetime(2023, 1, 1) + timedelta(days=LAST_DAY + 1)
+    found = []
+
+    def timed(name: str, until: datetime) -> None:
+        begun = time.perf_counter()
+        done = refresh(lake, definition, until)
+        found.append((f"{name} ({', '.join(str(each.kind) for each in done)})", time.perf_counter() - begun))
+
+    append(lake, source, events.where(F.col("time") < F.lit(day)).repartitionByRange(16, "time"))
+    timed("the first time", day)
+    append(lake, source, events.where(F.col("time") >= F.lit(day)))
+    timed("a day more", end)
+    late = datetime(2023, 12, 1, 8, 30)
+    append(lake, source, spark.createDataFrame([(7, late, 1.0)], source.schema))
+    timed("an event of a month ago", end)
+    timed("nothing new", end)
+    begun = time.perf_counter()
+    definition.rows(spark.table(lake.name(source)), until=end).write.format("noop").mode("overwrite").save()
+    found.append(("all anew, hops and ticks at once, nothing written", time.perf_counter() - begun))
+    drop_all(lake)
+    return found
+
+
+def main(sets: list[str], rounds: int, ways: list[str], limit: float, scale: float) -> None:
+    python = pythons({name: pinned for name, pinned in ENVIRONMENTS.items() if name == "columnar"})
+    with tempfile.TemporaryDirectory(prefix="boathouse-bench-") as scratch:
+        for name in sets:
+            full = SETS[name]
+            data = Data(int(full.events * scale), int(full.labels * scale), max(1, int(full.keys * scale)), full.files)
+            folder = Path(scratch, name)
+            asked = [sys.executable, __file__, "--make", str(folder), json.dumps(vars(data)), name]
+            subprocess.run(asked, check=True, stderr=subprocess.DEVNULL)
+            if name == "day":
+                subprocess.run([sys.executable, __file__, "--refresh", str(folder)], check=True)
+                continue
+            chosen = {f"{name}: {way}": how for way, how in WAYS[name].items() if not ways or any(w.lower() in way.lower() for w in ways)}
+            results = compare(__file__, chosen, python, folder, rounds, limit)
+            title = f"{name}: {data.events:,} events, {data.labels:,} labels, {data.keys:,} keys, 5 windows x 5 aggregates"
+            show(title, results, {f"{name}: DuckDB, range frames": "DuckDB", f"{name}: Spark, range frames": "Spark's frames"})
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--work"]:
+        work(EVERY[sys.argv[2]], sums, *sys.argv[3:])
+    elif sys.argv[1:2] in (["--make"], ["--refresh"]):
+        with tempfile.TemporaryDirectory(prefix="boathouse-bench-") as state:
+            spark = session(Path(state))
+            if sys.argv[1] == "--make":
+                make(spark, Path(sys.argv[2]), Data(**json.loads(sys.argv[3])), sys.argv[4] == "day")
+            else:
+                for what, seconds in refreshed(spark, Path(sys.argv[2])):
+                    print(f"day: {what}: {seconds:.1f} s")
+    else:
+        parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+        parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+        parser.add_argument("--rounds", type=int, default=2)
+        parser.add_argument("--ways", nargs="+", default=[], help="only ways whose name has one of these words")
+        parser.add_argument("--limit", type=float, default=900, help="seconds that a process may take")
+        parser.add_argument("--scale", type=float, default=1, help="a share of the rows and keys, for a look")
+        main(**vars(parser.parse_args()))
