@@ -476,6 +476,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'src/boathouse/refresh.py'),
                                        'src.boathouse.refresh.identity': ('kit/refresh.html#identity', 'src/boathouse/refresh.py'),
                                        'src.boathouse.refresh.instant_of': ('kit/refresh.html#instant_of', 'src/boathouse/refresh.py'),
+                                       'src.boathouse.refresh.last_refresh': ('kit/refresh.html#last_refresh', 'src/boathouse/refresh.py'),
                                        'src.boathouse.refresh.refresh': ('kit/refresh.html#refresh', 'src/boathouse/refresh.py'),
                                        'src.boathouse.refresh.refresh_stage': ( 'kit/refresh.html#refresh_stage',
                                                                                 'src/boathouse/refresh.py'),

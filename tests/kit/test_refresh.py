@@ -241,6 +241,14 @@ def test_a_backfill_repairs_what_no_change_feed_tells_of(lake: Lakehouse) -> Non
     assert fingerprint(read(lake, LAST.table)) == last_anew(lake)
 
 
+def test_a_table_that_something_else_has_written_is_made_anew(lake: Lakehouse) -> None:
+    append(lake, RETURNS, returns(lake, (1, "east", 2.1, 5)))
+    rows = lake.spark.createDataFrame([("west", at(1), 7)], LAST.table.schema)
+    append(lake, LAST.table, rows, note={"until": "2013-06-02T00:00:00", "silver_version": 3})
+    assert kinds(refresh(lake, LAST, at(24))) == ["everything"]
+    assert fingerprint(read(lake, LAST.table)) == last_anew(lake)
+
+
 def test_a_backfill_of_nothing_is_refused(lake: Lakehouse) -> None:
     append(lake, RETURNS, returns(lake, (1, "east", 2.1, 5)))
     with pytest.raises(ValueError, match="was never refreshed"):
