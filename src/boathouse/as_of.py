@@ -29,8 +29,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from boathouse.engines import Hot, Side, cogroup_join, key_types, micros, moment, taken, union_join
-from boathouse.matching import DAY, NEVER, Line, instants, key_codes, search, whole
+from boathouse.engines import Hot, Side, cogroup_join, key_types, micros, moment, union_join
+from boathouse.matching import DAY, NEVER, Line, instants, key_codes, search, taken, whole
 from boathouse.platform import free_memory
 
 ENGINES = ("auto", "local", "cogroup", "union")

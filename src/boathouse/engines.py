@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_KEY', 'Side', 'micros', 'moment', 'row_hash', 'key_types', 'label_rows', 'feature_rows', 'better', 'carried',
-           'counting', 'union_join', 'Told', 'told', 'taken', 'matched', 'bucket_join', 'Hot', 'spread', 'bracketed',
+           'counting', 'union_join', 'Told', 'told', 'matched', 'bucket_join', 'Hot', 'spread', 'bracketed',
            'carried_over', 'cogroup_join']
 
 # %% ../../notebooks/kit/05c_engines.ipynb #f5c00002
@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from boathouse.matching import DAY, NEVER, Line, Terms, integers, key_codes, search, whole
+from boathouse.matching import DAY, NEVER, Line, Terms, integers, key_codes, search, taken, whole
 
 NO_KEY = (T.FloatType, T.DoubleType, T.ArrayType, T.MapType, T.StructType)  # equal values of these are not the same value everywhere
 
@@ -190,11 +190,6 @@ class Told:
 def told(side: Side) -> Told:
     "The side without its rows."
     return Told(tuple(side.outputs), side.terms, bool(side.known_by), bool(side.until), side.distinct, bool(side.match_time))
-
-# %% ../../notebooks/kit/05c_engines.ipynb #f5c00018
-def taken(column: pa.Array, rows: np.ndarray) -> pa.Array:
-    "The values at these row numbers, null at -1."
-    return column.take(pa.array(rows, mask=rows < 0))
 
 # %% ../../notebooks/kit/05c_engines.ipynb #f5c00019
 def matched(labels: Line, features: Line, row: pa.StructArray, side: Told) -> list[pa.Array]:
