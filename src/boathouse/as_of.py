@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ENGINES', 'MOST_FILES', 'BUCKET', 'YEAR_ONE', 'YEARS', 'WORKING', 'CONVERTING', 'LEGACY', 'Files', 'optional',
-           'files_of', 'measured', 'Facts', 'facts', 'Held', 'Asked', 'check_asked', 'hashes', 'local_side', 'to_spark',
-           'parallelism', 'local_join', 'Plan', 'pruned', 'instant', 'in_arrow', 'source_of', 'paths_of', 'guess',
-           'room_for', 'plan_join', 'plan_local', 'with_keys', 'plan_cluster', 'hot_keys', 'carry_out', 'join_all',
-           'as_of_join']
+           'files_of', 'measured', 'Facts', 'facts', 'Held', 'Asked', 'check_columns', 'check_asked', 'hashes',
+           'local_side', 'to_spark', 'parallelism', 'local_join', 'Plan', 'pruned', 'instant', 'in_arrow', 'source_of',
+           'paths_of', 'guess', 'room_for', 'plan_join', 'read_labels', 'ends_of', 'plan_local', 'with_keys',
+           'rows_about', 'buckets_for', 'plan_cluster', 'hot_keys', 'carry_out', 'join_all', 'as_of_join']
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00002
 import os
@@ -29,8 +29,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from boathouse.engines import Hot, Side, cogroup_join, key_types, micros, moment, union_join
-from boathouse.matching import DAY, NEVER, Line, instants, key_codes, search, taken, whole
+from boathouse.engines import Hot, Side, cogroup_join, feature_rows, key_columns, key_types, micros, moment, row_hash, table_of, union_join
+from boathouse.matching import DAY, NEVER, Line, instants, key_codes, search, search_column, taken, whole
 from boathouse.platform import free_memory
 
 ENGINES = ("auto", "local", "cogroup", "union")
@@ -198,6 +198,12 @@ class Asked:
     at: str
     side: Side
 
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00035
+def check_columns(whose: str, df: DataFrame, names: Sequence[str]) -> None:
+    "Raise ValueError if the rows, which are `whose`, lack one of these columns."
+    if missing := [name for name in names if name not in df.columns]:
+        raise ValueError(f"the {whose} have no {', '.join(missing)}: they have {', '.join(df.columns)}")
+
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00012
 def check_asked(labels: DataFrame, asked: Sequence[Asked]) -> None:
     "Raise ValueError, naming it, for a column that is missing or would be there twice, keys that do not fit, and words that are not known."
@@ -207,13 +213,9 @@ def check_asked(labels: DataFrame, asked: Sequence[Asked]) -> None:
             f"the labels already have {', '.join(clash)}, or two lookups give it: rename the outputs of a lookup, or drop the columns"
         )
     for each in asked:
-        side, wanted = (
-            each.side,
-            [*each.side.keys, each.side.time, *each.side.outputs, *filter(None, (each.side.known_by, each.side.until))],
-        )
-        for whose, df, names in (("labels", labels, [*each.on, each.at]), ("features", side.rows, wanted)):
-            if missing := [name for name in names if name not in df.columns]:
-                raise ValueError(f"the {whose} have no {', '.join(missing)}: they have {', '.join(df.columns)}")
+        side = each.side
+        check_columns("labels", labels, [*each.on, each.at])
+        check_columns("features", side.rows, [*side.keys, side.time, *side.outputs, *filter(None, (side.known_by, side.until))])
         if side.boundary not in ("le", "lt") or side.nulls not in ("row", "column"):
             raise ValueError(f"boundary {side.boundary!r} is one of le, lt; nulls {side.nulls!r} is one of row, column")
         if len(each.on) != len(side.keys) or not each.on:
@@ -227,8 +229,6 @@ def check_asked(labels: DataFrame, asked: Sequence[Asked]) -> None:
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00014
 def hashes(spark: SparkSession, rows: pa.Table, schema: T.StructType) -> np.ndarray:
     "The tie-break of each row, as Spark computes it."
-    from boathouse.engines import row_hash
-
     df = spark.createDataFrame(rows, schema)
     return df.select(row_hash(df).alias("tie")).toArrow()["tie"].combine_chunks().to_numpy()
 
@@ -244,17 +244,14 @@ def local_side(labels: pa.Table, asked: Asked, source: Files | Held, spark: Spar
     line, features = Line(ours, instants(labels[asked.at])), Line(codes, instants(rows[side.time]), known)
     until = instants(rows[side.until]) if side.until else None
     settle = None if side.distinct else lambda found: hashes(spark, source.take(all_columns, found), side.rows.schema)
-
-    def found(wanted: np.ndarray | None = None) -> np.ndarray:
-        given = features if wanted is None else replace(features, codes=np.where(wanted, codes, -1))
-        return search(line, given, side.terms, until, settle)
-
+    how = (line, features, side.terms, until, settle)
     out: dict[str, Any] = {}
-    if by_column:
-        out = {side.outputs[c]: taken(whole(rows[c]), found(~whole(rows[c]).is_null().to_numpy(zero_copy_only=False))) for c in by_column}
+    for c in by_column:
+        values = whole(rows[c])
+        out[side.outputs[c]] = taken(values, search_column(values, *how))
     if side.match_time or not by_column:
-        newest = found()
-        del rows, codes, features
+        newest = search(*how)
+        del rows, codes, features, how
         wanted = [c for c in side.outputs if c not in by_column]
         got = source.take(list(dict.fromkeys([*wanted, *([side.time] if side.match_time else [])])), newest)
         out |= {side.outputs[c]: got[c] for c in wanted} | ({side.match_time: got[side.time]} if side.match_time else {})
@@ -264,13 +261,12 @@ def local_side(labels: pa.Table, asked: Asked, source: Files | Held, spark: Spar
 def to_spark(spark: SparkSession, table: pa.Table, schema: T.StructType) -> DataFrame:
     "An Arrow table as a DataFrame of this schema, in as many partitions as the cluster has cores."
     batch, cores = "spark.sql.execution.arrow.maxRecordsPerBatch", parallelism(spark)
-    arrow = to_arrow_schema(schema, timezone="UTC")
-    columns = [column.cast(field.type) for column, field in zip(table.columns, arrow, strict=True)]
+    rows = table_of(table.columns, to_arrow_schema(schema, timezone="UTC"))
     with CONVERTING:
         before = spark.conf.get(batch)
         spark.conf.set(batch, max(1, -(-table.num_rows // cores)))
         try:
-            return spark.createDataFrame(pa.Table.from_arrays(columns, schema=arrow), schema)
+            return spark.createDataFrame(rows, schema)
         finally:
             spark.conf.set(batch, before)
 
@@ -423,25 +419,38 @@ def plan_join(
         return Plan("union", why, whole_facts, near, (None,) * len(near), bounds=bounds)
     return plan_cluster(labels, near, bounds, why)
 
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00038
+def read_labels(labels: DataFrame, at: str, added: int, room: float) -> tuple[pa.Table | None, float]:
+    "The labels in memory, and the bytes that they take with so many `added` to each; None if that is more than `room`."
+    files = files_of(labels)
+    if files is None and guess(labels) > 8 * room:
+        return None, float(guess(labels))
+    if files:
+        used = 3.0 * files.rows * (files.width(labels.columns) + added)
+    else:
+        found = facts(labels, at)
+        used = 3.0 * (found.bytes + found.rows * added)
+    if used > room:
+        return None, used
+    return files.columns(labels.columns) if files else labels.toArrow(), used
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00039
+def ends_of(when: np.ndarray) -> tuple[int | None, int | None]:
+    "The first and the last of the instants; None if there is none."
+    there = when[when != NEVER]
+    return (int(there.min()), int(there.max())) if len(there) else (None, None)
+
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00023
 def plan_local(labels: DataFrame, asked: Sequence[Asked], room: float) -> Plan | str:
     "The plan of a join on the driver with its inputs read, or a sentence why they do not fit."
-    files, at = files_of(labels), asked[0].at
-    if files is None and guess(labels) > 8 * room:
-        return f"the labels need about {guess(labels) / 2**20:,.0f} MiB"
-    found = Facts(files.rows, int(files.rows * files.width(labels.columns)), None, None) if files else facts(labels, at)
     added = sum(8 * len(each.side.names) for each in asked)
-    used = 3.0 * (found.bytes + found.rows * (added + WORKING))
-    if used > room:
+    table, used = read_labels(labels, asked[0].at, added + WORKING, room)
+    if table is None:
         return f"the labels and what they find need about {used / 2**20:,.0f} MiB"
-    table = files.columns(labels.columns) if files else labels.toArrow()
     sources: list[Files | Held] = []
     most = 0.0
     for each in asked:
-        when = instants(table[each.at])
-        when = when[when != NEVER]
-        first, last = (int(when.min()), int(when.max())) if len(when) else (None, None)
-        source, size = source_of(each.side, first, last, room - used - most)
+        source, size = source_of(each.side, *ends_of(instants(table[each.at])), room - used - most)
         if source is None:
             return f"with the rows of {', '.join(each.side.outputs)} it needs about {(used + most + size) / 2**20:,.0f} MiB"
         if isinstance(source, Held):
@@ -450,40 +459,41 @@ def plan_local(labels: DataFrame, asked: Sequence[Asked], room: float) -> Plan |
             most = max(most, size)
         sources.append(source)
     why = f"{(used + most) / 2**20:,.1f} of {room / 2**20:,.0f} MiB"
-    return Plan("local", why, replace(found, rows=table.num_rows), tuple(asked), tuple(sources), table)
+    return Plan("local", why, Facts(table.num_rows, table.nbytes, None, None), tuple(asked), tuple(sources), table)
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00024
 def with_keys(labels: DataFrame, asked: Asked, side: Side, rows: int) -> Side:
     "The side without rows of keys that no label has, where labels are few and the side is not."
     if rows > 100_000 or guess(side.rows) < 64 << 20:
         return side
-    pairs = [
-        F.col(f"`{ours}`").cast(kind).alias(f"_key{n}")
-        for n, (ours, kind) in enumerate(zip(asked.on, key_types(labels, asked.on, side), strict=True))
-    ]
-    mine = F.broadcast(labels.select(*pairs).distinct())
+    mine = F.broadcast(labels.select(*key_columns(asked.on, key_types(labels, asked.on, side))).distinct())
     same = [mine[f"_key{n}"] == side.rows[theirs] for n, theirs in enumerate(side.keys)]
     return replace(side, rows=side.rows.join(mine, same, "left_semi"))
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00036
+def rows_about(df: DataFrame) -> int:
+    "How many rows there are: of files as they say, else about as many as Spark's estimate of the bytes holds."
+    files = files_of(df)
+    return files.rows if files else guess(df) // max(16, 8 * len(df.columns))
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00037
+def buckets_for(spark: SparkSession, rows: int) -> int:
+    "How many buckets so many rows go into: `BUCKET` rows each, two buckets a core at least."
+    return int(min(max(2 * parallelism(spark), -(-rows // BUCKET)), 4096))
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00025
 def plan_cluster(labels: DataFrame, asked: tuple[Asked, ...], bounds: Mapping[str, Facts], why: str) -> Plan:
     "Buckets of about a million rows, and the keys whose timeline is cut because one bucket would hold too many of theirs."
-    spark, found = labels.sparkSession, next(iter(bounds.values()))
-    rows = found.rows
-    for each in asked:
-        files = files_of(each.side.rows)
-        rows += files.rows if files else guess(each.side.rows) // max(16, 8 * len(each.side.rows.columns))
-    buckets = int(min(max(2 * parallelism(spark), -(-rows // BUCKET)), 4096))
+    found = next(iter(bounds.values()))
+    rows = found.rows + sum(rows_about(each.side.rows) for each in asked)
     hot = None
     if rows > 2 * BUCKET and len(asked) == 1 and asked[0].side.nulls == "row":
         hot = hot_keys(labels, asked[0], rows)
-    return Plan("cogroup", why, found, asked, (None,) * len(asked), None, buckets, hot, bounds)
+    return Plan("cogroup", why, found, asked, (None,) * len(asked), None, buckets_for(labels.sparkSession, rows), hot, bounds)
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00026
 def hot_keys(labels: DataFrame, asked: Asked, rows: int, most: int = 2 * BUCKET, seed: int = 7) -> Hot | None:
     "Keys with more than `most` of the `rows`, as a sample tells, and where to cut their timelines so that about half as many lie in each part."
-    from boathouse.engines import feature_rows
-
     share = min(1.0, 100_000 / rows)
     line = feature_rows(replace(asked.side, distinct=True), 0, key_types(labels, asked.on, asked.side)).sample(share, seed=seed)
     keys = [c for c in line.columns if c.startswith("_key")]

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['NEVER', 'BITS', 'DAY', 'whole', 'integers', 'taken', 'instants', 'places', 'near', 'key_codes', 'Line', 'Scale',
-           'scale_of', 'Timeline', 'ordered', 'timeline', 'settled', 'newest', 'Terms', 'search']
+           'scale_of', 'Timeline', 'ordered', 'timeline', 'settled', 'newest', 'Terms', 'search', 'search_column']
 
 # %% ../../notebooks/kit/05b_matching.ipynb #f5b00002
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -253,3 +253,16 @@ def search(
         bad |= (until[rows] != NEVER) & (until[rows] <= late)
     found[hit[bad]] = -1
     return found
+
+# %% ../../notebooks/kit/05b_matching.ipynb #f5b0002e
+def search_column(
+    column: pa.Array,
+    labels: Line,
+    features: Line,
+    terms: Terms,
+    until: np.ndarray | None = None,
+    settle: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
+    "As `search`, among the feature rows that are not null in this column of theirs."
+    there = ~column.is_null().to_numpy(zero_copy_only=False)
+    return search(labels, replace(features, codes=np.where(there, features.codes, -1)), terms, until, settle)
