@@ -4,19 +4,22 @@
 
 # %% auto #0
 __all__ = ['ENGINES', 'MOST_FILES', 'BUCKET', 'YEAR_ONE', 'YEARS', 'WORKING', 'CONVERTING', 'LEGACY', 'Files', 'optional',
+           'instant', 'Span', 'recorded', 'relation_of', 'listed', 'Checksum', 'listed_by_checksum', 'paths_of',
            'files_of', 'measured', 'Facts', 'facts', 'Held', 'Asked', 'check_columns', 'check_asked', 'hashes',
-           'local_side', 'to_spark', 'parallelism', 'local_join', 'Plan', 'pruned', 'instant', 'in_arrow', 'source_of',
-           'paths_of', 'guess', 'room_for', 'plan_join', 'read_labels', 'ends_of', 'plan_local', 'with_keys',
-           'rows_about', 'buckets_for', 'plan_cluster', 'hot_keys', 'carry_out', 'join_all', 'as_of_join']
+           'local_side', 'to_spark', 'parallelism', 'local_join', 'Plan', 'span_of', 'pruned', 'in_arrow', 'source_of',
+           'guess', 'room_for', 'plan_join', 'read_labels', 'ends_of', 'plan_local', 'with_keys', 'rows_about',
+           'buckets_for', 'plan_cluster', 'hot_keys', 'carry_out', 'join_all', 'as_of_join']
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00002
+import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
@@ -102,33 +105,144 @@ def optional(field: T.StructField) -> T.StructField:
     "The field, nullable: a row without a match has no value."
     return T.StructField(field.name, field.dataType, True)
 
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001c
+def instant(value: int, kind: T.DataType) -> Column | None:
+    "Microseconds since 1970 as a literal of a time column's type; None where that has no such literal."
+    if isinstance(kind, T.IntegralType):
+        return F.lit(value)
+    if isinstance(kind, T.TimestampNTZType) or not 0 <= value - YEAR_ONE < YEARS:
+        return None
+    return F.timestamp_micros(F.lit(value)) if isinstance(kind, T.TimestampType) else F.date_from_unix_date(F.lit(value // DAY).cast("int"))
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0003a
+@dataclass(frozen=True)
+class Span:
+    "The rows that matter of a time column, in microseconds: from `first` (None: from ever) to `last` (None: none at all), both inclusive."
+
+    time: str
+    first: int | None
+    last: int | None
+
+    def rows(self, df: DataFrame) -> DataFrame:
+        "The DataFrame without the rows that do not matter, where Spark can say so in a filter."
+        if self.last is None:
+            return df.where("false")
+        kind, time = df.schema[self.time].dataType, F.col(f"`{self.time}`")
+        if (bound := instant(self.last, kind)) is not None:
+            df = df.where(time <= bound)
+        if self.first is not None and (bound := instant(self.first, kind)) is not None:
+            df = df.where(time >= bound)
+        return df
+
+    def touches(self, stats: Mapping[str, Any], column: str, kind: T.DataType) -> bool:
+        "Whether a file with these statistics may have such a row in its `column`. They are cut to milliseconds."
+        if self.last is None:
+            return False
+        low, high = (recorded(stats.get(end, {}).get(column), kind) for end in ("minValues", "maxValues"))
+        return (low is None or low - 1000 <= self.last) and (high is None or self.first is None or high + 1000 >= self.first)
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0003b
+def recorded(value: Any, kind: T.DataType) -> int | None:
+    "A value in Delta's statistics of a time column in microseconds since 1970, UTC; None if there is none, or it cannot be told."
+    try:
+        if isinstance(kind, T.IntegralType):
+            return None if value is None else int(value)
+        at = datetime.fromisoformat(value)
+    except (TypeError, ValueError):  # Python has no years beyond 9999
+        return None
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0003c
+def relation_of(plan: Any, columns: Sequence[str]) -> tuple[Any, dict[str, str]] | None:
+    "The one relation of files that a plan reads, and the column of it that each of the plan's `columns` is; None if the plan does more."
+    chosen = []
+    while (name := plan.getClass().getSimpleName()) in ("SubqueryAlias", "Project"):
+        if name == "Project":
+            chosen.append(plan.projectList())
+        plan = plan.child()
+    kind = plan.relation().getClass() if name == "LogicalRelation" else None
+    if kind is None or "HadoopFsRelation" not in (kind.getSimpleName(), kind.getSuperclass().getSimpleName()):
+        return None
+    if not chosen:
+        return plan.relation(), {c: c for c in columns}
+    found = [(attribute.exprId().id(), attribute.name()) for attribute in listed(plan.output())]
+    for expressions in reversed(chosen):
+        known, found = dict(found), []
+        for expression in listed(expressions):
+            source = expression.child() if expression.getClass().getSimpleName() == "Alias" else expression
+            if source.getClass().getSimpleName() != "AttributeReference" or source.exprId().id() not in known:
+                return None
+            found.append((expression.exprId().id(), known[source.exprId().id()]))
+    return plan.relation(), {column: name for column, (_, name) in zip(columns, found, strict=True)}
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0003d
+def listed(sequence: Any) -> list[Any]:
+    "The items of a sequence of the JVM."
+    return [sequence.apply(n) for n in range(sequence.size())]
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0003e
+@dataclass(frozen=True)
+class Checksum:
+    "What the checksum of a Delta table's version says: the reader that it needs, and its files, each with its address and statistics."
+
+    reader: int
+    files: tuple[tuple[str, Mapping[str, Any]], ...]
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0003f
+def listed_by_checksum(index: Any) -> Checksum | None:
+    "The files of the version of a Delta table that is read, as the checksum beside its commit lists them; None if it does not."
+    snapshot = index.getSnapshot()
+    if (log := snapshot.path().toUri()).getScheme() != "file":
+        return None
+    try:
+        said = json.loads(Path(log.getPath(), f"{snapshot.version():020d}.crc").read_text())
+    except (OSError, ValueError):
+        return None
+    files = said.get("allFiles")
+    if files is None or len(files) != said["numFiles"] or sum(each["size"] for each in files) != said["tableSizeBytes"]:
+        return None
+    root = Path(log.getPath()).parent.as_uri()
+    found = ((each["path"], json.loads(each.get("stats") or "{}")) for each in files)
+    return Checksum(
+        said["protocol"]["minReaderVersion"], tuple((path if urlparse(path).scheme else f"{root}/{path}", stats) for path, stats in found)
+    )
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001f
+def paths_of(df: DataFrame) -> list[str]:
+    "The addresses of the files that Spark would read for this DataFrame, after skipping by statistics."
+    plan = df._jdf.queryExecution().optimizedPlan()
+    while plan.children().size() == 1:
+        plan = plan.children().apply(0)
+    if plan.getClass().getSimpleName() != "LogicalRelation":  # nothing is left to read
+        return []
+    return list(plan.relation().location().inputFiles())
+
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00007
-def files_of(df: DataFrame) -> Files | None:
-    "The files that a DataFrame is, if it is nothing but files that this process can read; else None."
+def files_of(df: DataFrame, span: Span | None = None) -> Files | None:
+    "The files that a DataFrame is, if it is nothing but files that this process can read; else None. Those without a row in the `span` may be left out."
     if not hasattr(df, "_jdf"):  # a remote session has no plan to show
         return None
-    plan, names = df._jdf.queryExecution().optimizedPlan(), None
-    if plan.getClass().getSimpleName() == "Project":
-        names, chosen = {}, plan.projectList()
-        for expression in (chosen.apply(n) for n in range(chosen.size())):
-            source = expression.child() if expression.getClass().getSimpleName() == "Alias" else expression
-            if source.getClass().getSimpleName() != "AttributeReference":
-                return None
-            names[expression.name()] = source.name()
-        plan = plan.children().apply(0)
-    if plan.getClass().getSimpleName() != "LogicalRelation" or plan.relation().getClass().getSimpleName() != "HadoopFsRelation":
+    execution = df._jdf.queryExecution()
+    found = relation_of(execution.withCachedData(), df.columns) or relation_of(execution.optimizedPlan(), df.columns)
+    if found is None:
         return None
-    relation = plan.relation()
+    relation, names = found
     kind, index = relation.fileFormat().getClass().getSimpleName(), relation.location()
     delta = kind == "DeltaParquetFileFormat"
     if not (delta or kind == "ParquetFileFormat") or not relation.partitionSchema().isEmpty():
         return None
-    if delta and index.protocol().minReaderVersion() != 1:  # deletion vectors, column mapping and widened types need a newer reader
-        return None
-    paths = [urlparse(path) for path in index.inputFiles()]
+    listed = listed_by_checksum(index) if index.getClass().getSimpleName() == "TahoeLogFileIndex" else None
+    if delta and (listed.reader if listed else index.protocol().minReaderVersion()) != 1:
+        return None  # deletion vectors, column mapping and widened types need a newer reader
+    if listed:
+        time = span and (names[span.time], df.schema[span.time].dataType)
+        urls = [url for url, stats in listed.files if span is None or span.touches(stats, *time)]
+    else:
+        urls = paths_of(df if span is None else span.rows(df))
+    paths = [urlparse(url) for url in urls]
     if len(paths) > MOST_FILES or any(path.scheme != "file" for path in paths):
         return None
-    return measured([unquote(path.path) for path in paths], names or {c: c for c in df.columns}, df.schema, delta)
+    return measured([unquote(path.path) for path in paths], names, df.schema, delta)
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00008
 def measured(paths: Sequence[str], names: Mapping[str, str], schema: T.StructType, growing: bool) -> Files | None:
@@ -312,28 +426,15 @@ class Plan:
             lines.append(f"  {self.buckets} buckets, {len(self.hot.rows) if self.hot else 0} keys cut into brackets")
         return "\n".join(lines)
 
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00040
+def span_of(side: Side, first: int | None, last: int | None) -> Span:
+    "The rows of the side that labels between `first` and `last` can match, by their time."
+    return Span(side.time, None if side.lookback is None or first is None else first - micros(side.lookback), last)
+
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001b
 def pruned(side: Side, first: int | None, last: int | None) -> Side:
     "The side without the rows that labels between `first` and `last` cannot match."
-    if last is None:
-        return replace(side, rows=side.rows.where("false"))
-    kind, rows = side.rows.schema[side.time].dataType, side.rows
-    earliest = None if side.lookback is None or first is None else first - micros(side.lookback)
-    time = F.col(f"`{side.time}`")
-    if (bound := instant(last, kind)) is not None:
-        rows = rows.where(time <= bound)
-    if earliest is not None and (bound := instant(earliest, kind)) is not None:
-        rows = rows.where(time >= bound)
-    return replace(side, rows=rows)
-
-# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001c
-def instant(value: int, kind: T.DataType) -> Column | None:
-    "Microseconds since 1970 as a literal of a time column's type; None where that has no such literal."
-    if isinstance(kind, T.IntegralType):
-        return F.lit(value)
-    if isinstance(kind, T.TimestampNTZType) or not 0 <= value - YEAR_ONE < YEARS:
-        return None
-    return F.timestamp_micros(F.lit(value)) if isinstance(kind, T.TimestampType) else F.date_from_unix_date(F.lit(value // DAY).cast("int"))
+    return replace(side, rows=span_of(side, first, last).rows(side.rows))
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001d
 def in_arrow(*schemas: T.StructType) -> bool:
@@ -348,14 +449,12 @@ def in_arrow(*schemas: T.StructType) -> bool:
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001e
 def source_of(side: Side, first: int | None, last: int | None, room: float) -> tuple[Files | Held | None, float]:
     "Where the rows that can match are read from, and the bytes that they take; None if they need more than `room`, or their size cannot be told."
-    near, files = pruned(side, first, last), files_of(side.rows)
+    files = files_of(side.rows, span_of(side, first, last))
     need = [*side.keys, side.time, *filter(None, (side.known_by, side.until)), *(side.outputs if side.nulls == "column" else ())]
     if files is not None:
-        kept = set(paths_of(near.rows))
-        chosen = [n for n, path in enumerate(files.paths) if path in kept]
-        files = replace(files, paths=tuple(files.paths[n] for n in chosen), sizes=tuple(files.sizes[n] for n in chosen))
         size = files.rows * (files.width(need) + WORKING) + (os.cpu_count() or 1) * max(files.sizes, default=0) * files.width(side.outputs)
         return (files, size) if size <= room else (None, size)
+    near = pruned(side, first, last)
     wanted = list(dict.fromkeys([*need, *side.outputs])) if side.distinct else near.rows.columns
     rows = near.rows.select(*[F.col(f"`{c}`") for c in wanted])
     if guess(rows) > 8 * room:
@@ -363,16 +462,6 @@ def source_of(side: Side, first: int | None, last: int | None, room: float) -> t
     found = facts(rows, side.time)
     size = 2 * found.bytes + WORKING * found.rows
     return (Held(rows.toArrow()), size) if size <= room else (None, size)
-
-# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001f
-def paths_of(df: DataFrame) -> list[str]:
-    "The files that Spark would read for this DataFrame, after skipping by statistics."
-    plan = df._jdf.queryExecution().optimizedPlan()
-    while plan.children().size() == 1:
-        plan = plan.children().apply(0)
-    if plan.getClass().getSimpleName() != "LogicalRelation":  # nothing is left to read
-        return []
-    return [unquote(urlparse(path).path) for path in plan.relation().location().inputFiles()]
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00020
 def guess(df: DataFrame) -> int:
