@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEVER', 'BITS', 'DAY', 'whole', 'integers', 'taken', 'instants', 'places', 'near', 'key_codes', 'Line', 'Scale',
-           'scale_of', 'Timeline', 'ordered', 'timeline', 'settled', 'newest', 'Terms', 'search', 'search_column']
+           'scale_of', 'ordered', 'Timeline', 'timeline', 'settled', 'newest', 'Terms', 'search', 'search_column']
 
 # %% ../../notebooks/kit/05b_matching.ipynb #f5b00002
 from collections.abc import Callable, Sequence
@@ -126,6 +126,24 @@ def scale_of(codes: np.ndarray, at: np.ndarray) -> Scale:
     ticks = np.unique(at)
     return Scale(low, high, len(ticks).bit_length(), ticks)
 
+# %% ../../notebooks/kit/05b_matching.ipynb #f5b0002a
+def ordered(values: np.ndarray) -> np.ndarray:
+    "The row numbers by ascending value; at least one value, none of them negative, equal ones in any order."
+    spare = (len(values) - 1).bit_length()
+    lost = max(0, int(values.max()).bit_length() + spare - BITS)
+    packed = values >> lost
+    packed <<= spare
+    packed |= np.arange(len(values))
+    packed.sort()
+    order = packed & ((1 << spare) - 1)
+    if lost:
+        packed >>= spare
+        same = packed[1:] == packed[:-1]
+        unsure = np.flatnonzero(np.append(same, False) | np.append(False, same))
+        rows = order[unsure]
+        order[unsure] = rows[np.argsort(values[rows])]
+    return order
+
 # %% ../../notebooks/kit/05b_matching.ipynb #f5b00015
 @dataclass(frozen=True)
 class Timeline:
@@ -146,7 +164,7 @@ class Timeline:
         out = np.full(len(labels.codes), -1)
         asking = np.flatnonzero((labels.codes >= 0) & (labels.codes <= self.counts[-1] >> self.scale.bits) & (labels.at >= self.scale.low))
         asked = self.scale.pack(labels.codes[asking], np.minimum(labels.at[asking], self.scale.high))
-        by = np.argsort(asked)  # neighbours ask for neighbours
+        by = ordered(asked) if len(asked) else asking  # neighbours ask for neighbours
         asked = asked[by]
         place = np.searchsorted(self.counts, asked, side="right") - 1
         hit = self.counts[place] >> self.scale.bits == asked >> self.scale.bits  # place -1 reads the last one: another key, or the only one
@@ -160,24 +178,6 @@ class Timeline:
         if self.known is not None:
             same[1:] &= self.known[1:] == self.known[:-1]
         return same
-
-# %% ../../notebooks/kit/05b_matching.ipynb #f5b0002a
-def ordered(values: np.ndarray) -> np.ndarray:
-    "The row numbers by ascending value; at least one value, none of them negative, equal ones in any order."
-    spare = (len(values) - 1).bit_length()
-    lost = max(0, int(values.max()).bit_length() + spare - BITS)
-    packed = values >> lost
-    packed <<= spare
-    packed |= np.arange(len(values))
-    packed.sort()
-    order = packed & ((1 << spare) - 1)
-    if lost:
-        packed >>= spare
-        same = packed[1:] == packed[:-1]
-        unsure = np.flatnonzero(np.append(same, False) | np.append(False, same))
-        rows = order[unsure]
-        order[unsure] = rows[np.argsort(values[rows])]
-    return order
 
 # %% ../../notebooks/kit/05b_matching.ipynb #f5b00016
 def timeline(rows: Line) -> Timeline:
