@@ -4,19 +4,22 @@
 
 # %% auto #0
 __all__ = ['ENGINES', 'MOST_FILES', 'BUCKET', 'YEAR_ONE', 'YEARS', 'WORKING', 'CONVERTING', 'LEGACY', 'Files', 'optional',
-           'files_of', 'measured', 'Facts', 'facts', 'Held', 'Asked', 'check_asked', 'hashes', 'local_side', 'to_spark',
-           'parallelism', 'local_join', 'Plan', 'pruned', 'instant', 'in_arrow', 'source_of', 'paths_of', 'guess',
-           'room_for', 'plan_join', 'plan_local', 'with_keys', 'plan_cluster', 'hot_keys', 'carry_out', 'join_all',
-           'as_of_join']
+           'instant', 'Span', 'recorded', 'relation_of', 'listed', 'Checksum', 'listed_by_checksum', 'paths_of',
+           'files_of', 'measured', 'Facts', 'facts', 'Held', 'Asked', 'check_columns', 'check_asked', 'hashes',
+           'local_side', 'to_spark', 'parallelism', 'local_join', 'Plan', 'span_of', 'pruned', 'in_arrow', 'source_of',
+           'guess', 'room_for', 'plan_join', 'read_labels', 'ends_of', 'plan_local', 'with_keys', 'rows_about',
+           'buckets_for', 'plan_cluster', 'hot_keys', 'carry_out', 'join_all', 'as_of_join']
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00002
+import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
@@ -29,8 +32,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from boathouse.engines import Hot, Side, cogroup_join, key_types, micros, moment, taken, union_join
-from boathouse.matching import DAY, NEVER, Line, instants, key_codes, search, whole
+from boathouse.engines import Hot, Side, cogroup_join, feature_rows, key_columns, key_types, micros, moment, row_hash, table_of, union_join
+from boathouse.matching import DAY, NEVER, Line, instants, key_codes, search, search_column, taken, whole
 from boathouse.platform import free_memory
 
 ENGINES = ("auto", "local", "cogroup", "union")
@@ -102,33 +105,144 @@ def optional(field: T.StructField) -> T.StructField:
     "The field, nullable: a row without a match has no value."
     return T.StructField(field.name, field.dataType, True)
 
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001c
+def instant(value: int, kind: T.DataType) -> Column | None:
+    "Microseconds since 1970 as a literal of a time column's type; None where that has no such literal."
+    if isinstance(kind, T.IntegralType):
+        return F.lit(value)
+    if isinstance(kind, T.TimestampNTZType) or not 0 <= value - YEAR_ONE < YEARS:
+        return None
+    return F.timestamp_micros(F.lit(value)) if isinstance(kind, T.TimestampType) else F.date_from_unix_date(F.lit(value // DAY).cast("int"))
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0003a
+@dataclass(frozen=True)
+class Span:
+    "The rows that matter of a time column, in microseconds: from `first` (None: from ever) to `last` (None: none at all), both inclusive."
+
+    time: str
+    first: int | None
+    last: int | None
+
+    def rows(self, df: DataFrame) -> DataFrame:
+        "The DataFrame without the rows that do not matter, where Spark can say so in a filter."
+        if self.last is None:
+            return df.where("false")
+        kind, time = df.schema[self.time].dataType, F.col(f"`{self.time}`")
+        if (bound := instant(self.last, kind)) is not None:
+            df = df.where(time <= bound)
+        if self.first is not None and (bound := instant(self.first, kind)) is not None:
+            df = df.where(time >= bound)
+        return df
+
+    def touches(self, stats: Mapping[str, Any], column: str, kind: T.DataType) -> bool:
+        "Whether a file with these statistics may have such a row in its `column`. They are cut to milliseconds."
+        if self.last is None:
+            return False
+        low, high = (recorded(stats.get(end, {}).get(column), kind) for end in ("minValues", "maxValues"))
+        return (low is None or low - 1000 <= self.last) and (high is None or self.first is None or high + 1000 >= self.first)
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0003b
+def recorded(value: Any, kind: T.DataType) -> int | None:
+    "A value in Delta's statistics of a time column in microseconds since 1970, UTC; None if there is none, or it cannot be told."
+    try:
+        if isinstance(kind, T.IntegralType):
+            return None if value is None else int(value)
+        at = datetime.fromisoformat(value)
+    except (TypeError, ValueError):  # Python has no years beyond 9999
+        return None
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0003c
+def relation_of(plan: Any, columns: Sequence[str]) -> tuple[Any, dict[str, str]] | None:
+    "The one relation of files that a plan reads, and the column of it that each of the plan's `columns` is; None if the plan does more."
+    chosen = []
+    while (name := plan.getClass().getSimpleName()) in ("SubqueryAlias", "Project"):
+        if name == "Project":
+            chosen.append(plan.projectList())
+        plan = plan.child()
+    kind = plan.relation().getClass() if name == "LogicalRelation" else None
+    if kind is None or "HadoopFsRelation" not in (kind.getSimpleName(), kind.getSuperclass().getSimpleName()):
+        return None
+    if not chosen:
+        return plan.relation(), {c: c for c in columns}
+    found = [(attribute.exprId().id(), attribute.name()) for attribute in listed(plan.output())]
+    for expressions in reversed(chosen):
+        known, found = dict(found), []
+        for expression in listed(expressions):
+            source = expression.child() if expression.getClass().getSimpleName() == "Alias" else expression
+            if source.getClass().getSimpleName() != "AttributeReference" or source.exprId().id() not in known:
+                return None
+            found.append((expression.exprId().id(), known[source.exprId().id()]))
+    return plan.relation(), {column: name for column, (_, name) in zip(columns, found, strict=True)}
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0003d
+def listed(sequence: Any) -> list[Any]:
+    "The items of a sequence of the JVM."
+    return [sequence.apply(n) for n in range(sequence.size())]
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0003e
+@dataclass(frozen=True)
+class Checksum:
+    "What the checksum of a Delta table's version says: the reader that it needs, and its files, each with its address and statistics."
+
+    reader: int
+    files: tuple[tuple[str, Mapping[str, Any]], ...]
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0003f
+def listed_by_checksum(index: Any) -> Checksum | None:
+    "The files of the version of a Delta table that is read, as the checksum beside its commit lists them; None if it does not."
+    snapshot = index.getSnapshot()
+    if (log := snapshot.path().toUri()).getScheme() != "file":
+        return None
+    try:
+        said = json.loads(Path(log.getPath(), f"{snapshot.version():020d}.crc").read_text())
+    except (OSError, ValueError):
+        return None
+    files = said.get("allFiles")
+    if files is None or len(files) != said["numFiles"] or sum(each["size"] for each in files) != said["tableSizeBytes"]:
+        return None
+    root = Path(log.getPath()).parent.as_uri()
+    found = ((each["path"], json.loads(each.get("stats") or "{}")) for each in files)
+    return Checksum(
+        said["protocol"]["minReaderVersion"], tuple((path if urlparse(path).scheme else f"{root}/{path}", stats) for path, stats in found)
+    )
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001f
+def paths_of(df: DataFrame) -> list[str]:
+    "The addresses of the files that Spark would read for this DataFrame, after skipping by statistics."
+    plan = df._jdf.queryExecution().optimizedPlan()
+    while plan.children().size() == 1:
+        plan = plan.children().apply(0)
+    if plan.getClass().getSimpleName() != "LogicalRelation":  # nothing is left to read
+        return []
+    return list(plan.relation().location().inputFiles())
+
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00007
-def files_of(df: DataFrame) -> Files | None:
-    "The files that a DataFrame is, if it is nothing but files that this process can read; else None."
+def files_of(df: DataFrame, span: Span | None = None) -> Files | None:
+    "The files that a DataFrame is, if it is nothing but files that this process can read; else None. Those without a row in the `span` may be left out."
     if not hasattr(df, "_jdf"):  # a remote session has no plan to show
         return None
-    plan, names = df._jdf.queryExecution().optimizedPlan(), None
-    if plan.getClass().getSimpleName() == "Project":
-        names, chosen = {}, plan.projectList()
-        for expression in (chosen.apply(n) for n in range(chosen.size())):
-            source = expression.child() if expression.getClass().getSimpleName() == "Alias" else expression
-            if source.getClass().getSimpleName() != "AttributeReference":
-                return None
-            names[expression.name()] = source.name()
-        plan = plan.children().apply(0)
-    if plan.getClass().getSimpleName() != "LogicalRelation" or plan.relation().getClass().getSimpleName() != "HadoopFsRelation":
+    execution = df._jdf.queryExecution()
+    found = relation_of(execution.withCachedData(), df.columns) or relation_of(execution.optimizedPlan(), df.columns)
+    if found is None:
         return None
-    relation = plan.relation()
+    relation, names = found
     kind, index = relation.fileFormat().getClass().getSimpleName(), relation.location()
     delta = kind == "DeltaParquetFileFormat"
     if not (delta or kind == "ParquetFileFormat") or not relation.partitionSchema().isEmpty():
         return None
-    if delta and index.protocol().minReaderVersion() != 1:  # deletion vectors, column mapping and widened types need a newer reader
-        return None
-    paths = [urlparse(path) for path in index.inputFiles()]
+    listed = listed_by_checksum(index) if index.getClass().getSimpleName() == "TahoeLogFileIndex" else None
+    if delta and (listed.reader if listed else index.protocol().minReaderVersion()) != 1:
+        return None  # deletion vectors, column mapping and widened types need a newer reader
+    if listed:
+        time = span and (names[span.time], df.schema[span.time].dataType)
+        urls = [url for url, stats in listed.files if span is None or span.touches(stats, *time)]
+    else:
+        urls = paths_of(df if span is None else span.rows(df))
+    paths = [urlparse(url) for url in urls]
     if len(paths) > MOST_FILES or any(path.scheme != "file" for path in paths):
         return None
-    return measured([unquote(path.path) for path in paths], names or {c: c for c in df.columns}, df.schema, delta)
+    return measured([unquote(path.path) for path in paths], names, df.schema, delta)
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00008
 def measured(paths: Sequence[str], names: Mapping[str, str], schema: T.StructType, growing: bool) -> Files | None:
@@ -198,6 +312,12 @@ class Asked:
     at: str
     side: Side
 
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00035
+def check_columns(whose: str, df: DataFrame, names: Sequence[str]) -> None:
+    "Raise ValueError if the rows, which are `whose`, lack one of these columns."
+    if missing := [name for name in names if name not in df.columns]:
+        raise ValueError(f"the {whose} have no {', '.join(missing)}: they have {', '.join(df.columns)}")
+
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00012
 def check_asked(labels: DataFrame, asked: Sequence[Asked]) -> None:
     "Raise ValueError, naming it, for a column that is missing or would be there twice, keys that do not fit, and words that are not known."
@@ -207,13 +327,9 @@ def check_asked(labels: DataFrame, asked: Sequence[Asked]) -> None:
             f"the labels already have {', '.join(clash)}, or two lookups give it: rename the outputs of a lookup, or drop the columns"
         )
     for each in asked:
-        side, wanted = (
-            each.side,
-            [*each.side.keys, each.side.time, *each.side.outputs, *filter(None, (each.side.known_by, each.side.until))],
-        )
-        for whose, df, names in (("labels", labels, [*each.on, each.at]), ("features", side.rows, wanted)):
-            if missing := [name for name in names if name not in df.columns]:
-                raise ValueError(f"the {whose} have no {', '.join(missing)}: they have {', '.join(df.columns)}")
+        side = each.side
+        check_columns("labels", labels, [*each.on, each.at])
+        check_columns("features", side.rows, [*side.keys, side.time, *side.outputs, *filter(None, (side.known_by, side.until))])
         if side.boundary not in ("le", "lt") or side.nulls not in ("row", "column"):
             raise ValueError(f"boundary {side.boundary!r} is one of le, lt; nulls {side.nulls!r} is one of row, column")
         if len(each.on) != len(side.keys) or not each.on:
@@ -227,8 +343,6 @@ def check_asked(labels: DataFrame, asked: Sequence[Asked]) -> None:
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00014
 def hashes(spark: SparkSession, rows: pa.Table, schema: T.StructType) -> np.ndarray:
     "The tie-break of each row, as Spark computes it."
-    from boathouse.engines import row_hash
-
     df = spark.createDataFrame(rows, schema)
     return df.select(row_hash(df).alias("tie")).toArrow()["tie"].combine_chunks().to_numpy()
 
@@ -244,17 +358,14 @@ def local_side(labels: pa.Table, asked: Asked, source: Files | Held, spark: Spar
     line, features = Line(ours, instants(labels[asked.at])), Line(codes, instants(rows[side.time]), known)
     until = instants(rows[side.until]) if side.until else None
     settle = None if side.distinct else lambda found: hashes(spark, source.take(all_columns, found), side.rows.schema)
-
-    def found(wanted: np.ndarray | None = None) -> np.ndarray:
-        given = features if wanted is None else replace(features, codes=np.where(wanted, codes, -1))
-        return search(line, given, side.terms, until, settle)
-
+    how = (line, features, side.terms, until, settle)
     out: dict[str, Any] = {}
-    if by_column:
-        out = {side.outputs[c]: taken(whole(rows[c]), found(~whole(rows[c]).is_null().to_numpy(zero_copy_only=False))) for c in by_column}
+    for c in by_column:
+        values = whole(rows[c])
+        out[side.outputs[c]] = taken(values, search_column(values, *how))
     if side.match_time or not by_column:
-        newest = found()
-        del rows, codes, features
+        newest = search(*how)
+        del rows, codes, features, how
         wanted = [c for c in side.outputs if c not in by_column]
         got = source.take(list(dict.fromkeys([*wanted, *([side.time] if side.match_time else [])])), newest)
         out |= {side.outputs[c]: got[c] for c in wanted} | ({side.match_time: got[side.time]} if side.match_time else {})
@@ -264,13 +375,12 @@ def local_side(labels: pa.Table, asked: Asked, source: Files | Held, spark: Spar
 def to_spark(spark: SparkSession, table: pa.Table, schema: T.StructType) -> DataFrame:
     "An Arrow table as a DataFrame of this schema, in as many partitions as the cluster has cores."
     batch, cores = "spark.sql.execution.arrow.maxRecordsPerBatch", parallelism(spark)
-    arrow = to_arrow_schema(schema, timezone="UTC")
-    columns = [column.cast(field.type) for column, field in zip(table.columns, arrow, strict=True)]
+    rows = table_of(table.columns, to_arrow_schema(schema, timezone="UTC"))
     with CONVERTING:
         before = spark.conf.get(batch)
         spark.conf.set(batch, max(1, -(-table.num_rows // cores)))
         try:
-            return spark.createDataFrame(pa.Table.from_arrays(columns, schema=arrow), schema)
+            return spark.createDataFrame(rows, schema)
         finally:
             spark.conf.set(batch, before)
 
@@ -316,28 +426,15 @@ class Plan:
             lines.append(f"  {self.buckets} buckets, {len(self.hot.rows) if self.hot else 0} keys cut into brackets")
         return "\n".join(lines)
 
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00040
+def span_of(side: Side, first: int | None, last: int | None) -> Span:
+    "The rows of the side that labels between `first` and `last` can match, by their time."
+    return Span(side.time, None if side.lookback is None or first is None else first - micros(side.lookback), last)
+
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001b
 def pruned(side: Side, first: int | None, last: int | None) -> Side:
     "The side without the rows that labels between `first` and `last` cannot match."
-    if last is None:
-        return replace(side, rows=side.rows.where("false"))
-    kind, rows = side.rows.schema[side.time].dataType, side.rows
-    earliest = None if side.lookback is None or first is None else first - micros(side.lookback)
-    time = F.col(f"`{side.time}`")
-    if (bound := instant(last, kind)) is not None:
-        rows = rows.where(time <= bound)
-    if earliest is not None and (bound := instant(earliest, kind)) is not None:
-        rows = rows.where(time >= bound)
-    return replace(side, rows=rows)
-
-# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001c
-def instant(value: int, kind: T.DataType) -> Column | None:
-    "Microseconds since 1970 as a literal of a time column's type; None where that has no such literal."
-    if isinstance(kind, T.IntegralType):
-        return F.lit(value)
-    if isinstance(kind, T.TimestampNTZType) or not 0 <= value - YEAR_ONE < YEARS:
-        return None
-    return F.timestamp_micros(F.lit(value)) if isinstance(kind, T.TimestampType) else F.date_from_unix_date(F.lit(value // DAY).cast("int"))
+    return replace(side, rows=span_of(side, first, last).rows(side.rows))
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001d
 def in_arrow(*schemas: T.StructType) -> bool:
@@ -352,14 +449,12 @@ def in_arrow(*schemas: T.StructType) -> bool:
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001e
 def source_of(side: Side, first: int | None, last: int | None, room: float) -> tuple[Files | Held | None, float]:
     "Where the rows that can match are read from, and the bytes that they take; None if they need more than `room`, or their size cannot be told."
-    near, files = pruned(side, first, last), files_of(side.rows)
+    files = files_of(side.rows, span_of(side, first, last))
     need = [*side.keys, side.time, *filter(None, (side.known_by, side.until)), *(side.outputs if side.nulls == "column" else ())]
     if files is not None:
-        kept = set(paths_of(near.rows))
-        chosen = [n for n, path in enumerate(files.paths) if path in kept]
-        files = replace(files, paths=tuple(files.paths[n] for n in chosen), sizes=tuple(files.sizes[n] for n in chosen))
         size = files.rows * (files.width(need) + WORKING) + (os.cpu_count() or 1) * max(files.sizes, default=0) * files.width(side.outputs)
         return (files, size) if size <= room else (None, size)
+    near = pruned(side, first, last)
     wanted = list(dict.fromkeys([*need, *side.outputs])) if side.distinct else near.rows.columns
     rows = near.rows.select(*[F.col(f"`{c}`") for c in wanted])
     if guess(rows) > 8 * room:
@@ -367,16 +462,6 @@ def source_of(side: Side, first: int | None, last: int | None, room: float) -> t
     found = facts(rows, side.time)
     size = 2 * found.bytes + WORKING * found.rows
     return (Held(rows.toArrow()), size) if size <= room else (None, size)
-
-# %% ../../notebooks/kit/05d_as_of.ipynb #f5d0001f
-def paths_of(df: DataFrame) -> list[str]:
-    "The files that Spark would read for this DataFrame, after skipping by statistics."
-    plan = df._jdf.queryExecution().optimizedPlan()
-    while plan.children().size() == 1:
-        plan = plan.children().apply(0)
-    if plan.getClass().getSimpleName() != "LogicalRelation":  # nothing is left to read
-        return []
-    return [unquote(urlparse(path).path) for path in plan.relation().location().inputFiles()]
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00020
 def guess(df: DataFrame) -> int:
@@ -423,25 +508,38 @@ def plan_join(
         return Plan("union", why, whole_facts, near, (None,) * len(near), bounds=bounds)
     return plan_cluster(labels, near, bounds, why)
 
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00038
+def read_labels(labels: DataFrame, at: str, added: int, room: float) -> tuple[pa.Table | None, float]:
+    "The labels in memory, and the bytes that they take with so many `added` to each; None if that is more than `room`."
+    files = files_of(labels)
+    if files is None and guess(labels) > 8 * room:
+        return None, float(guess(labels))
+    if files:
+        used = 3.0 * files.rows * (files.width(labels.columns) + added)
+    else:
+        found = facts(labels, at)
+        used = 3.0 * (found.bytes + found.rows * added)
+    if used > room:
+        return None, used
+    return files.columns(labels.columns) if files else labels.toArrow(), used
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00039
+def ends_of(when: np.ndarray) -> tuple[int | None, int | None]:
+    "The first and the last of the instants; None if there is none."
+    there = when[when != NEVER]
+    return (int(there.min()), int(there.max())) if len(there) else (None, None)
+
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00023
 def plan_local(labels: DataFrame, asked: Sequence[Asked], room: float) -> Plan | str:
     "The plan of a join on the driver with its inputs read, or a sentence why they do not fit."
-    files, at = files_of(labels), asked[0].at
-    if files is None and guess(labels) > 8 * room:
-        return f"the labels need about {guess(labels) / 2**20:,.0f} MiB"
-    found = Facts(files.rows, int(files.rows * files.width(labels.columns)), None, None) if files else facts(labels, at)
     added = sum(8 * len(each.side.names) for each in asked)
-    used = 3.0 * (found.bytes + found.rows * (added + WORKING))
-    if used > room:
+    table, used = read_labels(labels, asked[0].at, added + WORKING, room)
+    if table is None:
         return f"the labels and what they find need about {used / 2**20:,.0f} MiB"
-    table = files.columns(labels.columns) if files else labels.toArrow()
     sources: list[Files | Held] = []
     most = 0.0
     for each in asked:
-        when = instants(table[each.at])
-        when = when[when != NEVER]
-        first, last = (int(when.min()), int(when.max())) if len(when) else (None, None)
-        source, size = source_of(each.side, first, last, room - used - most)
+        source, size = source_of(each.side, *ends_of(instants(table[each.at])), room - used - most)
         if source is None:
             return f"with the rows of {', '.join(each.side.outputs)} it needs about {(used + most + size) / 2**20:,.0f} MiB"
         if isinstance(source, Held):
@@ -450,40 +548,41 @@ def plan_local(labels: DataFrame, asked: Sequence[Asked], room: float) -> Plan |
             most = max(most, size)
         sources.append(source)
     why = f"{(used + most) / 2**20:,.1f} of {room / 2**20:,.0f} MiB"
-    return Plan("local", why, replace(found, rows=table.num_rows), tuple(asked), tuple(sources), table)
+    return Plan("local", why, Facts(table.num_rows, table.nbytes, None, None), tuple(asked), tuple(sources), table)
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00024
 def with_keys(labels: DataFrame, asked: Asked, side: Side, rows: int) -> Side:
     "The side without rows of keys that no label has, where labels are few and the side is not."
     if rows > 100_000 or guess(side.rows) < 64 << 20:
         return side
-    pairs = [
-        F.col(f"`{ours}`").cast(kind).alias(f"_key{n}")
-        for n, (ours, kind) in enumerate(zip(asked.on, key_types(labels, asked.on, side), strict=True))
-    ]
-    mine = F.broadcast(labels.select(*pairs).distinct())
+    mine = F.broadcast(labels.select(*key_columns(asked.on, key_types(labels, asked.on, side))).distinct())
     same = [mine[f"_key{n}"] == side.rows[theirs] for n, theirs in enumerate(side.keys)]
     return replace(side, rows=side.rows.join(mine, same, "left_semi"))
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00036
+def rows_about(df: DataFrame) -> int:
+    "How many rows there are: of files as they say, else about as many as Spark's estimate of the bytes holds."
+    files = files_of(df)
+    return files.rows if files else guess(df) // max(16, 8 * len(df.columns))
+
+# %% ../../notebooks/kit/05d_as_of.ipynb #f5d00037
+def buckets_for(spark: SparkSession, rows: int) -> int:
+    "How many buckets so many rows go into: `BUCKET` rows each, two buckets a core at least."
+    return int(min(max(2 * parallelism(spark), -(-rows // BUCKET)), 4096))
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00025
 def plan_cluster(labels: DataFrame, asked: tuple[Asked, ...], bounds: Mapping[str, Facts], why: str) -> Plan:
     "Buckets of about a million rows, and the keys whose timeline is cut because one bucket would hold too many of theirs."
-    spark, found = labels.sparkSession, next(iter(bounds.values()))
-    rows = found.rows
-    for each in asked:
-        files = files_of(each.side.rows)
-        rows += files.rows if files else guess(each.side.rows) // max(16, 8 * len(each.side.rows.columns))
-    buckets = int(min(max(2 * parallelism(spark), -(-rows // BUCKET)), 4096))
+    found = next(iter(bounds.values()))
+    rows = found.rows + sum(rows_about(each.side.rows) for each in asked)
     hot = None
     if rows > 2 * BUCKET and len(asked) == 1 and asked[0].side.nulls == "row":
         hot = hot_keys(labels, asked[0], rows)
-    return Plan("cogroup", why, found, asked, (None,) * len(asked), None, buckets, hot, bounds)
+    return Plan("cogroup", why, found, asked, (None,) * len(asked), None, buckets_for(labels.sparkSession, rows), hot, bounds)
 
 # %% ../../notebooks/kit/05d_as_of.ipynb #f5d00026
 def hot_keys(labels: DataFrame, asked: Asked, rows: int, most: int = 2 * BUCKET, seed: int = 7) -> Hot | None:
     "Keys with more than `most` of the `rows`, as a sample tells, and where to cut their timelines so that about half as many lie in each part."
-    from boathouse.engines import feature_rows
-
     share = min(1.0, 100_000 / rows)
     line = feature_rows(replace(asked.side, distinct=True), 0, key_types(labels, asked.on, asked.side)).sample(share, seed=seed)
     keys = [c for c in line.columns if c.startswith("_key")]

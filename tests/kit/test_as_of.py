@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from boathouse import engines
 from boathouse.as_of import Asked, Files, as_of_join, files_of, hot_keys, join_all, plan_join
 from boathouse.engines import Hot, Side, cogroup_join, row_hash, union_join
 from boathouse.tables import Lakehouse, drop_all, read
@@ -216,7 +217,11 @@ def test_every_engine_gives_the_rows_of_a_plain_loop(
         assert {r.n: (r.a, r.b) for r in out.collect()} == wanted, engine
 
 
-def test_a_timeline_cut_into_brackets_gives_the_rows_of_an_uncut_one(spark: SparkSession) -> None:
+@pytest.mark.parametrize("few", [0, engines.FEW])
+def test_a_timeline_cut_into_brackets_gives_the_rows_of_an_uncut_one(
+    spark: SparkSession, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "FEW", few)  # cuts are joined, or compared with one by one
     rng = random.Random(3)
     right = [
         ("hot" if rng.random() < 0.8 else "x", at(t), at(t + rng.choice([0, 0, 30])), n)
@@ -233,7 +238,11 @@ def test_a_timeline_cut_into_brackets_gives_the_rows_of_an_uncut_one(spark: Spar
         assert {r.n: r.a for r in cut.collect()} == {r.n: r.a for r in union_join(frame, ["k"], "t", [side]).collect()}
 
 
-def test_a_bracket_without_rows_of_its_own_has_the_newest_of_all_before_it(spark: SparkSession) -> None:
+@pytest.mark.parametrize("few", [0, engines.FEW])
+def test_a_bracket_without_rows_of_its_own_has_the_newest_of_all_before_it(
+    spark: SparkSession, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "FEW", few)
     keys = [f"k{n}" for n in range(8)]
     rows = readings(spark, *[(k, at(hour), n, n) for k in keys for n, hour in enumerate((0, 3, 3.5, 4, 10))])
     left = labels(spark, *[(hour, k, at(hour)) for k in keys for hour in (2, 5, 7, 9)])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import math
 import random
+import re
 import statistics
+from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
@@ -18,15 +20,19 @@ from boathouse.event_windows import AGGREGATES, Wanted, window_columns, window_j
 from boathouse.matching import NEVER, Line
 
 HOUR = dt.timedelta(hours=1)
-MEASURES = {name: (name, "v") for name in AGGREGATES}
+FUNCTIONS = (*AGGREGATES[:-1], "percentile(0)", "percentile(0.07)", "percentile(0.5)", "percentile(1)")
+MEASURES = {name: (name, "v") for name in FUNCTIONS}
 
 
 def plain(function: str, values: list[float]) -> float | None:
     "The aggregate of the values that are there, in order."
-    if function == "count":
-        return len(values)
+    if function in ("count", "approx_distinct"):
+        return len(values if function == "count" else set(values))
     if not values or (function == "stddev" and len(values) < 2):
         return None
+    if function.startswith("percentile"):
+        share = Fraction(function[11:-1])
+        return next(v for v in sorted(values) if sum(other <= v for other in values) >= share * len(values))
     made = {
         "sum": sum, "avg": lambda v: sum(v) / len(v), "min": min, "max": max,
         "stddev": statistics.stdev, "first": lambda v: v[0], "last": lambda v: v[-1],
@@ -51,7 +57,7 @@ def test_a_range_of_rows_has_the_aggregates_of_a_plain_loop(labels: list, events
     column = pa.array(
         [None if row[2] is None else row[2] if whole else row[2] / 7 for row in events], pa.int64() if whole else pa.float64()
     )
-    wanted = Wanted(tuple((f"{f}_{w}", f, 0, w) for f in AGGREGATES for w in (span, None)))
+    wanted = Wanted(tuple((f"{f}_{w}", f, 0, w) for f in FUNCTIONS for w in (span, None)))
     made = window_columns(line, rows, [column], wanted)
     for (_, function, _, window), found in zip(wanted.columns, made, strict=True):
         for n, (code, at) in enumerate(labels):
@@ -89,7 +95,13 @@ def test_both_engines_give_the_windows_of_a_plain_loop(spark: SparkSession) -> N
     ]
     events = spark.createDataFrame(given, "k string, at timestamp, v int, s string")
     windows = {"3h": 3 * HOUR, "1d": 24 * HOUR, "ever": None}
-    measures = {**MEASURES, "long": ("sum", "double(v) * 1.5"), "word": ("last", "s"), "all": ("count", "1")}
+    measures = {
+        **MEASURES,
+        "long": ("sum", "double(v) * 1.5"),
+        "word": ("last", "s"),
+        "all": ("count", "1"),
+        "words": ("approx_distinct", "s"),
+    }
     answers = []
     for engine in ("local", "cogroup"):
         out = window_join(labels(spark, *left), events, "k", "t", "at", measures, windows, engine)
@@ -106,9 +118,32 @@ def test_both_engines_give_the_windows_of_a_plain_loop(spark: SparkSession) -> N
             row = answers[0][n]
             there = [v for *_, v in inside if v is not None]
             assert row[f"all_{name}"] == len(inside)
-            for function in ("count", "sum", "min", "max"):
+            assert row[f"words_{name}"] == len({s for *_, s, _ in inside})
+            for function in ("count", "sum", "min", "max", *FUNCTIONS[-5:]):
                 assert row[f"{function}_{name}"] == plain(function, there), (n, name, function)
             assert row[f"long_{name}"] == (None if not there else sum(there) * 1.5)
+
+
+def test_values_of_any_type_are_counted_once_each_and_a_percentile_is_one_of_the_values(spark: SparkSession) -> None:
+    events = spark.sql("""
+        SELECT 'x' AS k, timestamp(at) AS at, * EXCEPT (at) FROM VALUES
+        ('2013-06-01 01:00', 1.5D, date '2013-01-01', array(1), true, 9223372036854775807L), ('2013-06-01 01:00', double('NaN'), NULL, array(1, 2), true, 5L),
+        ('2013-06-01 01:30', -0.0D, date '2013-01-01', array(1), false, 9223372036854775806L), ('2013-06-01 02:00', 0.0D, date '2013-01-02', NULL, NULL, NULL)
+        AS t(at, double, day, list, flag, long)""")
+    names = ("double", "day", "list", "flag", "long")
+    measures = {name: ("approx_distinct", name) for name in names} | {
+        "top": ("percentile(1)", "long"),
+        "mid": ("percentile(0.5)", "double"),
+    }
+    window = {"3h": 3 * HOUR}
+    for engine in ("local", "cogroup"):
+        out = window_join(
+            labels(spark, (1, "x", at(3)), (2, "x", at(0)), (3, None, at(3))), events, "k", "t", "at", measures, window, engine
+        )
+        assert dict(out.dtypes)["top_3h"] == "bigint"
+        assert dict(out.dtypes)["mid_3h"] == "double"
+        found = {row.n: tuple(row)[3:] for row in out.collect()}
+        assert found == {1: (2, 2, 2, 2, 3, 2**63 - 1, 0.0), 2: (0, 0, 0, 0, 0, None, None), 3: (0, 0, 0, 0, 0, None, None)}
 
 
 def test_an_answer_does_not_depend_on_the_order_of_delivery_nor_on_what_lies_outside_the_window(spark: SparkSession) -> None:
@@ -141,6 +176,9 @@ def test_what_does_not_fit_takes_the_cluster_and_what_cannot_be_aggregated_is_re
     assert "engine cogroup" in capsys.readouterr().out
     for call, said in (
         (lambda: window_join(left, events, "k", "t", "at", {"s": ("median", "v")}, window), "no aggregate is called median: there are count, sum"),
+        *((lambda word=word: window_join(left, events, "k", "t", "at", {"s": (word, "v")}, window), f"no aggregate is called {re.escape(word)}: ")
+          for word in ("percentile(1.01)", "percentile(-0.1)", "percentile(x)", "percentile()", "percentile", "percentile(q)", "percentile(0.5", "percentile(nan)")),
+        (lambda: window_join(left, events, "k", "t", "at", {"s": ("percentile(0.5)", "s")}, window), r"percentile\(0.5\) of 's', which is string and not a number"),
         (lambda: window_join(left, events, "k", "t", "at", {"s": ("sum", "s")}, window), "sum of 's', which is string and not a number"),
         (lambda: window_join(left, events, "k", "t", "at", {"s": ("sum", "v")}, {"0h": 0 * HOUR}), "windows 0h have no length"),
         (lambda: window_join(left, events, "k", "t", "when", {"s": ("sum", "v")}, window), "the events have no when"),

@@ -8,7 +8,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -16,7 +15,7 @@ from pyspark.sql import Row, SparkSession
 
 from boathouse import windows
 from boathouse.versions import fingerprint
-from boathouse.windows import Grid, hops, ranked, rolling, ticks
+from boathouse.windows import Grid, hops, rolling, ticks
 
 HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
 ALL = {
@@ -150,17 +149,6 @@ def test_many_different_values_are_counted_within_three_percent_and_the_same_wha
     assert row.kinds_1d == pytest.approx(20_000, rel=0.03)
     assert row.half_1d == pytest.approx(10_000 / 7, rel=0.004)
     assert fingerprint(one) == fingerprint(other)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 4)), min_size=1, max_size=30), st.data())
-def test_the_rank_at_a_place_is_that_of_the_sorted_range(pairs: list[tuple[int, int]], data: st.DataObject) -> None:
-    ranks, weights = (np.array(column) for column in zip(*pairs, strict=True))
-    start = data.draw(st.integers(0, len(pairs) - 1))
-    end = data.draw(st.integers(start + 1, len(pairs)))
-    inside = sorted(np.repeat(ranks[start:end], weights[start:end]))
-    wanted = data.draw(st.integers(1, len(inside)))
-    assert ranked(ranks, weights, np.array([start]), np.array([end]), np.array([wanted])) == [inside[wanted - 1]]
 
 
 def test_one_shuffle_for_the_hops_and_one_for_the_ticks(spark: SparkSession) -> None:
