@@ -126,8 +126,8 @@ class TrainingSet:
     given: tuple[str, ...] = ()
 
     def load_df(self) -> DataFrame:
-        "Every label row once with its features, without the excluded columns."
-        return self.df
+        "Every label row once with its features: without the excluded columns, and without the instants, which are evidence and no feature."
+        return self.df.drop(self.match) if self.match else self.df
 
 # %% ../../notebooks/kit/05i_specs.ipynb #f5f9000f
 def create_training_set(

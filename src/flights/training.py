@@ -121,9 +121,10 @@ def training_rows(lake: Lakehouse, versions: Mapping[str, int], as_of: str) -> T
     split = split_by_time(first, date.fromisoformat(as_of))
     labels = Labels(GOLD_DEPARTURES.name, gold, f"{label_known(as_of)} AND flight_date < date'{split.holdout}'", LABELS)
     made = create_training_set(lake, labels, features(), "late", versions=versions, match=MATCHED)
-    with kept(made.load_df()) as rows:
-        leaks = refuse_leaks(replace(made, df=rows), [*CATEGORICAL, *numeric()], instant="predict_at", label_key=["flight_id"])
-        spec = replace(made.spec, fingerprint=fingerprint(rows.drop(MATCHED)))
+    with kept(made.df) as rows:
+        made = replace(made, df=rows)
+        leaks = refuse_leaks(made, [*CATEGORICAL, *numeric()], instant="predict_at", label_key=["flight_id"])
+        spec = replace(made.spec, fingerprint=fingerprint(made.load_df()))
         columns = [*IDENTITY, *CATEGORICAL, *[F.col(c).cast("double").alias(c) for c in numeric()]]
         frame = to_pandas(rows.select(*columns), AT_MOST)
     return TrainingRows(frame.sort_values(["predict_at", "flight_id"], ignore_index=True), split, spec, leaks)

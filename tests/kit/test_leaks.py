@@ -19,6 +19,7 @@ from boathouse.leaks import LeakError, leak_report, refuse_leaks
 from boathouse.specs import FeatureFunction, TrainingSet, create_training_set, with_features
 from boathouse.tables import Lakehouse, drop_all
 from boathouse.training_sets import FeatureLookup
+from boathouse.versions import fingerprint
 from boathouse.windows import rolling
 from boathouse.writes import append
 
@@ -106,6 +107,12 @@ def test_rows_of_a_spec_are_reported_on_like_a_training_set(lake: Lakehouse) -> 
     report = leak_report(made, ["knots", "age"]).set_index("feature")
     assert report.table.tolist() == ["features.wind", "label row"]
     assert report.matched.tolist() == [2, 3]
+
+
+def test_the_instants_are_no_feature_and_change_no_fingerprint(lake: Lakehouse) -> None:
+    made, plain = training(lake, WIND), create_training_set(lake, labels(lake.spark), [WIND], None)
+    assert made.load_df().columns == plain.load_df().columns
+    assert fingerprint(made.load_df()) == fingerprint(plain.load_df())
 
 
 def test_a_late_match_is_refused_with_feature_table_count_and_labels(lake: Lakehouse) -> None:

@@ -87,7 +87,8 @@ def remembered(lake: Lakehouse) -> dict[str, str]:
 def unbroken(lake: Lakehouse) -> bool:
     "Whether each pin that stands can be read, from a table that keeps its files or from a copy."
     stands = [found for found in pins(lake).values() if found.action != "unpinned"]
-    lasting = all(remembered(lake)[name] == LASTING for name in RETENTION)
+    kept = remembered(lake)
+    lasting = all(kept[name] == LASTING for name in RETENTION)
     rows = {p.name: read(lake, p.copy) if p.copy else read(lake, BOATS, p.version) for p in stands if p.copy or lasting}
     return all(p.name in rows and rows[p.name].collect() == [("Ida", p.version)] for p in stands)
 
@@ -106,26 +107,22 @@ def test_killed_after_each_commit_no_pin_is_broken_and_the_same_call_again_ends_
             assert unbroken(lake), f"killed in {action} after {written}"
             assert written.startswith(write)
 
+    def again(name: str, wanted: tuple[int, str, bool, set[str]], call: Callable[[], object]) -> None:
+        assert stands(name) == wanted
+        call()
+        assert stands(name) == wanted
+
     dies("pin(lake, 'a', 'harbour.boats', 1, AT, 'a model')", "ALTER", "CREATE SCHEMA", "CREATE TABLE", "ops.pins")
-    for _ in range(2):  # that was the last commit, so that the same call again finds everything done
-        assert stands("a") == (1, "pinned", False, {LASTING, YEAR})
-        pin(lake, "a", BOATS, 1, AT, "a model")
+    # That was the last commit, so that the same call again finds everything done.
+    again("a", (1, "pinned", False, {LASTING, YEAR}), lambda: pin(lake, "a", BOATS, 1, AT, "a model"))
     dies("unpin(lake, 'a', LATER, 'done with')", "ops.pins", "ALTER", "ALTER")
-    for _ in range(2):
-        assert stands("a") == (2, "unpinned", False, {YEAR})
-        unpin(lake, "a", LATER, "done with")
+    again("a", (2, "unpinned", False, {YEAR}), lambda: unpin(lake, "a", LATER, "done with"))
 
     for name, version in (("b", 1), ("c", 2)):
         pin(lake, name, BOATS, version, AT, "a model")
     dies("materialise(lake, 'b', LATER)", "ops.pin_b", "ops.pins")
-    for _ in range(2):
-        assert stands("b") == (2, "materialised", True, {LASTING, YEAR})  # c holds the table
-        materialise(lake, "b", LATER)
+    again("b", (2, "materialised", True, {LASTING, YEAR}), lambda: materialise(lake, "b", LATER))  # c holds the table
     dies("unpin(lake, 'b', LATER, 'done with')", "ops.pins", "DROP TABLE")
-    for _ in range(2):
-        assert stands("b") == (3, "unpinned", False, {LASTING, YEAR})
-        unpin(lake, "b", LATER, "done with")
+    again("b", (3, "unpinned", False, {LASTING, YEAR}), lambda: unpin(lake, "b", LATER, "done with"))
     dies("materialise(lake, 'c', LATER)", "ops.pin_c", "ops.pins", "ALTER", "ALTER")
-    for _ in range(2):
-        assert stands("c") == (2, "materialised", True, {YEAR})
-        materialise(lake, "c", LATER)
+    again("c", (2, "materialised", True, {YEAR}), lambda: materialise(lake, "c", LATER))
