@@ -29,6 +29,7 @@ from boathouse.training_sets import FeatureLookup
 from boathouse.windows import Grid
 from boathouse.writes import replace
 from flights.bronze import end_of
+from flights.merging import as_reported
 from flights.tables import (
     FEATURES_AIRCRAFT,
     FEATURES_CARRIER_CONGESTION,
@@ -47,7 +48,8 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 # %% ../../notebooks/flights/06_features.ipynb #15b9face
 def movements(flights: DataFrame) -> DataFrame:
-    "One row per departure and per landing that really happened, at its instant `at`, with the delay of that event (the other delay is null)."
+    "One row per departure and per landing that really happened, at its instant `at`, with the delay then reported (the other delay is null)."
+    flights = as_reported(flights)
     place = ("origin", "dest", "carrier")
     left = flights.where("departed_at IS NOT NULL AND dep_delay IS NOT NULL").select(
         *place,
@@ -123,7 +125,7 @@ HISTORY = (
 # %% ../../notebooks/flights/06_features.ipynb #96812bb8
 def legs(flights: DataFrame) -> DataFrame:
     "One row per movement of an aircraft that really happened, at its instant `known_at`: the `leg`, whether it ended, its delay and length."
-    moves = []
+    moves, flights = [], as_reported(flights)
     for landed, at, delay in ((0.0, "departed_at", "dep_delay"), (1.0, "arrived_at", "arr_delay")):
         known = flights.where(f"tailnum IS NOT NULL AND {at} IS NOT NULL AND {delay} IS NOT NULL")
         leg = F.struct(

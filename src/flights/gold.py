@@ -12,17 +12,18 @@ from pyspark.sql import functions as F
 from boathouse.platform import get_spark, parameters
 from boathouse.tables import Lakehouse, read
 from boathouse.writes import last_note, replace
+from flights.merging import as_reported
 from flights.tables import GOLD_DEPARTURES, SILVER_FLIGHTS
 
 # %% ../../notebooks/flights/05_gold.ipynb #9ffe8980
 def departures(flights: DataFrame) -> DataFrame:
-    "One row per flight with the columns of gold.departures; the label is null while it is unknown, and for flights that never arrived."
+    "One row per flight with the columns of gold.departures; the label is null while it is unknown, and for flights that never arrived. A correction counts for the label alone."
     known = {
         "predict_at": F.expr("scheduled_at - INTERVAL 2 HOURS"),
         "late": F.expr("IF(status = 'arrived', arr_delay > 15, NULL)"),
         "label_time": F.expr("IF(status = 'arrived', greatest(arrived_at, corrected_at), NULL)"),
     }
-    return flights.withColumns(known).select(*[c.name for c in GOLD_DEPARTURES.columns])
+    return as_reported(flights.withColumns(known)).select(*[c.name for c in GOLD_DEPARTURES.columns])
 
 # %% ../../notebooks/flights/05_gold.ipynb #9adc78af
 def gold(lake: Lakehouse) -> list[str]:

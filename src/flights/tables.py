@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_COLUMNS', 'AIRLINE_COLUMNS',
            'BRONZE_FLIGHT_EVENTS', 'BRONZE_WEATHER', 'BRONZE_PLANES', 'BRONZE_AIRPORTS', 'BRONZE_AIRLINES', 'FLIGHT',
-           'SILVER_FLIGHT_EVENTS', 'SILVER_FLIGHTS', 'WEATHER_MEASURES', 'SILVER_WEATHER', 'SILVER_PLANES',
+           'SILVER_FLIGHT_EVENTS', 'REPORTED', 'SILVER_FLIGHTS', 'WEATHER_MEASURES', 'SILVER_WEATHER', 'SILVER_PLANES',
            'SILVER_AIRPORTS', 'SILVER_AIRLINES', 'SILVER_FLIGHT_EVENTS_QUARANTINE', 'SILVER_WEATHER_QUARANTINE',
            'MONITORING_QUALITY_METRICS', 'GOLD_DEPARTURES', 'FEATURES_WEATHER', 'FEATURES_ORIGIN_CONGESTION',
            'FEATURES_CARRIER_CONGESTION', 'FEATURES_DESTINATION_CONGESTION', 'FEATURES_CARRIER_HISTORY',
@@ -84,6 +84,10 @@ SILVER_FLIGHT_EVENTS = Table(
     statistics=("scheduled_at", "bronze_version"),
     owner="silver",
 )
+REPORTED = (
+    "struct<dest:string,tailnum:string,distance:double,scheduled_arrival_minute:int,"
+    "dep_delay:int,arr_delay:int,departed_at:timestamp,arrived_at:timestamp>"
+)
 SILVER_FLIGHTS = Table(
     name="silver.flights",
     grain="One row per flight (time_hour, carrier, flight, origin), in its latest known state.",
@@ -104,6 +108,7 @@ SILVER_FLIGHTS = Table(
         Column("arr_delay", "int", "minutes; null until arrived"),
         Column("last_event_at", "timestamp", "instant of the latest event, UTC"),
         Column("corrected_at", "timestamp", "instant of the correction that these values are from, UTC; null where there is none"),
+        Column("reported", REPORTED, "the values before that correction, which is what was known until then; null where there is none"),
         Column("contradicted", "boolean", "whether its events tell of more than one end"),
         Column("bronze_version", "bigint", "version of bronze.flight_events that last changed the row", nullable=False),
     ),

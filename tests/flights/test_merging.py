@@ -14,6 +14,7 @@ from pyspark.sql import Row, SparkSession
 from boathouse.tables import Lakehouse, drop_all, read
 from boathouse.writes import append
 from flights import tables as t
+from flights.features import legs, movements
 from flights.gold import departures
 from flights.merging import corrected, flights_of, latest, newest, update_flights
 
@@ -155,3 +156,24 @@ def test_the_correction_of_a_report_wins_over_the_report_in_whatever_order_they_
     )
     found = newest(rows, ("origin", "hour"), ("source_file", "bronze_version"))
     assert {(r.origin, r.temp) for r in found.collect()} == {("EWR", 31.0), ("JFK", 28.0)}
+
+
+def test_a_correction_after_the_fact_is_the_label_s_alone_and_changes_no_feature_of_the_past(spark: SparkSession) -> None:
+    left = [
+        event(1, "departed", 5, dep_delay=5, tailnum="N1", dest="BOS", distance=187.0, sched_arr_time=1310),
+        event(1, "arrived", 70, dep_delay=5, arr_delay=0, tailnum="N1", dest="BOS", distance=187.0, sched_arr_time=1310),
+    ]
+    right = event(1, "corrected", 1400, dep_delay=65, arr_delay=60, tailnum="N2", dest="MIA", distance=1089.0, sched_arr_time=1400)
+
+    def known(*told: Row) -> tuple[list, list, Row]:
+        flights = flights_of(corrected(latest(spark.createDataFrame(list(told), t.SILVER_FLIGHT_EVENTS.schema))))
+        moves = sorted(map(tuple, movements(flights).collect()), key=str)
+        return moves, sorted(map(tuple, legs(flights).collect()), key=str), departures(flights).first()
+
+    before, after = known(*left), known(*left, right)
+    assert before[:2] == after[:2]
+    assert len(before[0]) == len(before[1]) == 2
+    inputs = ("tailnum", "dest", "distance", "scheduled_arrival_minute")
+    assert [before[2][c] for c in inputs] == [after[2][c] for c in inputs] == ["N1", "BOS", 187.0, 790]
+    assert (before[2].late, after[2].late) == (False, True)
+    assert after[2].label_time == NOON + timedelta(minutes=1400)
