@@ -33,7 +33,7 @@ FEATURE_REFRESHES = Table(
         Column("source_version", "bigint", "version of the source that was read", nullable=False),
         Column("until", "timestamp", "what happened before this instant is known, UTC", nullable=False),
         Column("newest", "timestamp", "latest event that is known, UTC; null if there is none"),
-        Column("rows", "bigint", "rows written", nullable=False),
+        Column("rows", "bigint", "rows written, with those that Delta copies as they share a file", nullable=False),
         Column("bytes", "bigint", "bytes written", nullable=False),
         Column("seconds", "double", "from its beginning to its commit", nullable=False),
         Column("committed_at", "timestamp", "instant of the commit, UTC", nullable=False),
