@@ -1,10 +1,11 @@
-"""As-of joins where tasks run in processes of their own: executors with another working directory and another time zone than the driver."""
+"""As-of joins and windows where tasks run in processes of their own: executors with another working directory and another time zone than the driver."""
 
 from __future__ import annotations
 
 import base64
 import datetime as dt
 import json
+import math
 import os
 import pickle
 import random
@@ -20,7 +21,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-LOOKBACK = dt.timedelta(days=2)
+LOOKBACK, HOUR = dt.timedelta(days=2), dt.timedelta(hours=1)
+AGGREGATES = {"rows": ("count", "a"), "kinds": ("approx_distinct", "a % 7"), "half": ("percentile(0.5)", "a % 50"), "sum": ("sum", "a")}
+COLUMNS = [f"{name}_2d" for name in AGGREGATES]
 WAYS = (
     "cogroup",
     "cogroup, a hot key cut, rows known late",
@@ -70,6 +73,22 @@ def plain_loop(hashes: dict[int, int], by_column: bool = False, late: bool = Fal
     return found
 
 
+def windows_by_loop() -> dict[str, list[list]]:
+    "The windows of two days at each label's instant, and at each tick of twelve hours, by a look at every event."
+    labels, features = made()
+    start = dt.datetime(2013, 6, 1)
+
+    def window(key: tuple, end: dt.datetime | None) -> list:
+        inside = [a for a, p, q, at, *_ in features if (p, q) == key and None not in (p, q, at, end) and end - LOOKBACK <= at < end]
+        half = sorted(a % 50 for a in inside)[math.ceil(len(inside) / 2) - 1] if inside else None
+        return [len(inside), len({a % 7 for a in inside}), half, sum(inside) if inside else None]
+
+    keys = {(p, q) for _, p, q, at, *_ in features if None not in (p, q, at)}
+    ticks = [(*key, start + n * 12 * HOUR) for key in keys for n in range(90)]
+    grid = [[p, q, (tick - dt.datetime(1970, 1, 1)) // dt.timedelta(microseconds=1), *window((p, q), tick)] for p, q, tick in ticks]
+    return {"grid": [row for row in grid if row[3]], "instant": [[n, *window((p, q), t)] for n, p, q, t in labels]}
+
+
 def cluster(state: Path) -> dict[str, Any]:
     "What a session on two executors says: the rows of each way, the tie-breaks, where its tasks ran, and what was sent to them."
     from pyspark.serializers import CloudPickleSerializer
@@ -77,6 +96,8 @@ def cluster(state: Path) -> dict[str, Any]:
 
     from boathouse.as_of import Asked, as_of_join, hot_keys, plan_join
     from boathouse.engines import Side, cogroup_join, row_hash
+    from boathouse.event_windows import window_join
+    from boathouse.windows import rolling
     from boathouse.workspace.archive import archive_options
     from boathouse.workspace.jars import jars
     from boathouse.workspace.session import environment, lock, start_session
@@ -125,7 +146,11 @@ def cluster(state: Path) -> dict[str, Any]:
             "auto, without room on the driver": join("auto", budget=1),
         }  # fmt: skip
         DataFrame.mapInArrow = really
+        keys, spans = ["p", "q"], {"2d": LOOKBACK}
+        grid = rolling(features, keys, "at", AGGREGATES, spans, hop=12 * HOUR).selectExpr("p", "q", "unix_micros(tick)", *COLUMNS)
+        instant = window_join(labels, features, keys, "t", "at", AGGREGATES, spans, engine="cogroup").select("n", *COLUMNS)
         return {
+            "windows": {"grid": [list(row) for row in grid.collect()], "instant": [list(row) for row in instant.collect()]},
             "ways": {name: [[row.n, row.a, row.b] for row in df.select("n", "a", "b").collect()] for name, df in ways.items()},
             "engines": [plan_join(labels, [Asked(("p", "q"), "t", side)], "auto", budget).engine for budget in (None, 1)],
             "hashes": [[row.a, row.tie] for row in features.select("a", row_hash(features).alias("tie")).collect()],
@@ -158,6 +183,15 @@ def test_executors_give_the_rows_of_a_plain_loop(said: dict[str, Any], way: str)
     wanted = plain_loop(dict(said["hashes"]), by_column="column" in way, late="late" in way)
     assert sum(row[0] is not None for row in wanted.values()) > 800
     assert sorted([n, *row] for n, row in wanted.items()) == sorted(said["ways"][way])
+
+
+def test_executors_give_the_windows_of_a_plain_loop_on_a_grid_and_at_instants(said: dict[str, Any]) -> None:
+    def numbers(rows: list[list]) -> list[str]:  # a percentile is a double on the grid, and a bigint at an instant
+        return sorted(str([float(value) if isinstance(value, int) else value for value in row]) for row in rows)
+
+    for where, wanted in windows_by_loop().items():
+        assert len(wanted) > 900
+        assert numbers(wanted) == numbers(said["windows"][where]), where
 
 
 def test_the_hot_key_was_cut_and_auto_took_the_driver_or_the_cluster_by_the_room_there_is(said: dict[str, Any]) -> None:
