@@ -169,7 +169,7 @@ class FeatureTables:
     def create_training_set(
         self, df: Any, feature_lookups: Sequence[Any], label: str | None, exclude_columns: Sequence[str] = (), **how: Any
     ) -> Any:
-        "Labels with their features as of their instants: 05i_specs."
+        "Labels with their features as of their instants: 05j_specs."
         from boathouse.specs import create_training_set  # that chapter builds on this one
 
         return create_training_set(self.lake, df, feature_lookups, label, exclude_columns, **how)

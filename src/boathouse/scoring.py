@@ -8,7 +8,6 @@ __all__ = ['PackedModel', 'pack', 'unpack', 'positive', 'score']
 # %% ../../notebooks/kit/09_scoring.ipynb #165e3f12
 import hashlib
 import io
-import logging
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence

@@ -13,8 +13,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from boathouse import engines
-from boathouse.as_of import Asked, Files, as_of_join, files_of, hot_keys, join_all, plan_join
+from boathouse.as_of import Asked, as_of_join, hot_keys, join_all, plan_join
 from boathouse.engines import Hot, Side, cogroup_join, row_hash, union_join
+from boathouse.files import Files, files_of
 from boathouse.tables import Lakehouse, drop_all, read
 
 HOUR, MICROSECOND = dt.timedelta(hours=1), dt.timedelta(microseconds=1)

@@ -12,8 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from boathouse import as_of
-from boathouse.as_of import Span, files_of, recorded
+from boathouse import files
+from boathouse.files import Span, files_of, recorded
 from boathouse.tables import Lakehouse, drop_all, read
 
 HOUR = 3_600_000_000  # microseconds
@@ -21,9 +21,9 @@ HOUR = 3_600_000_000  # microseconds
 
 @pytest.fixture
 def lake(spark: SparkSession) -> Iterator[Lakehouse]:
-    lake = Lakehouse(spark, prefix="test_as_of_files_")
+    lake = Lakehouse(spark, prefix="test_files_")
     drop_all(lake)
-    spark.sql("CREATE SCHEMA test_as_of_files_f")
+    spark.sql("CREATE SCHEMA test_files_f")
     yield lake
     drop_all(lake)
 
@@ -44,7 +44,7 @@ def log_of(lake: Lakehouse) -> Path:
 
 def by_spark(monkeypatch: pytest.MonkeyPatch, df: DataFrame, span: Span | None = None) -> set[str]:
     with monkeypatch.context() as patch:
-        patch.setattr(as_of, "listed_by_checksum", lambda index: None)
+        patch.setattr(files, "listed_by_checksum", lambda index: None)
         return set(files_of(df, span).paths)
 
 
@@ -59,7 +59,7 @@ def test_the_checksum_lists_the_files_that_spark_lists_and_spark_is_not_asked(la
     ]
     expected = [by_spark(monkeypatch, df) for df in frames]
     assert [len(paths) for paths in expected] == [4, 2, 4, 0]
-    monkeypatch.setattr(as_of, "paths_of", lambda df: pytest.fail("Spark was asked"))
+    monkeypatch.setattr(files, "paths_of", lambda df: pytest.fail("Spark was asked"))
     found = [files_of(df) for df in frames]
     assert [set(files.paths) for files in found] == expected
     assert found[2].names == {"at": "n", "n": "at"}
@@ -80,8 +80,8 @@ def test_without_a_checksum_that_adds_up_spark_is_asked(lake: Lakehouse, damage:
         path.write_text(json.dumps(said | {"allFiles": said["allFiles"][:-1]}))
     elif damage == "another size":
         path.write_text(json.dumps(said | {"tableSizeBytes": 1}))
-    asked, ask = [], as_of.paths_of
-    monkeypatch.setattr(as_of, "paths_of", lambda df: asked.append(df) or ask(df))
+    asked, ask = [], files.paths_of
+    monkeypatch.setattr(files, "paths_of", lambda df: asked.append(df) or ask(df))
     assert files_of(table).rows == 8
     assert asked
 
