@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HOUR', 'TICK', 'NOW', 'BEGINNING', 'MOST', 'Span', 'joined', 'condition', 'as_they_are', 'Computed', 'text_of',
-           'Ticks', 'Windowed', 'side_table']
+           'Ticks', 'whole_hops', 'Windowed', 'side_table']
 
 # %% ../../notebooks/kit/05l_computed.ipynb #f5i00002
 import hashlib
@@ -134,6 +134,11 @@ class Ticks(Computed):
         "A tick knows what happened before it: the one at `until` can be made."
         return until + TICK
 
+# %% ../../notebooks/kit/05l_computed.ipynb #f5i0ff01
+def whole_hops(span: timedelta, hop: timedelta) -> timedelta:
+    "The span, rounded up to hops: a hop is made of all its events, or wrongly."
+    return -(-span // hop) * hop
+
 # %% ../../notebooks/kit/05l_computed.ipynb #f5i00011
 @dataclass(frozen=True)
 class Windowed:
@@ -172,9 +177,9 @@ class Windowed:
             self.time,
             self.events,
             self.hops,
-            late=self.late,
+            late=None if self.late is None else whole_hops(self.late, grid.hop),
             early=grid.longest,
-            grain=max(HOUR, grid.hop),
+            grain=whole_hops(HOUR, grid.hop),
             about=repr(grid),
             side=True,
             unique=True,

@@ -211,8 +211,12 @@ def refresh(
     The first time it begins with `since`, or with the first event. Only what the source's changes concern is made anew, and `anew`; a definition that
     has changed, or a source without a change feed, makes everything anew. Repeating it changes nothing.
     """
-    if isinstance(definition, Windowed) and hop_of(until, definition.grid.hop) != until:
-        raise ValueError(f"{definition.table.name} is made in hops of {definition.grid.hop}: {until} is between two ticks")
+    if isinstance(definition, Windowed):
+        hop = definition.grid.hop
+        if hop_of(until, hop) != until:
+            raise ValueError(f"{definition.table.name} is made in hops of {hop}: {until} is between two ticks")
+        since = since and hop_of(since, hop)
+        anew = anew and Span(hop_of(anew.since, hop), hop_of(anew.until + hop - TICK, hop))
     return [refresh_stage(lake, stage, stale(lake, stage, until, since, anew), run) for stage in definition.stages(lake)]
 
 # %% ../../notebooks/kit/05m_refresh.ipynb #f5j00019

@@ -20,7 +20,7 @@ from boathouse.freshness import FEATURE_REFRESHES, freshness, record
 from boathouse.refresh import backfill, refresh
 from boathouse.tables import Column, Lakehouse, Table, drop_all, read
 from boathouse.versions import fingerprint, version_of
-from boathouse.windows import Grid
+from boathouse.windows import Grid, hop_of
 from boathouse.writes import append, merge, replace
 
 HOUR, DAY, MINUTE = dt.timedelta(hours=1), dt.timedelta(days=1), dt.timedelta(minutes=1)
@@ -229,6 +229,23 @@ def test_a_table_begins_where_it_is_told_to_and_a_backfill_reaches_further_back(
     merge(lake, RETURNS, returns(lake, (3, "east", 1.5, 99)))  # before the beginning of the table, and of its first window
     refresh(lake, DELAYS, at(48))
     assert fingerprint(read(lake, DELAYS.table)) == fingerprint(further)
+
+
+def test_hops_that_do_not_divide_an_hour_are_made_of_all_their_events(lake: Lakehouse) -> None:
+    grid = Grid(AGGREGATES, {"1h": 70 * MINUTE, "4h": 280 * MINUTE}, 7 * MINUTE)
+    odd = Windowed(DELAYS.table, RETURNS, "at", grid)
+    until = hop_of(at(12), grid.hop)
+
+    def made_anew() -> str:
+        return fingerprint(odd.rows(read(lake, RETURNS), until=until))
+
+    append(lake, RETURNS, returns(lake, *[(n, "east", n / 10, n) for n in range(100)]))
+    refresh(lake, odd, until)
+    merge(lake, RETURNS, returns(lake, (41, "east", 4.1, 500), (80, "west", 8.05, 7)))  # one at 4:06, in the hop from 4:00 or before it
+    refresh(lake, odd, until)
+    assert fingerprint(read(lake, DELAYS.table)) == made_anew()
+    backfill(lake, odd, at(4.05), at(6.02))
+    assert fingerprint(read(lake, DELAYS.table)) == made_anew()
 
 
 def test_a_backfill_repairs_what_no_change_feed_tells_of(lake: Lakehouse) -> None:
