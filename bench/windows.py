@@ -32,6 +32,7 @@ HOURS = {"1h": 1, "6h": 6, "1d": 24, "7d": 168, "28d": 672}
 FUNCTIONS = ("count", "sum", "avg", "min", "max")
 COLUMNS = [f"{function}_{window}" for function in FUNCTIONS for window in HOURS]
 HOUR = 3_600_000_000  # microseconds
+CUT = 0.3183
 LAST_DAY = 364  # of the year, for the set `day`
 
 
@@ -191,14 +192,17 @@ EVERY = {f"{set_}: {name}": way for set_, ways in WAYS.items() for name, way in 
 
 
 def sums(found: Any) -> list[int]:
-    "Rows, and per column how many values there are and their sum, each weighted by the key; averages to six digits, as they are quotients."
+    """Rows, and per column how many values there are and their sum, each weighted by the key.
+
+    Averages are quotients, whose last bit may differ: they count in thousandths, cut off where no quotient of such values lies.
+    """
     if hasattr(found, "write"):
         from pyspark.sql import functions as F
 
         parts = []
         for name in COLUMNS:
-            scale = 1.0 if name.startswith("avg") else UNIT
-            parts += [F.count(name), F.sum(F.round(F.col(name) * scale, 3 if scale == 1.0 else 0) * (F.col("key") % 97 + 1))]
+            whole = F.floor(F.col(name) * 1000 + CUT) if name.startswith("avg") else F.round(F.col(name) * UNIT)
+            parts += [F.count(name), F.sum(whole * (F.col("key") % 97 + 1))]
         values = found.agg(F.count("*"), *parts).first()
     else:
         import numpy as np
@@ -207,10 +211,9 @@ def sums(found: Any) -> list[int]:
         for name in COLUMNS:
             there = found[name].is_valid().to_numpy(zero_copy_only=False)
             column = np.where(there, found[name].to_numpy(zero_copy_only=False), 0).astype(float)
-            scaled = np.round(column, 3) if name.startswith("avg") else np.round(column * UNIT)
+            scaled = np.floor(column * 1000 + CUT) if name.startswith("avg") else np.round(column * UNIT)
             values += [int(there.sum()), float((scaled * weight).sum())]
-    averages = {2 * n + 2 for n, name in enumerate(COLUMNS) if name.startswith("avg")}
-    return [int(round(float(value or 0), -1 if n in averages else 0)) for n, value in enumerate(values)]
+    return [int(value or 0) for value in values]
 
 
 def refreshed(spark: Any, folder: Path) -> list[tuple[str, float]]:
