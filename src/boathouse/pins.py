@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['LASTING', 'PINS', 'PinError', 'Pin', 'pins', 'holding', 'pin_named', 'detail', 'properties', 'protect', 'release',
-           'pin', 'record', 'source_of', 'read_pin', 'materialise', 'unpin']
+           'protected', 'pin_all', 'pin', 'record', 'source_of', 'read_pin', 'materialise', 'unpin']
 
 # %% ../../notebooks/kit/02e_pins.ipynb #b4a00003
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -119,34 +120,54 @@ def release(lake: Lakehouse, table: Table | str) -> None:
     gone = [f"boathouse.before.{name}" for name in before] + [name for name, value in before.items() if not value]
     lake.spark.sql(f"ALTER TABLE {lake.name(table)} UNSET TBLPROPERTIES IF EXISTS ({', '.join(map(quoted, gone))})")
 
-# %% ../../notebooks/kit/02e_pins.ipynb #b4a00013
-def pin(lake: Lakehouse, name: str, table: Table | str, version: int, at: datetime, why: str) -> Pin:
-    "Keep a version readable under a name; the same pin twice is one, another version under the name raises PinError, a lost one VersionGone."
-    where = table.name if isinstance(table, Table) else table
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise PinError(f"{name!r} does not name a pin: lower-case letters, digits and _, a letter first")
-    known = pins(lake).get(name)
-    if known is not None and known.action != "unpinned":
-        if (known.table_name, known.version) != (where, version):
-            raise PinError(f"the pin {name!r} is on {known.table_name} at version {known.version}: release it, or take another name")
-        if known.action == "pinned":
-            protect(lake, source_of(lake, known))
-        return known
-    protect(lake, where)
+# %% ../../notebooks/kit/02e_pins.ipynb #b4a00023
+def protected(lake: Lakehouse, table: str, version: int) -> None:
+    "Protect the table, then look whether every file of the version is there; if one is not, the table is as it was, and VersionGone is raised."
+    protect(lake, table)
     try:
-        check_version(lake, where, version)
+        check_version(lake, table, version)
     except VersionGone:
-        if not holding(lake, where):
-            release(lake, where)
+        if not holding(lake, table):
+            release(lake, table)
         raise
-    made = Pin(name, known.step + 1 if known else 1, "pinned", where, detail(lake, where, "id"), version, None, None, at, why)
-    record(lake, made)
-    return made
+
+# %% ../../notebooks/kit/02e_pins.ipynb #b4a00013
+def pin_all(lake: Lakehouse, wanted: Mapping[str, tuple[Table | str, int]], at: datetime, why: str) -> list[Pin]:
+    """Keep versions readable, each under a name (`wanted`: name to table and version), in one commit of ops.pins: all of them or none.
+
+    The same pin twice is one; another version under a name raises PinError, a lost one VersionGone.
+    """
+    known, found, missing = pins(lake), {}, {}
+    for name, (table, version) in wanted.items():
+        where, old = table.name if isinstance(table, Table) else table, known.get(name)
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise PinError(f"{name!r} does not name a pin: lower-case letters, digits and _, a letter first")
+        if old is None or old.action == "unpinned":
+            missing[name] = (where, version)
+            continue
+        if (old.table_name, old.version) != (where, version):
+            raise PinError(f"the pin {name!r} is on {old.table_name} at version {old.version}: release it, or take another name")
+        if old.action == "pinned":
+            protect(lake, source_of(lake, old))
+        found[name] = old
+    for where, version in missing.values():
+        protected(lake, where, version)
+    for name, (where, version) in missing.items():
+        step = known[name].step + 1 if name in known else 1
+        found[name] = Pin(name, step, "pinned", where, detail(lake, where, "id"), version, None, None, at, why)
+    record(lake, *[found[name] for name in missing])
+    return [found[name] for name in wanted]
+
+# %% ../../notebooks/kit/02e_pins.ipynb #b4a00024
+def pin(lake: Lakehouse, name: str, table: Table | str, version: int, at: datetime, why: str) -> Pin:
+    "Keep one version readable under a name, as `pin_all` does."
+    return pin_all(lake, {name: (table, version)}, at, why)[0]
 
 # %% ../../notebooks/kit/02e_pins.ipynb #b4a00014
-def record(lake: Lakehouse, pin: Pin) -> None:
-    "Add one step to ops.pins."
-    append(lake, PINS, lake.spark.createDataFrame([tuple(asdict(pin).values())], PINS.schema))
+def record(lake: Lakehouse, *steps: Pin) -> None:
+    "Add steps to ops.pins, in one commit."
+    if steps:
+        append(lake, PINS, lake.spark.createDataFrame([tuple(asdict(step).values()) for step in steps], PINS.schema))
 
 # %% ../../notebooks/kit/02e_pins.ipynb #b4a00015
 def source_of(lake: Lakehouse, pin: Pin) -> str:

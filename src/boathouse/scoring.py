@@ -21,6 +21,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.types import DoubleType, StructField, StructType
 
+from boathouse.trust import USUAL, Allowed, fetched
+
 _loaded: dict[str, Any] = {}  # models of this process, by digest
 
 # %% ../../notebooks/kit/09_scoring.ipynb #efdad321
@@ -45,10 +47,10 @@ class PackedModel:
             return tar.extractfile(name).read() if name in tar.getnames() else None
 
 # %% ../../notebooks/kit/09_scoring.ipynb #fa09f6e8
-def pack(name: str, version: int) -> PackedModel:
-    "The files of a registered version, fetched through the registry; a model without a signature is refused."
+def pack(name: str, version: int, allowed: Allowed = USUAL) -> PackedModel:
+    "The files of a registered version, fetched and verified (07g_trust); Untrusted, or for a model without a signature ValueError."
     with tempfile.TemporaryDirectory() as folder:
-        files = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=folder))
+        files = fetched(name, version, Path(folder), allowed)
         signature = mlflow.models.Model.load(files).signature
         if signature is None or signature.inputs is None:
             raise ValueError(f"{name} version {version} has no signature: what it takes cannot be checked")

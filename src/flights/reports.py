@@ -231,8 +231,8 @@ def bought(lake: Lakehouse, model: str, as_of: Mapping[str, str]) -> pd.DataFram
 # %% ../../notebooks/flights/12_reports.ipynb #20ac15ef
 def promoted(lake: Lakehouse, model: str) -> str:
     "The promotions of a model as lines of text, oldest first."
-    rows = promotions(lake, OPS_PROMOTIONS, model)
-    return "\n".join(f"{row['promoted_at']:%Y-%m-%d}  version {row['version']}  {row['reason']}" for row in rows)
+    rows = promotions(lake, model)
+    return "\n".join(f"{row['moved_at']:%Y-%m-%d}  version {row['version']}  {row['reason']}" for row in rows)
 
 # %% ../../notebooks/flights/12_reports.ipynb #0a4c64ac
 def shares_by_month(tables: Sequence[Mapping[str, Any]]) -> Figure:

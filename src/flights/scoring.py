@@ -33,7 +33,7 @@ def month_start(month: str) -> datetime:
 # %% ../../notebooks/flights/09_scoring.ipynb #36a22f30
 def champion_of(lake: Lakehouse, model: str, month: str) -> int:
     "The version that was champion when the month began; ValueError if there was none."
-    version = champion_as_of(lake, OPS_PROMOTIONS, model, month_start(month))
+    version = champion_as_of(lake, model, month_start(month))
     if version is None:
         raise ValueError(f"{model} had no champion on {month}-01: run the job training with as_of={month}-01 or earlier first")
     return version

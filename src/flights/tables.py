@@ -14,7 +14,7 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'ALL', 'bronze', 'quarantine', 'ticks']
 
 # %% ../../notebooks/flights/01_tables.ipynb #6c77880d
-from boathouse import freshness, ingest
+from boathouse import freshness, ingest, registry
 from boathouse.tables import Column, Table
 
 FLIGHT_EVENT_COLUMNS = (
@@ -373,23 +373,7 @@ ML_PREDICTIONS = Table(
     partition_by=("batch_id",),
     owner="score",
 )
-OPS_PROMOTIONS = Table(
-    name="ops.promotions",
-    grain="One row per decision that made a model version the champion.",
-    columns=(
-        Column("model_name", "string", "registered model, in full", nullable=False),
-        Column("version", "int", "version that became champion", nullable=False),
-        Column("previous_version", "int", "champion until then; null for the first"),
-        Column("alias", "string", "the alias that moved", nullable=False),
-        Column("promoted_at", "timestamp", "logical instant from which it is champion, UTC", nullable=False),
-        Column("promoted_by", "string", "who or what decided", nullable=False),
-        Column("reason", "string", "why, in a sentence", nullable=False),
-        Column("evidence", "string", "what the decision rests on, JSON"),
-        Column("run_id", "string", "task run that wrote the row", nullable=False),
-    ),
-    time_key="promoted_at",
-    owner="promote",
-)
+OPS_PROMOTIONS = registry.PROMOTIONS
 
 # %% ../../notebooks/flights/01_tables.ipynb #7b408ab0
 WINDOW = (

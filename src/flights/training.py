@@ -46,7 +46,7 @@ from boathouse.training import (
 )
 from boathouse.versions import fingerprint
 from flights.features import CALENDAR, CATEGORICAL, IDENTITY, LABELS, MATCHED, feature_versions, features, numeric
-from flights.tables import GOLD_DEPARTURES, OPS_PROMOTIONS
+from flights.tables import GOLD_DEPARTURES
 
 AT_MOST = 2_000_000  # rows held in memory, about 1.5 GB; beyond that, sample days
 DEFAULTS = {
@@ -89,7 +89,7 @@ def space() -> dict[str, Any]:
 # %% ../../notebooks/flights/07_training.ipynb #a3f6cd48
 def champion_parameters(lake: Lakehouse, model: str, as_of: str) -> dict[str, float] | None:
     "The parameters of the version that was champion at `as_of`; None if there was none."
-    version = champion_as_of(lake, OPS_PROMOTIONS, model, datetime.fromisoformat(as_of))
+    version = champion_as_of(lake, model, datetime.fromisoformat(as_of))
     if version is None:
         return None
     client = MlflowClient()

@@ -159,7 +159,7 @@ def validate(lake: Lakehouse, model: str, version: int, as_of: str) -> tuple[boo
     run = client.get_run(client.get_model_version(model, str(version)).run_id)
     test = held_out(lake, run.data.params)
     scores = {"candidate": ask(model, version, test.rows), "baseline": ask_baseline(run.info.run_id, test.rows)}
-    champion, unseen = champion_as_of(lake, OPS_PROMOTIONS, model, datetime.fromisoformat(as_of)), None
+    champion, unseen = champion_as_of(lake, model, datetime.fromisoformat(as_of)), None
     if champion == version:
         champion = None
     if champion is not None:
@@ -180,9 +180,7 @@ def promote_accepted(lake: Lakehouse, model: str, version: int, as_of: str) -> s
     last = verdict["gates"][-1]
     previous = verdict["champion_version"]
     evidence = {"metrics": verdict["metrics"], "gates": {gate["name"]: gate["reason"] for gate in verdict["gates"]}}
-    new = promote(
-        lake, OPS_PROMOTIONS, model, version, datetime.fromisoformat(as_of), f"{last['name']}: {last['reason']}", evidence, by="validation"
-    )
+    new = promote(lake, model, version, datetime.fromisoformat(as_of), f"{last['name']}: {last['reason']}", evidence, by="validation")
     was = f"instead of version {previous}" if previous is not None else "the first"
     return (
         f"{model}: version {version} is champion from {as_of} on, {was}."

@@ -29,7 +29,7 @@ def facts(lived: tuple[Path, dict[str, Any]], boathouse: Callable[..., Any]) -> 
                (select count(*) from ml.predictions p join gold.departures d using (flight_id) where p.predict_at != d.scheduled_at - interval 2 hours) moved,
                (select count(*) from ml.predictions where not probability between 0 and 1) impossible,
                (select min(model_version) from ml.predictions) model_version,
-               (select min_by(version, promoted_at) from ops.promotions) first_champion,
+               (select min_by(version, moved_at) from ops.promotions) first_champion,
                (select count(*) from ops.decisions where month = '2013-02') decisions,
                (select count(distinct column_name) from monitoring.predictions_drift_metrics) drifting
     """

@@ -44,7 +44,6 @@ from flights.tables import (
     MONITORING_PROFILE,
     MONITORING_QUALITY_METRICS,
     OPS_DECISIONS,
-    OPS_PROMOTIONS,
 )
 from flights.training import train
 
@@ -70,7 +69,7 @@ def served(spark: SparkSession) -> Iterator[Served]:
     if MlflowClient().search_registered_models(f"name = '{MODEL}'"):
         MlflowClient().delete_registered_model(MODEL)
     version = train(lake, MODEL, "/opstest", "2013-09-01", 1, 7).version
-    promote(lake, OPS_PROMOTIONS, MODEL, version, datetime(2013, 9, 1), "first")
+    promote(lake, MODEL, version, datetime(2013, 9, 1), "first")
     score_month(lake, MODEL, SEPTEMBER)
     yield Served(lake, version, *measure(lake, MODEL, SEPTEMBER, OCTOBER))
     MlflowClient().delete_registered_model(MODEL)

@@ -28,7 +28,7 @@ def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     lake = Lakehouse(spark, prefix="rehearsal_")
     rehearsal(lake)
     for seed, since in ((7, dt.datetime(2013, 8, 1)), (8, dt.datetime(2013, 8, 15))):
-        promote(lake, OPS_PROMOTIONS, MODEL, train(lake, MODEL, "/test_flights_scoring", "2013-08-20", 1, seed).version, since, "test")
+        promote(lake, MODEL, train(lake, MODEL, "/test_flights_scoring", "2013-08-20", 1, seed).version, since, "test")
     yield lake
     for table, column in ((OPS_PROMOTIONS, "model_name"), (ML_PREDICTIONS, "model_name")):
         spark.sql(f"DELETE FROM {lake.name(table)} WHERE {column} = '{MODEL}'")

@@ -101,7 +101,7 @@ def test_tuned_is_never_worse_than_the_defaults_and_every_trial_is_a_nested_run(
 def test_a_retraining_tries_the_champions_parameters_too(lake: Lakehouse, candidate: Candidate) -> None:
     assert champion_parameters(lake, MODEL, "2013-09-30") is None
     assert list(known_points(None)) == ["defaults"]
-    promote(lake, OPS_PROMOTIONS, MODEL, candidate.version, dt.datetime(2013, 9, 30), "test")
+    promote(lake, MODEL, candidate.version, dt.datetime(2013, 9, 30), "test")
     found = champion_parameters(lake, MODEL, "2013-10-01")
     assert found == {k: float(v) for k, v in candidate.best.parameters.items()}
     assert champion_parameters(lake, MODEL, "2013-09-29") is None

@@ -94,7 +94,7 @@ def test_a_first_model_is_accepted_promoted_once_and_explained(lake: Lakehouse, 
     assert "nothing new" in promote_accepted(lake, MODEL, candidate.version, AS_OF)
     row = read(lake, OPS_PROMOTIONS).where(f"model_name = '{MODEL}'").collect()
     assert len(row) == 1
-    assert row[0].promoted_at == dt.datetime(2013, 9, 30)
+    assert row[0].moved_at == dt.datetime(2013, 9, 30)
     assert "better than the timetable" in row[0].evidence
     report = mlflow.artifacts.load_dict(f"runs:/{candidate.run_id}/validation.json")
     assert {"gates", "metrics", "calibration", "slices", "importances", "roc", "held_out"} <= set(report)
@@ -102,7 +102,7 @@ def test_a_first_model_is_accepted_promoted_once_and_explained(lake: Lakehouse, 
 
 
 def test_a_refused_candidate_stays_registered_with_its_reasons_and_is_not_promoted(lake: Lakehouse, candidate: Candidate) -> None:
-    promote(lake, OPS_PROMOTIONS, MODEL, candidate.version, dt.datetime(2013, 9, 30), "test")
+    promote(lake, MODEL, candidate.version, dt.datetime(2013, 9, 30), "test")
     again = train(lake, MODEL, "/test_flights_validation", as_of=AS_OF, max_evals=1, seed=7)  # the champion itself, once more
     accepted, gates = validate(lake, MODEL, again.version, AS_OF)
     tags = MlflowClient().get_model_version(MODEL, str(again.version)).tags

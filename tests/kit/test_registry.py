@@ -4,86 +4,253 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
-import boathouse.registry as registry
-from boathouse.registry import alias_version, champion_as_of, promote, register, rollback
+from boathouse.registry import (
+    CHALLENGER,
+    PROMOTIONS,
+    TRAINED_BY,
+    RegistryError,
+    alias_version,
+    approve,
+    challenge,
+    champion_as_of,
+    moves,
+    promote,
+    register,
+    reject,
+    retire,
+    rollback,
+)  # fmt: skip
 from boathouse.tables import Lakehouse, drop_all, read
-from flights.tables import OPS_PROMOTIONS
+from boathouse.trust import CONTENT, Untrusted
+from boathouse.workspace.cluster import Cluster, TaskSpec
 
 MODEL = "spark_catalog.test_ml.registered"
-FEBRUARY, MARCH, APRIL = (dt.datetime(2013, m, 1) for m in (2, 3, 4))
+FEBRUARY, MARCH, APRIL, MAY = (dt.datetime(2013, m, 1) for m in (2, 3, 4, 5))
 
 
 @pytest.fixture
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession, harbour_model) -> Iterator[Lakehouse]:
     "A lake without promotions, and a model with three versions."
     lake, client = Lakehouse(spark, prefix="test_registry_"), MlflowClient()
     drop_all(lake)
-    mlflow.set_experiment("/test_registry")
-    with mlflow.start_run() as run:
-        pass
-    assert [register(MODEL, f"runs:/{run.info.run_id}/model", run.info.run_id) for _ in range(3)] == [1, 2, 3]
+    uri, run, _ = harbour_model
+    assert [register(MODEL, uri, run, {TRAINED_BY: "Ida"}) for _ in range(3)] == [1, 2, 3]
     yield lake
     client.delete_registered_model(MODEL)
     drop_all(lake)
 
 
 def test_nobody_is_champion_before_the_first_promotion_and_each_one_until_the_next(lake: Lakehouse) -> None:
-    assert champion_as_of(lake, OPS_PROMOTIONS, MODEL, APRIL) is None
-    promote(lake, OPS_PROMOTIONS, MODEL, 1, FEBRUARY, "first")
-    promote(lake, OPS_PROMOTIONS, MODEL, 3, APRIL, "better")
+    assert champion_as_of(lake, MODEL, APRIL) is None
+    promote(lake, MODEL, 1, FEBRUARY, "first")
+    promote(lake, MODEL, 3, APRIL, "better")
     second = dt.timedelta(seconds=1)
-    assert [champion_as_of(lake, OPS_PROMOTIONS, MODEL, t) for t in (FEBRUARY - second, FEBRUARY, APRIL - second, APRIL)] == [None, 1, 1, 3]
-    assert champion_as_of(lake, OPS_PROMOTIONS, "another.ml.model", APRIL) is None
+    assert [champion_as_of(lake, MODEL, t) for t in (FEBRUARY - second, FEBRUARY, APRIL - second, APRIL)] == [None, 1, 1, 3]
+    assert champion_as_of(lake, "another.ml.model", APRIL) is None
 
 
 def test_repeating_a_decision_writes_nothing_and_leaves_the_alias(lake: Lakehouse) -> None:
-    assert promote(lake, OPS_PROMOTIONS, MODEL, 2, FEBRUARY, "first", {"auc": 0.7}) is True
-    assert promote(lake, OPS_PROMOTIONS, MODEL, 2, FEBRUARY, "first", {"auc": 0.7}) is False
-    row = read(lake, OPS_PROMOTIONS).collect()
+    assert promote(lake, MODEL, 2, FEBRUARY, "first", {"auc": 0.7}) is True
+    assert promote(lake, MODEL, 2, FEBRUARY, "first", {"auc": 0.7}) is False
+    row = read(lake, PROMOTIONS).collect()
     assert len(row) == 1
-    assert (row[0].previous_version, row[0].evidence, row[0].promoted_at) == (None, '{"auc": 0.7}', FEBRUARY)
+    assert (row[0].previous_version, row[0].evidence, row[0].moved_at) == (None, '{"auc": 0.7}', FEBRUARY)
     assert alias_version(MlflowClient(), MODEL) == 2
 
 
 def test_a_decision_about_the_past_leaves_todays_champion_alone(lake: Lakehouse) -> None:
-    promote(lake, OPS_PROMOTIONS, MODEL, 1, FEBRUARY, "first")
-    promote(lake, OPS_PROMOTIONS, MODEL, 3, APRIL, "better")
-    promote(lake, OPS_PROMOTIONS, MODEL, 2, MARCH, "a re-run of March")
-    assert alias_version(MlflowClient(), MODEL) == 3 == champion_as_of(lake, OPS_PROMOTIONS, MODEL, APRIL)
-    assert champion_as_of(lake, OPS_PROMOTIONS, MODEL, MARCH) == 2
-
-
-def test_a_crash_between_row_and_alias_is_finished_by_the_next_call(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    promote(lake, OPS_PROMOTIONS, MODEL, 1, FEBRUARY, "first")
-    with monkeypatch.context() as crash:
-        crash.setattr(registry, "alias_version", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            promote(lake, OPS_PROMOTIONS, MODEL, 2, MARCH, "better")
-    assert alias_version(MlflowClient(), MODEL) == 1
-    assert promote(lake, OPS_PROMOTIONS, MODEL, 2, MARCH, "better") is False
-    assert alias_version(MlflowClient(), MODEL) == 2
-    assert read(lake, OPS_PROMOTIONS).count() == 2
+    promote(lake, MODEL, 1, FEBRUARY, "first")
+    promote(lake, MODEL, 3, APRIL, "better")
+    promote(lake, MODEL, 2, MARCH, "a re-run of March")
+    assert alias_version(MlflowClient(), MODEL) == 3 == champion_as_of(lake, MODEL, APRIL)
+    assert champion_as_of(lake, MODEL, MARCH) == 2
 
 
 def test_an_unknown_version_is_refused_before_anything_is_written(lake: Lakehouse) -> None:
-    promote(lake, OPS_PROMOTIONS, MODEL, 1, FEBRUARY, "first")
+    promote(lake, MODEL, 1, FEBRUARY, "first")
     with pytest.raises(mlflow.exceptions.MlflowException):
-        promote(lake, OPS_PROMOTIONS, MODEL, 99, MARCH, "typing mistake")
-    assert read(lake, OPS_PROMOTIONS).count() == 1
+        promote(lake, MODEL, 99, MARCH, "typing mistake")
+    assert read(lake, PROMOTIONS).count() == 1
     assert alias_version(MlflowClient(), MODEL) == 1
 
 
 def test_a_rollback_is_a_new_decision_also_in_the_instant_of_the_promotion(lake: Lakehouse) -> None:
-    with pytest.raises(ValueError, match="nothing to go back to"):
-        rollback(lake, OPS_PROMOTIONS, MODEL, FEBRUARY, "?")
-    promote(lake, OPS_PROMOTIONS, MODEL, 1, FEBRUARY, "first")
-    promote(lake, OPS_PROMOTIONS, MODEL, 2, MARCH, "better")
-    assert rollback(lake, OPS_PROMOTIONS, MODEL, MARCH, "it was not") == 1
-    assert alias_version(MlflowClient(), MODEL) == 1 == champion_as_of(lake, OPS_PROMOTIONS, MODEL, MARCH)
-    assert read(lake, OPS_PROMOTIONS).count() == 3
+    with pytest.raises(RegistryError, match="nothing to go back to"):
+        rollback(lake, MODEL, FEBRUARY, "?")
+    promote(lake, MODEL, 1, FEBRUARY, "first")
+    promote(lake, MODEL, 2, MARCH, "better")
+    assert rollback(lake, MODEL, MARCH, "it was not") == 1
+    assert alias_version(MlflowClient(), MODEL) == 1 == champion_as_of(lake, MODEL, MARCH)
+    assert read(lake, PROMOTIONS).count() == 3
+
+
+def test_two_rollbacks_go_back_two_steps_and_one_that_is_done_is_not_done_again(lake: Lakehouse) -> None:
+    for version, at in ((1, FEBRUARY), (2, MARCH), (3, APRIL)):
+        promote(lake, MODEL, version, at, "better")
+    assert rollback(lake, MODEL, MAY, "worse", expects=3) == 2
+    assert rollback(lake, MODEL, MAY, "worse", expects=3) == 2  # the same task again
+    assert rollback(lake, MODEL, MAY, "still worse", expects=2) == 1
+    with pytest.raises(RegistryError, match="nothing to go back to"):
+        rollback(lake, MODEL, MAY, "and further", expects=1)
+    assert [row["version"] for row in moves(lake, MODEL)] == [1, 2, 3, 2, 1]
+
+
+def test_after_a_rollback_the_promotion_that_was_undone_is_not_repeated_by_its_own_task(lake: Lakehouse) -> None:
+    promote(lake, MODEL, 1, FEBRUARY, "first")
+    promote(lake, MODEL, 2, MARCH, "better", expects=1)
+    rollback(lake, MODEL, MARCH, "it was not", expects=2)
+    assert promote(lake, MODEL, 2, MARCH, "better", expects=1) is False
+    assert alias_version(MlflowClient(), MODEL) == 1
+
+
+def test_a_decision_that_rests_on_another_champion_is_refused(lake: Lakehouse) -> None:
+    promote(lake, MODEL, 1, FEBRUARY, "first", expects=None)
+    with pytest.raises(RegistryError, match=r"compared with no champion, and the champion is version 1 now"):
+        promote(lake, MODEL, 2, FEBRUARY, "first, too", expects=None)
+    promote(lake, MODEL, 2, MARCH, "better", expects=1)
+    with pytest.raises(RegistryError, match=r"compared with version 1, and the champion is version 2 now"):
+        promote(lake, MODEL, 3, APRIL, "better than 1", expects=1)
+    assert alias_version(MlflowClient(), MODEL) == 2
+    assert read(lake, PROMOTIONS).count() == 2
+
+
+def test_where_an_approval_is_asked_for_it_is_a_named_persons_and_not_the_authors(lake: Lakehouse) -> None:
+    with pytest.raises(RegistryError, match="needs an approval"):
+        promote(lake, MODEL, 1, MARCH, "better", approval=True)
+    for who, why, what in (
+        ("IDA", "fine", "nobody approves their own"),
+        ("  ", "fine", "by a person"),
+        ("job", "fine", "by a person"),
+        ("Omar", " ", "by a person"),
+    ):
+        with pytest.raises(RegistryError, match=what):
+            approve(lake, MODEL, 1, who, why, MARCH)
+    assert approve(lake, MODEL, 1, "Omar", "the slices are fine", MARCH) is True
+    assert approve(lake, MODEL, 1, "Omar", "the slices are fine", MARCH) is False
+    reject(lake, MODEL, 1, "Eve", "not the west pier", MARCH)
+    with pytest.raises(RegistryError, match="needs an approval"):
+        promote(lake, MODEL, 1, MARCH, "better", approval=True)
+    assert approve(lake, MODEL, 1, "Omar", "talked to Eve", MARCH) is True
+    assert promote(lake, MODEL, 1, MARCH, "better", approval=True) is True
+    with pytest.raises(RegistryError, match="needs an approval"):
+        promote(lake, MODEL, 2, APRIL, "better", approval=True)  # an approval is of one version
+    assert [row["moved_by"] for row in moves(lake, MODEL)] == ["Omar", "Eve", "Omar", "job"]
+    assert MlflowClient().get_model_version(MODEL, "1").tags["approval"] == "approved"
+
+
+def test_a_challenger_loses_its_alias_to_the_next_one_or_by_becoming_champion(lake: Lakehouse) -> None:
+    client = MlflowClient()
+    promote(lake, MODEL, 1, FEBRUARY, "first")
+    challenge(lake, MODEL, 2, MARCH, "passed")
+    challenge(lake, MODEL, 3, MARCH, "passed, too")
+    assert challenge(lake, MODEL, 2, MARCH, "passed") is False
+    assert alias_version(client, MODEL, CHALLENGER) == 3
+    promote(lake, MODEL, 3, APRIL, "better")
+    assert challenge(lake, MODEL, 3, MARCH, "passed") is False
+    assert client.get_registered_model(MODEL).aliases == {"champion": 3}
+
+
+def test_a_retired_version_is_neither_promoted_nor_gone_back_to_and_a_champion_is_not_retired(lake: Lakehouse) -> None:
+    for version, at in ((1, FEBRUARY), (2, MARCH), (3, APRIL)):
+        promote(lake, MODEL, version, at, "better")
+    with pytest.raises(RegistryError, match="is the champion"):
+        retire(lake, MODEL, 3, MAY, "old", "Omar")
+    retire(lake, MODEL, 2, MAY, "trained on wrong rows", "Omar")
+    retire(lake, MODEL, 2, MAY, "trained on wrong rows", "Omar")
+    with pytest.raises(RegistryError, match=r"was retired by Omar \(trained on wrong rows\)"):
+        promote(lake, MODEL, 2, MAY, "come back")
+    assert rollback(lake, MODEL, MAY, "worse") == 1
+    assert [row["move"] for row in moves(lake, MODEL)].count("retired") == 1
+
+
+def test_a_champion_whose_files_were_changed_is_not_gone_back_to(lake: Lakehouse, harbour_model) -> None:
+    promote(lake, MODEL, 1, FEBRUARY, "first")
+    promote(lake, MODEL, 2, MARCH, "better")
+    client = MlflowClient()
+    client.set_model_version_tag(MODEL, "1", CONTENT, "0" * 64)
+    with pytest.raises(Untrusted, match="has other files than when it was registered"):
+        rollback(lake, MODEL, APRIL, "worse")
+    assert alias_version(client, MODEL) == 2
+
+
+# Two processes that wait for one another right before they write: each has read the same champion.
+RACE = """
+import sys, time
+from datetime import datetime
+from pathlib import Path
+
+import boathouse.registry as registry
+from boathouse.platform import get_spark
+from boathouse.tables import Lakehouse
+
+here, prefix, model, version, expects = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
+write = registry.decided
+
+def wait(lake, row):
+    (here / f"ready {version}").touch()
+    while len(list(here.glob("ready *"))) < 2:
+        time.sleep(0.01)
+    write(lake, row)
+
+registry.decided = wait
+lake = Lakehouse(get_spark(), prefix=prefix)
+print("promoted:", registry.promote(lake, model, version, datetime(2013, 4, 1), f"{version} is better", by=f"job {version}", expects=eval(expects)))
+"""
+
+
+@pytest.mark.parametrize("first", [None, 1])
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
+    lake: Lakehouse, cluster: Cluster, tmp_path: Path, first: int | None
+) -> None:
+    if first:
+        promote(lake, MODEL, 1, FEBRUARY, "first")
+    script = tmp_path / "race.py"
+    script.write_text(RACE)
+    words = {version: (str(tmp_path), lake.prefix, MODEL, str(version), repr(first)) for version in (2, 3)}
+    tasks = {
+        version: cluster.launch(TaskSpec(kind="script", folder=tmp_path / str(version), project=tmp_path, file=script, argv=argv))
+        for version, argv in words.items()
+    }
+    results = {version: task.wait(120) for version, task in tasks.items()}
+    (winner,) = [version for version, result in results.items() if result and result.state == "SUCCESS"]
+    (loser,) = {2, 3} - {winner}
+    told = results[loser]
+    assert told is not None
+    assert f"version {winner} was promoted by job {winner} at the same moment" in (told.error or "")
+    assert alias_version(MlflowClient(), MODEL) == winner == champion_as_of(lake, MODEL, APRIL)
+    assert [row["version"] for row in moves(lake, MODEL)] == [*([1] if first else []), winner]
+
+
+# The process ends itself with SIGKILL after its row is written, and before the alias is moved.
+DEADLY = """
+import os, signal, sys
+from datetime import datetime
+
+import boathouse.registry as registry
+from boathouse.platform import get_spark
+from boathouse.tables import Lakehouse
+
+registry.settle = lambda lake, model: os.kill(os.getpid(), signal.SIGKILL)
+registry.promote(Lakehouse(get_spark(), prefix=sys.argv[1]), sys.argv[2], 2, datetime(2013, 3, 1), "better", expects=1)
+"""
+
+
+def test_killed_between_row_and_alias_the_same_call_again_ends_it(lake: Lakehouse, cluster: Cluster, tmp_path: Path) -> None:
+    promote(lake, MODEL, 1, FEBRUARY, "first")
+    script = tmp_path / "deadly.py"
+    script.write_text(DEADLY)
+    spec = TaskSpec(kind="script", folder=tmp_path / "run", project=tmp_path, file=script, argv=(lake.prefix, MODEL))
+    result = cluster.launch(spec).wait(60)
+    assert result is not None
+    assert "SIGKILL" in (result.error or "")
+    assert alias_version(MlflowClient(), MODEL) == 1
+    assert promote(lake, MODEL, 2, MARCH, "better", expects=1) is False
+    assert alias_version(MlflowClient(), MODEL) == 2
+    assert len(moves(lake, MODEL)) == 2

@@ -86,7 +86,7 @@ def _brought(name: str) -> click.Command | None:
         return None
 
     @click.command(name, help=plugins.help_of(name), context_settings={"ignore_unknown_options": True})
-    @click.argument("words", nargs=-1, required=True)
+    @click.argument("words", nargs=-1)
     @_bundle_options
     @_foreground
     @_refusing

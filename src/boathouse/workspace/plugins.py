@@ -4,7 +4,8 @@
     trace = "flights.trace:trace_command"
 
 It is called as `command(spark, catalog, words)`, with a session on the target's cluster, the target's catalog and the words of the
-command line, and returns its findings: sections of a title, a sentence, and rows. What it cannot do it says with a `LookupError`.
+command line, and returns its findings: sections of a title, a sentence, and rows; or these and the exit code. What it cannot do it says
+with a `LookupError`.
 The `help` is read from the source of the module, which is not imported for it.
 """
 
@@ -46,7 +47,7 @@ def help_of(name: str) -> str:
 
 
 def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foreground: bool | None = None) -> int:
-    "Runs the command on the target's cluster and prints what it found; 1 if there is nothing to be found."
+    "Runs the command on the target's cluster and prints what it found; its exit code, 1 if there is nothing to be found."
     from boathouse.workspace.query import jsonable
     from boathouse.workspace.start import cluster_of, wants_own
 
@@ -54,19 +55,21 @@ def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foregrou
     own = wants_own(foreground)
     with cluster_of(bundle, lambda text: click.echo(text, err=True), spawn=own, foreground=foreground) as cluster:
         try:
-            found: list[Section] = command(cluster.attach() if not own else cluster.spark.newSession(), bundle.catalog, list(words))
+            told = command(cluster.attach() if not own else cluster.spark.newSession(), bundle.catalog, list(words))
         except LookupError as e:
             message = str(e.args[0] if e.args else e)
             if as_json:
                 click.echo(json.dumps({"error": {"message": message}}))
             click.echo(message, err=True)
             return 1
+    found: list[Section]
+    found, code = told if isinstance(told, tuple) else (told, 0)
     if as_json:
         sections = [{"title": title, "said": said, "rows": jsonable(rows)} for title, said, rows in found]
         click.echo(json.dumps({"sections": sections}))
-        return 0
-    show(found)
-    return 0
+    else:
+        show(found)
+    return code
 
 
 def show(found: Sequence[Section]) -> None:

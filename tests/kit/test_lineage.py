@@ -1,0 +1,229 @@
+"""What is written down about a model is true, complete, and of one form."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import jsonschema
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+from pyspark.sql import SparkSession
+
+from boathouse.lineage import (
+    Code,
+    LineageError,
+    Manifest,
+    checkout,
+    code_of,
+    dataset_inputs,
+    learned_rows,
+    log_manifest,
+    manifest_of,
+    modules_of,
+    pin_versions,
+    reads,
+    refuse_dirty,
+    schema,
+    settings_of,
+    told,
+    unpin_versions,
+    written,
+)
+from boathouse.maintenance import vacuum
+from boathouse.pins import PINS, PinError, pins
+from boathouse.specs import FeatureSpec, Labels
+from boathouse.tables import Column, Lakehouse, Table, VersionGone, drop_all, exists, read
+from boathouse.training import Recipe
+from boathouse.training_sets import FeatureLookup
+from boathouse.versions import fingerprint, version_of
+from boathouse.writes import append
+
+JUNE = datetime(2013, 6, 1)
+BOATS = Table("harbour.boats", "One row per boat.", (Column("boat", "int", "number", False), Column("berth", "string", "where")), ("boat",))
+PIERS = Table("harbour.piers", "One row per pier.", (Column("pier", "string", "name", False),), ("pier",))
+CODE = Code("1f3c9ab", False, {"harbour": "0" * 16}, {"pyspark": "4.2.0"}, "3.11.7")
+
+
+@pytest.fixture
+def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+    "Three boats in versions 1 (two of them) and 2, and a pier in version 1."
+    lake = Lakehouse(spark, prefix="test_lineage_")
+    drop_all(lake)
+    append(lake, BOATS, spark.createDataFrame([(1, "a"), (2, "b")], BOATS.schema))
+    append(lake, BOATS, spark.createDataFrame([(3, None)], BOATS.schema))
+    append(lake, PIERS, spark.createDataFrame([("west",)], PIERS.schema))
+    yield lake
+    drop_all(lake)
+
+
+def manifest(lake: Lakehouse) -> Manifest:
+    lookup = FeatureLookup("harbour.piers", "pier", feature_names=["pier"])
+    spec = FeatureSpec((lookup,), {"harbour.piers": 1}, "late", (), Labels("harbour.boats", 1, "boat < 2"), "0" * 32)
+    return Manifest(
+        as_of="2013-06-01", tables=reads(lake, {"harbour.boats": 1}), features=spec, label={"column": "late", "definition": "d", "maturity": "m"},
+        split={"kind": "time"}, holdout="boat >= 2", recipe={"numeric": ["knots"]}, trainer="boathouse.training:fit", order=("boat",), parameters={"n": 1.5},
+        search={}, settings=settings_of(lake.spark), code=CODE, run={"target": "local"}, rows=1,
+    )  # fmt: skip
+
+
+def test_what_was_read_is_told_by_version_id_rows_and_fingerprint_and_later_rows_do_not_count(lake: Lakehouse) -> None:
+    (boats,) = reads(lake, {"harbour.boats": 1})
+    assert (boats.name, boats.version, boats.rows) == ("harbour.boats", 1, 2)
+    assert boats.fingerprint == fingerprint(read(lake, BOATS, 1)) != fingerprint(read(lake, BOATS, 2))
+    rows = read(lake, BOATS).toPandas()
+    lake.spark.sql(f"DROP TABLE {lake.name(BOATS)}")
+    append(lake, BOATS, lake.spark.createDataFrame(rows, BOATS.schema).where("boat < 3"))
+    (anew,) = reads(lake, {"harbour.boats": 1})
+    assert (anew.fingerprint, anew.rows, anew.version) == (boats.fingerprint, boats.rows, boats.version)
+    assert anew.id != boats.id  # the same rows under the same number, in another table
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    return subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    "A repository with the package `moored` in one commit, and the package `drifting` that Git does not know, as in a `.venv`."
+    for package in ("moored", "drifting"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("")
+        (tmp_path / package / "knots.py").write_text("KNOTS = 1\n")
+    (tmp_path / ".gitignore").write_text("drifting\n__pycache__\n")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "moored")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in [name for name in sys.modules if name.split(".")[0] in ("moored", "drifting")]:
+        del sys.modules[name]
+
+
+def test_the_commit_is_that_of_the_tracked_package_and_any_difference_makes_it_dirty(repository: Path) -> None:
+    head = git(repository, "rev-parse", "HEAD")
+    assert checkout("moored") == (head, False)
+    (repository / "new.txt").write_text("not committed")
+    assert checkout("moored") == (head, True)
+    (repository / "new.txt").unlink()
+    (repository / "moored" / "knots.py").write_text("KNOTS = 2\n")
+    assert checkout("moored") == (head, True)
+
+
+def test_a_package_that_git_does_not_know_has_no_commit_though_it_lies_in_a_repository(repository: Path) -> None:
+    assert checkout("drifting") == ("", None)
+    assert code_of(["drifting"]).commit == ""
+    assert code_of(["drifting"], commit="1f3c9ab").commit == "1f3c9ab"
+    assert code_of(["moored"], commit="1f3c9ab").commit == git(repository, "rev-parse", "HEAD")
+
+
+def test_each_module_has_a_hash_and_a_changed_one_has_another(repository: Path) -> None:
+    before, whole = modules_of("moored"), code_of(["moored", "drifting"])
+    assert set(before) == {"moored", "moored.knots"}
+    assert set(whole.modules) == {"moored", "moored.knots", "drifting", "drifting.knots"}
+    (repository / "moored" / "knots.py").write_text("KNOTS = 2\n")
+    after = modules_of("moored")
+    assert before["moored"] == after["moored"]
+    assert before["moored.knots"] != after["moored.knots"]
+    assert code_of(["moored", "drifting"]).digest != whole.digest
+    with pytest.raises(ModuleNotFoundError, match="no package 'sunk'"):
+        modules_of("sunk")
+
+
+def test_a_guarded_target_takes_models_of_committed_code_alone() -> None:
+    refuse_dirty(CODE, "prod")
+    with pytest.raises(LineageError, match=r"target 'prod' .* files differ from commit 1f3c9ab"):
+        refuse_dirty(replace(CODE, dirty=True), "prod")
+    with pytest.raises(LineageError, match=r"no commit is known"):
+        refuse_dirty(replace(CODE, commit="", dirty=None), "prod")
+
+
+def test_a_manifest_comes_back_as_it_was_and_satisfies_its_own_schema(lake: Lakehouse) -> None:
+    made = manifest(lake)
+    values = json.loads(json.dumps(written(made)))
+    jsonschema.Draft202012Validator.check_schema(schema())
+    jsonschema.validate(values, schema())
+    assert told(values) == made
+
+
+@pytest.mark.parametrize(
+    ("mistake", "where"),
+    [
+        ({"rows": -1}, r"\$\.rows"),
+        ({"tables": []}, r"\$\.tables"),
+        ({"code": {}}, r"\$\.code"),
+        ({"trainer": "fit"}, r"\$\.trainer"),
+        ({"format": 2}, r"\$\.format"),
+        ({"secret": 1}, r"'secret' was unexpected"),
+    ],
+)
+def test_what_is_not_of_the_form_is_refused_with_the_place(lake: Lakehouse, mistake: dict, where: str) -> None:
+    with pytest.raises(LineageError, match=where):
+        told(written(manifest(lake)) | mistake)
+
+
+def test_each_field_of_a_manifest_is_required(lake: Lakehouse) -> None:
+    values = written(manifest(lake))
+    for name in values:
+        with pytest.raises(LineageError, match=f"'{name}' is a required property"):
+            told({k: v for k, v in values.items() if k != name})
+
+
+def test_the_run_shows_the_tables_as_datasets_and_gives_the_manifest_back(lake: Lakehouse) -> None:
+    made = manifest(lake)
+    mlflow.set_experiment("/test_lineage")
+    with mlflow.start_run() as run:
+        log_manifest(lake, run.info.run_id, made)
+    with mlflow.start_run() as bare:
+        pass
+    assert manifest_of(run.info.run_id) == made
+    found = MlflowClient().get_run(run.info.run_id)
+    (data,) = [entry.dataset for entry in found.inputs.dataset_inputs]
+    assert (data.name, data.digest, json.loads(data.profile)) == (lake.name(BOATS), made.tables[0].fingerprint, {"num_rows": 2})
+    assert json.loads(data.source)["delta_table_version"] == 1
+    assert (found.data.tags["code.commit"], found.data.tags["code.dirty"], found.data.tags["run.target"]) == ("1f3c9ab", "false", "local")
+    with pytest.raises(LineageError, match=r"has no manifest.json"):
+        manifest_of(bare.info.run_id)
+    assert len(dataset_inputs(lake, made.tables)) == 1
+
+
+def test_rows_are_learned_in_one_order_however_spark_keeps_them(spark: SparkSession) -> None:
+    rows = spark.createDataFrame(
+        [(n % 3, n, "w" if n % 2 else None, n % 2 == 0) for n in range(20)], "day int, boat int, pier string, late boolean"
+    )
+    recipe = Recipe(("pier",), ("boat",), "late")
+    frame = learned_rows(rows, recipe, ["day", "boat"])
+    assert frame.columns.tolist() == ["day", "pier", "late", "boat"]
+    assert frame.boat.dtype == float
+    pd.testing.assert_frame_equal(frame, learned_rows(rows.repartition(7).orderBy("pier"), recipe, ["day", "boat"]))
+    with pytest.raises(ValueError, match="more than 5 rows"):
+        learned_rows(rows, recipe, ["day", "boat"], at_most=5)
+
+
+def test_what_a_living_version_was_made_from_is_kept_from_vacuum_and_goes_with_it(lake: Lakehouse) -> None:
+    read_ = reads(lake, {"harbour.boats": 1, "harbour.piers": 1})
+    pin_versions(lake, "spark_catalog.ml.late", 1, read_, JUNE)
+    assert pin_versions(lake, "spark_catalog.ml.late", 1, read_, JUNE) == pin_versions(lake, "spark_catalog.ml.late", 1, read_, JUNE)
+    assert read(lake, PINS).count() == 2
+    pin_versions(lake, "spark_catalog.ml.late", 11, read_[:1], JUNE)  # another version, whose number begins with the same digit
+    with pytest.raises(PinError, match=r"is pinned by spark_catalog_ml_late_v11_harbour_boats .* spark_catalog_ml_late_v1_harbour_boats"):
+        vacuum(lake, BOATS, JUNE)
+    assert unpin_versions(lake, "spark_catalog.ml.late", 1, JUNE, "retired") == ["harbour.boats", "harbour.piers"]
+    assert [found.name for found in pins(lake).values() if found.action == "pinned"] == ["spark_catalog_ml_late_v11_harbour_boats"]
+
+
+def test_of_several_pins_all_are_made_or_none(lake: Lakehouse) -> None:
+    read_ = reads(lake, {"harbour.boats": 1, "harbour.piers": 1})
+    lost = replace(read_[1], version=9)
+    with pytest.raises(VersionGone):
+        pin_versions(lake, "late", 1, [read_[0], lost], JUNE)
+    assert not exists(lake, PINS) or read(lake, PINS).count() == 0
+    assert version_of(lake, BOATS) >= 2

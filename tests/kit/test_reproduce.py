@@ -1,0 +1,240 @@
+"""A model made again is the same, and each way in which it is not is noticed and named."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+from pyspark import cloudpickle
+from pyspark.sql import SparkSession
+
+from boathouse.features import FeatureTables
+from boathouse.lineage import LineageError, Manifest, code_of, learned_rows, log_manifest, reads, settings_of
+from boathouse.registry import register
+from boathouse.reproduce import distance, reproduce, reproduce_command
+from boathouse.specs import FeatureFunction, Labels, create_training_set, imported
+from boathouse.tables import Lakehouse, drop_all
+from boathouse.training import Recipe, log_pipeline
+from boathouse.training_sets import FeatureLookup
+from boathouse.trust import Untrusted
+from boathouse.versions import fingerprint, version_of
+
+MODEL = "spark_catalog.test_ml.reproduced"
+RECIPE = Recipe(("pier",), ("gusts",), "late")
+TRAINER = """
+import numpy as np
+from boathouse.training import fit
+
+def gusts(knots):
+    return knots * 1.5
+
+def train(recipe, rows, parameters):
+    return fit(recipe, rows, parameters)
+"""
+
+
+@pytest.fixture
+def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    "The module in which the features' function and the trainer are; writing to it is editing the project's code."
+    package = tmp_path / "sailing"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "code.py").write_text(TRAINER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("sailing.code")
+    cloudpickle.register_pickle_by_value(module)  # Spark's workers have another path
+    yield package / "code.py"
+    cloudpickle.unregister_pickle_by_value(module)
+    for name in [name for name in sys.modules if name.startswith("sailing")]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+    lake = Lakehouse(spark, prefix="test_reproduce_")
+    drop_all(lake)
+    tables = FeatureTables(spark, prefix="test_reproduce_")
+    wind = spark.sql(
+        "SELECT 'east' AS pier, timestamp_seconds(1370044800 + 3600 * id) AS at, double(id * 7919 % 31) AS knots FROM range(300)"
+    )
+    trips = spark.sql(
+        "SELECT int(id) AS trip, 'east' AS pier, timestamp_seconds(1370044800 + 3600 * id + 1800) AS planned, id * 7919 % 31 + id % 5 > 20 AS late FROM range(250)"
+    )
+    tables.create_table("features.wind", "pier", wind, timeseries_column="at")
+    tables.create_table("gold.trips", "trip", trips)
+    yield lake
+    drop_all(lake)
+    for found in MlflowClient().search_registered_models(f"name = '{MODEL}'"):
+        MlflowClient().delete_registered_model(found.name)
+
+
+@pytest.fixture
+def trained(lake: Lakehouse, own_code: Path) -> int:
+    "A registered version with its manifest."
+    return train(lake)
+
+
+def train(lake: Lakehouse, **changed: object) -> int:
+    versions = {name: version_of(lake, name) for name in ("features.wind", "gold.trips")}
+    lookups = [
+        FeatureLookup("features.wind", "pier", feature_names=["knots"], timestamp_lookup_key="planned"),
+        FeatureFunction("sailing.code:gusts", {"knots": "knots"}, "gusts"),
+    ]
+    labels = Labels("gold.trips", versions["gold.trips"], "trip < 150")
+    made = create_training_set(lake, labels, lookups, label="late", versions=versions)
+    rows, parameters = learned_rows(made.load_df(), RECIPE, ["trip"]), {"n_estimators": 10, "min_child_samples": 5}
+    manifest = Manifest(
+        as_of="2013-06-10", tables=reads(lake, versions), features=replace(made.spec, fingerprint=fingerprint(made.load_df())),
+        label={"column": "late", "definition": "d", "maturity": "m"}, split={}, holdout="trip >= 150", recipe=vars(RECIPE), trainer="sailing.code:train",
+        order=("trip",), parameters=parameters, search={}, settings=settings_of(lake.spark), code=code_of(["sailing", "boathouse"]), run={}, rows=len(rows),
+    )  # fmt: skip
+    mlflow.set_experiment("/test_reproduce")
+    with mlflow.start_run() as run:
+        pipeline = imported("sailing.code:train")(RECIPE, rows, parameters)
+        log_manifest(lake, run.info.run_id, replace(manifest, **changed))
+        return register(MODEL, log_pipeline(pipeline, RECIPE, rows, "model"), run.info.run_id)
+
+
+def edited(own_code: Path, old: str, new: str) -> None:
+    "Change the project's code, as by an editor, for whoever imports it next."
+    text = own_code.read_text()
+    assert old in text
+    own_code.write_text(text.replace(old, new))
+    for name in [name for name in sys.modules if name.startswith("sailing")]:
+        del sys.modules[name]
+
+
+def test_nothing_changed_gives_the_same_predictions_to_the_last_bit_on_rows_learned_and_held_out(lake: Lakehouse, trained: int) -> None:
+    heard: list[str] = []
+    done = reproduce(lake, MODEL, trained, say=heard.append)
+    assert (done.verdict, done.distance, done.differences) == ("same", 0.0, ())
+    assert [(found["rows_of"], found["rows"], found["differ"]) for found in done.sets] == [("training", 150, 0), ("held out", 100, 0)]
+    assert all(found["auc_was"] == found["auc_now"] > 0.6 for found in done.sets)
+    assert "making the training rows again" in heard
+
+
+def test_rows_that_came_later_change_nothing(lake: Lakehouse, trained: int) -> None:
+    again = lake.spark.sql("SELECT 'east' AS pier, timestamp_seconds(1370044800) AS at, 99D AS knots")
+    FeatureTables(lake.spark, prefix=lake.prefix).write_table("features.wind", again)
+    assert reproduce(lake, MODEL, trained).verdict == "same"
+
+
+def test_another_session_time_zone_is_named_and_changes_nothing(lake: Lakehouse, trained: int) -> None:
+    before = lake.spark.conf.get("spark.sql.session.timeZone")
+    lake.spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+    try:
+        done = reproduce(lake, MODEL, trained)
+        assert lake.spark.conf.get("spark.sql.session.timeZone") == "Asia/Tokyo"
+    finally:
+        lake.spark.conf.set("spark.sql.session.timeZone", before)
+    assert done.verdict == "same"
+    assert [(d.kind, d.what, d.now) for d in done.differences] == [("setting", "spark.sql.session.timeZone", "Asia/Tokyo")]
+
+
+def test_code_that_changed_without_effect_is_named_beside_the_same_predictions(lake: Lakehouse, trained: int, own_code: Path) -> None:
+    edited(own_code, "import numpy as np", "import numpy as np  # arrays")
+    done = reproduce(lake, MODEL, trained)
+    assert done.verdict == "same"
+    assert [(d.kind, d.what) for d in done.differences] == [("code", "sailing.code")]
+    assert str(done).endswith("same; not as it was: code")
+
+
+def test_a_features_function_that_changed_is_seen_in_the_rows_and_in_the_predictions(lake: Lakehouse, trained: int, own_code: Path) -> None:
+    edited(own_code, "knots * 1.5", "(knots * 7) % 3")
+    done = reproduce(lake, MODEL, trained)
+    assert done.verdict == "different"
+    assert [(d.kind, d.what) for d in done.differences] == [("code", "sailing.code"), ("rows", "training set")]
+    assert done.sets[0]["differ"] > 0
+
+
+def test_a_trainer_that_changed_gives_another_model_and_its_module_is_named(lake: Lakehouse, trained: int, own_code: Path) -> None:
+    edited(own_code, "fit(recipe, rows, parameters)", "fit(recipe, rows, {**parameters, 'n_estimators': 3})")
+    done = reproduce(lake, MODEL, trained)
+    assert done.verdict == "different"
+    assert {d.kind for d in done.differences} == {"code"}
+    assert done.distance > 0.01
+
+
+def test_predictions_within_the_tolerance_are_close_and_beyond_it_different(lake: Lakehouse, trained: int, own_code: Path) -> None:
+    edited(
+        own_code,
+        "    return fit(recipe, rows, parameters)",
+        "    made = fit(recipe, rows, parameters)\n    ask = made.predict_proba\n    made.predict_proba = lambda x: ask(x) + 1e-9\n    return made",
+    )
+    assert reproduce(lake, MODEL, trained).verdict == "close"
+    assert reproduce(lake, MODEL, trained, tolerance=1e-12).verdict == "different"
+
+
+def test_another_library_is_named(lake: Lakehouse, own_code: Path) -> None:
+    code = code_of(["sailing", "boathouse"])
+    version = train(lake, code=replace(code, libraries={**code.libraries, "lightgbm": "3.0.0"}))
+    done = reproduce(lake, MODEL, version)
+    assert [(d.kind, d.what, d.was, d.now) for d in done.differences] == [("library", "lightgbm", "3.0.0", code.libraries["lightgbm"])]
+
+
+def test_a_version_that_cannot_be_read_any_more_ends_it_with_the_reason(lake: Lakehouse, trained: int) -> None:
+    (file,) = lake.spark.read.format("delta").option("versionAsOf", 1).table(lake.name("gold.trips")).inputFiles()[:1]
+    path = Path(file.removeprefix("file://").removeprefix("file:"))
+    shutil.move(path, f"{path}.away")
+    try:
+        done = reproduce(lake, MODEL, trained)
+    finally:
+        shutil.move(f"{path}.away", path)
+    assert (done.verdict, done.sets, done.distance) == ("cannot", (), None)
+    (gone,) = done.differences
+    assert (gone.kind, gone.what) == ("data", "gold.trips")
+    assert "files that it needs were deleted" in gone.now
+
+
+def test_rows_that_were_changed_under_their_version_are_noticed(lake: Lakehouse, own_code: Path) -> None:
+    (table,) = [found for found in reads(lake, {"gold.trips": version_of(lake, "gold.trips")})]
+    others = reads(lake, {"features.wind": version_of(lake, "features.wind")})
+    version = train(lake, tables=(*others, replace(table, fingerprint="0" * 32)))
+    done = reproduce(lake, MODEL, version)
+    assert done.verdict == "cannot"
+    assert "other rows under this version" in done.differences[0].now
+
+
+def test_a_table_that_was_dropped_or_made_anew_is_not_the_table(lake: Lakehouse, own_code: Path) -> None:
+    versions = {name: version_of(lake, name) for name in ("features.wind", "gold.trips")}
+    wind, trips = reads(lake, versions)
+    version = train(lake, tables=(replace(wind, name="features.sunk"), replace(trips, id="another")))
+    done = reproduce(lake, MODEL, version)
+    assert done.verdict == "cannot"
+    assert [d.now for d in done.differences] == ["the table was dropped", "another table, created anew under this name"]
+
+
+def test_a_model_whose_files_changed_is_not_compared_with(lake: Lakehouse, trained: int) -> None:
+    MlflowClient().set_model_version_tag(MODEL, str(trained), "boathouse.content", "0" * 64)
+    with pytest.raises(Untrusted, match="has other files"):
+        reproduce(lake, MODEL, trained)
+
+
+def test_a_run_without_a_manifest_cannot_be_made_again(lake: Lakehouse, harbour_model) -> None:
+    version = register(MODEL, harbour_model.uri, harbour_model.run_id)
+    with pytest.raises(LineageError, match=r"nobody wrote down what this model was made of"):
+        reproduce(lake, MODEL, version)
+
+
+def test_predictions_that_are_missing_on_one_side_are_infinitely_far() -> None:
+    assert distance(np.array([0.5, np.nan]), np.array([0.5, 0.1])) == float("inf")
+    assert distance(np.array([]), np.array([])) == 0.0
+    with pytest.raises(ValueError, match="not the same rows"):
+        distance(np.array([0.5]), np.array([0.5, 0.1]))
+
+
+def test_the_command_says_how_it_is_called_and_which_models_there_are(spark: SparkSession, trained: int) -> None:
+    with pytest.raises(LookupError, match="name a model and a version"):
+        reproduce_command(spark, "spark_catalog", ["reproduced"])
+    with pytest.raises(LookupError, match="no model is called sunk"):
+        reproduce_command(spark, "spark_catalog", ["sunk", "1"])
+    with pytest.raises(LookupError, match="has no version 999"):
+        reproduce_command(spark, "spark_catalog", ["reproduced", "999"])
