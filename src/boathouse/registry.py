@@ -125,8 +125,10 @@ def champion_among(known: list[dict[str, Any]], instant: datetime) -> int | None
     past = [row["version"] for row in known if row["move"] in (PROMOTED, ROLLED_BACK) and row["moved_at"] <= instant]
     return past[-1] if past else None
 
-# %% ../../notebooks/kit/08_registry.ipynb #ede5cfd7
-def register(model: str, uri: str, run: str, tags: Mapping[str, str] | None = None, allowed: Allowed = USUAL) -> int:
+# %% ../../notebooks/kit/08_registry.ipynb #9944bd93
+def register(
+    model: str, uri: str, run: str, tags: Mapping[str, str] | None = None, allowed: Allowed = USUAL, description: str | None = None
+) -> int:
     """A new version of `model` from the logged model at `uri` of run `run`; its number. The name is registered on first use.
 
     Untrusted if loading it could run code of its own. Tag TRAINED_BY names who may not approve it.
@@ -136,7 +138,7 @@ def register(model: str, uri: str, run: str, tags: Mapping[str, str] | None = No
         seal = sealed(Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)), uri, allowed)
     if not client.search_registered_models(f"name = '{model}'"):
         client.create_registered_model(model)
-    return int(client.create_model_version(model, source=uri, run_id=run, tags={**(tags or {}), **seal}).version)
+    return int(client.create_model_version(model, source=uri, run_id=run, tags={**(tags or {}), **seal}, description=description).version)
 
 # %% ../../notebooks/kit/08_registry.ipynb #fa31ff60
 def champion_as_of(lake: Lakehouse, model: str, instant: datetime) -> int | None:

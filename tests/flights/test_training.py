@@ -15,6 +15,7 @@ from boathouse.leaks import LeakError
 from boathouse.registry import promote
 from boathouse.tables import Lakehouse, read
 from boathouse.training_sets import FeatureLookup
+from boathouse.versions import same_rows
 from flights.features import CALENDAR, CATEGORICAL, feature_versions, features, numeric, rehearsal
 from flights.tables import GOLD_DEPARTURES, OPS_PROMOTIONS
 from flights.training import Candidate, champion_parameters, known_points, mature, train, training_rows
@@ -58,7 +59,9 @@ def test_the_run_says_which_tables_at_which_versions_made_the_model(lake: Lakeho
     client = MlflowClient()
     run = client.get_run(candidate.run_id)
     recorded = {k.removeprefix("table."): int(v) for k, v in run.data.params.items() if k.startswith("table.")}
-    assert recorded == feature_versions(lake)
+    latest = feature_versions(lake)
+    assert recorded.keys() == latest.keys()
+    assert all(same_rows(lake, table, version, latest[table]) for table, version in recorded.items())  # pinning lengthens their retention
     assert len(run.inputs.dataset_inputs) == len(recorded)
     assert client.get_model_version(MODEL, str(candidate.version)).run_id == candidate.run_id
     assert {f.path for f in client.list_artifacts(candidate.run_id)} >= {"reference.json", "leaks.json"}
