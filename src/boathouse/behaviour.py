@@ -97,12 +97,13 @@ def seconds(part, times):
         spent.append(time.perf_counter() - begun)
     return float(np.median(spent))
 
-predicted = np.asarray(model.predict(frame), float)
 inner = getattr(model, "get_raw_model", lambda: None)()
-takes = [str(c) for c in getattr(inner, "feature_names_in_", [])]
+found = {"takes": [str(c) for c in getattr(inner, "feature_names_in_", [])]}
+json.dump(found, open(said, "w"))
+predicted = np.asarray(model.predict(frame), float)
 positive = predicted if predicted.ndim == 1 else predicted[:, -1]
 thousand = pd.concat([frame] * -(-1000 // len(frame)), ignore_index=True).head(1000)
-found = {"predicted": positive.tolist(), "shape": predicted.shape, "takes": takes}
+found |= {"predicted": positive.tolist(), "shape": predicted.shape}
 found |= {"thousand": seconds(thousand, 3), "single": seconds(frame.head(1), 5)}
 json.dump(found, open(said, "w"))
 """
@@ -120,9 +121,10 @@ def fresh_process(files: Path, rows: pd.DataFrame, here: np.ndarray | None = Non
             ended = subprocess.run(words, cwd=scratch, env=kept | store, capture_output=True, text=True, timeout=timeout)
         except subprocess.TimeoutExpired:
             return Fresh(error=f"was not done after {timeout:.0f} s")
-        if ended.returncode or not said.is_file():
-            return Fresh(error=([*ended.stderr.strip().splitlines(), "ended"][-2 if ended.stderr.strip() else 0])[:500])
-        found = json.loads(said.read_text())
+        found = json.loads(said.read_text()) if said.is_file() else {}
+        if ended.returncode or "single" not in found:
+            why = [line for line in ended.stderr.splitlines() if line.strip()] or [f"it ended with {ended.returncode}"]
+            return Fresh(error=why[-1][:500], takes=tuple(found.get("takes", ())))
     predicted = np.array(found["predicted"], float)
     differs = float(np.abs(predicted - here).max()) if here is not None and len(here) == len(predicted) else float("nan")
     return Fresh("", tuple(predicted), tuple(found["shape"]), differs, tuple(found["takes"]), found["thousand"], found["single"])

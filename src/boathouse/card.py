@@ -103,7 +103,7 @@ h1 { font-size: 1.5em; margin: 0; overflow-wrap: anywhere } h2 { font-size: 1.05
 table { border-collapse: collapse; width: 100%; font-size: 13px } td, th { text-align: left; padding: .28em .7em .28em 0; vertical-align: top; border-bottom: 1px solid #eceff3; overflow-wrap: anywhere }
 th { font-weight: 600; color: #57606a } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; overflow-wrap: normal; white-space: nowrap }
 .verdict { display: inline-block; padding: .1em .7em; border-radius: 3px; color: #fff; font-weight: 600 } .nowrap { white-space: nowrap }
-.pictures { display: flex; flex-wrap: wrap; gap: 1em; justify-content: space-between } img { max-width: 100% } .quiet { color: #57606a }
+.pictures { display: grid; grid-template-columns: 1fr 1fr; gap: 1em; margin-top: 1em } img { width: 100% } .quiet { color: #57606a }
 </style></head><body>
 <h1>{{ model }} <span class="quiet">version {{ version }}</span></h1>
 <p><span class="verdict" style="background: {{ good if accepted else bad }}">{{ "accepted" if accepted else "refused" }}</span>
@@ -111,7 +111,7 @@ th { font-weight: 600; color: #57606a } td.number, th.number { text-align: right
 <p>{{ description or "No description." }}</p>
 <table>{% for name, text in facts %}<tr><th class="nowrap">{{ name }}</th><td>{{ text }}</td></tr>{% endfor %}</table>
 <h2>Gates</h2>
-<table><tr><th>gate</th><th>answer</th><th class="number">value</th><th class="number">bound</th><th>why</th></tr>
+<table><tr><th>gate</th><th class="nowrap">answer</th><th class="number">value</th><th class="number">bound</th><th>why</th></tr>
 {% for a in answers %}<tr><td class="nowrap">{{ a.name }}</td>
 <td class="nowrap" style="color: {{ good if a.passed else (bad if a.action == 'blocks' else warn) }}; font-weight: 600">{{ "pass" if a.passed else ("refuse" if a.action == "blocks" else "warn") }}</td>
 <td class="number">{{ a.value | short }}</td><td class="number">{{ a.bound | short }}</td><td>{{ a.reason }}</td></tr>{% endfor %}</table>

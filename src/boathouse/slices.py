@@ -74,25 +74,28 @@ def calibration(late: Sequence[bool], scores: np.ndarray, bins: int = 10) -> lis
     ]
 
 # %% ../../notebooks/kit/07d_slices.ipynb #3d5c4e2e
-def slope_of(late: np.ndarray, scores: np.ndarray, days: np.ndarray, steps: int = 25) -> tuple[float, np.ndarray]:
-    "The slope of calibration and, by one Newton step each, the slope without each day; not a number for scores that are all the same."
+def slope_of(late: np.ndarray, scores: np.ndarray, days: np.ndarray, steps: int = 50) -> tuple[float, np.ndarray]:
+    "The slope of calibration and, by one Newton step each, the slope without each day; not numbers for scores that are all the same."
     p = np.clip(scores, 1e-6, 1 - 1e-6)
     x, y, count = np.log(p / (1 - p)), late.astype(float), int(days.max()) + 1
-    beta = np.array([0.0, 1.0])
-    if np.ptp(x) == 0 or y.min() == y.max():
+    spread, beta = float(x.std()), np.zeros(2)
+    if spread == 0 or y.min() == y.max():
         return float("nan"), np.full(count, np.nan)
-    for _ in range(steps):
-        fitted = 1 / (1 + np.exp(-np.clip(beta[0] + beta[1] * x, -30, 30)))
+    x = (x - x.mean()) / spread
+    for _ in range(steps):  # from nothing, and on a variable of unit spread, these steps do not swing
+        fitted = 1 / (1 + np.exp(-beta[0] - beta[1] * x))
         weight, left = fitted * (1 - fitted), y - fitted
         moments = [np.bincount(days, m, count) for m in (left, left * x, weight, weight * x, weight * x * x)]
         step = np.linalg.solve(information(*(m.sum() for m in moments[2:])), [moments[0].sum(), moments[1].sum()])
-        beta = beta + np.clip(step, -2, 2)
+        beta = beta + np.clip(step, -1, 1)
         if np.abs(step).max() < 1e-8:
             break
+    else:
+        raise ValueError(f"the slope of calibration was not found in {steps} steps")
     whole = information(*(m.sum() for m in moments[2:]))
     rest = whole - np.stack([information(*m) for m in zip(*moments[2:], strict=True)])
     moved = np.linalg.solve(rest, np.stack(moments[:2], axis=1)[:, :, None])[:, 1, 0]
-    return float(beta[1]), beta[1] - moved[np.bincount(days, minlength=count) > 0]
+    return float(beta[1] / spread), ((beta[1] - moved) / spread)[np.bincount(days, minlength=count) > 0]
 
 # %% ../../notebooks/kit/07d_slices.ipynb #4a656f24
 def information(weight: float, by_x: float, by_xx: float) -> np.ndarray:

@@ -108,7 +108,7 @@ def hashes(rows: pd.DataFrame, columns: Sequence[str], digits: int = 6) -> np.nd
     def rounded(values: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
             scale = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(values))))
-        return np.where(np.isfinite(scale), np.round(values * scale) / scale, values) + 0.0
+            return np.where(np.isfinite(scale), np.round(values * scale) / scale, values) + 0.0  # no minus zero
 
     def plain(column: pd.Series) -> Any:
         if pd.api.types.is_float_dtype(column):
