@@ -86,7 +86,7 @@ def test_a_pickle_is_refused_and_what_is_in_it_is_not_run(files: Path, tmp_path:
 
     marker = tmp_path / "it ran"
     (files / "model.pkl").write_bytes(cloudpickle.dumps(Bomb(str(marker))))
-    with pytest.raises(Untrusted, match=r"holds model.pkl: loading such a file runs code"):
+    with pytest.raises(Untrusted, match=r"holds model.pkl, which runs code when it is loaded"):
         refuse_code(files, "the model")
     assert not marker.exists()
     cloudpickle.loads((files / "model.pkl").read_bytes())  # it would have
@@ -98,7 +98,7 @@ def test_a_model_logged_as_a_pickle_cannot_be_registered(harbour_model) -> None:
     with mlflow.start_run() as run:
         pipeline = sklearn.pipeline.make_pipeline(Foreign())
         logged = mlflow.sklearn.log_model(pipeline, name="pickled", serialization_format="cloudpickle", pip_requirements=["scikit-learn"])
-    with pytest.raises(Untrusted, match="loading such a file runs code"):
+    with pytest.raises(Untrusted, match="which runs code when it is loaded"):
         register("spark_catalog.test_ml.pickled", logged.model_uri, run.info.run_id)
     assert not MlflowClient().search_registered_models("name = 'spark_catalog.test_ml.pickled'")
 

@@ -1,0 +1,106 @@
+"""Bad data, each refused by the gates that are there for it and by no other; the honest candidate beside it is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+from harbour import INPUTS, KEY, but, candidate_of, split
+
+from boathouse.suspicion import training_facts
+from boathouse.validation import Evidence
+
+Ask = Callable[[Evidence], set[str]]
+
+
+def test_a_column_that_was_measured_afterwards(harbour: pd.DataFrame, refused: Ask) -> None:
+    rng = np.random.default_rng(5)
+    leaking = harbour.assign(delay=harbour.late * 30.0 + rng.normal(0, 15, len(harbour)))
+    assert refused(candidate_of(leaking, [*INPUTS, "delay"])) == {"no feature too good alone"}
+
+
+def test_a_category_that_tells_the_outcome(harbour: pd.DataFrame, refused: Ask) -> None:
+    rng = np.random.default_rng(5)
+    leaking = harbour.assign(pier=np.where(harbour.late & (rng.random(len(harbour)) < 0.9), "waiting", harbour.pier))
+    assert "no feature too good alone" in refused(candidate_of(leaking))
+
+
+def test_a_gap_that_tells_the_outcome(harbour: pd.DataFrame, refused: Ask) -> None:
+    rng = np.random.default_rng(5)
+    leaking = harbour.assign(moored=np.where(rng.random(len(harbour)) < np.where(harbour.late, 0.9, 0.1), np.nan, 1.0))
+    assert refused(candidate_of(leaking, [*INPUTS, "moored"])) == {"no feature too good alone"}
+
+
+def test_a_join_that_reaches_into_the_future(good: Evidence, refused: Ask) -> None:
+    times = good.times.copy()
+    times.loc[11, "features.sea"] = good.rows.forecast_at[11] + pd.Timedelta(microseconds=1)
+    assert refused(but(good, times=times)) == {"no feature from the future"}
+
+
+def test_keys_that_were_trained_on(harbour: pd.DataFrame, good: Evidence, refused: Ask) -> None:
+    train, test = split(harbour)
+    test.loc[:2, "ferry"] = train.ferry[:3].to_numpy()
+    assert refused(but(good, rows=test)) == {"no row trained on"}
+
+
+def test_copies_of_training_rows_under_another_key(harbour: pd.DataFrame, good: Evidence, refused: Ask) -> None:
+    rng = np.random.default_rng(5)
+    train, test = split(harbour)
+    copied = rng.choice(len(test), 140, replace=False)  # one row in twenty, with noise far behind the point
+    for column in (*INPUTS, "late"):
+        values = train[column].to_numpy()[: len(copied)]
+        test.loc[copied, column] = values * (1 + 1e-9) if values.dtype.kind == "f" else values
+    assert "no row trained on" in refused(but(good, rows=test))
+
+
+def test_coarse_inputs_that_repeat_by_chance_are_no_copies(harbour: pd.DataFrame, refused: Ask) -> None:
+    coarse = harbour.assign(wind=harbour.wind.round(), waves=harbour.waves.round(), traffic=harbour.traffic.round())
+    assert "no row trained on" not in refused(candidate_of(coarse))
+
+
+def test_a_column_in_other_units(harbour: pd.DataFrame, refused: Ask) -> None:
+    _, test = split(harbour)
+    knots = candidate_of(harbour, tested=test.assign(wind=test.wind * 1.94))
+    assert {"inputs like those of training", "calibrated"} <= refused(knots)
+
+
+def test_a_category_that_training_never_saw(harbour: pd.DataFrame, refused: Ask) -> None:
+    train, _ = split(harbour)
+    assert refused(candidate_of(harbour, trained=train[train.line != "L01"])) == {"inputs like those of training"}
+
+
+def test_a_training_of_months_ago(good: Evidence, refused: Ask) -> None:
+    assert refused(but(good, as_of=good.as_of + timedelta(days=60))) == {"trained on recent days"}
+
+
+def test_open_failures_of_data_quality(good: Evidence, refused: Ask) -> None:
+    assert refused(but(good, open_failures=("silver.ferries: wind is negative",))) == {"no data failure open"}
+
+
+def test_what_was_not_measured_is_not_passed(good: Evidence, refused: Ask) -> None:
+    assert refused(but(good, times=None)) == {"no feature from the future"}
+    assert refused(but(good, open_failures=None)) == {"no data failure open"}
+    assert refused(but(good, fresh=None)) == {"works in a fresh process", "quick enough"}
+
+
+def test_rows_whose_labels_are_not_known_yet(good: Evidence, refused: Ask) -> None:
+    rows = good.rows.astype({"late": object})
+    rows.loc[3, "late"] = None
+    assert {"good enough", "calibrated", "no weak slice", "better than timetable", "better than the champion"} <= refused(
+        but(good, rows=rows)
+    )
+
+
+def test_days_that_the_champion_was_trained_on_do_not_count(good: Evidence, refused: Ask) -> None:
+    fewer = (good.rows.day >= good.rows.day.max() - timedelta(days=4)).to_numpy()
+    assert refused(but(good, unseen=fewer)) == {"better than the champion"}
+    assert refused(but(good, unseen=(good.rows.day >= good.rows.day.max() - timedelta(days=20)).to_numpy())) == set()
+
+
+def test_the_facts_of_other_training_rows_are_other_facts(harbour: pd.DataFrame) -> None:
+    train, test = split(harbour)
+    ours, theirs = (training_facts(rows, KEY, INPUTS, "late", "day") for rows in (train, test))
+    assert not np.isin(ours.keys, theirs.keys).any()
+    assert not ours.days & theirs.days
