@@ -4,15 +4,20 @@
 
 # %% auto #0
 __all__ = ['nothing_later', 'no_future', 'rank_auc', 'rates_elsewhere', 'alone', 'single_aucs', 'plausible', 'not_too_good',
-           'sample_of', 'hashes', 'training_facts', 'not_trained_on', 'later_days', 'keeps_promise', 'not_overfitted',
-           'like_training', 'unseen_share']
+           'sample_of', 'hashes', 'training_facts', 'log_training', 'training_of', 'not_trained_on', 'later_days',
+           'keeps_promise', 'not_overfitted', 'like_training', 'unseen_share']
 
 # %% ../../notebooks/kit/07c_suspicion.ipynb #46b2218b
+import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.tracking import MlflowClient
 
 from boathouse.comparison import parts_of, t_interval
 from boathouse.validation import CANDIDATE, Answer, Evidence, Gate, Training, answer
@@ -136,6 +141,32 @@ def training_facts(
     places = pd.DataFrame({"content": content, "day": rows[day].to_numpy()}).drop_duplicates()["content"].value_counts()
     repeats = float(np.isin(content, places.index[places > 1]).mean()) if len(rows) else 0.0
     return Training(frozenset(rows[day]), np.unique(known), np.unique(content), repeats, seen, fitted, claimed)
+
+# %% ../../notebooks/kit/07c_suspicion.ipynb #7c0f0002
+def log_training(run_id: str, training: Training) -> None:
+    "Keep the facts with the run, as `training_facts.npz` and `training_facts.json`."
+    seen = {c: {"range": list(known)} if isinstance(known, tuple) else {"values": sorted(known)} for c, known in training.seen.items()}
+    told = {
+        "days": sorted(map(str, training.days)),
+        "repeats": training.repeats,
+        "seen": seen,
+        "fitted": training.fitted,
+        "claimed": training.claimed,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "training_facts.npz")
+        np.savez_compressed(file, keys=training.keys, content=training.content)
+        MlflowClient().log_artifact(run_id, str(file))
+    MlflowClient().log_dict(run_id, told, "training_facts.json")
+
+# %% ../../notebooks/kit/07c_suspicion.ipynb #7c0f0003
+def training_of(run_id: str) -> Training:
+    "The facts that a run kept of its training rows."
+    told = mlflow.artifacts.load_dict(f"runs:/{run_id}/training_facts.json")
+    with tempfile.TemporaryDirectory() as folder, np.load(MlflowClient().download_artifacts(run_id, "training_facts.npz", folder)) as known:
+        keys, content = known["keys"], known["content"]
+    seen = {c: tuple(k["range"]) if "range" in k else frozenset(k["values"]) for c, k in told["seen"].items()}
+    return Training(frozenset(map(date.fromisoformat, told["days"])), keys, content, told["repeats"], seen, told["fitted"], told["claimed"])
 
 # %% ../../notebooks/kit/07c_suspicion.ipynb #20088db8
 def not_trained_on(limit: float = 0.01) -> Gate:

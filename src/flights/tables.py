@@ -9,12 +9,12 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'SILVER_AIRPORTS', 'SILVER_AIRLINES', 'SILVER_FLIGHT_EVENTS_QUARANTINE', 'SILVER_WEATHER_QUARANTINE',
            'MONITORING_QUALITY_METRICS', 'GOLD_DEPARTURES', 'FEATURES_WEATHER', 'FEATURES_ORIGIN_CONGESTION',
            'FEATURES_CARRIER_CONGESTION', 'FEATURES_DESTINATION_CONGESTION', 'FEATURES_CARRIER_HISTORY',
-           'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS', 'OPS_PROMOTIONS', 'WINDOW', 'QUALITY',
-           'MONITORING_PROFILE', 'MONITORING_DRIFT', 'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES',
-           'ALL', 'bronze', 'quarantine', 'ticks']
+           'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS', 'OPS_PROMOTIONS', 'OPS_GATES', 'WINDOW',
+           'QUALITY', 'MONITORING_PROFILE', 'MONITORING_DRIFT', 'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES',
+           'OPS_INGESTED_FILES', 'ALL', 'bronze', 'quarantine', 'ticks']
 
 # %% ../../notebooks/flights/01_tables.ipynb #6c77880d
-from boathouse import freshness, ingest, registry
+from boathouse import freshness, ingest, registry, validation
 from boathouse.tables import Column, Table
 
 FLIGHT_EVENT_COLUMNS = (
@@ -374,6 +374,7 @@ ML_PREDICTIONS = Table(
     owner="score",
 )
 OPS_PROMOTIONS = registry.PROMOTIONS
+OPS_GATES = validation.GATES
 
 # %% ../../notebooks/flights/01_tables.ipynb #7b408ab0
 WINDOW = (

@@ -22,6 +22,7 @@ from hyperopt import hp
 from mlflow.tracking import MlflowClient
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from sklearn.metrics import roc_auc_score
 
 from boathouse.feature_models import log_spec
 from boathouse.leaks import refuse_leaks
@@ -29,6 +30,8 @@ from boathouse.lineage import Code, Manifest, TableRead, code_of, learned_rows, 
 from boathouse.platform import get_spark, kept, parameters, run_id, set_task_value, user
 from boathouse.registry import TRAINED_BY, champion_as_of, register
 from boathouse.specs import FeatureSpec, Labels, create_training_set
+from boathouse.suspicion import log_training
+from boathouse.suspicion import training_facts as facts_of_training
 from boathouse.tables import Lakehouse, read
 from boathouse.training import (
     Recipe,
@@ -229,6 +232,8 @@ def train(lake: Lakehouse, model: str, experiment: str, as_of: str, max_evals: i
     with ThreadPoolExecutor(max_workers=2) as pool:
         fitted, plain = pool.map(lambda job: fit(job[0], rows, job[1]), ((made, best.parameters), (recipe(seed, baseline=True), DEFAULTS)))
     tried = {"max_evals": evals, "seed": seed, "trials": len(trials), "space": {name: str(where) for name, where in space().items()}}
+    learned_auc = float(roc_auc_score(rows["late"].astype(bool), probabilities(fitted, made, rows)))
+    facts = facts_of_training(rows, ["flight_id"], made.inputs, "late", "flight_date", learned_auc, best.score)
     tables = reads(lake, versions)
     manifest = manifest_for(lake, learned, tables, code, made, best, tried, as_of, origin)
     client = MlflowClient()
@@ -237,6 +242,7 @@ def train(lake: Lakehouse, model: str, experiment: str, as_of: str, max_evals: i
         mlflow.log_params({"as_of": as_of} | summary(made, split, versions, best, len(rows)))
         mlflow.log_metrics({"fold_auc": best.score, "defaults_fold_auc": next(t.score for t in trials if t.name == "defaults")})
         log_manifest(lake, run.info.run_id, manifest)
+        log_training(run.info.run_id, facts)
         log_trials(client, run.info.run_id, trials)
         mlflow.log_dict(reference(made, rows, unseen_scores(made, rows, split, best)), "reference.json")
         mlflow.log_table(learned.leaks, "leaks.json")
