@@ -88,7 +88,9 @@ def test_what_was_not_measured_is_not_passed(good: Evidence, refused: Ask) -> No
 def test_rows_whose_labels_are_not_known_yet(good: Evidence, refused: Ask) -> None:
     rows = good.rows.astype({"late": object})
     rows.loc[3, "late"] = None
-    assert {"good enough", "calibrated", "no weak slice", "better than timetable", "better than the champion"} <= refused(but(good, rows=rows))
+    assert {"good enough", "calibrated", "no weak slice", "better than timetable", "better than the champion"} <= refused(
+        but(good, rows=rows)
+    )
 
 
 def test_days_that_the_champion_was_trained_on_do_not_count(good: Evidence, refused: Ask) -> None:

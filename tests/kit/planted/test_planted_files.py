@@ -57,9 +57,15 @@ def registered(client: MlflowClient, run: str, uri: str, folder: Path) -> tuple[
 def with_files(good: Evidence, files: Path, found: Registered, rows: Rows | None = None) -> Evidence:
     "The evidence of the files: what runs code is not loaded at all, and has no scores."
     if found.code:
-        return but(good, registered=found, fresh=Fresh(error="not tried"), scores={n: s for n, s in good.scores.items() if n != "candidate"})
+        return but(
+            good, registered=found, fresh=Fresh(error="not tried"), scores={n: s for n, s in good.scores.items() if n != "candidate"}
+        )
     some = (good.rows if rows is None else rows).head(20)
-    return but(good, registered=found, fresh=fresh_process(files, some[[*found.signature]], None if rows is not None else good.scores["candidate"][:20]))
+    return but(
+        good,
+        registered=found,
+        fresh=fresh_process(files, some[[*found.signature]], None if rows is not None else good.scores["candidate"][:20]),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +126,9 @@ def test_a_pickle_is_refused_and_its_code_never_runs(registry: MlflowClient, goo
     assert marker.exists()  # the trap is a real one
 
 
-def test_files_that_changed_after_registration(registry: MlflowClient, good: Evidence, model: tuple[Path, Registered], tmp_path: Path, refused: Ask) -> None:
+def test_files_that_changed_after_registration(
+    registry: MlflowClient, good: Evidence, model: tuple[Path, Registered], tmp_path: Path, refused: Ask
+) -> None:
     files = shutil.copytree(model[0], tmp_path / "changed")
     with (files / "input_example.json").open("a") as opened:
         opened.write(" ")
@@ -138,7 +146,9 @@ def test_a_missing_signature(good: Evidence, model: tuple[Path, Registered], tmp
     assert refused(but(good, registered=found)) == {"signature tells the truth"}
 
 
-def test_a_signature_that_leaves_out_an_input_and_names_one_that_is_none(good: Evidence, model: tuple[Path, Registered], tmp_path: Path, refused: Ask) -> None:
+def test_a_signature_that_leaves_out_an_input_and_names_one_that_is_none(
+    good: Evidence, model: tuple[Path, Registered], tmp_path: Path, refused: Ask
+) -> None:
     declared = good.rows[[c for c in INPUTS if c != "waves"]].assign(ferry=good.rows.ferry)
     files, found = copied(model, tmp_path, infer_signature(declared, np.zeros((3, 2))))
     assert refused(with_files(good, files, found)) == {"signature tells the truth", "works in a fresh process"}
@@ -190,11 +200,20 @@ def test_a_huge_and_slow_model(good: Evidence, sound: Evidence, tmp_path: Path) 
     neighbours = KNeighborsClassifier(2_000, algorithm="brute", metric="manhattan").fit(remembered, rng.random(200_000) < 0.3)
     signature = infer_signature(remembered.head(), np.zeros((5, 2)))
     mlflow.sklearn.save_model(
-        neighbours, tmp_path / "m", serialization_format="skops", signature=signature, pip_requirements=["scikit-learn"], pyfunc_predict_fn="predict_proba"
+        neighbours,
+        tmp_path / "m",
+        serialization_format="skops",
+        signature=signature,
+        pip_requirements=["scikit-learn"],
+        pyfunc_predict_fn="predict_proba",
     )
     fresh = fresh_process(tmp_path / "m", good.rows[NUMBERS].head(20))
     found = described(tmp_path / "m")
-    bad = but(sound, fresh=replace(sound.fresh, thousand=fresh.thousand, single=fresh.single), registered=replace(sound.registered, size=found.size))
+    bad = but(
+        sound,
+        fresh=replace(sound.fresh, thousand=fresh.thousand, single=fresh.single),
+        registered=replace(sound.registered, size=found.size),
+    )
     limits = replace(POLICY, megabytes=1, thousand=30 * sound.fresh.thousand, one=1e9)
     assert set(judge(gates_of(limits), bad).refusals) == {"quick enough", "small enough"}
     assert judge(gates_of(limits), sound).accepted
