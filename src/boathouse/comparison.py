@@ -38,9 +38,9 @@ def ranked(late: np.ndarray, scores: np.ndarray, day: np.ndarray) -> Ranked:
     "The rows in the order of `scores`; a score that is not a number is refused. `day` counts from 0."
     if np.isnan(scores).any():
         raise ValueError(f"{int(np.isnan(scores).sum())} of {len(scores)} rows have no score")
-    order = np.argsort(scores, kind="stable")
-    tie = np.concatenate([[0], np.cumsum(np.diff(scores[order]) != 0)]) if len(order) else order
-    return Ranked(order, np.asarray(late, bool)[order], np.asarray(day)[order].astype(np.int32), tie)
+    order = np.argsort(scores).astype(np.int32)
+    tie = np.concatenate([[0], np.cumsum(np.diff(scores[order]) != 0)]).astype(np.int32)[: len(order)]
+    return Ranked(order, np.asarray(late, bool)[order], np.asarray(day).astype(np.int32)[order], tie)
 
 # %% ../../notebooks/kit/07b_comparison.ipynb #e4b5fc50
 def spans(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +88,7 @@ def day_parts(rows: Ranked, days: int) -> DayParts:
     above = late.sum() - (begins - punctual[begins] + ends - punctual[ends]) / 2
     by_day = np.argsort(day.astype(np.int16), kind="stable")  # 16 bits are sorted by counting
     first, last = day[by_day], late[by_day]
-    begins, ends = spans(rows.tie[by_day] * days + first)
+    begins, ends = spans(rows.tie[by_day].astype(np.int64) * days + first)
     within = np.concatenate([[0], np.cumsum(~last)])
     base = within[np.searchsorted(first, np.arange(days))][first]
     own = np.bincount(first[last], ((within[begins] + within[ends]) / 2 - base)[last], days)
@@ -202,7 +202,7 @@ def parts_of(evidence: Evidence, name: str, unseen: bool = False) -> DayParts:
         raise ValueError(f"{evidence.model} version {evidence.version} was judged without scores of {name}")
     rows = order_of(evidence, name)
     days = int(evidence.days.max()) + 1
-    if not unseen or evidence.unseen is None:
+    if not unseen or evidence.unseen is None or evidence.unseen.all():
         return evidence.once(("parts", name), lambda: day_parts(rows, days))
     return evidence.once(("unseen", name), lambda: day_parts(rows.only(evidence.known("unseen")), days))
 

@@ -79,7 +79,7 @@ def slope_of(late: np.ndarray, scores: np.ndarray, days: np.ndarray, steps: int 
     p = np.clip(scores, 1e-6, 1 - 1e-6)
     x, y, count = np.log(p / (1 - p)), late.astype(float), int(days.max()) + 1
     spread, beta = float(x.std()), np.zeros(2)
-    if spread == 0 or y.min() == y.max():
+    if np.ptp(x) == 0 or y.min() == y.max():
         return float("nan"), np.full(count, np.nan)
     x = (x - x.mean()) / spread
     for _ in range(steps):  # from nothing, and on a variable of unit spread, these steps do not swing

@@ -139,8 +139,8 @@ def training_facts(
         seen[c] = (float(rows[c].min()), float(rows[c].max())) if number else frozenset(rows[c].dropna().astype(str).unique())
     known, content = hashes(rows, key), hashes(rows, [*inputs, label])
     places = pd.DataFrame({"content": content, "day": rows[day].to_numpy()}).drop_duplicates()["content"].value_counts()
-    repeats = float(np.isin(content, places.index[places > 1]).mean()) if len(rows) else 0.0
-    return Training(frozenset(rows[day]), np.unique(known), np.unique(content), repeats, seen, fitted, claimed)
+    repeats = float(pd.Series(content).isin(places.index[places > 1]).mean()) if len(rows) else 0.0
+    return Training(frozenset(rows[day]), pd.unique(known), pd.unique(content), repeats, seen, fitted, claimed)
 
 # %% ../../notebooks/kit/07c_suspicion.ipynb #7c0f0002
 def log_training(run_id: str, training: Training) -> None:
@@ -174,10 +174,10 @@ def not_trained_on(limit: float = 0.01) -> Gate:
 
     def ask(evidence: Evidence) -> Answer:
         training, some = evidence.known("training"), sample_of(evidence)
-        keys = int(np.isin(hashes(evidence.rows, evidence.key), training.keys).sum()) if evidence.key else 0
+        keys = int(pd.Series(hashes(evidence.rows, evidence.key)).isin(training.keys).sum()) if evidence.key else 0
         if keys:
             return answer(False, keys, 0, f"{keys} of {len(evidence.rows)} held-out rows have a key that was trained on")
-        copies = float(np.isin(hashes(some, [*evidence.inputs, evidence.label]), training.content).mean())
+        copies = float(pd.Series(hashes(some, [*evidence.inputs, evidence.label])).isin(training.content).mean())
         usual = training.repeats
         bound = limit + usual + 3 * np.sqrt(usual * (1 - usual) / len(some))
         reason = f"{copies:.1%} of the rows have inputs and label of a training row, none its key; by chance {usual:.1%}"

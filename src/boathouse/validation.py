@@ -290,9 +290,19 @@ def record(
     if lake is not None:
         if at is None:
             raise ValueError("a judgement in the table needs its instant: pass `at`")
-        whose, why = (model, int(version), at), run_id
+        whose, number = (model, int(version), at), lambda found: None if found is None else float(found)
         rows = [
-            (*whose, a.name, a.action, a.verdict or ("pass" if a.passed else "refuse"), a.passed, a.value, a.bound, a.reason, why)
+            (
+                *whose,
+                a.name,
+                a.action,
+                a.verdict or ("pass" if a.passed else "refuse"),
+                a.passed,
+                number(a.value),
+                number(a.bound),
+                a.reason,
+                run_id,
+            )
             for a in answers
         ]
         merge(lake, GATES, lake.spark.createDataFrame(rows, GATES.schema))

@@ -1,130 +1,140 @@
-"""Gates refuse what they should, and let its good twin pass."""
+"""What becomes of a gate's answer: policies, exceptions, what was not asked, and what is kept."""
 
 from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
-from sklearn.metrics import roc_auc_score
 
-from boathouse.validation import Gate, beats, calibration, nothing_later, paired_gain, plausible, predicts, record, single_aucs, slices
+from boathouse.tables import Lakehouse, drop_all, read
+from boathouse.validation import GATES, Answer, Asked, Evidence, Gate, answer, judge, record, surely, table_of
 
-RNG = np.random.default_rng(3)
-DAYS = np.repeat(np.arange(40), 60)
-SIGNAL = RNG.normal(size=DAYS.size)
-LATE = RNG.random(DAYS.size) < 1 / (1 + np.exp(1 - SIGNAL))
+ROWS = pd.DataFrame({"late": [True, False], "at": pd.to_datetime(["2013-06-01", "2013-06-02"]), "day": [1, 2]})
+EVIDENCE = Evidence("m", 1, ROWS, {"candidate": np.array([0.7, 0.3])}, "late", "at", "day")
 
 
-@settings(deadline=None)
-@given(
-    rows=st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 5), st.integers(0, 3)), min_size=4, max_size=60).filter(
-        lambda r: len({x[0] for x in r}) == 2
-    )
+def gate(name: str, within: bool | None, action: str = "blocks", unsure: str = "refuse") -> Gate:
+    return Gate(name, action, lambda e: answer(within, 1.0, 2.0, "so it is"), unsure)
+
+
+@pytest.mark.parametrize(
+    ("within", "unsure", "accepted"), [(True, "refuse", True), (False, "pass", False), (None, "pass", True), (None, "refuse", False)]
 )
-def test_the_matrix_of_pairs_gives_the_auc_that_sorting_gives_also_with_ties(rows: list) -> None:
-    late, a, b, day = (np.array(x) for x in zip(*rows, strict=True))
-    gain = paired_gain(late, a.astype(float), b.astype(float), day, draws=50)
-    assert gain.candidate == pytest.approx(roc_auc_score(late, a))
-    assert gain.other == pytest.approx(roc_auc_score(late, b))
+def test_only_cannot_tell_is_settled_by_the_policy(within: bool | None, unsure: str, accepted: bool) -> None:
+    verdict = judge([gate("a", within, unsure=unsure)], EVIDENCE)
+    assert verdict.accepted is accepted
+    assert ("cannot tell" in verdict.answers[0].reason) is (within is None)
 
 
-def test_the_interval_is_that_of_resampling_whole_days_row_by_row() -> None:
-    other = SIGNAL + RNG.normal(0, 1, SIGNAL.size)
-    gain, rng, slow = paired_gain(LATE, SIGNAL, other, DAYS), np.random.default_rng(0), []
-    for _ in range(300):
-        index = np.concatenate([np.flatnonzero(d == DAYS) for d in rng.integers(0, 40, 40)])
-        slow.append(roc_auc_score(LATE[index], SIGNAL[index]) - roc_auc_score(LATE[index], other[index]))
-    assert (gain.low, gain.high) == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.006)
+def test_a_gate_that_raises_refuses_and_says_what_it_raised() -> None:
+    verdict = judge([gate("fine", True), Gate("broken", "blocks", lambda e: answer(True, 1 / 0, 0, "never"), "pass")], EVIDENCE)
+    assert verdict.refusals == ("broken",)
+    assert "ZeroDivisionError" in verdict.answers[1].reason
 
 
-def test_a_clearly_better_model_passes_and_the_same_worse_and_noisier_ones_do_not() -> None:
-    blurred = SIGNAL + RNG.normal(0, 1, SIGNAL.size)
-    assert beats("x", paired_gain(LATE, SIGNAL, blurred, DAYS)).passed
-    worse, same = beats("x", paired_gain(LATE, blurred, SIGNAL, DAYS)), beats("x", paired_gain(LATE, SIGNAL, SIGNAL, DAYS))
-    assert not worse.passed
-    assert worse.reason.startswith("worse")
-    assert not same.passed
-    assert same.reason.startswith("cannot tell")
+def test_what_is_no_answer_refuses_even_if_it_is_true() -> None:
+    assert judge([Gate("yes", "blocks", lambda e: True)], EVIDENCE).refusals == ("yes",)
 
 
-def test_a_sure_gain_that_is_too_small_to_matter_is_refused() -> None:
-    gain = paired_gain(LATE, SIGNAL, SIGNAL + RNG.normal(0, 1, SIGNAL.size), DAYS)
-    assert beats("x", gain, at_least=0.001).passed
-    assert not beats("x", gain, at_least=0.5).passed
+def test_nothing_passes_on_a_value_that_is_not_a_number() -> None:
+    assert judge([Gate("a", "blocks", lambda e: answer(True, float("nan"), 0.5, "AUC"))], EVIDENCE).refusals == ("a",)
+    with pytest.raises(ValueError, match="no answer of a gate"):
+        Answer("passed", 1, 0, "a verdict that is none")
 
 
-def test_equal_models_are_rarely_told_apart() -> None:
-    # Type-I error: two equally noisy views of the same signal, on days that have a mood of their own.
-    rng, wrong = np.random.default_rng(8), 0
-    for _ in range(60):
-        mood = rng.normal(0, 1, 40)[DAYS]
-        late = rng.random(DAYS.size) < 1 / (1 + np.exp(1 - SIGNAL - mood))
-        a, b = (SIGNAL + rng.normal(0, 0.5, DAYS.size) for _ in range(2))
-        wrong += beats("x", paired_gain(late, a, b, DAYS, draws=500)).passed
-    assert wrong <= 5  # 2.5% of 60 are expected on this side
+def test_a_gate_that_warns_refuses_nothing_and_one_that_was_not_asked_has_not_passed() -> None:
+    gates = [gate("a", True), gate("b", False, action="warns"), gate("c", True)]
+    assert judge(gates, EVIDENCE).accepted
+    assert judge(gates, EVIDENCE).warnings == ("b",)
+    assert judge(gates, EVIDENCE, asking=["a", "b"]).refusals == ("c",)
 
 
-def test_one_row_from_the_future_is_enough_to_refuse() -> None:
-    now = pd.Series(pd.to_datetime(["2013-06-01"] * 1000))
-    good = pd.DataFrame({"wind": now, "legs": now - pd.Timedelta(hours=1)})
-    assert nothing_later(good, now).passed
-    assert nothing_later(good.assign(wind=pd.NaT), now).passed
-    bad = good.copy()
-    bad.loc[7, "legs"] = now[7] + pd.Timedelta(microseconds=1)
-    gate = nothing_later(bad, now)
-    assert not gate.passed
-    assert "'legs': 1" in gate.reason
+def test_no_gate_and_gates_that_only_warn_accept_nobody() -> None:
+    assert not judge([], EVIDENCE).accepted
+    assert not judge([gate("a", True, action="warns")], EVIDENCE).accepted
 
 
-def test_a_column_that_sorts_the_outcome_is_refused_whichever_way_it_points() -> None:
-    rows = pd.DataFrame({"signal": SIGNAL, "delay": np.where(LATE, 30.0, 0.0) + RNG.normal(0, 3, LATE.size), "empty": np.nan})
-    rows["early"] = -rows.delay
-    alone = single_aucs(rows, ["signal", "delay", "early", "empty"], LATE)
-    assert alone["signal"] == pytest.approx(roc_auc_score(LATE, SIGNAL))
-    assert alone["empty"] == 0.5
-    assert plausible({k: alone[k] for k in ("signal", "empty")}).passed
-    assert not plausible({k: alone[k] for k in ("signal", "early")}).passed
-    assert alone["early"] == pytest.approx(alone["delay"])
+def test_gates_of_one_name_and_names_of_no_gate_are_errors() -> None:
+    with pytest.raises(ValueError, match="see a"):
+        judge([gate("a", True), gate("a", False)], EVIDENCE)
+    with pytest.raises(ValueError, match="see b"):
+        judge([gate("a", True)], EVIDENCE, asking=["b"])
+    for words in ({"action": "block"}, {"unsure": "maybe"}):
+        with pytest.raises(ValueError, match="gate 'a'"):
+            gate("a", True, **words)
 
 
-@pytest.mark.parametrize("scores", [[0.1, np.nan], [0.4, 0.4], [-0.1, 0.5], [0.5, 1.1], [], [np.nan, np.nan]])
-def test_what_is_not_a_probability_for_every_row_is_refused(scores: list[float]) -> None:
-    assert not predicts(np.array(scores)).passed
-    assert predicts(np.array([0.0, 1.0])).passed
+@pytest.mark.parametrize(
+    ("low", "high", "within"),
+    [(0.7, 0.8, True), (0.6, 0.7, True), (0.5, 0.7, None), (0.4, 0.5, False), (0.7, 1.2, None), (1.1, 1.2, False), (np.nan, 1, None)],
+)
+def test_an_interval_is_inside_its_limits_outside_of_them_or_on_one(low: float, high: float, within: bool | None) -> None:
+    assert surely(low, high, 0.6, 1.0) is within
 
 
-def test_calibration_groups_hold_all_rows_and_small_slices_are_pooled() -> None:
-    chance = 1 / (1 + np.exp(1 - SIGNAL))
-    groups = calibration(LATE, chance)
-    assert sum(g["rows"] for g in groups) == LATE.size
-    assert all(abs(g["predicted"] - g["observed"]) < 0.1 for g in groups)
-    port = pd.DataFrame({"port": np.where(np.arange(LATE.size) < 100, "tiny", np.where(SIGNAL > 0, "a", "b"))})
-    found = {row["value"]: row["rows"] for row in slices(port, ["port"], LATE, chance)}
-    assert found["(other)"] == 100
-    assert "tiny" not in found
-    assert sum(found.values()) == LATE.size
+def test_evidence_holds_one_score_per_row_and_names_what_is_missing() -> None:
+    with pytest.raises(ValueError, match="'candidate': 1"):
+        Evidence("m", 1, ROWS, {"candidate": np.array([0.7])}, "late", "at", "day")
+    with pytest.raises(ValueError, match="have no ferry"):
+        Evidence("m", 1, ROWS, {}, "late", "at", "day", key=("ferry",))
+    with pytest.raises(ValueError, match="training of m version 1 were not measured"):
+        EVIDENCE.known("training")
 
 
-def test_the_verdict_and_its_reasons_stay_with_run_and_version(spark: SparkSession) -> None:
-    client, name = MlflowClient(), "spark_catalog.test_ml.judged"
+def test_what_one_gate_works_out_the_next_finds() -> None:
+    asked: list[int] = []
+    evidence = Evidence("m", 1, ROWS, {}, "late", "at", "day")
+    for _ in range(2):
+        assert evidence.once("sorted", lambda: asked.append(1) or 5) == 5
+    assert asked == [1]
+
+
+@pytest.fixture
+def judged(spark: SparkSession) -> Iterator[tuple[Lakehouse, str, str]]:
+    client, name, lake = MlflowClient(), "spark_catalog.test_ml.judged", Lakehouse(spark, prefix="test_validation_")
     mlflow.set_experiment("/test_validation")
     with mlflow.start_run() as run:
         pass
     client.create_registered_model(name)
-    for version, gates in ((1, [Gate("a", True, 1, 0, "fine"), Gate("b", False, 0, 1, "too slow")]), (2, [Gate("a", True, 1, 0, "fine")])):
+    for _ in range(2):
         client.create_model_version(name, source=f"runs:/{run.info.run_id}/model", run_id=run.info.run_id)
-        assert record(run.info.run_id, name, version, gates, {"rows": 5}) is (version == 2)
-    tags = [client.get_model_version(name, str(v)).tags for v in (1, 2)]
-    assert [t["validation"] for t in tags] == ["refused", "accepted"]
-    assert tags[0]["refused_because"] == "b: too slow"
-    assert tags[1]["refused_because"] == ""
-    stored = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/validation.json")
-    assert stored["accepted"]
-    assert stored["rows"] == 5
-    assert stored["gates"][0]["name"] == "a"
+    yield lake, name, run.info.run_id
     client.delete_registered_model(name)
+    drop_all(lake)
+
+
+def test_a_verdict_stays_with_table_run_and_version(judged: tuple[Lakehouse, str, str]) -> None:
+    lake, name, run = judged
+    refusing = [
+        Asked("a", True, 1, 0, "fine", "pass"),
+        Asked("b", False, None, 1, "too slow", "refuse"),
+        Asked("c", False, 0, 1, "odd", "refuse", "warns"),
+    ]
+    at = dt.datetime(2013, 6, 1)
+    assert record(run, name, 1, refusing, {"rows": 5}, lake, at) is False
+    assert record(run, name, 2, [refusing[0], refusing[2]], {"rows": 5}, lake, at) is True
+    tags = [MlflowClient().get_model_version(name, str(v)).tags for v in (1, 2)]
+    assert [(t["validation"], t["refused_because"], t["warned_of"]) for t in tags] == [
+        ("refused", "b: too slow", "c: odd"),
+        ("accepted", "", "c: odd"),
+    ]
+    stored = mlflow.artifacts.load_dict(f"runs:/{run}/validation.json")
+    assert (stored["accepted"], stored["rows"], stored["gates"][1]["name"]) == (True, 5, "c")
+    assert record(run, name, 1, refusing[:2], {}, lake, at) is False  # judged again: no row more
+    rows = read(lake, GATES).orderBy("version", "gate").collect()
+    assert [(r.version, r.gate, r.passed, r.value) for r in rows] == [
+        (1, "a", True, 1.0), (1, "b", False, None), (1, "c", False, 0.0), (2, "a", True, 1.0), (2, "c", False, 0.0)
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="needs its instant"):
+        record(run, name, 1, refusing, {}, lake)
+
+
+def test_the_table_of_gates_tells_a_warning_from_a_refusal() -> None:
+    text = table_of(judge([gate("a", True), gate("b", False), gate("c", False, action="warns")], EVIDENCE).answers)
+    assert [line.split()[0] for line in text.splitlines()] == ["pass", "REFUSE", "warn"]

@@ -1,0 +1,50 @@
+"""The card holds what it shows, asks nobody for more, and lets no stranger's word become markup."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from boathouse.card import card, short
+from boathouse.validation import Evidence, Gate, Registered, answer, judge
+
+RNG = np.random.default_rng(3)
+DAYS = np.repeat(np.arange(20), 50)
+EVIL = "<img src=x onerror=alert(1)>&\"'"
+LATE = RNG.random(1000) < 0.3
+ROWS = pd.DataFrame({"late": LATE, "at": pd.Timestamp("2013-06-01") + pd.to_timedelta(DAYS, "D"), "day": DAYS, "port": EVIL})
+SCORES = {"candidate": np.clip(LATE * 0.2 + RNG.random(1000) * 0.7, 0, 1), EVIL: RNG.random(1000)}
+
+
+def page(scores: dict[str, np.ndarray]) -> str:
+    evidence = Evidence(EVIL, 1, ROWS, scores, "late", "at", "day", registered=Registered(EVIL, {"owner": EVIL}, {EVIL: "double"}))
+    verdict = judge([Gate(EVIL, "blocks", lambda e: answer(False, None, 1, EVIL))], evidence)
+    return card(evidence, verdict, ["port"], {EVIL: 1.0}, [{EVIL: EVIL}], [{"trial": EVIL}])
+
+
+def test_words_of_strangers_stay_words() -> None:
+    html = page(SCORES)
+    assert "<img src=x" not in html
+    assert html.count("&lt;img src=x onerror=alert(1)&gt;&amp;&#34;&#39;") >= 10
+
+
+def test_nothing_is_fetched_and_all_pictures_are_inside() -> None:
+    html = page(SCORES)
+    assert re.findall(r'(?:src|href)="([^"]{0,26})', html) == ["data:image/svg+xml;base64,"] * 4
+    assert "://" not in html
+
+
+def test_the_same_evidence_gives_the_same_card() -> None:
+    assert page(SCORES) == page(SCORES)
+
+
+def test_scores_that_are_no_probabilities_still_get_a_card() -> None:
+    html = page({"candidate": np.full(1000, np.nan)})
+    assert "refused" in html
+    assert html.count("<img") == 1  # importance needs no scores
+
+
+def test_numbers_are_as_long_as_a_reader_can_use() -> None:
+    assert [short(v) for v in (None, float("nan"), 3, 1234567.8, 0.123456, 1e-9)] == ["", "", "3", "1,234,568", "0.1235", "1e-09"]

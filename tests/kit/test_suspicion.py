@@ -1,0 +1,92 @@
+"""Leaks and copies, each found by the column or row that holds it, and chance left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from boathouse.suspicion import hashes, nothing_later, plausible, rank_auc, rates_elsewhere, single_aucs, training_facts, unseen_share
+
+RNG = np.random.default_rng(3)
+DAYS = np.repeat(np.arange(40), 60)
+SIGNAL = RNG.normal(size=DAYS.size)
+LATE = RNG.random(DAYS.size) < 1 / (1 + np.exp(1 - SIGNAL))
+
+
+def test_one_row_from_the_future_is_enough_to_refuse() -> None:
+    now = pd.Series(pd.to_datetime(["2013-06-01"] * 1000))
+    good = pd.DataFrame({"wind": now, "legs": now - pd.Timedelta(hours=1)})
+    assert nothing_later(good, now).verdict == "pass"
+    assert nothing_later(good.assign(wind=pd.NaT), now).verdict == "pass"
+    bad = good.copy()
+    bad.loc[7, "legs"] = now[7] + pd.Timedelta(microseconds=1)
+    found = nothing_later(bad, now)
+    assert found.verdict == "refuse"
+    assert "'legs': 1" in found.reason
+
+
+def test_rows_in_another_order_than_their_times_are_compared_by_place() -> None:
+    now = pd.Series(pd.to_datetime(["2013-06-02", "2013-06-01"]), index=[1, 0])
+    assert nothing_later(pd.DataFrame({"wind": now.to_numpy()}), now).verdict == "pass"
+
+
+def test_a_column_that_sorts_the_outcome_is_refused_whichever_way_it_points() -> None:
+    rows = pd.DataFrame({"signal": SIGNAL, "delay": np.where(LATE, 30.0, 0.0) + RNG.normal(0, 3, LATE.size), "empty": np.nan})
+    rows["early"] = -rows.delay
+    alone = single_aucs(rows, ["signal", "delay", "early", "empty"], LATE, DAYS)
+    assert alone["signal"] == pytest.approx(roc_auc_score(LATE, SIGNAL))
+    assert alone["empty"] == 0.5
+    assert plausible({k: alone[k] for k in ("signal", "empty")}).verdict == "pass"
+    assert plausible({k: alone[k] for k in ("signal", "early")}).verdict == "refuse"
+    assert alone["early"] == pytest.approx(alone["delay"])
+    assert plausible({}).verdict == "cannot tell"
+
+
+@pytest.mark.parametrize("kind", ["object", "category", "bool"])
+def test_a_category_that_tells_is_found_and_a_key_is_not(kind: str) -> None:
+    telling = pd.Series(np.where(LATE, "t", "f")).eq("t") if kind == "bool" else pd.Series(np.where(LATE, "waiting", "moored")).astype(kind)
+    rows = pd.DataFrame({"telling": telling, "key": [f"K{n}" for n in range(LATE.size)], "chance": RNG.choice(list("abc"), LATE.size)})
+    alone = single_aucs(rows, list(rows), LATE, DAYS)
+    assert alone["telling"] > 0.99
+    assert max(alone["key"], alone["chance"]) < 0.56
+
+
+def test_shares_of_a_category_come_from_other_folds_only() -> None:
+    late, fold = np.array([True, True, False, False]), np.array([0, 1, 0, 1])
+    rates = rates_elsewhere(np.array([0, 0, 1, 1]), late, fold)
+    assert rates[0] == pytest.approx((1 + 10 * 0.5) / (1 + 10))  # of its own row it knows nothing
+    changed = rates_elsewhere(np.array([0, 0, 1, 1]), np.array([False, True, False, False]), fold)
+    assert changed[0] == rates[0]
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=20))
+def test_a_row_has_one_hash_whatever_the_noise_behind_six_digits(values: list[float]) -> None:
+    centred = pd.DataFrame({"x": [float(f"{v:.3g}") for v in values]})  # away from the edges of rounding
+    assert np.array_equal(hashes(centred, ["x"]), hashes(centred * (1 + 1e-10), ["x"]))
+
+
+def test_hashes_tell_rows_apart_by_value_type_and_place() -> None:
+    rows = pd.DataFrame({"a": [1.0, 1.001, np.nan, 0.0, -1.0], "b": ["x", "x", "x", None, "x"], "c": pd.to_datetime(["2013-06-01"] * 5)})
+    assert len(set(hashes(rows, ["a", "b", "c"]))) == 5
+    assert not np.array_equal(hashes(rows.assign(b="1", a=2.0), ["a", "b"]), hashes(rows.assign(b="2", a=1.0), ["a", "b"]))
+
+
+def test_training_facts_say_what_was_seen_and_how_often_rows_repeat_by_chance() -> None:
+    rows = pd.DataFrame({"k": range(4), "x": [1.0, 1.0, 2.0, 2.0], "pier": ["n", "n", "s", None], "late": True, "day": [1, 2, 2, 2]})
+    facts = training_facts(rows, ["k"], ["x", "pier"], "late", "day")
+    assert facts.seen == {"x": (1.0, 2.0), "pier": frozenset({"n", "s"})}
+    assert facts.repeats == 0.5  # the first two, on two days; the others differ
+    assert facts.days == {1, 2}
+
+
+def test_a_missing_value_is_not_strange_and_a_new_one_is() -> None:
+    assert unseen_share(pd.Series(["n", None, "e"]), frozenset({"n"})) == pytest.approx(1 / 3)
+    assert unseen_share(pd.Series([0.5, np.nan, 7.0]), (0.0, 1.0)) == pytest.approx(1 / 3)
+
+
+def test_an_outcome_that_never_happens_sorts_nothing() -> None:
+    assert rank_auc(np.zeros(5, bool), np.arange(5.0)) == 0.5
