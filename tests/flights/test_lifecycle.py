@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+SHARED = {**os.environ, "BOATHOUSE_CLUSTER": ""}  # as everybody's: the background cluster
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +78,22 @@ def test_one_flight_is_traced_from_its_lines_to_its_forecast_and_nothing_it_knew
     known = [feature["known_at"] for feature in story["features"] if feature["known_at"] is not None]
     assert len(known) > 10
     assert max(known) <= departure["predict_at"]
+
+
+def test_the_champion_of_the_lifecycle_is_made_again_with_the_same_predictions(
+    lived: tuple[Path, dict[str, Any]], boathouse: Callable[..., Any]
+) -> None:
+    listed = {section["title"]: section["rows"] for section in boathouse(lived[0], "models", "list", "late_arrival")["sections"]}
+    champion = next(row["version"] for row in listed["versions"] if row["alias"] == "champion")
+    assert listed["moves"][-1]["version"] == champion
+    found = {section["title"]: section for section in boathouse(lived[0], "reproduce", "late_arrival", str(champion))["sections"]}
+    assert found["verdict"]["said"] == f"spark_catalog.ml.late_arrival version {champion}: same."
+    assert [(row["rows_of"], row["differ"]) for row in found["predictions"]["rows"]] == [("training", 0), ("held out", 0)]
+    assert all(row["auc_was"] == row["auc_now"] > 0.6 for row in found["predictions"]["rows"])
+
+
+def test_a_version_that_there_is_not_is_one_sentence_and_1(lived: tuple[Path, dict[str, Any]], command: str) -> None:
+    words = [command, "reproduce", "late_arrival", "99", "--json"]
+    done = subprocess.run(words, cwd=lived[0], env=SHARED, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "has no version 99: it has 1" in json.loads(done.stdout)["error"]["message"]

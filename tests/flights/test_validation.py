@@ -1,10 +1,11 @@
-"""The gate of the flights: refuses planted failures, works without a champion, and nothing refused is promoted."""
+"""The gates of the flights: planted failures are refused, a first model needs no champion, and nothing refused is promoted."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -12,12 +13,18 @@ import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
-from boathouse.registry import alias_version, promote
+from boathouse.gates import gates_of
+from boathouse.lineage import manifest_of
+from boathouse.registry import RegistryError, alias_version, promote
+from boathouse.reproduce import reproduce
+from boathouse.scoring import pack
 from boathouse.tables import Lakehouse, read
+from boathouse.trust import Untrusted
+from boathouse.validation import CANDIDATE, CHAMPION, GATES, Evidence, judge
 from flights.features import rehearsal
 from flights.tables import OPS_PROMOTIONS
 from flights.training import Candidate, train
-from flights.validation import HeldOut, ask, ask_baseline, gates_of, held_out, promote_accepted, unseen_by, validate
+from flights.validation import BASELINE, POLICY, evidence_of, promote_accepted, unseen_by, validate
 
 MODEL = "spark_catalog.test_ml.validated_flights"
 AS_OF = "2013-09-30"
@@ -33,63 +40,62 @@ def lake(spark: SparkSession) -> Lakehouse:
 @pytest.fixture(scope="module")
 def candidate(lake: Lakehouse) -> Iterator[Candidate]:
     yield train(lake, MODEL, "/test_flights_validation", as_of=AS_OF, max_evals=1, seed=7)
-    if lake.spark.catalog.tableExists(lake.name(OPS_PROMOTIONS)):
-        lake.spark.sql(f"DELETE FROM {lake.name(OPS_PROMOTIONS)} WHERE model_name = '{MODEL}'")
+    for table in (OPS_PROMOTIONS, GATES):
+        if lake.spark.catalog.tableExists(lake.name(table)):
+            lake.spark.sql(f"DELETE FROM {lake.name(table)} WHERE model_name = '{MODEL}'")
     MlflowClient().delete_registered_model(MODEL)
 
 
 @pytest.fixture(scope="module")
-def test_rows(lake: Lakehouse, candidate: Candidate) -> HeldOut:
-    return held_out(lake, MlflowClient().get_run(candidate.run_id).data.params)
+def good(lake: Lakehouse, candidate: Candidate) -> Evidence:
+    "What the gates see of the candidate."
+    return evidence_of(lake, MODEL, candidate.version, AS_OF)
 
 
-def refusals(*args: object) -> set[str]:
-    return {gate.name for gate in gates_of(*args) if not gate.passed}  # type: ignore[arg-type]
+def refusals(evidence: Evidence, **changed: object) -> set[str]:
+    "The gates that refuse the evidence, with some of it changed."
+    return set(judge(gates_of(POLICY), replace(evidence, **changed, _found={})).refusals)  # type: ignore[arg-type]
 
 
-def test_held_out_rows_are_the_days_that_training_left_out(candidate: Candidate, test_rows: HeldOut) -> None:
-    days = test_rows.rows.flight_date
-    assert (days.min(), days.max()) == (
-        candidate.split.holdout,
-        candidate.split.end - dt.timedelta(days=1),
-    )
-    assert test_rows.rows.flight_id.is_unique
-    assert len(test_rows.times) == len(test_rows.rows)
-    assert test_rows.times.shape[1] == 7
+def test_held_out_rows_are_the_days_that_training_left_out(candidate: Candidate, good: Evidence) -> None:
+    days = good.rows.flight_date
+    assert (days.min(), days.max()) == (candidate.split.holdout, candidate.split.end - dt.timedelta(days=1))
+    assert good.rows.flight_id.is_unique
+    assert len(good.times) == len(good.rows) == len(good.sample)
+    assert good.times.shape[1] == 7
+    assert (good.rows.flight_id == good.sample.flight_id).all()
+    assert max(good.training.days) < days.min()
 
 
-def test_shuffled_predictions_a_leak_and_a_constant_are_refused_and_their_good_twin_is_not(
-    candidate: Candidate, test_rows: HeldOut
-) -> None:
-    good, plain = ask(MODEL, candidate.version, test_rows.rows), ask_baseline(candidate.run_id, test_rows.rows)
-    everything = np.full(len(good), True)
-    assert refusals(test_rows, good, plain, None, None) == set()
-    assert refusals(test_rows, np.random.default_rng(1).permutation(good), plain, good, everything) == {
-        "better than the timetable",
-        "better than the champion",
-    }
-    assert refusals(test_rows, good, plain, good, everything) == {"better than the champion"}
-    assert "predicts probabilities" in refusals(test_rows, np.full(len(good), 0.3), plain, None, None)
-    leaky = replace(test_rows, rows=test_rows.rows.assign(leg_delay=test_rows.late * 60.0))
-    assert refusals(leaky, good, plain, None, None) == {"no feature too good alone"}
-    future = replace(test_rows, times=test_rows.times.assign(features_weather=test_rows.rows.predict_at + dt.timedelta(minutes=1)))
-    assert refusals(future, good, plain, None, None) == {"no feature from the future"}
+def test_the_good_candidate_passes_and_its_bad_twins_do_not(good: Evidence) -> None:
+    everything = np.full(len(good.rows), True)
+    scores, late = good.scores[CANDIDATE], good.truth
+    assert refusals(good) == set()
+    mixed = {**good.scores, CANDIDATE: np.random.default_rng(1).permutation(scores), CHAMPION: scores}
+    assert refusals(good, scores=mixed, unseen=everything) >= {f"better than {BASELINE}", "better than the champion", "good enough"}
+    assert refusals(good, scores={**good.scores, CHAMPION: scores}, unseen=everything) == {"better than the champion"}
+    assert "predicts probabilities" in refusals(good, scores={**good.scores, CANDIDATE: np.full(len(scores), 0.3)})
+    assert "no feature too good alone" in refusals(good, sample=good.sample.assign(leg_delay=late * 60.0))
+    later = good.times.assign(**{good.times.columns[0]: good.rows.predict_at + dt.timedelta(minutes=1)})
+    assert refusals(good, times=later) == {"no feature from the future"}
+    assert refusals(good, open_failures=("silver.weather: temperature_in_range (12.9%)",)) == {"no data failure open"}
+    assert refusals(good, training=replace(good.training, days=good.training.days | set(good.rows.flight_date))) == {"tested on later days"}
 
 
-def test_days_that_the_champion_was_trained_on_do_not_count(candidate: Candidate, test_rows: HeldOut) -> None:
-    good, plain = ask(MODEL, candidate.version, test_rows.rows), ask_baseline(candidate.run_id, test_rows.rows)
-    assert unseen_by(MODEL, candidate.version, test_rows.rows).all()
-    earlier = test_rows.rows.assign(flight_date=candidate.split.first)
-    assert not unseen_by(MODEL, candidate.version, earlier).any()
-    gate = gates_of(test_rows, good, plain, plain, np.full(len(good), False))[-1]
-    assert not gate.passed
-    assert "was trained on these days" in gate.reason
+def test_days_that_the_champion_was_trained_on_do_not_count(candidate: Candidate, good: Evidence) -> None:
+    days = good.rows.flight_date
+    assert unseen_by(MODEL, candidate.version, days).all()
+    assert not unseen_by(MODEL, candidate.version, [candidate.split.first] * 3).any()
+    known = {**good.scores, CHAMPION: good.scores[BASELINE]}
+    assert refusals(good, scores=known, unseen=np.full(len(days), True)) == set()
+    verdict = judge(gates_of(POLICY), replace(good, scores=known, unseen=np.full(len(days), False), _found={}))
+    assert verdict.refusals == ("better than the champion",)
 
 
 def test_a_first_model_is_accepted_promoted_once_and_explained(lake: Lakehouse, candidate: Candidate) -> None:
-    accepted, gates = validate(lake, MODEL, candidate.version, AS_OF)
-    assert accepted
-    assert "better than the champion" not in {gate.name for gate in gates}
+    verdict = validate(lake, MODEL, candidate.version, AS_OF)
+    assert verdict.accepted, verdict.refusals
+    assert verdict.answers[-1].reason == "there is no champion yet"
     assert "the first" in promote_accepted(lake, MODEL, candidate.version, AS_OF)
     assert "nothing new" in promote_accepted(lake, MODEL, candidate.version, AS_OF)
     row = read(lake, OPS_PROMOTIONS).where(f"model_name = '{MODEL}'").collect()
@@ -99,17 +105,55 @@ def test_a_first_model_is_accepted_promoted_once_and_explained(lake: Lakehouse, 
     report = mlflow.artifacts.load_dict(f"runs:/{candidate.run_id}/validation.json")
     assert {"gates", "metrics", "calibration", "slices", "importances", "roc", "held_out"} <= set(report)
     assert report["accepted"]
+    kept = read(lake, GATES).where(f"model_name = '{MODEL}'").collect()
+    assert len(kept) == len(verdict.answers)
+    assert "card.html" in {found.path for found in MlflowClient().list_artifacts(candidate.run_id)}
+
+
+def test_the_candidate_is_made_again_from_its_manifest_to_the_last_bit(lake: Lakehouse, candidate: Candidate) -> None:
+    done = reproduce(lake, MODEL, candidate.version)
+    assert (done.verdict, done.differences) == ("same", ())
+    assert [found["rows_of"] for found in done.sets] == ["training", "held out"]
+    manifest = manifest_of(candidate.run_id)
+    assert done.sets[0]["rows"] == manifest.rows == candidate.train_rows
+    assert manifest.run["target"] == "interactive"
+    assert {"flights.training", "boathouse.training"} <= set(manifest.code.modules)
 
 
 def test_a_refused_candidate_stays_registered_with_its_reasons_and_is_not_promoted(lake: Lakehouse, candidate: Candidate) -> None:
     promote(lake, MODEL, candidate.version, dt.datetime(2013, 9, 30), "test")
     again = train(lake, MODEL, "/test_flights_validation", as_of=AS_OF, max_evals=1, seed=7)  # the champion itself, once more
-    accepted, gates = validate(lake, MODEL, again.version, AS_OF)
+    verdict = validate(lake, MODEL, again.version, AS_OF)
     tags = MlflowClient().get_model_version(MODEL, str(again.version)).tags
-    assert not accepted
-    assert [gate.name for gate in gates if not gate.passed] == ["better than the champion"]
+    assert not verdict.accepted
+    assert verdict.refusals == ("better than the champion",)
     assert tags["validation"] == "refused"
-    assert "cannot tell them apart" in tags["refused_because"]
+    assert "better than the champion" in tags["refused_because"]
     with pytest.raises(ValueError, match="was not accepted"):
         promote_accepted(lake, MODEL, again.version, AS_OF)
     assert alias_version(MlflowClient(), MODEL) == candidate.version
+
+
+def test_an_accepted_candidate_whose_champion_is_another_by_now_is_not_promoted(lake: Lakehouse, candidate: Candidate) -> None:
+    later = train(lake, MODEL, "/test_flights_validation", as_of=AS_OF, max_evals=1, seed=8)
+    client = MlflowClient()
+    client.set_model_version_tag(MODEL, str(later.version), "validation", "accepted")
+    told = {"champion_version": None, "metrics": {}, "gates": [{"name": f"better than {BASELINE}", "reason": "better"}]}
+    client.log_dict(later.run_id, told, "validation.json")
+    promote(lake, MODEL, candidate.version, dt.datetime(2013, 9, 30), "test")
+    with pytest.raises(RegistryError, match=f"compared with no champion, and the champion is version {candidate.version} now"):
+        promote_accepted(lake, MODEL, later.version, AS_OF)
+
+
+def test_a_version_whose_files_were_changed_is_not_judged_and_not_scored_with(lake: Lakehouse, candidate: Candidate) -> None:
+    uri = MlflowClient().get_model_version(MODEL, str(candidate.version)).source
+    folder = Path(mlflow.get_logged_model(uri.removeprefix("models:/")).artifact_location.removeprefix("file://"))
+    file = folder / "feature_spec.json"
+    before = file.read_bytes()
+    file.write_bytes(before + b" ")
+    try:
+        for call in (lambda: evidence_of(lake, MODEL, candidate.version, AS_OF), lambda: pack(MODEL, candidate.version)):
+            with pytest.raises(Untrusted, match="has other files than when it was registered"):
+                call()
+    finally:
+        file.write_bytes(before)
