@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CANDIDATE', 'CHAMPION', 'VERDICTS', 'GATES', 'Answer', 'answer', 'surely', 'Registered', 'Training', 'Fresh',
-           'Evidence', 'Gate', 'Asked', 'outcome', 'put', 'Verdict', 'judge', 'table_of', 'record']
+           'Evidence', 'Gate', 'Asked', 'outcome', 'put', 'outright', 'Verdict', 'judge', 'table_of', 'record']
 
 # %% ../../notebooks/kit/07_validation.ipynb #8b33e272
 import json
@@ -203,6 +203,11 @@ def put(gate: Gate, evidence: Evidence) -> Asked:
     except Exception as error:
         found = Answer("refuse", None, None, f"could not be asked: {type(error).__name__}: {error}")
     return outcome(gate, found)
+
+# %% ../../notebooks/kit/07_validation.ipynb #b11646f4
+def outright(ask: Callable[..., Answer], name: str, *found: Any) -> Asked:
+    "What comes of asking `ask` about what was found, as a gate of that name would that blocks and refuses in doubt."
+    return outcome(Gate(name, "blocks", ask), ask(*found))
 
 # %% ../../notebooks/kit/07_validation.ipynb #5fd57227
 @dataclass(frozen=True)

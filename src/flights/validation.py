@@ -12,6 +12,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import mlflow
@@ -20,7 +21,7 @@ import pandas as pd
 from mlflow.tracking import MlflowClient
 from pyspark.sql import functions as F
 
-from boathouse.comparison import Gain, better, paired_gain
+from boathouse.comparison import better, paired_gain
 from boathouse.platform import get_spark, parameters, set_task_value
 from boathouse.registry import champion_as_of, promote
 from boathouse.scoring import pack, positive, unpack
@@ -32,29 +33,18 @@ from boathouse.suspicion import single_aucs
 from boathouse.tables import Lakehouse, read
 from boathouse.training import to_pandas
 from boathouse.validation import Asked as Gate
-from boathouse.validation import Gate as Question
-from boathouse.validation import outcome, record, table_of
+from boathouse.validation import outright, record, table_of
 from flights.features import MATCHED, model_rows, numeric
 from flights.tables import GOLD_DEPARTURES, OPS_PROMOTIONS
 from flights.training import AT_MOST, mature
 
 WORTH_A_CHANGE = 0.002  # AUC; less than this is not worth a new model in production
 
-
-def beats(name: str, gain: Gain, at_least: float = 0.0) -> Gate:
-    return outcome(Question(name, "blocks", better), better(gain, at_least))
-
-
-def nothing_later(times: pd.DataFrame, at: pd.Series) -> Gate:
-    return outcome(Question("no feature from the future", "blocks", not_later), not_later(times, at))
-
-
-def plausible(alone: Mapping[str, float]) -> Gate:
-    return outcome(Question("no feature too good alone", "blocks", not_too_strong), not_too_strong(alone))
-
-
-def predicts(probabilities: np.ndarray) -> Gate:
-    return outcome(Question("predicts probabilities", "blocks", has_probabilities), has_probabilities(probabilities))
+# Gates asked outright, about figures that are at hand.
+beats = partial(outright, better)
+nothing_later = partial(outright, not_later, "no feature from the future")
+plausible = partial(outright, not_too_strong, "no feature too good alone")
+predicts = partial(outright, has_probabilities, "predicts probabilities")
 
 # %% ../../notebooks/flights/08_validation.ipynb #7b4ffe32
 @dataclass(frozen=True)
