@@ -184,8 +184,19 @@ def better(gain: Gain, at_least: float = 0.0) -> Answer:
     "Pass if the interval of the gain lies above zero and the gain is at least `at_least`; refuse what is surely worse, or surely gains less."
     sure = gain.low > 0 and gain.value >= at_least
     small = gain.low > 0 or (at_least > 0 and gain.high < at_least)
-    verdict = "better" if sure else "worse" if gain.high < 0 else "too little to matter" if small else "cannot tell them apart"
-    within = {"better": True, "cannot tell them apart": None}.get(verdict, False)
+    apart = "cannot tell them apart"
+    verdict = (
+        "better"
+        if sure
+        else "worse"
+        if gain.high < 0
+        else "too little to matter"
+        if gain.low > 0
+        else f"{apart}, and too little to matter"
+        if small
+        else apart
+    )
+    within = {"better": True, apart: None}.get(verdict, False)
     return answer(within, gain.low, 0.0, f"{verdict}: {in_words(gain, at_least)}", **vars(gain))
 
 # %% ../../notebooks/kit/07b_comparison.ipynb #5953f04d

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from boathouse.comparison import Gain, better, day_parts, drawn_gains, not_worse, ordered_pairs, paired_gain, ranked, t_interval
@@ -108,6 +109,13 @@ def test_better_is_sure_worse_is_sure_and_the_rest_is_not(low: float, value: flo
 )
 def test_not_worse_asks_for_no_gain(low: float, high: float, verdict: str) -> None:
     assert not_worse(Gain(0.7, 0.7, low, high, 28, 0.01), tolerance=0.005).verdict == verdict
+
+
+def test_of_a_mean_over_days_it_is_the_interval_of_student() -> None:
+    each = np.array([0.1, 0.4, 0.2, 0.7, 0.3])
+    low, high, error = t_interval(each.mean(), np.array([np.delete(each, n).mean() for n in range(5)]), 0.9)
+    assert (low, high) == pytest.approx(stats.ttest_1samp(each, 0).confidence_interval(0.9))
+    assert error == pytest.approx(stats.sem(each))
 
 
 def test_power_is_the_share_of_months_in_which_the_gain_is_seen() -> None:

@@ -72,7 +72,16 @@ def test_gates_of_one_name_and_names_of_no_gate_are_errors() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "within"),
-    [(0.7, 0.8, True), (0.6, 0.7, True), (0.5, 0.7, None), (0.4, 0.5, False), (0.7, 1.2, None), (1.1, 1.2, False), (np.nan, 1, None)],
+    [
+        (0.7, 0.8, True),
+        (0.6, 0.7, True),
+        (0.5, 0.7, None),
+        (0.4, 0.5, False),
+        (0.7, 1.2, None),
+        (1.1, 1.2, False),
+        (np.nan, 1, None),
+        (np.nan, 0.4, None),
+    ],
 )
 def test_an_interval_is_inside_its_limits_outside_of_them_or_on_one(low: float, high: float, within: bool | None) -> None:
     assert surely(low, high, 0.6, 1.0) is within
