@@ -8,6 +8,7 @@ __all__ = ['fresh_training', 'no_open_failures', 'Policy', 'gates_of', 'statisti
 # %% ../../notebooks/kit/07g_gates.ipynb #f8f2af95
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,7 @@ class Policy:
     promise: float = 0.03
     overfit: float = 0.15
     strange: float = 0.05
+    strange_action: Literal["blocks", "warns"] = "blocks"
     copies: float = 0.01
     thousand: float = 2.0
     one: float = 0.5
@@ -89,7 +91,7 @@ def gates_of(policy: Policy) -> tuple[Gate, ...]:
         not_too_good(p.single),
         not_trained_on(p.copies),
         later_days(),
-        like_training(p.strange),
+        like_training(p.strange, p.strange_action),
     )
     return (*files, *data, *statistical(policy))
 

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mlflow
 import numpy as np
@@ -233,8 +233,8 @@ def not_overfitted(limit: float = 0.15, level: float = 0.95) -> Gate:
     return Gate("not overfitted", "blocks", ask)
 
 # %% ../../notebooks/kit/07c_suspicion.ipynb #32b5e7e9
-def like_training(limit: float = 0.05) -> Gate:
-    "The gate that refuses rows of which more than a share `limit` have, in some input, a value that training never saw: a new category, or a number out of its range."
+def like_training(limit: float = 0.05, action: Literal["blocks", "warns"] = "blocks") -> Gate:
+    "The gate that refuses, or with `warns` marks, rows of which more than a share `limit` have, in some input, a value that training never saw: a new category, or a number out of its range."
 
     def ask(evidence: Evidence) -> Answer:
         training, some = evidence.known("training"), sample_of(evidence)
@@ -246,7 +246,7 @@ def like_training(limit: float = 0.05) -> Gate:
             strange[worst] <= limit, strange[worst], limit, f"{strange[worst]:.1%} of the rows have a {worst} that training never saw"
         )
 
-    return Gate("inputs like those of training", "blocks", ask)
+    return Gate("inputs like those of training", action, ask)
 
 # %% ../../notebooks/kit/07c_suspicion.ipynb #6d1526b1
 def unseen_share(column: pd.Series, seen: frozenset[str] | tuple[float, float]) -> float:

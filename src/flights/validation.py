@@ -55,6 +55,7 @@ POLICY = Policy(
     promise=0.05,
     overfit=0.25,
     strange=0.3,
+    strange_action="warns",
 )
 
 # %% ../../notebooks/flights/08_validation.ipynb #de2c2197

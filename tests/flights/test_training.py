@@ -12,13 +12,15 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
 from boathouse.leaks import LeakError
+from boathouse.lineage import Code, LineageError
 from boathouse.registry import promote
 from boathouse.tables import Lakehouse, read
 from boathouse.training_sets import FeatureLookup
 from boathouse.versions import same_rows
+from flights import training
 from flights.features import CALENDAR, CATEGORICAL, feature_versions, features, numeric, rehearsal
 from flights.tables import GOLD_DEPARTURES, OPS_PROMOTIONS
-from flights.training import Candidate, champion_parameters, known_points, mature, train, training_rows
+from flights.training import Candidate, Origin, champion_parameters, known_points, mature, train, training_rows
 
 MODEL = "spark_catalog.test_ml.trained_flights"
 
@@ -79,6 +81,13 @@ def test_the_run_keeps_for_each_feature_how_old_the_newest_thing_was_that_it_kne
     assert untimed == {*CATEGORICAL, *CALENDAR}
     assert (leaks.drop(index=list(untimed)).youngest_seconds >= 0).all()
     assert leaks.table["leg_age_hours"] == "flights.features:leg_age_hours"
+
+
+def test_a_guarded_target_refuses_uncommitted_code_before_anything_is_read(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "code_of", lambda *_: Code("1f3c9ab", True, {}, {}, "3.11.7"))
+    monkeypatch.setattr(training, "feature_versions", lambda *_: pytest.fail("something was read"))
+    with pytest.raises(LineageError, match="target 'prod' takes models from committed code alone"):
+        train(lake, MODEL, "/test_flights_training", "2013-09-30", 1, 7, Origin(target="prod", guarded=True))
 
 
 def test_a_feature_from_after_the_forecast_ends_the_training_before_it_begins(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
