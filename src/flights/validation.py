@@ -23,7 +23,7 @@ from boathouse.platform import get_spark, parameters, set_task_value
 from boathouse.registry import champion_as_of, promote
 from boathouse.scoring import pack, positive, unpack
 from boathouse.tables import Lakehouse, read
-from boathouse.training import to_pandas
+from boathouse.training import Recipe, importances, to_pandas
 from boathouse.validation import (
     Gate,
     beats,
@@ -146,11 +146,10 @@ def report_of(test: HeldOut, scores: Mapping[str, np.ndarray], importances: Mapp
 
 # %% ../../notebooks/flights/08_validation.ipynb #54052211
 def importances_of(model: str, version: int) -> dict[str, float]:
-    "Each feature's share of the total gain of the trees."
+    "Each feature's share of what the version goes by, in the measure of its learner."
     pipeline = mlflow.sklearn.load_model(f"models:/{model}/{version}")
-    gain = pipeline[-1].booster_.feature_importance("gain")
-    names = [name.split("__", 1)[1] for name in pipeline[0].get_feature_names_out()]
-    return {name: round(float(g / gain.sum()), 6) for name, g in zip(names, gain, strict=True)}
+    columns = {name: tuple(found) for name, _, found in pipeline[0].transformers_}
+    return importances(pipeline, Recipe(columns["categories"], columns["numbers"], "late"))
 
 # %% ../../notebooks/flights/08_validation.ipynb #db135cb0
 def validate(lake: Lakehouse, model: str, version: int, as_of: str) -> tuple[bool, list[Gate]]:
