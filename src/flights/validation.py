@@ -34,6 +34,7 @@ from boathouse.slices import calibration, metrics, roc, slices
 from boathouse.specs import with_features
 from boathouse.suspicion import training_of
 from boathouse.tables import Lakehouse, exists, read
+from boathouse.training import importances
 from boathouse.trust import fetched, refuse_code
 from boathouse.validation import CANDIDATE, CHAMPION, Evidence, Verdict, judge, record, table_of
 from flights.bronze import end_of
@@ -160,14 +161,12 @@ def report_of(evidence: Evidence, importances: Mapping[str, float]) -> dict[str,
         "importances": dict(sorted(importances.items(), key=lambda item: -item[1])),
     }
 
-# %% ../../notebooks/flights/08_validation.ipynb #4a82d906
+# %% ../../notebooks/flights/08_validation.ipynb #53301a2d
 def importances_of(model: str, version: int) -> dict[str, float]:
-    "Each feature's share of the total gain of the trees."
+    "Each input's share of what the version goes by, in the measure of its learner."
+    recipe = recipe_of(manifest_of(MlflowClient().get_model_version(model, str(version)).run_id))
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = mlflow.sklearn.load_model(str(fetched(model, version, Path(folder))))
-    gain = pipeline[-1].booster_.feature_importance("gain")
-    names = [name.split("__", 1)[1] for name in pipeline[0].get_feature_names_out()]
-    return {name: round(float(g / gain.sum()), 6) for name, g in zip(names, gain, strict=True)}
+        return importances(mlflow.sklearn.load_model(str(fetched(model, version, Path(folder)))), recipe)
 
 # %% ../../notebooks/flights/08_validation.ipynb #99e0ecdd
 def validate(lake: Lakehouse, model: str, version: int, as_of: str) -> Verdict:

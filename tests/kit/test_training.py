@@ -1,33 +1,17 @@
-"""Splits, search and what a run writes down."""
+"""Learners, what they go by, and what a run writes down."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from hyperopt import hp
-from hypothesis import given
-from hypothesis import strategies as st
-from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
-from boathouse.training import (
-    Recipe,
-    fit,
-    fold_scores,
-    log_pipeline,
-    log_trials,
-    probabilities,
-    reference,
-    search,
-    split_by_time,
-    table_inputs,
-    to_pandas,
-)
+from boathouse.training import LEARNERS, Recipe, fit, importances, log_pipeline, probabilities, reference, to_pandas
 
 RECIPE = Recipe(("hull",), ("knots",), "late")
 
@@ -43,33 +27,6 @@ def boats(days: int = 60, a_day: int = 30) -> pd.DataFrame:
         }
     )
     return rows.assign(late=rng.random(n) < 1 / (1 + np.exp(4 - 0.3 * rows.knots)))
-
-
-@given(days=st.integers(9, 800), length=st.integers(3, 60), folds=st.integers(1, 5), gap=st.integers(0, 3))
-def test_folds_lie_in_order_before_the_held_out_days_and_those_before_the_gap(days: int, length: int, folds: int, gap: int) -> None:
-    first = dt.date(2013, 1, 1)
-    as_of = first + dt.timedelta(days=days + gap)
-    split = split_by_time(first, as_of, length, folds, gap)
-    edges = [edge for fold in split.folds for edge in fold]
-    assert edges == sorted(edges)
-    assert first <= edges[0]
-    assert edges[-1] == split.holdout < split.end == as_of - dt.timedelta(days=gap)
-    assert 2 <= (split.end - split.holdout).days <= max(2, length)
-    assert (split.end - split.holdout).days * 4 <= days + 3
-
-
-def test_too_short_a_history_is_refused_in_days() -> None:
-    with pytest.raises(ValueError, match="5 days of history"):
-        split_by_time(dt.date(2013, 1, 1), dt.date(2013, 1, 7))
-
-
-def test_no_fold_is_trained_on_its_own_days_or_later_ones() -> None:
-    # The label turns round on the fold's first day: a model that had seen one day of the fold would not be this wrong.
-    rows = boats()
-    split = split_by_time(dt.date(2013, 1, 1), dt.date(2013, 3, 2), folds=1)
-    start = split.folds[0][0]
-    turned = rows.assign(late=np.where(rows.day >= start, rows.knots < 12, rows.knots >= 12))
-    assert fold_scores(RECIPE, turned, "day", split, {"n_estimators": 10})[0] < 0.05
 
 
 def test_the_same_rows_and_seed_give_the_same_model_to_the_last_bit() -> None:
@@ -92,20 +49,50 @@ def test_a_category_never_seen_is_missing_and_not_somebody_else() -> None:
     assert len(set(unknown)) == 1
 
 
-def test_the_search_never_ends_below_its_known_points_and_survives_failing_trials() -> None:
-    def score(p: Mapping[str, float]) -> tuple[float, ...]:
-        if p["x"] > 0.8:
-            raise RuntimeError("out of memory")
-        return (1 - abs(p["x"] - 0.3), 1 - abs(p["x"] - 0.3))
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_each_learner_is_the_same_to_the_last_bit_and_comes_back_from_its_file_with_no_type_but_the_trusted(
+    spark: SparkSession, learner: str
+) -> None:
+    rows = boats(20)
+    rows.loc[:40, "knots"] = np.nan
+    rows.loc[60:90, "hull"] = None
+    rows.loc[5, "hull"] = "a rare one"
+    one, two = (fit(RECIPE, rows, {"learner": learner}) for _ in range(2))
+    assert (probabilities(one, RECIPE, rows) == probabilities(two, RECIPE, rows)).all()
+    odd = pd.DataFrame({"hull": ["s", "zz", None], "knots": [12.0, np.nan, 1000.0]})
+    mlflow.set_experiment("/test_training")
+    with mlflow.start_run():
+        uri = log_pipeline(one, RECIPE, rows, "model")
+    assert (mlflow.pyfunc.load_model(uri).predict(odd)[:, 1] == probabilities(one, RECIPE, odd)).all()
+    assert sum(f.stat().st_size for f in Path(mlflow.artifacts.download_artifacts(uri)).rglob("*") if f.is_file()) < 3_000_000
 
-    trials = search(score, {"x": hp.uniform("x", 0, 1)}, {"defaults": {"x": 0.3}, "champion": {"x": 0.9}}, max_evals=12, seed=1)
-    assert trials[0].name == "defaults"
-    assert trials[0].score == 1.0
-    assert len(trials) == 12
-    assert {t.error for t in trials if not t.scores} == {"RuntimeError: out of memory"}
-    assert trials[-1].scores == ()
-    again = search(score, {"x": hp.uniform("x", 0, 1)}, {"defaults": {"x": 0.3}, "champion": {"x": 0.9}}, max_evals=12, seed=1)
-    assert [t.parameters for t in again] == [t.parameters for t in trials]
+
+def test_a_learner_nobody_knows_is_refused_and_none_is_boosted_trees() -> None:
+    with pytest.raises(ValueError, match="there is no learner 'oracle': use one of lightgbm, logistic, extra_trees"):
+        fit(RECIPE, boats(20), {"learner": "oracle"})
+    assert type(fit(RECIPE, boats(20), {"n_estimators": 5.0})[-1]).__name__ == "LGBMClassifier"
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_importances_name_the_columns_that_the_label_hangs_on_whatever_their_scale(learner: str) -> None:
+    recipe, rng = Recipe(("hull", "hull_b"), ("knots", "tide"), "late"), np.random.default_rng(0)
+    rows = pd.DataFrame({
+        "hull": rng.choice(list("abc"), 3000), "hull_b": rng.choice(list("xyz"), 3000), "knots": rng.normal(0, 1e-6, 3000), "tide": rng.normal(0, 1e6, 3000),
+    })  # fmt: skip
+    rows["late"] = (rows.knots > 0) ^ (rng.random(3000) < 0.1)
+    rows.loc[rng.random(3000) < 0.1, "knots"] = np.nan
+    found = importances(fit(recipe, rows, {"learner": learner}), recipe)
+    assert list(found) == recipe.inputs
+    assert sum(found.values()) == pytest.approx(1, abs=1e-5)
+    assert max(found, key=found.get) == "knots"
+    assert found["knots"] > 0.5
+    by_hull = importances(fit(recipe, rows.assign(late=(rows.hull == "b") ^ (rng.random(3000) < 0.1)), {"learner": learner}), recipe)
+    assert max(by_hull, key=by_hull.get) == "hull", by_hull
+
+
+def test_a_model_that_uses_nothing_goes_by_nothing() -> None:
+    rows = boats(20).assign(knots=1.0, hull="s")
+    assert importances(fit(RECIPE, rows, {}), RECIPE) == {"hull": 0.0, "knots": 0.0}
 
 
 def test_more_rows_than_stated_do_not_reach_memory(spark: SparkSession) -> None:
@@ -123,30 +110,12 @@ def test_every_row_is_counted_once_in_the_reference_and_nulls_apart() -> None:
     assert found["score"]["counts"][0] == found["score"]["counts"][10] == found["score"]["counts"][19] == 1
 
 
-def test_a_run_keeps_table_versions_trials_and_a_model_that_refuses_other_types(spark: SparkSession) -> None:
-    client, rows = MlflowClient(), boats(20)
+def test_a_run_keeps_a_model_that_refuses_other_types(spark: SparkSession) -> None:
+    rows = boats(20)
     mlflow.set_experiment("/test_training")
-    trials = search(
-        lambda p: fold_scores(RECIPE, rows, "day", split_by_time(dt.date(2013, 1, 1), dt.date(2013, 1, 21)), p),
-        {},
-        {"good": {"n_estimators": 5}, "bad": {"n_estimators": -1}},
-        2,
-        1,
-    )
-    with mlflow.start_run() as run:
-        client.log_inputs(run.info.run_id, table_inputs({"gold.trips": 3}))
-        log_trials(client, run.info.run_id, trials)
-        uri = log_pipeline(fit(RECIPE, rows, trials[0].parameters), RECIPE, rows, "model")
-    logged = client.get_run(run.info.run_id)
-    assert '"delta_table_version": 3' in logged.inputs.dataset_inputs[0].dataset.source
-    nested = {
-        r.data.tags["trial"]: r for r in client.search_runs([logged.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
-    }
-    assert nested["good"].data.metrics["mean_auc"] == pytest.approx(trials[0].score)
-    assert nested["bad"].info.status == "FAILED"
-    assert "greater than 0" in nested["bad"].data.tags["error"]
+    with mlflow.start_run():
+        uri = log_pipeline(fit(RECIPE, rows, {"n_estimators": 5}), RECIPE, rows, "model")
     model = mlflow.pyfunc.load_model(uri)
-    assert np.allclose(model.predict(rows[["hull", "knots"]])[:, 1], probabilities(fit(RECIPE, rows, trials[0].parameters), RECIPE, rows))
     assert model.metadata.saved_input_example_info is not None
     assert model.metadata.flavors["sklearn"]["serialization_format"] == "skops"
     with pytest.raises(mlflow.exceptions.MlflowException, match="Incompatible input types"):
