@@ -88,9 +88,9 @@ def space() -> Apply:
     line = {"learner": "logistic", "C": hp.loguniform("C", np.log(0.001), np.log(10))}
     forest = {
         "learner": "extra_trees",
-        "n_estimators": hp.quniform("forest.n_estimators", 30, 60, 10),
-        "min_samples_leaf": hp.quniform("forest.min_samples_leaf", 20, 100, 20),
-        "max_features": hp.uniform("forest.max_features", 0.1, 0.4),
+        "n_estimators": hp.quniform("forest.n_estimators", 30, 50, 10),
+        "min_samples_leaf": hp.quniform("forest.min_samples_leaf", 40, 100, 20),
+        "max_features": hp.uniform("forest.max_features", 0.1, 0.2),
     }
     return hp.pchoice("learner", [(0.8, boosted), (0.1, line), (0.1, forest)])
 
