@@ -103,3 +103,9 @@ def test_an_exported_cell_holds_one_function_or_class_and_no_magic() -> None:
 )
 def test_a_module_imports(name: str) -> None:
     assert importlib.import_module(name.removesuffix(".__init__"))
+
+
+def test_each_module_imports_what_it_uses_and_does_not_live_on_what_only_the_notebooks_examples_import() -> None:
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "src/boathouse", "src/flights"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

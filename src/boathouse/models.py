@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
 from boathouse.platform import now
-from boathouse.registry import RegistryError, alias_version, approve, is_approved, moves, reject, retire, rollback
+from boathouse.registry import TRAINED_BY, RegistryError, alias_version, approve, is_approved, moves, reject, retire, rollback
 from boathouse.tables import Lakehouse
 from boathouse.trust import CONTENT, Untrusted
 
