@@ -65,6 +65,7 @@ def test_a_scored_flight_scored_again_at_its_own_instant_gets_the_same_probabili
     uri = f"models:/{MODEL}/{version}"
     again = score_batch(lake, uri, read(lake, GOLD_DEPARTURES).where("month = '2013-09'").select(*LABELS), engine="union")
     both = rows.join(again.select("flight_id", F.col("prediction").alias("now")), "flight_id", "full")
-    assert both.where("NOT probability <=> now").count() == 0
+    # Of a linear model the last bit depends on how many rows are multiplied at once; trees are equal to the last bit.
+    assert both.where("NOT coalesce(abs(probability - now) <= 1e-14, false)").count() == 0
     assert both.count() == rows.count() > 0
     assert fingerprint(rebuild_training_set(lake, uri)) == spec_of(uri).fingerprint
