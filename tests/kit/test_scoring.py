@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
+from sklearn.linear_model import LinearRegression
 
 from boathouse.registry import register
 from boathouse.scoring import PackedModel, pack, positive, score, unpack
@@ -76,13 +77,10 @@ def test_executors_need_nothing_but_the_bytes_they_were_sent(spark: SparkSession
 
 
 def test_a_model_without_a_signature_is_not_packed(spark: SparkSession) -> None:
-    class Plain(mlflow.pyfunc.PythonModel):
-        def predict(self, context, model_input, params=None):
-            return model_input
-
     mlflow.set_experiment("/test_scoring")
     with mlflow.start_run() as run:
-        logged = mlflow.pyfunc.log_model(name="plain", python_model=Plain(), pip_requirements=["mlflow"])
+        line = LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0])
+        logged = mlflow.sklearn.log_model(line, name="plain", serialization_format="skops", pip_requirements=["scikit-learn"])
     version = register("spark_catalog.test_ml.plain", logged.model_uri, run.info.run_id)
     with pytest.raises(ValueError, match="has no signature"):
         pack("spark_catalog.test_ml.plain", version)
