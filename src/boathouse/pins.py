@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LASTING', 'PINS', 'PinError', 'Pin', 'pins', 'holding', 'pin_named', 'detail', 'properties', 'protect', 'release',
-           'protected', 'pin_all', 'pin', 'record', 'source_of', 'read_pin', 'materialise', 'unpin']
+           'pin_all', 'pin', 'record', 'source_of', 'read_pin', 'materialise', 'unpin']
 
 # %% ../../notebooks/kit/02e_pins.ipynb #b4a00003
 import re
@@ -120,17 +120,6 @@ def release(lake: Lakehouse, table: Table | str) -> None:
     gone = [f"boathouse.before.{name}" for name in before] + [name for name, value in before.items() if not value]
     lake.spark.sql(f"ALTER TABLE {lake.name(table)} UNSET TBLPROPERTIES IF EXISTS ({', '.join(map(quoted, gone))})")
 
-# %% ../../notebooks/kit/02e_pins.ipynb #b4a00023
-def protected(lake: Lakehouse, table: str, version: int) -> None:
-    "Protect the table, then look whether every file of the version is there; if one is not, the table is as it was, and VersionGone is raised."
-    protect(lake, table)
-    try:
-        check_version(lake, table, version)
-    except VersionGone:
-        if not holding(lake, table):
-            release(lake, table)
-        raise
-
 # %% ../../notebooks/kit/02e_pins.ipynb #b4a00013
 def pin_all(lake: Lakehouse, wanted: Mapping[str, tuple[Table | str, int]], at: datetime, why: str) -> list[Pin]:
     """Keep versions readable, each under a name (`wanted`: name to table and version), in one commit of ops.pins: all of them or none.
@@ -150,8 +139,15 @@ def pin_all(lake: Lakehouse, wanted: Mapping[str, tuple[Table | str, int]], at: 
         if old.action == "pinned":
             protect(lake, source_of(lake, old))
         found[name] = old
-    for where, version in missing.values():
-        protected(lake, where, version)
+    try:
+        for where, version in missing.values():
+            protect(lake, where)
+            check_version(lake, where, version)
+    except VersionGone:
+        for where in {where for where, _ in missing.values()}:
+            if not holding(lake, where):
+                release(lake, where)
+        raise
     for name, (where, version) in missing.items():
         step = known[name].step + 1 if name in known else 1
         found[name] = Pin(name, step, "pinned", where, detail(lake, where, "id"), version, None, None, at, why)

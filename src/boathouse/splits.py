@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BITS', 'RULE', 'TimeSplit', 'between', 'quoted', 'inside', 'split_by_time', 'SplitError', 'text_of', 'place',
-           'place_sql', 'sql_text', 'KeySplit', 'split_of', 'HoldoutError', 'refuse_holdout']
+           'place_sql', 'KeySplit', 'split_of', 'HoldoutError', 'refuse_holdout']
 
 # %% ../../notebooks/kit/06b_splits.ipynb #f20d2ff9
 import hashlib
@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from boathouse.tables import quoted as sql_text
 
 BITS = 60  # of a key's hash: 15 hexadecimal digits, which fit a BIGINT
 RULE = "sha2-256 of salt and key, first 60 bits"
@@ -139,11 +141,6 @@ def place_sql(salt: str, keys: Sequence[str]) -> str:
         text = f"CAST({key} AS STRING)"
         parts.append(f"CASE WHEN NOT {typed} THEN {refused} WHEN {key} IS NULL THEN '-,' ELSE concat(length({text}), ':', {text}, ',') END")
     return f"CAST(conv(substr(sha2(concat({', '.join(parts)}), 256), 1, {BITS // 4}), 16, 10) AS BIGINT)"
-
-# %% ../../notebooks/kit/06b_splits.ipynb #617f3cda
-def sql_text(text: str) -> str:
-    "A text as a SQL literal."
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 # %% ../../notebooks/kit/06b_splits.ipynb #b0774113
 @dataclass(frozen=True)

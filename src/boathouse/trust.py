@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import mlflow
 import skops.io
 from mlflow.models import Model
 from mlflow.tracking import MlflowClient
@@ -93,7 +94,5 @@ def verified(folder: Path, name: str, tags: Mapping[str, str], allowed: Allowed 
 # %% ../../notebooks/kit/06d_trust.ipynb #bb409cc5
 def fetched(model: str, version: int, folder: Path, allowed: Allowed = USUAL) -> Path:
     "The files of a registered version, fetched into `folder` and verified; Untrusted if they must not be loaded."
-    import mlflow
-
     files = Path(mlflow.artifacts.download_artifacts(f"models:/{model}/{version}", dst_path=str(folder)))
     return verified(files, f"{model} version {version}", MlflowClient().get_model_version(model, str(version)).tags, allowed)

@@ -38,7 +38,7 @@ from boathouse.lineage import (
     written,
 )
 from boathouse.maintenance import vacuum
-from boathouse.pins import PINS, PinError, pins
+from boathouse.pins import PINS, PinError, pins, properties
 from boathouse.specs import FeatureSpec, Labels
 from boathouse.tables import Column, Lakehouse, Table, VersionGone, drop_all, exists, read
 from boathouse.training import Recipe
@@ -223,7 +223,9 @@ def test_what_a_living_version_was_made_from_is_kept_from_vacuum_and_goes_with_i
 def test_of_several_pins_all_are_made_or_none(lake: Lakehouse) -> None:
     read_ = reads(lake, {"harbour.boats": 1, "harbour.piers": 1})
     lost = replace(read_[1], version=9)
+    before = properties(lake, BOATS)
     with pytest.raises(VersionGone):
         pin_versions(lake, "late", 1, [read_[0], lost], JUNE)
+    assert properties(lake, BOATS) == before  # the table whose version is there is as it was, too
     assert not exists(lake, PINS) or read(lake, PINS).count() == 0
     assert version_of(lake, BOATS) >= 2
