@@ -6,8 +6,8 @@
 __all__ = ['CHAMPION', 'CHALLENGER', 'PROMOTED', 'ROLLED_BACK', 'WITHDRAWN', 'CHALLENGED', 'APPROVED', 'REJECTED', 'RETIRED',
            'TRAINED_BY', 'OVERTAKEN', 'PROMOTIONS', 'RegistryError', 'moves', 'promotions', 'decided', 'move',
            'line_of', 'champion_among', 'register', 'champion_as_of', 'alias_version', 'settle', 'promote', 'name_of',
-           'usable', 'approve', 'reject', 'look', 'last_said', 'is_approved', 'challenge', 'rollback', 'withdraw',
-           'retire']
+           'usable', 'approve', 'reject', 'look', 'last_said', 'is_approved', 'challenge', 'one_before', 'rollback',
+           'withdraw', 'retire']
 
 # %% ../../notebooks/kit/08_registry.ipynb #1cf6f260
 import json
@@ -285,6 +285,13 @@ def challenge(lake: Lakehouse, model: str, version: int, at: datetime, reason: s
         client.set_registered_model_alias(model, CHALLENGER, str(version))
     return new
 
+# %% ../../notebooks/kit/08_registry.ipynb #69287f68
+def one_before(known: list[dict[str, Any]], instant: datetime) -> int | None:
+    "The version that a rollback at `instant` goes back to: the champion before the present one that was not retired; None if there is none."
+    line, retired = line_of(known, instant), {row["version"] for row in known if row["move"] == RETIRED}
+    before = [version for version in line[:-1] if version not in retired and version != line[-1]]
+    return before[-1] if before else None
+
 # %% ../../notebooks/kit/08_registry.ipynb #4157e255
 def rollback(lake: Lakehouse, model: str, at: datetime, reason: str, by: str = "job", expects: int | Literal["anyone"] = "anyone") -> int:
     """Make the version before the champion of `at` champion again, from `at` on; its number. RegistryError if there is none.
@@ -292,17 +299,16 @@ def rollback(lake: Lakehouse, model: str, at: datetime, reason: str, by: str = "
     `expects` is the champion that is to go: if it went already, nothing is done, and the champion's number is returned.
     """
     known = moves(lake, model)
-    line, retired = line_of(known, at), {row["version"] for row in known if row["move"] == RETIRED}
+    line = line_of(known, at)
     if expects != "anyone" and line and line[-1] != expects:
         settle(lake, model)
         return line[-1]
-    before = [version for version in line[:-1] if version not in retired and version != line[-1]]
-    if not before:
+    if (before := one_before(known, at)) is None:
         raise RegistryError(f"{model} has no champion before the one of {at}: nothing to go back to")
-    usable(lake, model, before[-1])
-    move(lake, model, before[-1], ROLLED_BACK, at, reason, by, CHAMPION, {"rollback_of": line[-1]})
+    usable(lake, model, before)
+    move(lake, model, before, ROLLED_BACK, at, reason, by, CHAMPION, {"rollback_of": line[-1]})
     settle(lake, model)
-    return before[-1]
+    return before
 
 # %% ../../notebooks/kit/08_registry.ipynb #e17165c2
 def withdraw(lake: Lakehouse, model: str, version: int, at: datetime, reason: str, by: str = "job") -> bool:

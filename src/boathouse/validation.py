@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CANDIDATE', 'CHAMPION', 'VERDICTS', 'GATES', 'Answer', 'answer', 'surely', 'Registered', 'Training', 'Fresh',
-           'Evidence', 'Gate', 'Asked', 'outcome', 'put', 'Verdict', 'judge', 'table_of', 'record']
+           'Evidence', 'Gate', 'Asked', 'outcome', 'put', 'Verdict', 'judge', 'table_of', 'write_answers', 'record']
 
 # %% ../../notebooks/kit/07_validation.ipynb #8b33e272
 import json
@@ -273,6 +273,16 @@ GATES = Table(
     retention="interval 3650 days",
 )
 
+# %% ../../notebooks/kit/07_validation.ipynb #3c3c0d2c
+def write_answers(lake: Lakehouse, run_id: str, model: str, version: int, answers: Sequence[Asked], at: datetime) -> None:
+    "A row of `ops.gates` per answer; the same question at the same instant replaces its row."
+    rows = []
+    for a in answers:
+        value, bound = (None if found is None else float(found) for found in (a.value, a.bound))
+        verdict = a.verdict or ("pass" if a.passed else "refuse")
+        rows.append((model, int(version), at, a.name, a.action, verdict, a.passed, value, bound, a.reason, run_id))
+    merge(lake, GATES, lake.spark.createDataFrame(rows, GATES.schema))
+
 # %% ../../notebooks/kit/07_validation.ipynb #64d841b9
 def record(
     run_id: str,
@@ -290,22 +300,7 @@ def record(
     if lake is not None:
         if at is None:
             raise ValueError("a judgement in the table needs its instant: pass `at`")
-        whose, number = (model, int(version), at), lambda found: None if found is None else float(found)
-        rows = [
-            (
-                *whose,
-                a.name,
-                a.action,
-                a.verdict or ("pass" if a.passed else "refuse"),
-                a.passed,
-                number(a.value),
-                number(a.bound),
-                a.reason,
-                run_id,
-            )
-            for a in answers
-        ]
-        merge(lake, GATES, lake.spark.createDataFrame(rows, GATES.schema))
+        write_answers(lake, run_id, model, version, answers, at)
     told = json.loads(json.dumps([asdict(a) for a in answers], default=str))
     client.log_dict(run_id, {"accepted": accepted, "gates": told, **report}, "validation.json")
     refusals = "; ".join(f"{a.name}: {a.reason}" for a in blocking if not a.passed)

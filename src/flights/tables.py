@@ -9,9 +9,9 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'SILVER_AIRPORTS', 'SILVER_AIRLINES', 'SILVER_FLIGHT_EVENTS_QUARANTINE', 'SILVER_WEATHER_QUARANTINE',
            'MONITORING_QUALITY_METRICS', 'GOLD_DEPARTURES', 'FEATURES_WEATHER', 'FEATURES_ORIGIN_CONGESTION',
            'FEATURES_CARRIER_CONGESTION', 'FEATURES_DESTINATION_CONGESTION', 'FEATURES_CARRIER_HISTORY',
-           'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS', 'OPS_PROMOTIONS', 'OPS_GATES', 'WINDOW',
-           'QUALITY', 'MONITORING_PROFILE', 'MONITORING_DRIFT', 'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES',
-           'OPS_INGESTED_FILES', 'ALL', 'bronze', 'quarantine', 'ticks']
+           'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS', 'ML_SHADOW_PREDICTIONS', 'OPS_PROMOTIONS',
+           'OPS_GATES', 'WINDOW', 'QUALITY', 'MONITORING_PROFILE', 'MONITORING_DRIFT', 'OPS_DECISIONS',
+           'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES', 'ALL', 'bronze', 'quarantine', 'ticks']
 
 # %% ../../notebooks/flights/01_tables.ipynb #6c77880d
 from boathouse import freshness, ingest, registry, validation
@@ -351,7 +351,7 @@ FEATURES_AIRCRAFT = Table(
     owner="features",
 )
 
-# %% ../../notebooks/flights/01_tables.ipynb #3a91cbde
+# %% ../../notebooks/flights/01_tables.ipynb #eef63b2e
 ML_PREDICTIONS = Table(
     name="ml.predictions",
     grain="One row per flight and scoring batch.",
@@ -372,6 +372,26 @@ ML_PREDICTIONS = Table(
     time_key="predict_at",
     partition_by=("batch_id",),
     owner="score",
+)
+ML_SHADOW_PREDICTIONS = Table(
+    name="ml.shadow_predictions",
+    grain="One row per flight that a version scored in the shadow of the champion, before it was deployed.",
+    columns=(
+        Column("flight_id", "bigint", "as in silver.flights", nullable=False),
+        Column("predict_at", "timestamp", "when the forecast is for: scheduled_at - 2 hours, UTC", nullable=False),
+        Column("probability", "double", "of the version that is to be deployed; null if it gave none"),
+        Column("champion_probability", "double", "of the champion, on the same row; null without a champion"),
+        Column("model_name", "string", "registered model, in full", nullable=False),
+        Column("model_version", "int", "version that is to be deployed", nullable=False),
+        Column("champion_version", "int", "champion of that instant; null without one"),
+        Column("run_id", "string", "task run that scored", nullable=False),
+        Column("batch_id", "string", "the deployment: version and day", nullable=False),
+        Column("scored_at", "timestamp", "logical instant of the deployment, UTC", nullable=False),
+    ),
+    primary_key=("flight_id", "model_name", "batch_id"),
+    time_key="predict_at",
+    partition_by=("batch_id",),
+    owner="shadow",
 )
 OPS_PROMOTIONS = registry.PROMOTIONS
 OPS_GATES = validation.GATES

@@ -27,6 +27,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from sklearn.metrics import roc_auc_score
 
+from boathouse.deployment import golden_rows, log_golden
 from boathouse.feature_models import log_spec
 from boathouse.leaks import refuse_leaks
 from boathouse.lineage import Code, Manifest, TableRead, code_of, learned_rows, log_manifest, pin_versions, reads, refuse_dirty, settings_of
@@ -259,6 +260,8 @@ def train(
         mlflow.log_table(learned.leaks, "leaks.json")
         uri = log_pipeline(fitted, made, rows, "model")
         log_spec(uri.removeprefix("models:/"), learned.spec)
+        golden = golden_rows(made, rows)
+        log_golden(uri.removeprefix("models:/"), golden, probabilities(fitted, made, golden))
         log_pipeline(plain, recipe(seed, baseline=True), rows, "baseline")
     tags = {"as_of": as_of, "owner": OWNER, "asked_by": origin.asked_by, TRAINED_BY: manifest.run["trained_by"]}
     version = register(model, uri, run.info.run_id, tags, description=DESCRIPTION)

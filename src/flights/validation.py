@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['BASELINE', 'SLICES', 'POLICY', 'baseline_of', 'recorded_versions', 'unseen_by', 'HeldOut', 'held_out',
-           'open_failures', 'evidence_of', 'report_of', 'importances_of', 'validate', 'promote_accepted', 'main',
-           'promote_main']
+           'open_failures', 'evidence_of', 'report_of', 'importances_of', 'validate', 'main']
 
-# %% ../../notebooks/flights/08_validation.ipynb #a1e33d39
+# %% ../../notebooks/flights/08_validation.ipynb #628838dc
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from boathouse.card import card, log_card
 from boathouse.gates import Policy, gates_of
 from boathouse.lineage import Manifest, manifest_of
 from boathouse.platform import get_spark, parameters, set_task_value
-from boathouse.registry import champion_as_of, promote
+from boathouse.registry import champion_as_of
 from boathouse.reproduce import recipe_of
 from boathouse.scoring import PackedModel, brought_back, pack, packed_folder, positive, score_together, unpack
 from boathouse.slices import calibration, metrics, roc, slices
@@ -39,7 +38,7 @@ from boathouse.trust import fetched, refuse_code
 from boathouse.validation import CANDIDATE, CHAMPION, Evidence, Verdict, judge, record, table_of
 from flights.bronze import end_of
 from flights.features import MATCHED
-from flights.tables import MONITORING_QUALITY_METRICS, OPS_PROMOTIONS
+from flights.tables import MONITORING_QUALITY_METRICS
 
 BASELINE = "the timetable"
 SLICES = ("origin", "carrier", "hour")
@@ -185,28 +184,6 @@ def validate(lake: Lakehouse, model: str, version: int, as_of: str) -> Verdict:
     log_card(run_id, card(evidence, verdict, SLICES, weight, tables))
     return verdict
 
-# %% ../../notebooks/flights/08_validation.ipynb #91e1c096
-def promote_accepted(lake: Lakehouse, model: str, version: int, as_of: str, approval: bool = False) -> str:
-    "Make an accepted candidate champion from `as_of` on; a sentence on what was done. ValueError for a version that the gates did not accept, RegistryError as `promote` says."
-    found = MlflowClient().get_model_version(model, str(version))
-    if found.tags.get("validation") != "accepted":
-        raise ValueError(
-            f"{model} version {version} was not accepted by validation ({found.tags.get('refused_because') or 'not validated'}): it is not promoted"
-        )
-    verdict = mlflow.artifacts.load_dict(f"runs:/{found.run_id}/validation.json")
-    reasons = {gate["name"]: gate["reason"] for gate in verdict["gates"]}
-    previous, compared = verdict["champion_version"], "better than the champion"
-    decisive = compared if previous is not None else f"better than {BASELINE}"
-    evidence = {"metrics": verdict["metrics"], "gates": reasons}
-    why = f"{decisive}: {reasons[decisive]}"
-    new = promote(lake, model, version, datetime.fromisoformat(as_of), why, evidence, by="validation", expects=previous, approval=approval)
-    was = f"instead of version {previous}" if previous is not None else "the first"
-    return (
-        f"{model}: version {version} is champion from {as_of} on, {was}."
-        if new
-        else f"{model}: version {version} was promoted for {as_of} before; nothing new."
-    )
-
 # %% ../../notebooks/flights/08_validation.ipynb #802eb966
 def main() -> None:
     'Task `validate`: ask every gate about `model_version`; task value `accepted`, "true" or "false".'
@@ -216,10 +193,3 @@ def main() -> None:
     print(table_of(verdict.answers))
     print(f"{p.model} version {p.model_version} is {'accepted' if verdict.accepted else 'refused; the champion stays'}.")
     set_task_value("accepted", "true" if verdict.accepted else "false")
-
-# %% ../../notebooks/flights/08_validation.ipynb #2fd0b74d
-def promote_main() -> None:
-    "Task `promote`: make the accepted `model_version` champion from `as_of` on; with `approval`, only if a person has approved of it."
-    p = parameters(catalog="spark_catalog", as_of="2013-10-01", model="spark_catalog.ml.late_arrival", model_version=0, approval=False)
-    logging.getLogger("mlflow").setLevel("ERROR")
-    print(promote_accepted(Lakehouse(get_spark(), p.catalog), p.model, p.model_version, p.as_of, p.approval))

@@ -44,7 +44,7 @@ def facts(lived: tuple[Path, dict[str, Any]], boathouse: Callable[..., Any]) -> 
 def test_every_task_of_the_lifecycle_succeeds(lived: tuple[Path, dict[str, Any]]) -> None:
     state = lived[1]["state"]
     assert (state["life_cycle_state"], state["result_state"]) == ("TERMINATED", "SUCCESS")
-    assert [t["task_key"] for t in lived[1]["tasks"]] == ["ingest", "features", "training", "months", "each_month", "report"]
+    assert [t["task_key"] for t in lived[1]["tasks"]] == ["ingest", "features", "training", "deployment", "months", "each_month", "report"]
 
 
 def test_each_flight_of_the_month_is_scored_once_two_hours_ahead_by_the_champion_of_its_first_day(facts: dict[str, Any]) -> None:

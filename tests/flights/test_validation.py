@@ -13,6 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
+from boathouse.deployment import DeploymentFailed
 from boathouse.gates import gates_of
 from boathouse.lineage import manifest_of
 from boathouse.registry import RegistryError, alias_version, promote
@@ -21,10 +22,11 @@ from boathouse.scoring import pack
 from boathouse.tables import Lakehouse, read
 from boathouse.trust import Untrusted
 from boathouse.validation import CANDIDATE, CHAMPION, GATES, Evidence, judge
+from flights.deployment import promote_accepted
 from flights.features import rehearsal
 from flights.tables import OPS_PROMOTIONS
 from flights.training import Candidate, train
-from flights.validation import BASELINE, POLICY, evidence_of, promote_accepted, unseen_by, validate
+from flights.validation import BASELINE, POLICY, evidence_of, unseen_by, validate
 
 MODEL = "spark_catalog.test_ml.validated_flights"
 AS_OF = "2013-09-30"
@@ -129,7 +131,7 @@ def test_a_refused_candidate_stays_registered_with_its_reasons_and_is_not_promot
     assert verdict.refusals == ("better than the champion",)
     assert tags["validation"] == "refused"
     assert "better than the champion" in tags["refused_because"]
-    with pytest.raises(ValueError, match="was not accepted"):
+    with pytest.raises(DeploymentFailed, match="was not accepted"):
         promote_accepted(lake, MODEL, again.version, AS_OF)
     assert alias_version(MlflowClient(), MODEL) == candidate.version
 
