@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 SHARED = {**os.environ, "BOATHOUSE_CLUSTER": ""}  # as everybody's: the background cluster
 
@@ -97,3 +98,48 @@ def test_a_version_that_there_is_not_is_one_sentence_and_1(lived: tuple[Path, di
     done = subprocess.run(words, cwd=lived[0], env=SHARED, capture_output=True, text=True)
     assert done.returncode == 1
     assert "has no version 99: it has 1" in json.loads(done.stdout)["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def march(lived: tuple[Path, dict[str, Any]], boathouse: Callable[..., Any]) -> Callable[[], dict[str, Any]]:
+    "Scores the flights of March that are scheduled by now with the champion of 1 March; how many, by which version, and a hash of all probabilities."
+
+    def score() -> dict[str, Any]:
+        boathouse(lived[0], "run", "scoring", "--param", "month=2013-03")
+        query = "select count(*) flights, max(model_version) version, bit_xor(xxhash64(flight_id, probability)) content from ml.predictions where batch_id = '2013-03'"
+        return boathouse(lived[0], "sql", query)[0]
+
+    return score
+
+
+def test_a_version_goes_into_service_is_degraded_and_the_job_goes_back_to_the_predictions_of_before(
+    lived: tuple[Path, dict[str, Any]], boathouse: Callable[..., Any], march: Callable[[], dict[str, Any]], command: str
+) -> None:
+    folder, model = lived[0], "spark_catalog.ml.late_arrival"
+    before = march()
+    assert (before["version"], before["flights"] > 500) == (1, True)
+    boathouse(folder, "run", "training", "--param", "as_of=2013-03-01", "--param", "max_evals=2")
+    client = MlflowClient(f"sqlite:///{folder}/.boathouse/local/mlflow.db")
+    second = max(client.search_model_versions(f"name = '{model}'"), key=lambda found: int(found.version))
+    assert second.tags["validation"] == "accepted"  # January's champion has much to gain from February
+
+    told = boathouse(folder, "run", "deployment", "--param", "as_of=2013-03-01")
+    assert {t["task_key"]: t["state"]["result_state"] for t in told["tasks"]} == {
+        **dict.fromkeys(("candidate", "accepted", "approval", "smoke", "shadow", "promote", "verify", "deployed"), "SUCCESS"),
+        "rollback": "EXCLUDED",
+    }
+    after = march()
+    assert after["version"] == int(second.version)
+    assert after["content"] != before["content"]
+
+    (file,) = (folder / ".boathouse" / "local" / "mlartifacts").rglob(f"{second.source.removeprefix('models:/')}/artifacts/golden.parquet")
+    file.write_bytes(file.read_bytes()[:-1])
+    words = [command, "run", "deployment", "--param", "as_of=2013-03-01", "--json"]
+    done = subprocess.run(words, cwd=folder, env=SHARED, capture_output=True, text=True)
+    told = json.loads(done.stdout)
+    states = {t["task_key"]: t["state"]["result_state"] for t in told["tasks"]}
+    assert (done.returncode, told["state"]["result_state"]) == (1, "FAILED")
+    assert (states["smoke"], states["promote"], states["rollback"]) == ("FAILED", "UPSTREAM_FAILED", "SUCCESS")
+    assert march() == before
+    told = boathouse(folder, "run", "deployment", "--param", "as_of=2013-03-01")  # what was taken back is not deployed again by itself
+    assert {t["state"]["result_state"] for t in told["tasks"][2:]} == {"EXCLUDED"}
