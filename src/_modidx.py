@@ -206,6 +206,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'src/boathouse/deployment.py'),
                                           'src.boathouse.deployment.named': ('kit/deployment.html#named', 'src/boathouse/deployment.py'),
                                           'src.boathouse.deployment.passed': ('kit/deployment.html#passed', 'src/boathouse/deployment.py'),
+                                          'src.boathouse.deployment.refusals': ( 'kit/deployment.html#refusals',
+                                                                                 'src/boathouse/deployment.py'),
                                           'src.boathouse.deployment.shadow': ('kit/deployment.html#shadow', 'src/boathouse/deployment.py'),
                                           'src.boathouse.deployment.smoke': ('kit/deployment.html#smoke', 'src/boathouse/deployment.py'),
                                           'src.boathouse.deployment.taken_back': ( 'kit/deployment.html#taken_back',

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['GOLDEN_FILE', 'EXPECTED', 'SAME', 'DeploymentFailed', 'golden_rows', 'log_golden', 'golden_of', 'smoke', 'asked',
            'compared', 'Agreement', 'agreement', 'in_shadow', 'shadow', 'named', 'golden_again', 'as_tried', 'passed',
-           'taken_back', 'Chosen', 'chosen', 'approval']
+           'refusals', 'taken_back', 'Chosen', 'chosen', 'approval']
 
-# %% ../../notebooks/kit/09c_deployment.ipynb #6b72705f
+# %% ../../notebooks/kit/09c_deployment.ipynb #4745cfea
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,10 +37,10 @@ from boathouse.registry import (
     withdraw,
 )
 from boathouse.scoring import PackedModel, pack, packed_folder, positive, score_together, unpack
-from boathouse.tables import Lakehouse
+from boathouse.tables import Lakehouse, exists, read
 from boathouse.training import Recipe
 from boathouse.trust import Untrusted, fetched
-from boathouse.validation import Asked, Gate, answer, outcome, write_answers
+from boathouse.validation import GATES, Asked, Gate, answer, outcome, write_answers
 
 GOLDEN_FILE, EXPECTED = "golden.parquet", "_expected"
 SAME = 1e-9  # of a probability: another processor may round the last digits otherwise
@@ -201,6 +201,15 @@ def passed(lake: Lakehouse, model: str, version: int, at: datetime, answers: Seq
     write_answers(lake, run_id, model, version, answers, at)
     if refused := [f"{a.name}: {a.reason}" for a in answers if not a.passed]:
         raise DeploymentFailed(f"{model} version {version} is not deployed. {'; '.join(refused)}")
+
+# %% ../../notebooks/kit/09c_deployment.ipynb #d23d9111
+def refusals(lake: Lakehouse, model: str, version: int, at: datetime) -> str:
+    "What was refused about a version at one instant, and why, as one sentence; empty if nothing was."
+    if not exists(lake, GATES):
+        return ""
+    mine = (F.col("model_name") == model) & (F.col("version") == version) & (F.col("judged_at") == F.lit(at))
+    rows = read(lake, GATES).where(mine & ~F.col("passed") & (F.col("action") == "blocks")).orderBy("gate").collect()
+    return "; ".join(f"{row['gate']}: {row['reason']}" for row in rows)
 
 # %% ../../notebooks/kit/09c_deployment.ipynb #f5f684b3
 def taken_back(lake: Lakehouse, model: str, version: int, at: datetime, why: str, by: str = "deployment") -> str:

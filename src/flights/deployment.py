@@ -7,7 +7,7 @@ __all__ = ['DAYS', 'TRIED', 'forecast_before', 'tried', 'into_shadow', 'promote_
            'candidate_main', 'approval_main', 'smoke_main', 'shadow_main', 'promote_main', 'verify_main',
            'rollback_main', 'deployed_main']
 
-# %% ../../notebooks/flights/09b_deployment.ipynb #e10f98ba
+# %% ../../notebooks/flights/09b_deployment.ipynb #224fd451
 import json
 import logging
 from collections.abc import Mapping
@@ -31,6 +31,7 @@ from boathouse.deployment import (
     in_shadow,
     named,
     passed,
+    refusals,
     shadow,
     smoke,
     taken_back,
@@ -193,7 +194,8 @@ def verify_main() -> None:
 def rollback_main() -> None:
     "Task `rollback`: back to the champion before, if the version became one; runs if promote or verify failed."
     lake, at, p = given()
-    print(taken_back(lake, p.model, p.model_version, at, "a step of its deployment failed after the alias had moved"))
+    why = refusals(lake, p.model, p.model_version, at) or "a step of its deployment failed"
+    print(taken_back(lake, p.model, p.model_version, at, why))
 
 # %% ../../notebooks/flights/09b_deployment.ipynb #52eda9e7
 def deployed_main() -> None:

@@ -31,6 +31,7 @@ from boathouse.deployment import (
     log_golden,
     named,
     passed,
+    refusals,
     shadow,
     smoke,
     taken_back,
@@ -215,6 +216,9 @@ def test_a_step_keeps_its_answers_and_ends_with_the_reasons_if_one_refuses(lake:
         passed(lake, MODEL, 3, MAY, [good, bad])
     kept = {row.gate: (row.verdict, row.passed) for row in read(lake, GATES).collect()}
     assert kept == {"champion by name": ("refuse", False), "smoke test": ("refuse", False)}
+    assert refusals(lake, MODEL, 3, MAY).startswith("champion by name: ")
+    assert "smoke test: " in refusals(lake, MODEL, 3, MAY)
+    assert refusals(lake, MODEL, 3, JUNE) == refusals(lake, MODEL, 1, MAY) == ""
     passed(lake, MODEL, 1, MAY, [smoke(MODEL, 1)])
     assert read(lake, GATES).where("version = 1 AND passed").count() == 1
 
