@@ -73,7 +73,7 @@ def versions_listed(lake: Lakehouse, model: str) -> list[Section]:
         rows.append({
             "version": int(found.version), "alias": aliases.get(str(found.version), ""), "as_of": found.tags.get("as_of") or (run.data.params.get("as_of", "") if run else ""),
             "validation": found.tags.get("validation", "not asked"), "approved": "yes" if is_approved(lake, model, int(found.version)) else "",
-            "retired": found.tags.get("retired", ""), "trained_by": found.tags.get(TRAINED_BY, ""), "content": found.tags.get(CONTENT, "")[:12],
+            "deployment": found.tags.get("deployment", ""), "retired": found.tags.get("retired", ""), "trained_by": found.tags.get(TRAINED_BY, ""), "content": found.tags.get(CONTENT, "")[:12],
         })  # fmt: skip
     shown = ("moved_at", "move", "version", "previous_version", "moved_by", "reason")
     told = [{name: row[name] for name in shown} for row in moves(lake, model)]
