@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ORDER', 'DESCRIPTION', 'OWNER', 'AT_MOST', 'DEFAULTS', 'SAY', 'LINE', 'INTERACTIVE', 'label_known', 'mature',
-           'recipe', 'space', 'champion_parameters', 'known_points', 'TrainingRows', 'training_rows', 'unseen_scores',
-           'Origin', 'manifest_for', 'Candidate', 'train', 'main']
+           'recipe', 'space', 'champion_parameters', 'known_points', 'baselines', 'tune', 'TrainingRows',
+           'training_rows', 'unseen_scores', 'Origin', 'manifest_for', 'Candidate', 'train', 'main']
 
-# %% ../../notebooks/flights/07_training.ipynb #36b3004e
+# %% ../../notebooks/flights/07_training.ipynb #4794703f
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -32,13 +32,13 @@ from boathouse.leaks import refuse_leaks
 from boathouse.lineage import Code, Manifest, TableRead, code_of, learned_rows, log_manifest, pin_versions, reads, refuse_dirty, settings_of
 from boathouse.platform import get_spark, kept, parameters, run_id, set_task_value, user
 from boathouse.registry import TRAINED_BY, champion_as_of, register
-from boathouse.search import Trial, chosen_parameters, fold_rows, fold_scores, log_trials, search, summary
+from boathouse.search import BASELINE, Trial, chosen_parameters, fold_rows, fold_scores, log_trials, search, summary
 from boathouse.specs import FeatureSpec, Labels, create_training_set
 from boathouse.splits import TimeSplit, refuse_holdout, split_by_time
 from boathouse.suspicion import log_training
 from boathouse.suspicion import training_facts as facts_of_training
 from boathouse.tables import Lakehouse, read
-from boathouse.training import WHOLE, Recipe, fit, log_pipeline, probabilities, reference
+from boathouse.training import PRIOR, WHOLE, Recipe, fit, log_pipeline, probabilities, reference
 from boathouse.versions import fingerprint
 from flights.features import CALENDAR, CATEGORICAL, IDENTITY, LABELS, MATCHED, feature_versions, features, numeric
 from flights.tables import GOLD_DEPARTURES
@@ -109,6 +109,27 @@ def known_points(champion: Mapping[str, Any] | None) -> dict[str, Mapping[str, A
     "The parameter sets that are tried before the search."
     known: dict[str, Mapping[str, Any]] = {"defaults": DEFAULTS, "a line": LINE}
     return known | ({"champion": champion} if champion is not None and champion not in (DEFAULTS, LINE) else {})
+
+# %% ../../notebooks/flights/07_training.ipynb #31322669
+def baselines() -> dict[str, Mapping[str, Any]]:
+    "The parameter sets that are there to be beaten: the share of late flights, and the defaults on what stands in the timetable."
+    return {"the prior": {"learner": PRIOR}, "the timetable": {**DEFAULTS, "columns": recipe(0, baseline=True).inputs}}
+
+# %% ../../notebooks/flights/07_training.ipynb #aa6bd646
+def tune(
+    made: Recipe,
+    folds: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
+    known: Mapping[str, Mapping[str, Any]],
+    evals: int,
+    spark: SparkSession,
+    tell: Callable[[str], None],
+) -> list[Trial]:
+    "All trials, best first: `known` sets, baselines, and what the search proposes; it says so if a baseline is the best."
+    score = partial(fold_scores, made, folds)
+    trials = search(score, space(), known, evals, made.seed, spark, baselines=baselines(), tell=tell)
+    if trials[0].baseline:
+        tell(f"Nothing beats {trials[0].name}, a baseline: it becomes the candidate, for the gates to refuse. Look at features and labels.")
+    return trials
 
 # %% ../../notebooks/flights/07_training.ipynb #dd1685d3
 @dataclass(frozen=True)
@@ -238,13 +259,13 @@ def train(
     evals = max_evals if champion is None else max(3, max_evals // 2)
     made = recipe(seed)
     folds = fold_rows(made, rows, split)
-    trials = search(partial(fold_scores, made, folds), space(), known_points(champion), evals, seed, lake.spark, tell=tell)
+    trials = tune(made, folds, known_points(champion), evals, lake.spark, tell)
     best = replace(trials[0], parameters={k: int(v) if k in WHOLE else v for k, v in trials[0].parameters.items()})
     with ThreadPoolExecutor(max_workers=2) as pool:
         fitted, plain = pool.map(lambda job: fit(job[0], rows, job[1]), ((made, best.parameters), (recipe(seed, baseline=True), DEFAULTS)))
     learned_auc = float(roc_auc_score(rows["late"].astype(bool), probabilities(fitted, made, rows)))
     facts = facts_of_training(rows, ["flight_id"], made.inputs, "late", "flight_date", learned_auc, best.score)
-    tried = {"max_evals": evals, "seed": seed, "trials": len(trials), "chosen": best.name, "space": str(space())}
+    tried = {"max_evals": evals, "seed": seed, "trials": len(trials), "chosen": best.name, BASELINE: best.baseline, "space": str(space())}
     tables = reads(lake, versions)
     manifest = manifest_for(lake, learned, tables, code, made, best, tried, as_of, origin)
     client = MlflowClient()
@@ -261,6 +282,7 @@ def train(
         log_spec(uri.removeprefix("models:/"), learned.spec)
         log_pipeline(plain, recipe(seed, baseline=True), rows, "baseline")
     tags = {"as_of": as_of, "owner": OWNER, "asked_by": origin.asked_by, TRAINED_BY: manifest.run["trained_by"]}
+    tags |= {BASELINE: best.name} if best.baseline else {}
     version = register(model, uri, run.info.run_id, tags, description=DESCRIPTION)
     pin_versions(lake, model, version, tables, datetime.fromisoformat(as_of))
     return Candidate(run.info.run_id, version, split, best, len(rows), tuple(trials))

@@ -18,12 +18,14 @@ from boathouse.lineage import manifest_of
 from boathouse.registry import RegistryError, alias_version, promote
 from boathouse.reproduce import reproduce
 from boathouse.scoring import pack
+from boathouse.search import chosen_parameters
 from boathouse.tables import Lakehouse, read
 from boathouse.trust import Untrusted
 from boathouse.validation import CANDIDATE, CHAMPION, GATES, Evidence, judge
+from flights import training
 from flights.features import rehearsal
 from flights.tables import OPS_PROMOTIONS
-from flights.training import Candidate, train
+from flights.training import DEFAULTS, Candidate, baselines, train
 from flights.validation import BASELINE, POLICY, evidence_of, promote_accepted, unseen_by, validate
 
 MODEL = "spark_catalog.test_ml.validated_flights"
@@ -132,6 +134,20 @@ def test_a_refused_candidate_stays_registered_with_its_reasons_and_is_not_promot
     with pytest.raises(ValueError, match="was not accepted"):
         promote_accepted(lake, MODEL, again.version, AS_OF)
     assert alias_version(MlflowClient(), MODEL) == candidate.version
+
+
+def test_a_baseline_that_nothing_beats_is_said_to_be_one_refused_and_made_again(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    poor = {**DEFAULTS, "min_child_samples": 10**6}  # no leaf is large enough: nothing is learned
+    monkeypatch.setattr(training, "known_points", lambda _: {"defaults": poor, "more trees": poor | {"n_estimators": 200}, "fewer": poor})
+    found = train(lake, MODEL, "/test_flights_validation", as_of=AS_OF, max_evals=1, seed=7, tell=said.append)
+    assert (found.best.name, found.best.baseline) == ("the timetable", True)
+    assert said[-1].startswith("Nothing beats the timetable, a baseline")
+    client = MlflowClient()
+    assert client.get_model_version(MODEL, str(found.version)).tags["baseline"] == "the timetable"
+    assert f"better than {BASELINE}" in refusals(evidence_of(lake, MODEL, found.version, AS_OF))
+    assert chosen_parameters(client.get_run(found.run_id).data.params) == found.best.parameters == baselines()["the timetable"]
+    assert reproduce(lake, MODEL, found.version).verdict == "same"
 
 
 def test_an_accepted_candidate_whose_champion_is_another_by_now_is_not_promoted(lake: Lakehouse, candidate: Candidate) -> None:
