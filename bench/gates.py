@@ -119,7 +119,7 @@ def judged(folder: Path, state: Path, fresh: bool) -> Callable[[], Any]:
             tried = fresh_process(folder / "candidate", some, positive(unpack(models["candidate"]).predict(some)))
         evidence = Evidence(
             "late_ferry", 2, held, scores, "late", "forecast_at", "day", KEY, inputs, sample, held[["sea_at"]].rename(columns={"sea_at": "sea"}),
-            np.full(len(held), True), known, facts, tried, (), held.day.max(),
+            np.full(len(held), True), known, facts, tried, (), held.day.max(), (2,),
         )  # fmt: skip
         files = {
             "runs no code when loaded",

@@ -92,7 +92,7 @@ def candidate_of(
         registered=Registered("Is the ferry late?", {"owner": "harbour"}, {c: type_of(test[c]) for c in inputs}, 2, 40_000, (), "a", "a"),
         training=training_facts(known, KEY, inputs, "late", "day", fitted, claimed),
         fresh=Fresh("", tuple(scores[:20]), (20, 2), 0.0, tuple(inputs), 0.01, 0.002),
-        open_failures=(), as_of=frame.day.max() + timedelta(days=2),
+        open_failures=(), shown=(1,), as_of=frame.day.max() + timedelta(days=2),
     )  # fmt: skip
 
 

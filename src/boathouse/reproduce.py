@@ -4,26 +4,31 @@
 
 # %% auto #0
 __all__ = ['TOLERANCE', 'Difference', 'table_differences', 'named', 'code_differences', 'settings', 'distance', 'Reproduction',
-           'compared', 'reproduce', 'recipe_of', 'rebuilt_sets', 'reproduce_command']
+           'compared', 'reproduce', 'recipe_of', 'labels_of', 'holdout_of', 'rebuilt_sets', 'reproduce_command']
 
-# %% ../../notebooks/kit/13b_reproduce.ipynb #9744d009
+# %% ../../notebooks/kit/13b_reproduce.ipynb #d0887e12
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from mlflow.tracking import MlflowClient
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from sklearn.metrics import roc_auc_score
 
+from boathouse.holdout import Holdout, open_holdout
 from boathouse.lineage import Code, Manifest, TableRead, code_of, learned_rows, manifest_of
 from boathouse.models import registered, version_of_model
 from boathouse.pins import detail
+from boathouse.platform import now as present
 from boathouse.scoring import pack, positive, unpack
-from boathouse.specs import imported, with_features
+from boathouse.specs import Labels, imported, with_features
 from boathouse.tables import Lakehouse, VersionGone, exists, read
 from boathouse.training import Recipe
 from boathouse.versions import check_version, fingerprint
@@ -128,9 +133,17 @@ def compared(name: str, rows: pd.DataFrame, recipe: Recipe, old: Any, new: Any) 
 
 # %% ../../notebooks/kit/13b_reproduce.ipynb #fabfe31d
 def reproduce(
-    lake: Lakehouse, model: str, version: int, tolerance: float = TOLERANCE, say: Callable[[str], None] = lambda text: None
+    lake: Lakehouse,
+    model: str,
+    version: int,
+    tolerance: float = TOLERANCE,
+    say: Callable[[str], None] = lambda text: None,
+    at: datetime | None = None,
 ) -> Reproduction:
-    "Make a version again and compare; LineageError if its run has no manifest. `say` hears of each step, as it takes minutes on large data."
+    """Make a version again and compare; LineageError if its run has no manifest. `say` hears of each step, as it takes minutes on large data.
+
+    `at` is the logical instant at which the holdout is opened; that of the training, if none is given.
+    """
     manifest = manifest_of(MlflowClient().get_model_version(model, str(version)).run_id)
     say(f"{len(manifest.tables)} tables: are they as they were?")
     differences = table_differences(lake, manifest.tables)
@@ -139,7 +152,9 @@ def reproduce(
     if any(found.kind == "data" for found in differences):
         return Reproduction(model, version, "cannot", None, (), tuple(differences))
     with settings(lake.spark, manifest.settings):
-        sets, changed = rebuilt_sets(lake, manifest, say)
+        opened = at or datetime.fromisoformat(manifest.as_of)
+        held = partial(open_holdout, lake, holdout_of(manifest), model, version, opened, "reproduction")
+        sets, changed = rebuilt_sets(lake, manifest, held, say)
     say(f"training on {manifest.rows} rows")
     recipe = recipe_of(manifest)
     new, old = imported(manifest.trainer)(recipe, sets["training"], manifest.parameters), unpack(pack(model, version))
@@ -154,19 +169,31 @@ def recipe_of(manifest: Manifest) -> Recipe:
     "The recipe that a manifest tells."
     return Recipe(**{name: tuple(value) if isinstance(value, list) else value for name, value in manifest.recipe.items()})
 
-# %% ../../notebooks/kit/13b_reproduce.ipynb #a42ebc6f
-def rebuilt_sets(lake: Lakehouse, manifest: Manifest, say: Callable[[str], None]) -> tuple[dict[str, pd.DataFrame], list[Difference]]:
-    "The rows learned and the rows held out, made again, and a difference if those learned are not the same."
-    spec, recipe = manifest.features, recipe_of(manifest)
-    if spec.labels is None:
+# %% ../../notebooks/kit/13b_reproduce.ipynb #17cff694
+def labels_of(manifest: Manifest) -> Labels:
+    "The labels that were learned from; ValueError if they cannot be read again."
+    if manifest.features.labels is None:
         raise ValueError(
             "the training set came from a DataFrame, which cannot be read again: give create_training_set its labels as `Labels`"
         )
+    return manifest.features.labels
+
+# %% ../../notebooks/kit/13b_reproduce.ipynb #7a2e5167
+def holdout_of(manifest: Manifest) -> Holdout:
+    "The holdout that a manifest tells."
+    return Holdout(replace(labels_of(manifest), where=manifest.holdout), json.dumps(dict(manifest.split), sort_keys=True))
+
+# %% ../../notebooks/kit/13b_reproduce.ipynb #a42ebc6f
+def rebuilt_sets(
+    lake: Lakehouse, manifest: Manifest, held: Callable[[], DataFrame], say: Callable[[str], None]
+) -> tuple[dict[str, pd.DataFrame], list[Difference]]:
+    "The rows learned and the rows `held` out, made again, and a difference if those learned are not the same."
+    spec, recipe = manifest.features, recipe_of(manifest)
+    learned = partial(labels_of(manifest).rows, lake)
     sets, differences = {}, []
-    for name, where in (("training", spec.labels.where), ("held out", manifest.holdout)):
+    for name, labels in (("training", learned), ("held out", held)):
         say(f"making the {name} rows again")
-        labels = replace(spec.labels, where=where).rows(lake)
-        rows = with_features(lake, labels, spec, spec.versions).drop(*spec.exclude_columns)
+        rows = with_features(lake, labels(), spec, spec.versions).drop(*spec.exclude_columns)
         if name == "training" and spec.fingerprint and (now := fingerprint(rows)) != spec.fingerprint:
             differences.append(Difference("rows", "training set", spec.fingerprint, now))
         sets[name] = learned_rows(rows, recipe, manifest.order)
@@ -182,7 +209,11 @@ def reproduce_command(spark: SparkSession, catalog: str, words: list[str]) -> tu
         raise LookupError("name a model and a version: boathouse reproduce late_arrival 2")
     name = registered(words[0])
     done = reproduce(
-        Lakehouse(spark, catalog), name, int(version_of_model(name, words[1]).version), say=lambda text: print(text, file=sys.stderr)
+        Lakehouse(spark, catalog),
+        name,
+        int(version_of_model(name, words[1]).version),
+        say=lambda text: print(text, file=sys.stderr),
+        at=present(),
     )
     kinds = [vars(found) for found in done.differences]
     sections = [("verdict", f"{done}.", []), ("predictions", "Of the registered model, and of the one made now.", list(done.sets))]

@@ -105,7 +105,7 @@ class Evidence:
     """What is known of one candidate: one row per held-out row in `rows`, and in `scores`, per model, its probabilities in the same order.
 
     `rows` has `label`, `instant` and `day`, the key and the columns to slice by; `sample` some of them with all inputs; `times`, per feature table, the instant of the
-    row used. `unseen` says which rows the champion was not trained on. What was not measured is None, and a gate that needs it refuses.
+    row used. `unseen` says which rows the champion was not trained on, and `shown` which versions these rows were shown to, this one among them. What was not measured is None, and a gate that needs it refuses.
     """
 
     model: str
@@ -125,6 +125,7 @@ class Evidence:
     fresh: Fresh | None = None
     open_failures: tuple[str, ...] | None = None
     as_of: date | None = None
+    shown: tuple[int, ...] | None = None
     _found: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:

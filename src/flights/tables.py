@@ -10,11 +10,11 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'MONITORING_QUALITY_METRICS', 'GOLD_DEPARTURES', 'FEATURES_WEATHER', 'FEATURES_ORIGIN_CONGESTION',
            'FEATURES_CARRIER_CONGESTION', 'FEATURES_DESTINATION_CONGESTION', 'FEATURES_CARRIER_HISTORY',
            'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS', 'ML_SHADOW_PREDICTIONS', 'OPS_PROMOTIONS',
-           'OPS_GATES', 'WINDOW', 'QUALITY', 'MONITORING_PROFILE', 'MONITORING_DRIFT', 'OPS_DECISIONS',
-           'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES', 'ALL', 'bronze', 'quarantine', 'ticks']
+           'OPS_GATES', 'OPS_HOLDOUT_OPENINGS', 'WINDOW', 'QUALITY', 'MONITORING_PROFILE', 'MONITORING_DRIFT',
+           'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES', 'ALL', 'bronze', 'quarantine', 'ticks']
 
-# %% ../../notebooks/flights/01_tables.ipynb #6c77880d
-from boathouse import freshness, ingest, registry, validation
+# %% ../../notebooks/flights/01_tables.ipynb #3885e702
+from boathouse import freshness, holdout, ingest, registry, validation
 from boathouse.tables import Column, Table
 
 FLIGHT_EVENT_COLUMNS = (
@@ -395,6 +395,7 @@ ML_SHADOW_PREDICTIONS = Table(
 )
 OPS_PROMOTIONS = registry.PROMOTIONS
 OPS_GATES = validation.GATES
+OPS_HOLDOUT_OPENINGS = holdout.HOLDOUT_OPENINGS
 
 # %% ../../notebooks/flights/01_tables.ipynb #7b408ab0
 WINDOW = (

@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['ORDER', 'DESCRIPTION', 'OWNER', 'AT_MOST', 'DEFAULTS', 'SAY', 'LINE', 'INTERACTIVE', 'label_known', 'mature',
-           'recipe', 'space', 'champion_parameters', 'known_points', 'TrainingRows', 'training_rows', 'unseen_scores',
-           'Origin', 'manifest_for', 'Candidate', 'train', 'main']
+           'recipe', 'space', 'champion_parameters', 'known_points', 'baselines', 'tune', 'TrainingRows',
+           'training_rows', 'unseen_scores', 'Origin', 'manifest_for', 'scores_depend_on', 'journal_in', 'forget',
+           'Candidate', 'train', 'main']
 
-# %% ../../notebooks/flights/07_training.ipynb #36b3004e
+# %% ../../notebooks/flights/07_training.ipynb #90220d27
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -33,13 +36,13 @@ from boathouse.leaks import refuse_leaks
 from boathouse.lineage import Code, Manifest, TableRead, code_of, learned_rows, log_manifest, pin_versions, reads, refuse_dirty, settings_of
 from boathouse.platform import get_spark, kept, parameters, run_id, set_task_value, user
 from boathouse.registry import TRAINED_BY, champion_as_of, register
-from boathouse.search import Trial, chosen_parameters, fold_rows, fold_scores, log_trials, search, summary
+from boathouse.search import BASELINE, Trial, chosen_parameters, fold_rows, fold_scores, log_trials, search, summary
 from boathouse.specs import FeatureSpec, Labels, create_training_set
 from boathouse.splits import TimeSplit, refuse_holdout, split_by_time
 from boathouse.suspicion import log_training
 from boathouse.suspicion import training_facts as facts_of_training
 from boathouse.tables import Lakehouse, read
-from boathouse.training import WHOLE, Recipe, fit, log_pipeline, probabilities, reference
+from boathouse.training import PRIOR, WHOLE, Recipe, fit, log_pipeline, probabilities, reference
 from boathouse.versions import fingerprint
 from flights.features import CALENDAR, CATEGORICAL, IDENTITY, LABELS, MATCHED, feature_versions, features, numeric
 from flights.tables import GOLD_DEPARTURES
@@ -110,6 +113,29 @@ def known_points(champion: Mapping[str, Any] | None) -> dict[str, Mapping[str, A
     "The parameter sets that are tried before the search."
     known: dict[str, Mapping[str, Any]] = {"defaults": DEFAULTS, "a line": LINE}
     return known | ({"champion": champion} if champion is not None and champion not in (DEFAULTS, LINE) else {})
+
+# %% ../../notebooks/flights/07_training.ipynb #31322669
+def baselines() -> dict[str, Mapping[str, Any]]:
+    "The parameter sets that are there to be beaten: the share of late flights, and the defaults on what stands in the timetable."
+    return {"the prior": {"learner": PRIOR}, "the timetable": {**DEFAULTS, "columns": recipe(0, baseline=True).inputs}}
+
+# %% ../../notebooks/flights/07_training.ipynb #aa6bd646
+def tune(
+    made: Recipe,
+    folds: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
+    known: Mapping[str, Mapping[str, Any]],
+    evals: int,
+    spark: SparkSession,
+    tell: Callable[[str], None],
+    journal: Path | None = None,
+    about: str = "",
+) -> list[Trial]:
+    "All trials, best first: `known` sets, baselines, and what the search proposes; it says so if a baseline is the best. What the `journal` knows is not tried again."
+    score = partial(fold_scores, made, folds)
+    trials = search(score, space(), known, evals, made.seed, spark, baselines=baselines(), journal=journal, about=about, tell=tell)
+    if trials[0].baseline:
+        tell(f"Nothing beats {trials[0].name}, a baseline: it becomes the candidate, for the gates to refuse. Look at features and labels.")
+    return trials
 
 # %% ../../notebooks/flights/07_training.ipynb #dd1685d3
 @dataclass(frozen=True)
@@ -201,6 +227,25 @@ def manifest_for(
         rows=len(learned.frame),
     )
 
+# %% ../../notebooks/flights/07_training.ipynb #40ef6e7d
+def scores_depend_on(learned: TrainingRows, made: Recipe, code: Code) -> str:
+    "What the scores of a search depend on besides parameters, as JSON text."
+    rows = {"rows": learned.spec.fingerprint, "split": json.loads(learned.split.to_json()), "recipe": asdict(made)}
+    return json.dumps(rows | {"code": code.digest, "libraries": dict(code.libraries), "python": code.python}, sort_keys=True)
+
+# %% ../../notebooks/flights/07_training.ipynb #e3d49ca2
+def journal_in(folder: Path, model: str, as_of: str, made: Recipe, about: str) -> Path:
+    "Where the search of a training is written down while it runs; `folder` is made if it is not there."
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{model}_{as_of}_{made.seed}_{hashlib.sha256(about.encode()).hexdigest()[:16]}.jsonl"
+
+# %% ../../notebooks/flights/07_training.ipynb #b7667ed1
+def forget(journal: Path) -> None:
+    "Remove the journal of a training that is registered, and those of earlier attempts at it, on other rows or by other code."
+    same_training = journal.name.rpartition("_")[0]
+    for found in journal.parent.glob(f"{same_training}_*.jsonl*"):
+        found.unlink(missing_ok=True)
+
 # %% ../../notebooks/flights/07_training.ipynb #68ff2518
 @dataclass(frozen=True)
 class Candidate:
@@ -223,9 +268,11 @@ def train(
     seed: int,
     origin: Origin = INTERACTIVE,
     tell: Callable[[str], None] = SAY,
+    searches: Path | None = None,
 ) -> Candidate:
     """Tune, fit and register a candidate on what was known at `as_of`, with the baseline beside it in the same run; `tell` gets a line per trial.
 
+    With a folder `searches`, a training that was killed goes on with its search where it was.
     LineageError, before anything is read, if the target is guarded and the code is not that of a commit.
     """
     code = code_of(["flights", "boathouse"], origin.commit)
@@ -239,13 +286,15 @@ def train(
     evals = max_evals if champion is None else max(3, max_evals // 2)
     made = recipe(seed)
     folds = fold_rows(made, rows, split)
-    trials = search(partial(fold_scores, made, folds), space(), known_points(champion), evals, seed, lake.spark, tell=tell)
+    about = scores_depend_on(learned, made, code)
+    journal = journal_in(searches, model, as_of, made, about) if searches else None
+    trials = tune(made, folds, known_points(champion), evals, lake.spark, tell, journal, about)
     best = replace(trials[0], parameters={k: int(v) if k in WHOLE else v for k, v in trials[0].parameters.items()})
     with ThreadPoolExecutor(max_workers=2) as pool:
         fitted, plain = pool.map(lambda job: fit(job[0], rows, job[1]), ((made, best.parameters), (recipe(seed, baseline=True), DEFAULTS)))
     learned_auc = float(roc_auc_score(rows["late"].astype(bool), probabilities(fitted, made, rows)))
     facts = facts_of_training(rows, ["flight_id"], made.inputs, "late", "flight_date", learned_auc, best.score)
-    tried = {"max_evals": evals, "seed": seed, "trials": len(trials), "chosen": best.name, "space": str(space())}
+    tried = {"max_evals": evals, "seed": seed, "trials": len(trials), "chosen": best.name, BASELINE: best.baseline, "space": str(space())}
     tables = reads(lake, versions)
     manifest = manifest_for(lake, learned, tables, code, made, best, tried, as_of, origin)
     client = MlflowClient()
@@ -256,6 +305,8 @@ def train(
         log_manifest(lake, run.info.run_id, manifest)
         log_training(run.info.run_id, facts)
         log_trials(client, run.info.run_id, trials)
+        if journal:
+            mlflow.log_text(journal.read_text(), "search.jsonl")
         mlflow.log_dict(reference(made, rows, unseen_scores(made, folds, best)), "reference.json")
         mlflow.log_table(learned.leaks, "leaks.json")
         uri = log_pipeline(fitted, made, rows, "model")
@@ -264,8 +315,11 @@ def train(
         log_golden(uri.removeprefix("models:/"), golden, probabilities(fitted, made, golden))
         log_pipeline(plain, recipe(seed, baseline=True), rows, "baseline")
     tags = {"as_of": as_of, "owner": OWNER, "asked_by": origin.asked_by, TRAINED_BY: manifest.run["trained_by"]}
+    tags |= {BASELINE: best.name} if best.baseline else {}
     version = register(model, uri, run.info.run_id, tags, description=DESCRIPTION)
     pin_versions(lake, model, version, tables, datetime.fromisoformat(as_of))
+    if journal:
+        forget(journal)
     return Candidate(run.info.run_id, version, split, best, len(rows), tuple(trials))
 
 # %% ../../notebooks/flights/07_training.ipynb #b0dc4cb1
@@ -283,10 +337,12 @@ def main() -> None:
         commit="",
         guarded=False,
         asked_by="",
+        searches="",
     )
     logging.getLogger("mlflow").setLevel("ERROR")
     origin = Origin(p.bundle, p.target, p.commit, p.guarded, p.asked_by)
-    made = train(Lakehouse(get_spark(), p.catalog), p.model, p.experiment, p.as_of, p.max_evals, p.seed, origin, print)
+    searches = Path(p.searches) if p.searches else None
+    made = train(Lakehouse(get_spark(), p.catalog), p.model, p.experiment, p.as_of, p.max_evals, p.seed, origin, print, searches)
     print(
         f"Trained on {made.train_rows} flights from {made.split.first} to before {made.split.holdout}; {made.split.holdout} to before {made.split.end} is held out."
     )

@@ -10,7 +10,7 @@ __all__ = ['BASELINE', 'SLICES', 'POLICY', 'baseline_of', 'recorded_versions', '
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from pyspark.sql import functions as F
 from boathouse.behaviour import described, fresh_process
 from boathouse.card import card, log_card
 from boathouse.gates import Policy, gates_of
+from boathouse.holdout import open_holdout, versions_shown
 from boathouse.lineage import Manifest, manifest_of
 from boathouse.platform import get_spark, parameters, set_task_value
 from boathouse.registry import champion_as_of
-from boathouse.reproduce import recipe_of
+from boathouse.reproduce import holdout_of, recipe_of
 from boathouse.scoring import PackedModel, brought_back, pack, packed_folder, positive, score_together, unpack
 from boathouse.slices import calibration, metrics, roc, slices
 from boathouse.specs import with_features
@@ -92,10 +93,10 @@ class HeldOut:
     times: pd.DataFrame = field(repr=False)
 
 # %% ../../notebooks/flights/08_validation.ipynb #9c656007
-def held_out(lake: Lakehouse, manifest: Manifest, models: Mapping[str, PackedModel]) -> HeldOut:
-    "The flights that the training left out, made again by its spec from the versions it read, and what each model says of them: one pass over the rows."
-    spec, recipe = manifest.features, recipe_of(manifest)
-    labels = replace(spec.labels, where=manifest.holdout).rows(lake)
+def held_out(lake: Lakehouse, manifest: Manifest, models: Mapping[str, PackedModel], at: datetime, why: str = "validation") -> HeldOut:
+    "The flights that the training left out, made again by its spec from the versions it read, and what each model says of them: one pass over the rows, which is a look at the holdout."
+    spec, recipe, candidate = manifest.features, recipe_of(manifest), models[CANDIDATE]
+    labels = open_holdout(lake, holdout_of(manifest), candidate.name, candidate.version, at, why)
     rows = with_features(lake, labels, spec, spec.versions, match=MATCHED)
     times = {table: f"{MATCHED}.{table}" for table in rows.schema[MATCHED].dataType.names}
     hour = (F.col("departure_minute") / 180).cast("int") * 3
@@ -136,7 +137,7 @@ def evidence_of(lake: Lakehouse, model: str, version: int, as_of: str) -> Eviden
         models = {CANDIDATE: packed_folder(files, model, version), BASELINE: baseline_of(known.run_id, places[1])}
         if champion not in (None, version):
             models[CHAMPION] = pack(model, champion)
-        test = held_out(lake, manifest, models)
+        test = held_out(lake, manifest, models, datetime.fromisoformat(as_of))
         some = test.inputs[recipe.inputs].head(50)
         fresh = fresh_process(files, some, positive(unpack(models[CANDIDATE]).predict(some)))
         registered = described(files, known.description, dict(known.tags))
@@ -145,7 +146,7 @@ def evidence_of(lake: Lakehouse, model: str, version: int, as_of: str) -> Eviden
     return Evidence(
         model, version, test.rows, test.scores, recipe.label, "predict_at", "flight_date", ("flight_id",), tuple(recipe.inputs), sample=test.inputs, times=test.times,
         unseen=unseen, registered=registered, training=training_of(known.run_id), fresh=fresh, open_failures=tuple(open_failures(lake, f"{day_before:%Y-%m}", as_of)),
-        as_of=date.fromisoformat(as_of),
+        shown=versions_shown(lake, holdout_of(manifest), model), as_of=date.fromisoformat(as_of),
     )  # fmt: skip
 
 # %% ../../notebooks/flights/08_validation.ipynb #a77f3565

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import mlflow
+import numpy as np
 import pytest
+from hyperopt.pyll.stochastic import sample
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
@@ -15,12 +17,25 @@ from boathouse.leaks import LeakError
 from boathouse.lineage import Code, LineageError
 from boathouse.registry import promote
 from boathouse.tables import Lakehouse, read
+from boathouse.training import LEARNERS, PRIOR, fit, probabilities
 from boathouse.training_sets import FeatureLookup
 from boathouse.versions import same_rows
 from flights import training
 from flights.features import CALENDAR, CATEGORICAL, feature_versions, features, numeric, rehearsal
 from flights.tables import GOLD_DEPARTURES, OPS_PROMOTIONS
-from flights.training import Candidate, Origin, champion_parameters, known_points, mature, train, training_rows
+from flights.training import (
+    DEFAULTS,
+    Candidate,
+    Origin,
+    baselines,
+    champion_parameters,
+    known_points,
+    mature,
+    recipe,
+    space,
+    train,
+    training_rows,
+)
 
 MODEL = "spark_catalog.test_ml.trained_flights"
 
@@ -107,7 +122,32 @@ def test_tuned_is_never_worse_than_the_defaults_and_every_trial_is_a_nested_run(
     run = MlflowClient().get_run(candidate.run_id)
     assert run.data.metrics["fold_auc"] >= run.data.metrics["defaults_fold_auc"]
     nested = MlflowClient().search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{candidate.run_id}'")
-    assert len(nested) == len(candidate.trials) == 2
+    assert len(nested) == len(candidate.trials) == 2 + len(baselines())
+
+
+def test_the_share_and_the_timetable_are_trials_that_the_model_beats(candidate: Candidate) -> None:
+    run = MlflowClient().get_run(candidate.run_id)
+    nested = MlflowClient().search_runs(
+        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{candidate.run_id}' AND tags.baseline = 'true'"
+    )
+    found = {n.data.tags["trial"]: n.data.metrics["mean_auc"] for n in nested}
+    assert found["the prior"] == 0.5 < found["the timetable"] < run.data.metrics["fold_auc"]
+    assert run.data.metrics["defaults_fold_auc"] > found["the timetable"]
+    assert not candidate.best.baseline
+    assert "baseline" not in MlflowClient().get_model_version(MODEL, str(candidate.version)).tags
+
+
+def test_the_timetables_trial_is_the_baseline_that_is_trained_beside_the_candidate(lake: Lakehouse) -> None:
+    rows = training_rows(lake, feature_versions(lake), "2013-09-30").frame
+    trial, beside = recipe(7), recipe(7, baseline=True)
+    one, two = fit(trial, rows, baselines()["the timetable"]), fit(beside, rows, DEFAULTS)
+    assert (probabilities(one, trial, rows) == probabilities(two, beside, rows)).all()
+
+
+def test_the_search_proposes_no_baseline() -> None:
+    drawn = [sample(space(), np.random.default_rng(seed)) for seed in range(300)]
+    assert {p["learner"] for p in drawn} == set(LEARNERS)
+    assert not any("columns" in p or p["learner"] == PRIOR for p in drawn)
 
 
 def test_a_retraining_tries_the_champions_parameters_too(lake: Lakehouse, candidate: Candidate) -> None:

@@ -19,14 +19,17 @@ from boathouse.lineage import manifest_of
 from boathouse.registry import RegistryError, alias_version, promote
 from boathouse.reproduce import reproduce
 from boathouse.scoring import pack
+from boathouse.search import chosen_parameters
+from boathouse.splits import split_of
 from boathouse.tables import Lakehouse, read
 from boathouse.trust import Untrusted
 from boathouse.validation import CANDIDATE, CHAMPION, GATES, Evidence, judge
+from flights import training
 from flights.deployment import promote_accepted
 from flights.features import rehearsal
-from flights.tables import OPS_PROMOTIONS
-from flights.training import Candidate, train
-from flights.validation import BASELINE, POLICY, evidence_of, unseen_by, validate
+from flights.tables import OPS_HOLDOUT_OPENINGS, OPS_PROMOTIONS
+from flights.training import DEFAULTS, Candidate, baselines, train
+from flights.validation import BASELINE, POLICY, evidence_of, held_out, unseen_by, validate
 
 MODEL = "spark_catalog.test_ml.validated_flights"
 AS_OF = "2013-09-30"
@@ -42,7 +45,7 @@ def lake(spark: SparkSession) -> Lakehouse:
 @pytest.fixture(scope="module")
 def candidate(lake: Lakehouse) -> Iterator[Candidate]:
     yield train(lake, MODEL, "/test_flights_validation", as_of=AS_OF, max_evals=1, seed=7)
-    for table in (OPS_PROMOTIONS, GATES):
+    for table in (OPS_PROMOTIONS, OPS_HOLDOUT_OPENINGS, GATES):
         if lake.spark.catalog.tableExists(lake.name(table)):
             lake.spark.sql(f"DELETE FROM {lake.name(table)} WHERE model_name = '{MODEL}'")
     MlflowClient().delete_registered_model(MODEL)
@@ -112,6 +115,19 @@ def test_a_first_model_is_accepted_promoted_once_and_explained(lake: Lakehouse, 
     assert "card.html" in {found.path for found in MlflowClient().list_artifacts(candidate.run_id)}
 
 
+def test_each_version_that_is_judged_has_looked_at_its_held_out_rows_once_however_often_it_is_judged(
+    lake: Lakehouse, candidate: Candidate, good: Evidence
+) -> None:
+    again = held_out(lake, manifest_of(candidate.run_id), {CANDIDATE: pack(MODEL, candidate.version)}, dt.datetime.fromisoformat(AS_OF))
+    assert len(again.rows) == len(good.rows)
+    assert candidate.version in good.shown
+    looks = read(lake, OPS_HOLDOUT_OPENINGS).where(f"model_name = '{MODEL}' AND version = {candidate.version} AND why = 'validation'")
+    (look,) = looks.collect()
+    assert (look.first_day, look.end_day) == (candidate.split.holdout, candidate.split.end)
+    assert look.opened_at == dt.datetime(2013, 9, 30)
+    assert split_of(look.split) == candidate.split
+
+
 def test_the_candidate_is_made_again_from_its_manifest_to_the_last_bit(lake: Lakehouse, candidate: Candidate) -> None:
     done = reproduce(lake, MODEL, candidate.version)
     assert (done.verdict, done.differences) == ("same", ())
@@ -134,6 +150,20 @@ def test_a_refused_candidate_stays_registered_with_its_reasons_and_is_not_promot
     with pytest.raises(DeploymentFailed, match="was not accepted"):
         promote_accepted(lake, MODEL, again.version, AS_OF)
     assert alias_version(MlflowClient(), MODEL) == candidate.version
+
+
+def test_a_baseline_that_nothing_beats_is_said_to_be_one_refused_and_made_again(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    poor = {**DEFAULTS, "min_child_samples": 10**6}  # no leaf is large enough: nothing is learned
+    monkeypatch.setattr(training, "known_points", lambda _: {"defaults": poor, "more trees": poor | {"n_estimators": 200}, "fewer": poor})
+    found = train(lake, MODEL, "/test_flights_validation", as_of=AS_OF, max_evals=1, seed=7, tell=said.append)
+    assert (found.best.name, found.best.baseline) == ("the timetable", True)
+    assert said[-1].startswith("Nothing beats the timetable, a baseline")
+    client = MlflowClient()
+    assert client.get_model_version(MODEL, str(found.version)).tags["baseline"] == "the timetable"
+    assert f"better than {BASELINE}" in refusals(evidence_of(lake, MODEL, found.version, AS_OF))
+    assert chosen_parameters(client.get_run(found.run_id).data.params) == found.best.parameters == baselines()["the timetable"]
+    assert reproduce(lake, MODEL, found.version).verdict == "same"
 
 
 def test_an_accepted_candidate_whose_champion_is_another_by_now_is_not_promoted(lake: Lakehouse, candidate: Candidate) -> None:

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import mlflow
@@ -17,11 +18,12 @@ from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 
 from boathouse.features import FeatureTables
+from boathouse.holdout import HOLDOUT_OPENINGS
 from boathouse.lineage import LineageError, Manifest, code_of, learned_rows, log_manifest, reads, settings_of
 from boathouse.registry import register
 from boathouse.reproduce import distance, reproduce, reproduce_command
 from boathouse.specs import FeatureFunction, Labels, create_training_set, imported
-from boathouse.tables import Lakehouse, drop_all
+from boathouse.tables import Lakehouse, drop_all, read
 from boathouse.training import Recipe, log_pipeline
 from boathouse.training_sets import FeatureLookup
 from boathouse.trust import Untrusted
@@ -118,6 +120,10 @@ def test_nothing_changed_gives_the_same_predictions_to_the_last_bit_on_rows_lear
     assert (done.verdict, done.distance, done.differences) == ("same", 0.0, ())
     assert [(found["rows_of"], found["rows"], found["differ"]) for found in done.sets] == [("training", 150, 0), ("held out", 100, 0)]
     assert all(found["auc_was"] == found["auc_now"] > 0.6 for found in done.sets)
+    looks = read(lake, HOLDOUT_OPENINGS).where(f"version = {trained}").collect()
+    assert [(look.model_name, look.why, look.condition, look.opened_at) for look in looks] == [
+        (MODEL, "reproduction", "trip >= 150", datetime(2013, 6, 10))
+    ]
     assert "making the training rows again" in heard
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from pyspark.sql import SparkSession
 
 from boathouse.search import Journal, SearchError, Trial, chart, chosen_parameters, fold_rows, fold_scores, log_trials, search, summary
 from boathouse.splits import HoldoutError, KeySplit, split_by_time
-from boathouse.training import LEARNERS, Recipe
+from boathouse.training import LEARNERS, PRIOR, Recipe
 
 RECIPE = Recipe(("hull",), ("knots",), "late")
 SPLIT = split_by_time(dt.date(2013, 1, 1), dt.date(2013, 3, 2))
@@ -87,6 +88,25 @@ def test_the_search_never_ends_below_its_known_points() -> None:
     assert [t.score for t in trials] == sorted((t.score for t in trials), reverse=True)
     found = search(hill, X, {"defaults": {"x": 0.9}}, max_evals=20, seed=1, tell=quiet)
     assert found[0].score > 0.9 > found[-1].score
+
+
+def test_baselines_are_trials_beside_the_budget_and_neither_chosen_over_something_better_nor_hidden() -> None:
+    words = {"known": {"defaults": {"x": 0.8}}, "max_evals": 6, "seed": 1, "tell": quiet}
+    without = search(hill, X, **words)
+    beaten = search(hill, X, baselines={"the tide": {"x": 0.95}}, **words)
+    assert [t for t in beaten if not t.baseline] == [replace(t, number=t.number + (t.number > 1)) for t in without]
+    assert [(t.name, t.kind, t.number) for t in beaten if t.baseline] == [("the tide", "baseline", 2)]
+    best = search(hill, X, baselines={"the tide": {"x": 0.3}}, **words)[0]
+    assert (best.name, best.baseline, best.score) == ("the tide", True, 0.95)
+    even = search(hill, X, baselines={"the tide": {"x": 0.8}}, **words | {"max_evals": 1})
+    assert [t.name for t in even] == ["defaults", "the tide"]
+
+
+def test_the_share_alone_scores_one_half_exactly_on_every_fold() -> None:
+    rows = boats()
+    folds = fold_rows(RECIPE, rows[SPLIT.training(rows)], SPLIT)
+    assert fold_scores(RECIPE, folds, {"learner": PRIOR}) == (0.5, 0.5, 0.5)
+    assert fold_scores(RECIPE, folds, {"learner": "logistic", "columns": ["knots"]}) > (0.6, 0.6, 0.6)
 
 
 def test_the_same_seed_gives_the_same_trials_and_another_seed_others() -> None:
@@ -164,6 +184,7 @@ def test_finished_trials_are_not_tried_again_and_a_torn_line_is(tmp_path: Path) 
     written = journal.read_bytes()
     assert search(score, X, known, 10, seed=1, journal=journal, tell=quiet) == first
     assert len(calls) == 10
+    assert [found.name for found in tmp_path.iterdir()] == [journal.name]
     journal.write_bytes(written[:-20])
     assert search(score, X, known, 10, seed=1, journal=journal, tell=quiet) == first
     assert len(calls) == 11
@@ -193,20 +214,27 @@ def test_every_trial_is_a_nested_run_with_parameters_and_fold_spread_and_a_faile
     client = MlflowClient()
     mlflow.set_experiment("/test_search")
     trials = [
-        Trial("good", {"learner": "logistic", "C": 0.5, "deep": {"rate": 0.25}}, (0.7, 0.8, 0.6), number=2),
+        Trial(
+            "good",
+            {"learner": "logistic", "C": 0.5, "deep": {"rate": 0.25}, "columns": ["knots"]},
+            (0.7, 0.8, 0.6),
+            number=2,
+            baseline=True,
+        ),
         Trial("bad", {"n_estimators": -1}, error="ValueError: " + "x" * 600, number=1),
     ]
     with mlflow.start_run() as run:
         mlflow.log_params(summary(RECIPE, SPLIT, {"gold.trips": 3}, trials[0], 100))
         log_trials(client, run.info.run_id, trials)
     logged = client.get_run(run.info.run_id)
-    assert chosen_parameters(logged.data.params) == {"learner": "logistic", "C": 0.5, "deep.rate": 0.25}
+    assert chosen_parameters(logged.data.params) == {"learner": "logistic", "C": 0.5, "deep.rate": 0.25, "columns": ["knots"]}
     assert logged.data.params["split"] == SPLIT.to_json()
     nested = {
         r.data.tags["trial"]: r for r in client.search_runs([logged.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
     }
     good, bad = nested["good"], nested["bad"]
-    assert good.data.params == {"learner": "logistic", "C": "0.5", "deep.rate": "0.25"}
+    assert good.data.params == {"learner": "logistic", "C": "0.5", "deep.rate": "0.25", "columns": '["knots"]'}
+    assert (good.data.tags["baseline"], bad.data.tags["baseline"]) == ("true", "false")
     assert {k: round(v, 6) for k, v in good.data.metrics.items()} == {
         "fold_auc": 0.6, "mean_auc": 0.7, "std_auc": 0.081650, "worst_auc": 0.6, "number": 2,
     }  # fmt: skip
@@ -223,17 +251,21 @@ def test_the_chart_shows_each_learner_the_spread_of_folds_the_best_so_far_and_fa
         Trial("a", {}, (0.6, 0.8), number=1),
         Trial("c", {}, (0.5, 0.5), number=4),
         Trial("d", {}, error="sank", number=2),
+        Trial("e", {"learner": "prior"}, (0.5, 0.5), number=5, baseline=True),
+        Trial("f", {"columns": ["hull"]}, (0.5, 0.6), number=6, baseline=True),
     ]
     axes = chart(trials).axes[0]
     shown = {container.get_label(): container for container in axes.containers}
-    assert set(shown) == {"lightgbm", "logistic"}
+    assert set(shown) == {"lightgbm", "logistic", "baseline"}
+    assert len({container[0].get_color() for container in shown.values()}) == 3
+    assert [list(point) for point in shown["baseline"][0].get_xydata()] == [[5, 0.5], [6, 0.55]]
     assert [list(point) for point in shown["lightgbm"][0].get_xydata()] == [[1, pytest.approx(0.7)], [4, 0.5]]
     reach = shown["logistic"][2][0].get_segments()[0]
     assert [round(y, 6) for _, y in reach] == [0.7, 0.9]
     lines = {line.get_label(): line for line in axes.lines}
-    assert [round(y, 6) for y in lines["best so far"].get_ydata()] == [0.7, 0.8, 0.8]
+    assert [round(y, 6) for y in lines["best so far"].get_ydata()] == [0.7, 0.8, 0.8, 0.8, 0.8]
     assert list(lines["failed"].get_xdata()) == [2]
-    assert chart([trials[-1]]).axes[0].lines[0].get_label() == "failed"
+    assert chart([trials[3]]).axes[0].lines[0].get_label() == "failed"
 
 
 FATES, SEED = ["sails", "sinks", "nan", "dies"], 4

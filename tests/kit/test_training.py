@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.training import LEARNERS, Recipe, fit, importances, log_pipeline, probabilities, reference, to_pandas
+from boathouse.training import LEARNERS, PRIOR, Recipe, fit, importances, log_pipeline, probabilities, reference, to_pandas
 
 RECIPE = Recipe(("hull",), ("knots",), "late")
 
@@ -49,7 +49,7 @@ def test_a_category_never_seen_is_missing_and_not_somebody_else() -> None:
     assert len(set(unknown)) == 1
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", [*LEARNERS, PRIOR])
 def test_each_learner_is_the_same_to_the_last_bit_and_comes_back_from_its_file_with_no_type_but_the_trusted(
     spark: SparkSession, learner: str
 ) -> None:
@@ -68,7 +68,7 @@ def test_each_learner_is_the_same_to_the_last_bit_and_comes_back_from_its_file_w
 
 
 def test_a_learner_nobody_knows_is_refused_and_none_is_boosted_trees() -> None:
-    with pytest.raises(ValueError, match="there is no learner 'oracle': use one of lightgbm, logistic, extra_trees"):
+    with pytest.raises(ValueError, match="there is no learner 'oracle': use one of lightgbm, logistic, extra_trees, prior"):
         fit(RECIPE, boats(20), {"learner": "oracle"})
     assert type(fit(RECIPE, boats(20), {"n_estimators": 5.0})[-1]).__name__ == "LGBMClassifier"
 
@@ -88,6 +88,31 @@ def test_importances_name_the_columns_that_the_label_hangs_on_whatever_their_sca
     assert found["knots"] > 0.5
     by_hull = importances(fit(recipe, rows.assign(late=(rows.hull == "b") ^ (rng.random(3000) < 0.1)), {"learner": learner}), recipe)
     assert max(by_hull, key=by_hull.get) == "hull", by_hull
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_model_of_some_columns_is_that_of_a_recipe_of_them_and_takes_the_others_unseen(learner: str) -> None:
+    rows = boats(20).assign(tide=lambda r: np.arange(len(r)) % 7.0, pier="east")
+    wide, narrow = Recipe(("pier", "hull"), ("tide", "knots"), "late"), Recipe(("hull",), ("knots",), "late")
+    model = fit(wide, rows, {"learner": learner, "columns": ["knots", "hull"]})
+    expected = probabilities(fit(narrow, rows, {"learner": learner}), narrow, rows)
+    assert (probabilities(model, wide, rows) == expected).all()
+    assert (probabilities(model, wide, rows.assign(tide=np.nan, pier=None)) == expected).all()
+    found = importances(model, wide)
+    assert list(found) == wide.inputs
+    assert found["pier"] == found["tide"] == 0.0 < min(found["hull"], found["knots"])
+
+
+def test_a_column_that_the_recipe_does_not_have_cannot_be_looked_at() -> None:
+    with pytest.raises(ValueError, match="'tide', 'late' cannot be looked at: the recipe's inputs are hull, knots"):
+        fit(RECIPE, boats(20), {"columns": ["knots", "tide", "late"]})
+
+
+def test_the_prior_says_the_same_share_of_every_row_and_goes_by_nothing() -> None:
+    rows = boats(20)
+    model = fit(RECIPE, rows, {"learner": PRIOR})
+    assert set(probabilities(model, RECIPE, rows)) == {rows.late.mean()}
+    assert importances(model, RECIPE) == {"hull": 0.0, "knots": 0.0}
 
 
 def test_a_model_that_uses_nothing_goes_by_nothing() -> None:

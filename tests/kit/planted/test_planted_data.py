@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import numpy as np
 import pandas as pd
-from harbour import INPUTS, KEY, but, candidate_of, split
+from harbour import INPUTS, KEY, POLICY, but, candidate_of, split
 
+from boathouse.gates import gates_of
 from boathouse.suspicion import training_facts
-from boathouse.validation import Evidence
+from boathouse.validation import Evidence, judge
 
 Ask = Callable[[Evidence], set[str]]
 
@@ -77,6 +78,19 @@ def test_a_training_of_months_ago(good: Evidence, refused: Ask) -> None:
 
 def test_open_failures_of_data_quality(good: Evidence, refused: Ask) -> None:
     assert refused(but(good, open_failures=("silver.ferries: wind is negative",))) == {"no data failure open"}
+
+
+def test_a_holdout_that_six_versions_were_shown_warns_and_one_of_five_looks_does_not(good: Evidence) -> None:
+    def warned(evidence: Evidence) -> tuple[str, ...]:
+        verdict = judge(gates_of(POLICY), evidence)
+        assert verdict.accepted, "a worn holdout is no fault of the candidate"
+        return verdict.warnings
+
+    assert warned(good) == ()
+    assert warned(but(good, version=9, shown=(2, 3, 5, 7, 9))) == ()
+    assert warned(but(good, version=9, shown=(2, 3, 5, 7, 8, 9))) == ("holdout not worn",)
+    assert warned(but(good, version=9, shown=(2, 3))) == ("holdout not worn",), "this version looked, and it is not written down"
+    assert warned(but(good, shown=None)) == ("holdout not worn",)
 
 
 def test_what_was_not_measured_is_not_passed(good: Evidence, refused: Ask) -> None:
