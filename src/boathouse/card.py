@@ -152,8 +152,9 @@ def card(
     importances: Mapping[str, float] | None = None,
     tables: Sequence[Mapping[str, Any]] = (),
     search: Sequence[Mapping[str, Any]] = (),
+    explanation: Figure | None = None,
 ) -> str:
-    "The card as HTML: `by` are the columns to slice by, `tables` one row per table read and `search` one per trial, shown as they are. A refused candidate without scores has a card without curves."
+    "The card as HTML: `by` are the columns to slice by, `tables` one row per table read and `search` one per trial, shown as they are, `explanation` a picture. A refused candidate without scores has a card without curves."
     truth, curves, pictures, figures = evidence.truth, [], [], []
     usable = {name: s for name, s in evidence.scores.items() if ((s >= 0) & (s <= 1)).all()}
     if usable:
@@ -167,6 +168,8 @@ def card(
             pictures.append(("Slices", slices_picture(slice_table(evidence, by), dict(figures)[CANDIDATE]["auc"])))
     if importances:
         pictures.append(("Importance", importance_picture(importances)))
+    if explanation is not None:
+        pictures.append(("Explanation", inlined(explanation)))
     refused, warned = len(verdict.refusals), len(verdict.warnings)
     summary = f"{len(verdict.answers)} gates: {refused} refuse, {warned} warn."
     known = evidence.registered.description if evidence.registered else ""

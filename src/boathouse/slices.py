@@ -130,12 +130,15 @@ def calibrated(gap: float = 0.05, slope: tuple[float, float] = (0.7, 1.4), level
     return Gate("calibrated", "blocks", ask, unsure)
 
 # %% ../../notebooks/kit/07d_slices.ipynb #df78c3fb
-def pooled(values: pd.Series, late: np.ndarray, at_least: int = 200) -> tuple[np.ndarray, list[str]]:
-    "A code per row and the names of the codes: values with fewer than `at_least` rows, or one outcome only, are pooled as `(other)`."
+def pooled(values: pd.Series, late: np.ndarray | None, at_least: int = 200) -> tuple[np.ndarray, list[str]]:
+    "A code per row and the names of the codes: values with fewer than `at_least` rows, or, where `late` is known, one outcome only, are pooled as `(other)`."
     codes, names = pd.factorize(values, sort=True)
     codes = np.where(codes < 0, len(names), codes)
-    rows, hits = np.bincount(codes, minlength=len(names) + 1), np.bincount(codes, late, len(names) + 1)
-    alone = (rows >= at_least) & (hits > 0) & (hits < rows)
+    rows = np.bincount(codes, minlength=len(names) + 1)
+    alone = rows >= at_least
+    if late is not None:
+        hits = np.bincount(codes, late, len(names) + 1)
+        alone &= (hits > 0) & (hits < rows)
     alone[len(names)] = False
     kept = np.flatnonzero(alone)
     new = np.full(len(names) + 1, len(kept))

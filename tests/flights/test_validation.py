@@ -29,7 +29,7 @@ from flights.deployment import promote_accepted
 from flights.features import rehearsal
 from flights.tables import OPS_HOLDOUT_OPENINGS, OPS_PROMOTIONS
 from flights.training import DEFAULTS, Candidate, baselines, train
-from flights.validation import BASELINE, POLICY, evidence_of, held_out, unseen_by, validate
+from flights.validation import BASELINE, POLICY, SLICES, evidence_of, held_out, unseen_by, validate
 
 MODEL = "spark_catalog.test_ml.validated_flights"
 AS_OF = "2013-09-30"
@@ -112,7 +112,17 @@ def test_a_first_model_is_accepted_promoted_once_and_explained(lake: Lakehouse, 
     assert report["accepted"]
     kept = read(lake, GATES).where(f"model_name = '{MODEL}'").collect()
     assert len(kept) == len(verdict.answers)
-    assert "card.html" in {found.path for found in MlflowClient().list_artifacts(candidate.run_id)}
+    assert {"card.html", "explanation.png"} <= {found.path for found in MlflowClient().list_artifacts(candidate.run_id)}
+    told = mlflow.artifacts.load_dict(f"runs:/{candidate.run_id}/explanation.json")
+    assert told["unit"] == "log-odds"
+    assert {found["input"] for found in told["inputs"]} == set(manifest_of(candidate.run_id).recipe["categorical"]) | set(
+        manifest_of(candidate.run_id).recipe["numeric"]
+    )
+    sliced = {(found["slice"], found["value"]) for found in report["slices"]}
+    assert {(found["slice"], found["value"]) for found in told["slices"]} == sliced  # every slice of the report, under its name
+    assert {column for column, _ in sliced} == set(SLICES)
+    card = Path(MlflowClient().download_artifacts(candidate.run_id, "card.html")).read_text()
+    assert card.count('alt="Explanation"') == 1
 
 
 def test_each_version_that_is_judged_has_looked_at_its_held_out_rows_once_however_often_it_is_judged(

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from boathouse.card import card, short
 from boathouse.validation import Evidence, Gate, Registered, answer, judge
@@ -18,10 +19,10 @@ ROWS = pd.DataFrame({"late": LATE, "at": pd.Timestamp("2013-06-01") + pd.to_time
 SCORES = {"candidate": np.clip(LATE * 0.2 + RNG.random(1000) * 0.7, 0, 1), EVIL: RNG.random(1000)}
 
 
-def page(scores: dict[str, np.ndarray]) -> str:
+def page(scores: dict[str, np.ndarray], explanation: Figure | None = None) -> str:
     evidence = Evidence(EVIL, 1, ROWS, scores, "late", "at", "day", registered=Registered(EVIL, {"owner": EVIL}, {EVIL: "double"}))
     verdict = judge([Gate(EVIL, "blocks", lambda e: answer(False, None, 1, EVIL))], evidence)
-    return card(evidence, verdict, ["port"], {EVIL: 1.0}, [{EVIL: EVIL}], [{"trial": EVIL}])
+    return card(evidence, verdict, ["port"], {EVIL: 1.0}, [{EVIL: EVIL}], [{"trial": EVIL}], explanation)
 
 
 def test_words_of_strangers_stay_words() -> None:
@@ -33,6 +34,15 @@ def test_words_of_strangers_stay_words() -> None:
 def test_nothing_is_fetched_and_all_pictures_are_inside() -> None:
     html = page(SCORES)
     assert re.findall(r'(?:src|href)="([^"]{0,26})', html) == ["data:image/svg+xml;base64,"] * 4
+    assert "://" not in html
+
+
+def test_an_explanation_is_one_more_picture_inside() -> None:
+    drawn = Figure()
+    drawn.add_subplot().set_title(EVIL)
+    html = page(SCORES, drawn)
+    assert "<h2>Explanation</h2>" in html
+    assert re.findall(r'(?:src|href)="([^"]{0,26})', html) == ["data:image/svg+xml;base64,"] * 5
     assert "://" not in html
 
 
