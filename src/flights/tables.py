@@ -11,7 +11,8 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'FEATURES_CARRIER_CONGESTION', 'FEATURES_DESTINATION_CONGESTION', 'FEATURES_CARRIER_HISTORY',
            'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS', 'ML_SHADOW_PREDICTIONS', 'OPS_PROMOTIONS',
            'OPS_GATES', 'OPS_HOLDOUT_OPENINGS', 'WINDOW', 'QUALITY', 'MONITORING_PROFILE', 'MONITORING_DRIFT',
-           'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES', 'ALL', 'bronze', 'quarantine', 'ticks']
+           'MONITORING_DECAY', 'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES', 'ALL', 'bronze',
+           'quarantine', 'ticks']
 
 # %% ../../notebooks/flights/01_tables.ipynb #3885e702
 from boathouse import freshness, holdout, ingest, registry, validation
@@ -476,6 +477,30 @@ MONITORING_DRIFT = Table(
         Column("drifted", "boolean", "population_stability_index > threshold", nullable=False),
     ),
     owner="metrics",
+)
+
+# %% ../../notebooks/flights/01_tables.ipynb #c120aff4
+MONITORING_DECAY = Table(
+    name="monitoring.decay",
+    grain="One row per measurement, window, month (or week) and age of the model that was asked about it.",
+    columns=(
+        Column("as_of", "date", "UTC day at whose beginning the labels were known", nullable=False),
+        Column("unit", "string", "month or week: what ages and periods are counted in", nullable=False),
+        Column("window_days", "int", "days that each model learned from; 0: all days before", nullable=False),
+        Column("period", "string", "YYYY-MM of the departures, New York; for weeks their Monday", nullable=False),
+        Column("age", "int", "periods between training and the beginning of this one", nullable=False),
+        Column("learned_from", "date", "first day that the model learned from", nullable=False),
+        Column("learned_until", "date", "the day after the last", nullable=False),
+        Column("learned_rows", "int", "flights that it learned from", nullable=False),
+        Column("flights", "int", "flights that it was judged on", nullable=False),
+        Column("days", "int", "days that they left on", nullable=False),
+        Column("auc", "double", "area under the ROC curve on them"),
+        Column("loss", "double", "AUC of the model of age 0 on the same flights less this one"),
+        Column("run_id", "string", "task run that wrote the row", nullable=False),
+    ),
+    primary_key=("as_of", "unit", "window_days", "period", "age"),
+    time_key="as_of",
+    owner="decay",
 )
 
 # %% ../../notebooks/flights/01_tables.ipynb #ca3adfc6
