@@ -8,7 +8,7 @@ __all__ = ['ORDER', 'DESCRIPTION', 'OWNER', 'AT_MOST', 'DEFAULTS', 'SEARCHED', '
            'training_rows', 'unseen_scores', 'Origin', 'manifest_for', 'scores_depend_on', 'journal_in', 'forget',
            'Candidate', 'train', 'main']
 
-# %% ../../notebooks/flights/07_training.ipynb #a8fb6f3e
+# %% ../../notebooks/flights/07_training.ipynb #5214c4b0
 import hashlib
 import json
 import logging
@@ -52,8 +52,8 @@ DESCRIPTION = "Probability, two hours before a flight's scheduled departure from
 OWNER = "flight operations"
 AT_MOST = 2_000_000  # rows held in memory, about 1.5 GB; beyond that, sample days
 DEFAULTS = {
-    "n_estimators": 300,
-    "learning_rate": 0.03,
+    "n_estimators": 500,
+    "learning_rate": 0.02,
     "num_leaves": 63,
     "min_child_samples": 200,
     "colsample_bytree": 0.5,
@@ -83,7 +83,7 @@ def space() -> Apply:
     "Where the search looks: mostly among boosted trees (their sizes, how slowly they learn, how strongly they are held back), now and then at a line and at a forest."
     boosted = {
         "learner": "lightgbm",
-        "n_estimators": hp.quniform("n_estimators", 200, 400, 50),
+        "n_estimators": hp.quniform("n_estimators", 200, 500, 50),
         "learning_rate": hp.loguniform("learning_rate", np.log(0.015), np.log(0.06)),
         "num_leaves": hp.quniform("num_leaves", 31, 127, 8),
         "min_child_samples": hp.qloguniform("min_child_samples", np.log(50), np.log(500), 10),
