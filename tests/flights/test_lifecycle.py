@@ -119,7 +119,8 @@ def test_a_version_goes_into_service_is_degraded_and_the_job_goes_back_to_the_pr
     before = march()
     assert (before["version"], before["flights"] > 500) == (1, True)
     boathouse(folder, "run", "training", "--param", "as_of=2013-03-01", "--param", "max_evals=2")
-    client = MlflowClient(f"sqlite:///{folder}/.boathouse/local/mlflow.db")
+    store = f"sqlite:///{folder}/.boathouse/local/mlflow.db"
+    client = MlflowClient(store, store)
     second = max(client.search_model_versions(f"name = '{model}'"), key=lambda found: int(found.version))
     assert second.tags["validation"] == "accepted"  # January's champion has much to gain from February
 
