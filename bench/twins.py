@@ -1,11 +1,11 @@
 """How often would the gates refuse a model that is as good as the champion? Twins of the flights' champion, re-seeded, judged by every gate of the policy.
 
-python bench/twins.py [-t TARGET | --state FOLDER] [--model NAME] [--version N] [--twins N] [--days] [--json]     200 twins
+python bench/twins.py [-t TARGET | --state FOLDER] [--model NAME] [--version N] [--twins N] [--days] [--folds] [--json]     200 twins
 
 It needs a state with a registered champion, as `boathouse run lifecycle` or `boathouse run training` leaves it, and reads the champion's manifest: training rows, held-out rows and parameters are those of its training.
 
-A twin has the champion's rows and parameters, and another seed of learner and folds, so it is good by construction: only chance differs (seeds alone move the AUC by 0.005). Scores, the AUC on its training rows, and what its folds promise are its own;
-files, signature, fresh process, data and their answers are the champion's, as a seed changes nothing that those gates ask. With `--days`, its training days are drawn with replacement too: a third of the days is missing, so such twins are worse by
+A twin has the champion's rows and parameters, and another seed of learner and folds, so it is good by construction: only chance differs (seeds alone move the AUC by 0.005). Scores and the AUC on its training rows are its own, and with `--folds`, which doubles the time, what its folds promise;
+otherwise that is the champion's. Files, signature, fresh process, data and their answers are the champion's, as a seed changes nothing that those gates ask. With `--days`, its training days are drawn with replacement too: a third of the days is missing, so such twins are worse by
 construction, and a refusal of one need not be false. All twins are judged on the same held-out days, so this is the rate on these days; `bench/honesty.py` draws the days as well.
 
 Asked twice: as a first model, where a refusal is a false one, and beside the champion, where "better than the champion" asks for proof of a gain that a twin has not: it refuses nearly all of them, by design, and a twin that it lets pass is a mistake.
@@ -76,8 +76,8 @@ def champion_of(name: str, version: int | None) -> Model:
     return Model(name, number, manifest, rows, evidence_of(lake, name, number, manifest.as_of))
 
 
-def twin_of(model: Model, seed: int, days: bool) -> Twin:
-    "A twin of another seed; with `days`, of training days drawn with replacement."
+def twin_of(model: Model, seed: int, days: bool, folds: bool) -> Twin:
+    "A twin of another seed; with `days`, of training days drawn with replacement; with `folds`, promising what its own folds say."
     from boathouse.reproduce import recipe_of
     from boathouse.search import fold_rows, fold_scores
     from boathouse.splits import split_of
@@ -91,7 +91,9 @@ def twin_of(model: Model, seed: int, days: bool) -> Twin:
         rows = rows.iloc[np.sort(np.concatenate([of_day.iloc[n] for n in drawn]))].reset_index(drop=True)
     fitted = fit(recipe, rows, model.manifest.parameters)
     learned = float(roc_auc_score(rows[recipe.label].astype(bool), probabilities(fitted, recipe, rows)))
-    claimed = float(np.mean(fold_scores(recipe, fold_rows(recipe, rows, split, SEARCHED), model.manifest.parameters)))
+    claimed = model.evidence.training.claimed
+    if folds:
+        claimed = float(np.mean(fold_scores(recipe, fold_rows(recipe, rows, split, SEARCHED), model.manifest.parameters)))
     return Twin(probabilities(fitted, recipe, model.evidence.sample), learned, claimed)
 
 
@@ -109,14 +111,14 @@ def judged(model: Model, twin: Twin) -> tuple[Any, Any]:
     return judge(gates_of(POLICY), first), judge(gates_of(POLICY), beside)
 
 
-def asked(model: Model, twins: int, days: bool) -> dict[str, Any]:
+def asked(model: Model, twins: int, days: bool, folds: bool) -> dict[str, Any]:
     "What the gates said of so many twins."
     from boathouse.validation import CANDIDATE
 
     began, first, beside, aucs = datetime.now(), [], [], []
-    itself = twin_of(model, model.manifest.recipe["seed"], days=False).scores
+    itself = twin_of(model, model.manifest.recipe["seed"], days=False, folds=False).scores
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for n, twin in enumerate(pool.map(lambda seed: twin_of(model, seed, days), range(1000, 1000 + twins)), start=1):
+        for n, twin in enumerate(pool.map(lambda seed: twin_of(model, seed, days, folds), range(1000, 1000 + twins)), start=1):
             aucs.append(float(roc_auc_score(model.evidence.truth, twin.scores)))
             for verdicts, verdict in zip((first, beside), judged(model, twin), strict=True):
                 verdicts.append(verdict)
@@ -163,6 +165,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--version", type=int, help="a version; the champion, if none is named")
     parser.add_argument("--twins", type=int, default=200)
     parser.add_argument("--days", action="store_true", help="draw training days with replacement too")
+    parser.add_argument("--folds", action="store_true", help="score each twin's folds anew")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(words)
     state = (given.state or Path(__file__).parent.parent / ".boathouse" / given.target).resolve()
@@ -178,7 +181,7 @@ def main(words: Sequence[str]) -> int:
     except LookupError as error:
         print(error, file=sys.stderr)
         return 2
-    found = asked(model, given.twins, given.days)
+    found = asked(model, given.twins, given.days, given.folds)
     print(json.dumps(found) if given.json else told(found))
     return 0
 
