@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent
 
-# Small data: half of the JVM's time would go into optimising code that runs a few times. Runs that the tests start inherit it.
-os.environ.setdefault("BOATHOUSE_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+# Small data: half of the time of a JVM that lives for a test would go into optimising code that runs a few times. Runs that the tests start inherit it.
+BRIEF = "-XX:TieredStopAtLevel=1"
+os.environ.setdefault("BOATHOUSE_JAVA_OPTIONS", BRIEF)
 # A command that a test starts has a cluster of its own, which ends with it, unless the test is about the background one.
 os.environ.setdefault("BOATHOUSE_CLUSTER", "own")
 
@@ -47,7 +48,10 @@ def spark(state: Path) -> Iterator[SparkSession]:
     "A real local Spark session with Delta, the one JVM of the suite."
     from boathouse.workspace.session import local_session
 
-    session = local_session(state)
+    with pytest.MonkeyPatch.context() as patch:
+        if os.environ["BOATHOUSE_JAVA_OPTIONS"] == BRIEF:  # this JVM plans queries for as long as the suite lasts: optimising that pays
+            patch.delenv("BOATHOUSE_JAVA_OPTIONS")
+        session = local_session(state)
     for name, value in INTERPRETED.items():
         session.conf.set(name, value)
     yield session
