@@ -28,7 +28,7 @@ setup: check $(STAMP)  ## Make .venv with the pinned packages, and fetch Delta's
 	@$(BIN)/python -m boathouse.workspace.session
 
 $(STAMP): requirements.txt pyproject.toml
-	@echo "Setting up $(VENV): about two minutes the first time"
+	@echo "Setting up $(VENV): two to six minutes the first time"
 	@if command -v uv >/dev/null; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && uv pip install --quiet --python $(BIN)/python -r requirements.txt && uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 	else \
