@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 TARGET ?= local
 
-.PHONY: help check setup run year test prep lab bench clean
+.PHONY: help check setup run year test long prep lab bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -43,8 +43,13 @@ run: setup  ## Run the whole lifecycle on the flights of 2013: October to Decemb
 year: setup  ## The same from February on, where retraining visibly pays
 	@$(BIN)/boathouse run lifecycle -t year --param start=2013-02-01 --param months=11
 
+SUITE := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup  ## Run the suite: units, properties, every notebook
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest $(SUITE) -m "not long"
+
+long: setup  ## Run the tests that take minutes each: a lifecycle by the command line, runs that are killed, the whole year
+	@$(BIN)/python -m pytest $(SUITE) -m long
 
 prep: setup  ## Format, clean and export the notebooks, and check that modules agree with them
 	@$(BIN)/ruff format --quiet notebooks src/boathouse/workspace tests bench conftest.py

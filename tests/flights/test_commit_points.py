@@ -94,7 +94,7 @@ def test_killed_after_each_commit_in_turn_a_pipeline_makes_what_an_undisturbed_o
     def run(prefix: str, mood: str) -> tuple[TaskResult, str]:
         folder = tmp_path / "runs" / str(next(numbers))
         task = cluster.launch(TaskSpec(kind="script", folder=folder, project=tmp_path, file=script, argv=(prefix, str(landing), mood)))
-        result = task.wait(120)
+        result = task.wait(300)
         assert result is not None
         return result, (folder / "log.txt").read_text()
 

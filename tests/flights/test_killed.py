@@ -11,6 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 CONTENT = " union all ".join(
     f"select '{t}' t, count(*) n, bit_xor(xxhash64(*)) h from {t}"
     for t in (
@@ -30,7 +34,7 @@ def kill_in(command: str, folder: Path, task: str, *words: str, cluster: bool) -
     said = folder / f"{task}.txt"
     with said.open("wb") as output:
         running = subprocess.Popen([command, *words], cwd=folder, env=environ, stdout=output, stderr=output)
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     seen = set(folder.glob(f".boathouse/local/runs/*/{task}/log.txt"))
     while not set(folder.glob(f".boathouse/local/runs/*/{task}/log.txt")) - seen:
         assert running.poll() is None, f"ended before {task} began: {said.read_text()[-3000:]}"

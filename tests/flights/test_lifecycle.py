@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
+pytestmark = pytest.mark.long
+
 SHARED = {**os.environ, "BOATHOUSE_CLUSTER": ""}  # as everybody's: the background cluster
 
 

@@ -52,16 +52,32 @@ PIERS = Table("harbour.piers", "One row per pier.", (Column("pier", "string", "n
 CODE = Code("1f3c9ab", False, {"harbour": "0" * 16}, {"pyspark": "4.2.0"}, "3.11.7")
 
 
-@pytest.fixture
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def filled(spark: SparkSession, prefix: str) -> Lakehouse:
     "Three boats in versions 1 (two of them) and 2, and a pier in version 1."
-    lake = Lakehouse(spark, prefix="test_lineage_")
+    lake = Lakehouse(spark, prefix=prefix)
     drop_all(lake)
     append(lake, BOATS, spark.createDataFrame([(1, "a"), (2, "b")], BOATS.schema))
     append(lake, BOATS, spark.createDataFrame([(3, None)], BOATS.schema))
     append(lake, PIERS, spark.createDataFrame([("west",)], PIERS.schema))
-    yield lake
+    return lake
+
+
+@pytest.fixture
+def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+    yield (lake := filled(spark, "test_lineage_"))
     drop_all(lake)
+
+
+@pytest.fixture(scope="module")
+def still(spark: SparkSession) -> Iterator[Lakehouse]:
+    "One for the tests that change nothing."
+    yield (lake := filled(spark, "test_lineage_still_"))
+    drop_all(lake)
+
+
+@pytest.fixture(scope="module")
+def made(still: Lakehouse) -> Manifest:
+    return manifest(still)
 
 
 def manifest(lake: Lakehouse) -> Manifest:
@@ -146,8 +162,7 @@ def test_a_guarded_target_takes_models_of_committed_code_alone() -> None:
         refuse_dirty(replace(CODE, commit="", dirty=None), "prod")
 
 
-def test_a_manifest_comes_back_as_it_was_and_satisfies_its_own_schema(lake: Lakehouse) -> None:
-    made = manifest(lake)
+def test_a_manifest_comes_back_as_it_was_and_satisfies_its_own_schema(made: Manifest) -> None:
     values = json.loads(json.dumps(written(made)))
     jsonschema.Draft202012Validator.check_schema(schema())
     jsonschema.validate(values, schema())
@@ -165,34 +180,33 @@ def test_a_manifest_comes_back_as_it_was_and_satisfies_its_own_schema(lake: Lake
         ({"secret": 1}, r"'secret' was unexpected"),
     ],
 )
-def test_what_is_not_of_the_form_is_refused_with_the_place(lake: Lakehouse, mistake: dict, where: str) -> None:
+def test_what_is_not_of_the_form_is_refused_with_the_place(made: Manifest, mistake: dict, where: str) -> None:
     with pytest.raises(LineageError, match=where):
-        told(written(manifest(lake)) | mistake)
+        told(written(made) | mistake)
 
 
-def test_each_field_of_a_manifest_is_required(lake: Lakehouse) -> None:
-    values = written(manifest(lake))
+def test_each_field_of_a_manifest_is_required(made: Manifest) -> None:
+    values = written(made)
     for name in values:
         with pytest.raises(LineageError, match=f"'{name}' is a required property"):
             told({k: v for k, v in values.items() if k != name})
 
 
-def test_the_run_shows_the_tables_as_datasets_and_gives_the_manifest_back(lake: Lakehouse) -> None:
-    made = manifest(lake)
+def test_the_run_shows_the_tables_as_datasets_and_gives_the_manifest_back(still: Lakehouse, made: Manifest) -> None:
     mlflow.set_experiment("/test_lineage")
     with mlflow.start_run() as run:
-        log_manifest(lake, run.info.run_id, made)
+        log_manifest(still, run.info.run_id, made)
     with mlflow.start_run() as bare:
         pass
     assert manifest_of(run.info.run_id) == made
     found = MlflowClient().get_run(run.info.run_id)
     (data,) = [entry.dataset for entry in found.inputs.dataset_inputs]
-    assert (data.name, data.digest, json.loads(data.profile)) == (lake.name(BOATS), made.tables[0].fingerprint, {"num_rows": 2})
+    assert (data.name, data.digest, json.loads(data.profile)) == (still.name(BOATS), made.tables[0].fingerprint, {"num_rows": 2})
     assert json.loads(data.source)["delta_table_version"] == 1
     assert (found.data.tags["code.commit"], found.data.tags["code.dirty"], found.data.tags["run.target"]) == ("1f3c9ab", "false", "local")
     with pytest.raises(LineageError, match=r"has no manifest.json"):
         manifest_of(bare.info.run_id)
-    assert len(dataset_inputs(lake, made.tables)) == 1
+    assert len(dataset_inputs(still, made.tables)) == 1
 
 
 def test_rows_are_learned_in_one_order_however_spark_keeps_them(spark: SparkSession) -> None:

@@ -71,7 +71,7 @@ def death(cluster: Cluster, lake: Lakehouse, tmp_path: Path) -> Callable[[str], 
     def call(action: str) -> str:
         folder = tmp_path / str(next(numbers))
         argv = (str(deaths), lake.prefix, action)
-        result = cluster.launch(TaskSpec(kind="script", folder=folder, project=tmp_path, file=script, argv=argv)).wait(60)
+        result = cluster.launch(TaskSpec(kind="script", folder=folder, project=tmp_path, file=script, argv=argv)).wait(300)
         assert result is not None
         assert "SIGKILL" in (result.error or ""), f"{result.state}: {(folder / 'log.txt').read_text()}"
         return deaths.read_text().splitlines()[-1].partition(": ")[2].replace(lake.name(""), "")

@@ -80,7 +80,7 @@ def until_it_lives(cluster: Cluster, lake: Lakehouse, tmp_path: Path) -> Callabl
         for _ in range(12):
             folder = tmp_path / str(next(numbers))
             spec = TaskSpec(kind="script", folder=folder, project=tmp_path, file=script, argv=(str(deaths), lake.prefix, round_))
-            result = cluster.launch(spec).wait(90)
+            result = cluster.launch(spec).wait(300)
             assert result is not None
             if "SIGKILL" not in (result.error or ""):
                 assert result.error is None, (folder / "log.txt").read_text()

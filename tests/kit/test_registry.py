@@ -218,7 +218,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
         version: cluster.launch(TaskSpec(kind="script", folder=tmp_path / str(version), project=tmp_path, file=script, argv=argv))
         for version, argv in words.items()
     }
-    results = {version: task.wait(120) for version, task in tasks.items()}
+    results = {version: task.wait(300) for version, task in tasks.items()}
     (winner,) = [version for version, result in results.items() if result and result.state == "SUCCESS"]
     (loser,) = {2, 3} - {winner}
     told = results[loser]
@@ -247,7 +247,7 @@ def test_killed_between_row_and_alias_the_same_call_again_ends_it(lake: Lakehous
     script = tmp_path / "deadly.py"
     script.write_text(DEADLY)
     spec = TaskSpec(kind="script", folder=tmp_path / "run", project=tmp_path, file=script, argv=(lake.prefix, MODEL))
-    result = cluster.launch(spec).wait(60)
+    result = cluster.launch(spec).wait(300)
     assert result is not None
     assert "SIGKILL" in (result.error or "")
     assert alias_version(MlflowClient(), MODEL) == 1

@@ -169,7 +169,7 @@ def test_killed_before_either_commit_of_a_batch_s_second_life_nothing_is_lost_or
         spec = TaskSpec(
             kind="script", folder=tmp_path / str(commits_made), project=tmp_path, file=tmp_path / "it.py", argv=(str(commits_made),)
         )
-        result = cluster.launch(spec).wait(60)
+        result = cluster.launch(spec).wait(300)
         assert result is not None
         assert "SIGKILL" in (result.error or ""), result
         assert [read(lake, table).count() for table in tables] == rows

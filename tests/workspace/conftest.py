@@ -57,7 +57,7 @@ def project(tmp_path: Path, cluster: Cluster) -> Project:
     return Project(tmp_path, cluster)
 
 
-def until(holds: Callable[[], bool], seconds: float = 20) -> bool:
+def until(holds: Callable[[], bool], seconds: float = 60) -> bool:
     "Whether `holds` comes true in time."
     deadline = time.monotonic() + seconds
     while not holds():

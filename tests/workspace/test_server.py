@@ -94,7 +94,7 @@ def test_a_client_that_hangs_up_takes_its_task_with_it(client: BackgroundCluster
     task = client.launch(script(tmp_path, "import time; time.sleep(600)"))
     assert len(cluster.tasks()) == 1
     task._talk.close()  # what the system does when a process is killed
-    assert until(lambda: not cluster.tasks(), 10)
+    assert until(lambda: not cluster.tasks(), 60)
     assert not Path("/proc", str(task.pid)).exists()
     with pytest.raises(ClusterError, match="the cluster ended under the task"):
         task.wait(5)
@@ -136,7 +136,7 @@ def test_a_query_ends_with_its_client(serving: Serving, cluster: Cluster, until:
     talk = serving.server.address.call(op="query", text=SLOW_QUERY, catalog="spark_catalog")
     assert until(lambda: bool(jobs(cluster)))
     talk.close()
-    assert until(lambda: not jobs(cluster), 10)
+    assert until(lambda: not jobs(cluster), 60)
 
 
 def test_status_tells_tasks_sessions_clients_and_memory(client: BackgroundCluster, cluster: Cluster, tmp_path: Path) -> None:
