@@ -36,7 +36,7 @@ def test_a_killed_task_leaves_no_spark_job(project, cluster, until):
     os.kill(task.pid, signal.SIGKILL)
     result = task.wait(30)
     assert (result.state, result.error) == ("FAILED", "killed by signal 9 (SIGKILL)")
-    assert until(lambda: not active_jobs(cluster), 60)
+    assert until(lambda: not active_jobs(cluster), 30)
 
 
 def test_cancelling_ends_the_job_and_every_job_that_would_follow(project, cluster, until):
@@ -47,7 +47,7 @@ def test_cancelling_ends_the_job_and_every_job_that_would_follow(project, cluste
     task.cancel()
     assert task.wait(1).state == "CANCELED"
     assert not psutil.pid_exists(task.pid)
-    assert until(lambda: not active_jobs(cluster), 60)
+    assert until(lambda: not active_jobs(cluster), 30)
     task.cancel()
     assert task.poll().state == "CANCELED"
 
@@ -55,13 +55,13 @@ def test_cancelling_ends_the_job_and_every_job_that_would_follow(project, cluste
 def test_jobs_started_from_the_tasks_own_threads_end_with_it(project, cluster, until):
     task = project.launch(code="""
         import threading, time
-        work = lambda: spark.sparkContext.parallelize(range(100), 2).map(lambda n: time.sleep(0.2)).collect()
+        work = lambda: spark.sparkContext.parallelize(range(1000), 2).map(lambda n: time.sleep(0.2)).collect()
         threads = [threading.Thread(target=work) for _ in range(2)]
         [t.start() for t in threads]; [t.join() for t in threads]
         """)  # fmt: skip
     assert until(lambda: len(active_jobs(cluster)) == 2)
     task.cancel()
-    assert until(lambda: not active_jobs(cluster), 60)
+    assert until(lambda: not active_jobs(cluster), 30)
 
 
 @pytest.mark.parametrize("end", ["cancel", "forgotten"])
@@ -98,7 +98,7 @@ def test_children_of_a_task_end_with_it_whatever_group_they_chose(project, until
 
 def test_ending_one_task_leaves_the_children_of_another_alone(project, until):
     task = project.launch(
-        code="import subprocess, time\nprint(subprocess.Popen(['sleep', '60'], start_new_session=True).pid, flush=True)\ntime.sleep(60)"
+        code="import subprocess, time\nprint(subprocess.Popen(['sleep', '600'], start_new_session=True).pid, flush=True)\ntime.sleep(600)"
     )
     log = task.spec.folder / "log.txt"
     assert until(lambda: log.is_file() and log.read_text().endswith("\n"))

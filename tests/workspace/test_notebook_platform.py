@@ -149,7 +149,7 @@ def test_a_notebook_that_takes_too_long_in_another_leaves_no_job_and_no_process(
         "try:\n    dbutils.notebook.run('slow', 8)\nexcept Exception as e:\n    dbutils.notebook.exit(f'{type(e).__name__}: {e}')"
     )
     assert result.exit_value == "WorkflowException: notebook slow took longer than 8 s"
-    assert until(lambda: not list(cluster.spark.sparkContext.statusTracker().getActiveJobsIds()), 60)
+    assert until(lambda: not list(cluster.spark.sparkContext.statusTracker().getActiveJobsIds()), 30)
 
 
 def test_a_stream_of_a_notebook_that_another_ran_ends_with_the_task(project, cluster, until, tmp_path):
