@@ -156,3 +156,29 @@ def test_a_table_that_is_committed_but_not_registered_is_cleared_only_if_it_has_
     spark.sql("CREATE TABLE cut.bare (n int)")
     assert session.clear_cut_off(spark, state / "warehouse") == []
     assert (state / "warehouse" / "cut.db" / "filled").is_dir()
+
+
+def test_files_get_the_permissions_that_hadoop_sets_for_batch_and_for_streams(spark, tmp_path):
+    jvm, conf = spark._jvm, spark._jsc.hadoopConfiguration()
+    (tmp_path / "plain").write_text("x")
+    plain = jvm.org.apache.hadoop.fs.Path(f"file:{tmp_path / 'plain'}")
+    disk = plain.getFileSystem(conf)
+    assert disk.getClass().getName() == "boathouse.LocalFiles"
+    for mode in (0o640, 0o755, 0o000, 0o1755):  # the last one has a sticky bit
+        disk.setPermission(plain, jvm.org.apache.hadoop.fs.permission.FsPermission(mode))
+        assert (tmp_path / "plain").stat().st_mode & 0o7777 == mode
+    context = jvm.org.apache.hadoop.fs.FileContext.getFileContext(conf)
+    assert context.getDefaultFileSystem().getClass().getName() == "boathouse.LocalContext"
+    found = context.getFileLinkStatus(plain)
+    assert (found.isSymlink(), found.getLen()) == (False, 1)
+    context.setPermission(plain, jvm.org.apache.hadoop.fs.permission.FsPermission(0o600))
+    assert (tmp_path / "plain").stat().st_mode & 0o7777 == 0o600
+
+
+def test_what_is_written_keeps_its_checksum_so_that_a_damaged_file_is_refused(spark, tmp_path):
+    spark.range(3).selectExpr("string(id)").coalesce(1).write.text(str(tmp_path / "t"))
+    (file,) = (tmp_path / "t").glob("part-*.txt")
+    assert (tmp_path / "t" / f".{file.name}.crc").is_file()
+    file.write_text("9\n9\n9\n")
+    with pytest.raises(Exception, match="Checksum"):
+        spark.read.text(str(tmp_path / "t")).collect()

@@ -77,7 +77,7 @@ def make_archive(jars: list[Path]) -> Path:
         code = (
             "from pathlib import Path\nfrom boathouse.workspace.session import start_session\n"
             f"state = Path({scratch!r}) / 'state'\n"
-            f"spark = start_session(state, 'local[2]', java=['-XX:ArchiveClassesAtExit={made}', '-Xlog:disable'])\n{EXERCISE}\n"
+            f"spark = start_session(state, 'local[2]', java=['-XX:ArchiveClassesAtExit={made}', '-Xlog:disable', '-XX:TieredStopAtLevel=1'])\n{EXERCISE}\n"
             "jvm = spark.sparkContext._gateway.proc\nspark.stop()\njvm.stdin.close()\njvm.wait(120)\n"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from boathouse.workspace import localdisk
+
 OWN = "spark_catalog"
 CLASS, EXTENSION = "boathouse.Catalog", "boathouse.Extensions"
 SOURCE = r"""
@@ -71,7 +73,7 @@ def teach(jvm: Any, folder: Path) -> None:
     loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
     compiler = jvm.org.codehaus.janino.SimpleCompiler()
     compiler.setParentClassLoader(loader)
-    compiler.cook(SOURCE)
+    compiler.cook(SOURCE + localdisk.SOURCE)
     jar = folder / "boathouse.jar"
     with zipfile.ZipFile(jar, "w") as members:
         for name, code in compiler.getBytecodes().items():

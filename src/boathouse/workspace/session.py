@@ -7,8 +7,12 @@ import logging
 import os
 import re
 import shutil
+import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -18,6 +22,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
+from boathouse.workspace import localdisk
 from boathouse.workspace.archive import ArchiveError, archive_options, discard, make_archive
 from boathouse.workspace.dialect import EXTENSION, teach
 from boathouse.workspace.jars import JarsError, jars, project_root, resolve
@@ -96,7 +101,7 @@ def spark_conf(state: Path, java: list[str] | None = None) -> dict[str, str]:
         "spark.pyspark.driver.python": sys.executable,
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.databricks.delta.snapshotPartitions": "1",
         "spark.databricks.delta.properties.defaults.checkpointInterval": "100",  # as on Databricks; one costs four commits here
         "spark.sql.sources.default": "delta",  # as on Databricks
         "spark.sql.catalogImplementation": "hive",
@@ -144,6 +149,7 @@ def _java_options(state: Path) -> list[str]:
         "-XX:-UsePerfData",
         "-XX:ReservedCodeCacheSize=512m",
         "-XX:+UseParallelGC",
+        "-XX:MetaspaceSize=256m",  # Spark's classes take 140 MiB: growing there from 20 costs five full collections
         *(f"-XX:Tier4{name}Threshold={4 * usual}" for name, usual in C2_THRESHOLDS.items()),
         *os.environ.get("BOATHOUSE_JAVA_OPTIONS", "").split(),
     ]
@@ -232,11 +238,13 @@ def clear_cut_off(spark: SparkSession, warehouse: Path, settled: float = 0) -> l
 
 
 def _cluster_conf(master: str) -> dict[str, str]:
-    "Executors that are processes of their own need the jars too; the driver's own class path is enough otherwise."
+    "The settings that depend on where executors run: those that are processes of their own need the jars too."
     found = os.pathsep.join(map(str, jars()))
     if master.startswith("local-cluster"):
         return {"spark.executor.extraClassPath": found}
-    return {} if master.startswith("local") else {"spark.jars": found.replace(os.pathsep, ",")}
+    if master.startswith("local"):
+        return localdisk.SETTINGS  # classes that this JVM has compiled; executors elsewhere have Hadoop's own
+    return {"spark.jars": found.replace(os.pathsep, ",")}
 
 
 def _launch(state: Path, master: str, settings: dict[str, str]) -> None:
@@ -266,12 +274,43 @@ def local_session(state: Path | str | None = None) -> SparkSession:
 
 
 def set_up() -> str:
-    "Fetches the jars and makes the class archive where they are missing; one line on what there is."
-    found = jars()
+    "Fetches the jars, makes the class archive and writes Python's bytecode of what tasks import, where they are missing; one line on what there is."
+    with _still("fetching Delta's jars"):
+        found = jars()
+    with _still("preparing the classes of the JVM and the libraries of Python"), _writing_bytecode():
+        try:
+            return f"Delta's jars and the JVM's class archive: {make_archive(found).parent}"
+        except ArchiveError as error:
+            return f"Delta's jars: {found[0].parent} ({error})"
+
+
+@contextmanager
+def _still(what: str, every: float = 5.0) -> Iterator[None]:
+    "Prints what is done, every few seconds while the block lasts."
+    done, began = threading.Event(), time.monotonic()
+
+    def report() -> None:
+        while not done.wait(every):
+            print(f"  {what}: {time.monotonic() - began:.0f} s", flush=True)
+
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
     try:
-        return f"Delta's jars and the JVM's class archive: {make_archive(found).parent}"
-    except ArchiveError as error:
-        return f"Delta's jars: {found[0].parent} ({error})"
+        yield
+    finally:
+        done.set()
+        reporter.join()
+
+
+@contextmanager
+def _writing_bytecode() -> Iterator[None]:
+    "While the block lasts, another process imports what tasks do: a library without bytecode takes three times as long to import, each time."
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    importing = subprocess.Popen([sys.executable, "-c", "from boathouse.workspace.zygote import preload; preload()"], env=environ)
+    try:
+        yield
+    finally:
+        importing.wait()
 
 
 if __name__ == "__main__":
