@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 TARGET ?= local
 
+# Python writes bytecode here whatever the machine's settings: without it each process compiles its libraries anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help check setup run year test long prep lab bench clean
 
 help:  ## Show this list
@@ -27,10 +30,19 @@ check:
 setup: check $(STAMP)  ## Make .venv with the pinned packages, and fetch Delta's jars once
 	@$(BIN)/python -m boathouse.workspace.session
 
+# Says every five seconds how far the installation has come.
+define PROGRESS
+while sleep 5; do \
+  echo "  $$(ls -d $(VENV)/lib/python3*/site-packages/*.dist-info 2>/dev/null | wc -l) of $$(grep -c == requirements.txt) packages installed after $$SECONDS s"; \
+done & trap "kill $$!" EXIT
+endef
+
 $(STAMP): requirements.txt pyproject.toml
-	@echo "Setting up $(VENV): two to six minutes the first time"
-	@if command -v uv >/dev/null; then \
-	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && uv pip install --quiet --python $(BIN)/python -r requirements.txt && uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	@echo "Setting up $(VENV): half a minute with uv, two to five minutes with pip"
+	@$(PROGRESS); \
+	if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && uv pip install --quiet --python $(BIN)/python -r requirements.txt \
+	  && uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 	else \
 	  $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt \
 	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation -e .; \
@@ -43,12 +55,12 @@ run: setup  ## Run the whole lifecycle on the flights of 2013: October to Decemb
 year: setup  ## The same from February on, where retraining visibly pays
 	@$(BIN)/boathouse run lifecycle -t year --param start=2013-02-01 --param months=11
 
-SUITE := -n 2 --dist loadfile --no-loadscope-reorder
+SUITE := -n 2 --dist loadgroup --no-loadscope-reorder --durations=20
 
 test: setup  ## Run the suite: units, properties, every notebook
 	@$(BIN)/python -m pytest $(SUITE) -m "not long"
 
-long: setup  ## Run the tests that take minutes each: a lifecycle by the command line, runs that are killed, the whole year
+long: setup  ## Run the tests that take minutes each: a lifecycle by the command line, kills after every commit, the whole year
 	@$(BIN)/python -m pytest $(SUITE) -m long
 
 prep: setup  ## Format, clean and export the notebooks, and check that modules agree with them

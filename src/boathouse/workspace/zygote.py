@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,19 @@ import psutil
 
 from boathouse.workspace.task import interpreter_environment
 
-PRELOAD = (
-    "pyspark.sql.functions", "pyspark.sql.types", "pyspark.sql.window", "pyspark.sql.pandas.types", "pyspark.java_gateway", "importlib_metadata",
-    "pandas", "pyarrow.parquet", "delta.tables", "mlflow", "mlflow.tracking", "mlflow.pyfunc", "mlflow.sklearn", "mlflow.lightgbm", "mlflow.models",
-    "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "sklearn.linear_model", "sklearn.metrics",
-    "sklearn.pipeline", "sklearn.preprocessing", "sklearn.isotonic", "lightgbm", "hyperopt", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "execnb.shell",
-    "nbformat", "nbconvert.exporters.html", "databricks.sdk", "runpy", "boathouse.workspace.execute", "boathouse.workspace.notebook",
+# What every task needs: imported before the first one is taken.
+ESSENTIAL = (
+    "pyspark.sql.functions", "pyspark.sql.types", "pyspark.sql.window", "pyspark.sql.pandas.types", "pyspark.java_gateway", "runpy",
+    "boathouse.workspace.execute",
 )  # fmt: skip
+# Imported while tasks run already, one at a time: what notebooks need, then tables, then models.
+PRELOAD = (
+    "execnb.shell", "nbformat", "nbconvert.exporters.html", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "boathouse.workspace.notebook",
+    "databricks.sdk", "pandas", "pyarrow.parquet", "delta.tables", "importlib_metadata", "mlflow", "mlflow.tracking",
+    "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "mlflow.pyfunc", "mlflow.models", "sklearn.linear_model",
+    "sklearn.metrics", "sklearn.pipeline", "sklearn.preprocessing", "sklearn.isotonic", "lightgbm", "mlflow.sklearn", "mlflow.lightgbm", "hyperopt",
+)  # fmt: skip
+STORE = "mlflow.store.model_registry.sqlalchemy_store"  # from here on MLflow's tables can be made
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 TAG = "BOATHOUSE_TASK_ID"
 OWN = "boathouse"
@@ -43,18 +50,19 @@ def prctl(option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
-def preload(database: Path) -> int | None:
-    "Imports what tasks need; returns the process that meanwhile creates MLflow's database, if it was missing."
+def preload() -> None:
+    "Imports all that tasks may need, and writes Python's bytecode of it where that is allowed."
     os.environ.setdefault("MPLBACKEND", "agg")
-    creator = None
-    for name in PRELOAD:
+    for name in (*ESSENTIAL, *PRELOAD):
         importlib.import_module(name)
-        if name.endswith("model_registry.sqlalchemy_store") and not database.exists():
-            creator = _fork(lambda: _create(database))
+    _settle()
+
+
+def _settle() -> None:
+    "Does once what the first notebook of a process takes a second for, and keeps what is imported out of the garbage collector's way."
     importlib.import_module("boathouse.workspace.notebook").warm()
     gc.collect()
     gc.freeze()
-    return creator
 
 
 def _create(database: Path) -> None:
@@ -64,8 +72,9 @@ def _create(database: Path) -> None:
     scratch = database.with_suffix(".creating")
     scratch.unlink(missing_ok=True)
     SqlAlchemyStore(f"sqlite:///{scratch}", str(database.parent / "mlartifacts"))
-    if not database.exists():
-        os.replace(scratch, database)
+    with suppress(FileExistsError):  # a task was faster
+        os.link(scratch, database)
+    scratch.unlink()
 
 
 def _fork(work: Callable[[], None]) -> int:
@@ -92,8 +101,10 @@ def shadowed(paths: list[str]) -> bool:
 class Zygote:
     "The loop: messages from the cluster, deaths of children."
 
-    def __init__(self, answers: int, spawn: bool) -> None:
-        self.answers, self.spawn = answers, spawn
+    def __init__(self, answers: int, spawn: bool, database: Path) -> None:
+        self.answers, self.spawn, self.database = answers, spawn, database
+        self.left = [] if spawn else [*PRELOAD, ""]  # modules to import; the empty name stands for what follows the last one
+        self.creator: int | None = None  # the process that creates MLflow's tables
         self.tasks: dict[int, str] = {}  # pid -> id
         self.jvm: tuple[int, float] | None = None
         self.pending = b""
@@ -113,12 +124,24 @@ class Zygote:
             ready.register(woken, selectors.EVENT_READ)
             self.say(ready=True)
             while True:
-                for key, _ in ready.select():
+                found = ready.select(0 if self.left else None)
+                for key, _ in found:
                     if key.fd == 0 and not self.listen():
                         return
                     if key.fd != 0:
                         _drain(woken)
                 self.bury()
+                if not found and self.left:
+                    self.learn(self.left.pop(0))
+
+    def learn(self, name: str) -> None:
+        "Imports one more module that tasks may need."
+        if not name:
+            _settle()
+            return
+        importlib.import_module(name)
+        if name == STORE and not self.database.exists():
+            self.creator = _fork(lambda: _create(self.database))
 
     def listen(self) -> bool:
         "Takes what has arrived; False when there will be no more."
@@ -207,7 +230,7 @@ class Zygote:
     def _kill_strays(self, id: str) -> None:
         "Orphans that left their task's process group come to us as children: ends those of this task, or all when no task runs."
         for child in psutil.Process().children():
-            if child.pid in self.tasks:
+            if child.pid in self.tasks or child.pid == self.creator:
                 continue
             try:
                 if not self.tasks or child.environ().get(TAG) == id:
@@ -273,10 +296,10 @@ def main(database: Path, spawn: bool) -> None:
     os.dup2(2, 1)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     if not spawn:
-        creator = preload(database)
-        if creator is not None:
-            os.waitpid(creator, 0)
-    Zygote(answers, spawn).serve()
+        os.environ.setdefault("MPLBACKEND", "agg")
+        for name in ESSENTIAL:
+            importlib.import_module(name)
+    Zygote(answers, spawn, database).serve()
 
 
 if __name__ == "__main__":
