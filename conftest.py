@@ -1,6 +1,6 @@
 """One Spark session for the tests of a process: unit tests, notebooks and the local workspace's own tests share one JVM.
 
-`make test` runs two such processes: most of a test's time is one thread's planning. The tests of a file stay together.
+`make test` runs two such processes: most of a test's time is one thread's planning. `tests/support/report.py` says which tests stay together.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from boathouse.workspace.cluster import Cluster
 
+pytest_plugins = ["support.report"]
 ROOT = Path(__file__).parent
 
 # Small data: half of the time of a JVM that lives for a test would go into optimising code that runs a few times. Runs that the tests start inherit it.
@@ -46,6 +47,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def spark(state: Path) -> Iterator[SparkSession]:
     "A real local Spark session with Delta, the one JVM of the suite."
+    from boathouse.workspace.processes import stop_jvm
     from boathouse.workspace.session import local_session
 
     with pytest.MonkeyPatch.context() as patch:
@@ -55,7 +57,7 @@ def spark(state: Path) -> Iterator[SparkSession]:
     for name, value in INTERPRETED.items():
         session.conf.set(name, value)
     yield session
-    session.stop()
+    stop_jvm(session)
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ def test_a_run_killed_in_the_middle_and_run_again_makes_the_tables_that_its_func
     drop_all(lake)
 
 
-@pytest.mark.long
+@pytest.mark.long(order=2, minutes=10)
 def test_runs_that_are_killed_or_started_twice_at_once_lose_and_double_nothing(
     tmp_path: Path, command: str, clone: Callable[[Path], Path], boathouse: Callable[..., Any]
 ) -> None:

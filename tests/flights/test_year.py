@@ -65,7 +65,7 @@ def planted(dirty: tuple[Lakehouse, Path]) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.long
+@pytest.mark.long(order=3, minutes=6)
 def test_the_facts_of_the_year(dirty: tuple[Lakehouse, Path]) -> None:
     lake, _ = dirty
     flights = read(lake, t.SILVER_FLIGHTS)
@@ -91,7 +91,7 @@ def test_dirt_leaves_no_trace_in_the_facts(spark: SparkSession, tmp_path: Path) 
     drop_all(pure)
 
 
-@pytest.mark.long
+@pytest.mark.long(order=3, minutes=6)
 def test_each_malformed_or_impossible_line_is_in_quarantine_with_a_fitting_reason(
     dirty: tuple[Lakehouse, Path], planted: list[dict[str, str]]
 ) -> None:
@@ -111,7 +111,7 @@ def test_each_malformed_or_impossible_line_is_in_quarantine_with_a_fitting_reaso
     assert "1048.36058" in next(iter(rest))[1]
 
 
-@pytest.mark.long
+@pytest.mark.long(order=3, minutes=6)
 def test_each_duplicate_late_or_displaced_line_is_one_event(dirty: tuple[Lakehouse, Path], planted: list[dict[str, str]]) -> None:
     lake, _ = dirty
     texts = sorted(
@@ -129,7 +129,7 @@ def test_each_duplicate_late_or_displaced_line_is_one_event(dirty: tuple[Lakehou
     assert counts.agg(F.count("*"), F.max("count")).first()[:] == (len(texts), 1)
 
 
-@pytest.mark.long
+@pytest.mark.long(order=3, minutes=6)
 def test_lines_delivered_are_lines_kept(dirty: tuple[Lakehouse, Path]) -> None:
     lake, landing = dirty
     for feed, table in (("flight_events", t.BRONZE_FLIGHT_EVENTS), ("weather", t.BRONZE_WEATHER)):
