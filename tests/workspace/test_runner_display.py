@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from io import StringIO
 from pathlib import Path
 
@@ -80,3 +81,50 @@ def test_of_a_long_log_only_the_end_is_read(tmp_path: Path) -> None:
     assert last_lines(log)[-1] == "the end"
     assert len(last_lines(log)[0]) == 500
     assert last_lines(tmp_path / "none") == []
+
+
+def long_task(display: Display, folder: Path) -> Path:
+    "A task that began ten seconds ago beside one that began just now; the log of the first."
+    top = JobRun(1, 5, "outer", "outer", "local", {}, folder)
+    display.run_started(top)
+    for number, key in enumerate(("long", "short")):
+        task = TaskRun(2 + number, top, key, number, "python_wheel_task", folder / key)
+        task.folder.mkdir()
+        (task.folder / "log.txt").write_text(f"{key}: trial 1 of 6\n\n")
+        display.task_waiting(task)
+        display.task_started(task)
+    display._rows[2].begun = time.monotonic() - 10
+    return folder / "long" / "log.txt"
+
+
+def test_without_a_terminal_a_long_task_prints_its_newest_line_once_and_at_most_every_few_seconds(tmp_path: Path) -> None:
+    out = StringIO()
+    display = Display(Console(file=out, width=200, highlight=False))
+    log = long_task(display, tmp_path)
+    for _ in range(3):
+        display.progress()
+    assert out.getvalue().count("long  ... long: trial 1 of 6") == 1
+    log.write_text("long: trial 1 of 6\nlong: trial 2 of 6\n")
+    display.progress()  # too early after the last line
+    assert "trial 2" not in out.getvalue()
+    display._rows[2].shown = (time.monotonic() - 6, display._rows[2].shown[1])
+    display.progress()
+    assert "long  ... long: trial 2 of 6" in out.getvalue()
+    assert "short: trial" not in out.getvalue()
+
+
+def test_on_a_terminal_a_long_task_shows_its_newest_line_in_one_row_until_it_ends(tmp_path: Path) -> None:
+    display = Display(Console(file=StringIO(), width=100, force_terminal=True, color_system=None, highlight=False))
+    log = long_task(display, tmp_path)
+    log.write_text("first\n" + "trial 2 of 6 " * 30 + "\n")
+
+    def shown() -> list[str]:
+        probe = Console(file=StringIO(), width=60)
+        probe.print(display._tree())
+        return probe.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+    assert len(shown()) == 3
+    assert "trial 2 of 6 trial 2" in shown()[1]
+    assert shown()[2].split() == ["└──", "short", "running", "0", "s"]
+    display.task_ended(display._rows[2].task, TaskEnd(Result.SUCCESS))
+    assert "trial" not in shown()[1]

@@ -19,6 +19,7 @@ from boathouse.workspace.graph import FAILED, SUCCEEDED, Result
 from boathouse.workspace.history import JobRun, TaskEnd, TaskRun
 
 LAST_LINES = 15
+LONG = 5.0  # seconds after which a running task shows its newest line, and between two of them where there is no terminal
 TAIL_BYTES = 16_384
 SHOWN_VALUE = 10_000
 COLOURS = {
@@ -37,6 +38,7 @@ class Row:
     begun: float | None = None
     ended: float | None = None
     end: TaskEnd | None = None
+    shown: tuple[float, str] = (0.0, "")  # when its newest line was printed, and that line
 
     @property
     def seconds(self) -> float | None:
@@ -48,6 +50,13 @@ class Row:
         "Its name below its parent."
         name = f"{self.task.item} ({self.task.key})" if self.task.item is not None else self.task.key
         return f"{name} #{self.task.attempt + 1}" if self.task.attempt else name
+
+    @property
+    def newest(self) -> str:
+        "The newest line of its log once it has run for a while; empty before that, without output, and when it has ended."
+        if self.end is not None or (self.seconds or 0.0) < LONG:
+            return ""
+        return next((line.strip() for line in reversed(last_lines(self.task.folder / "log.txt")) if line.strip()), "")
 
 
 def console(stderr: bool = False) -> Console:
@@ -66,15 +75,22 @@ class Display:
         self._top: JobRun | None = None
         self._zero = time.monotonic()
         self._live = Live(console=console, get_renderable=self._tree, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._over = threading.Event()
+        self._reporter = threading.Thread(target=self._report, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
+        else:
+            self._reporter.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         if self._live is not None:
             self._live.stop()
+        else:
+            self._reporter.join()
 
     def run_started(self, run: JobRun) -> None:
         "Names the run and its parameters."
@@ -139,6 +155,20 @@ class Display:
         attempt = f" #{task.attempt + 1}" if task.attempt else ""
         self._say(f"{time.monotonic() - self._zero:7.1f}  {'/'.join(task.path)}{attempt}  {what}")
 
+    def _report(self) -> None:
+        "Prints the newest lines of the tasks that run, until the run is over."
+        while not self._over.wait(1.0):
+            self.progress()
+
+    def progress(self) -> None:
+        "Prints the newest line of each long task, unless it stands there already or another one of the task was printed just now."
+        with self._lock:
+            for row in self._rows.values():
+                at, before = row.shown
+                if time.monotonic() - at >= LONG and (line := row.newest) and line != before:
+                    row.shown = (time.monotonic(), line)
+                    self._line(row.task, f"... {line}")
+
     def _failure(self, task: TaskRun, end: TaskEnd) -> None:
         log = task.folder / "log.txt"
         lines = last_lines(log)
@@ -176,7 +206,10 @@ class Display:
     def _branch(self, tree: Tree, parent: int | None) -> None:
         for row in self._children(parent):
             seconds = "" if row.seconds is None else f"  {row.seconds:.0f} s"
-            branch = tree.add(Text.assemble(row.name, "  ", _state(row), seconds))
+            newest = Text(f"  {row.newest}", style="bright_black", overflow="ellipsis", no_wrap=True) if row.newest else ""
+            label = Text.assemble(row.name, "  ", _state(row), seconds, newest)
+            label.no_wrap, label.overflow = True, "ellipsis"
+            branch = tree.add(label)
             # What went well needs no details any more.
             if row.end is None or row.end.result not in SUCCEEDED:
                 self._branch(branch, row.task.run_id)
