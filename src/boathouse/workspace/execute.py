@@ -142,13 +142,13 @@ def _attach(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[SparkSession, P
 
 
 def _run_wheel(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets) -> None:
-    register(spark, DbUtils.make(volumes, {}, values, secrets=secrets), _show)
+    register(spark, DbUtils.make(volumes, {}, values, secrets=secrets, project=spec.project), _show)
     sys.argv = [str(spec.entry_point), *spec.argv]
     find_entry_point(spec.project if spec.checkout else None, str(spec.package), str(spec.entry_point))()
 
 
 def _run_script(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets) -> None:
-    names = register(spark, DbUtils.make(volumes, {}, values, secrets=secrets), _show)
+    names = register(spark, DbUtils.make(volumes, {}, values, secrets=secrets, project=spec.project), _show)
     file = Path(str(spec.file))
     if not file.is_file():
         raise TaskError(f"there is no file {file}")
