@@ -79,7 +79,7 @@ def _settle(spec: TaskSpec, request: Mapping[str, Any]) -> None:
     os.environ.update(spec.env)
     time.tzset()
     _set_path(spec)
-    # A wheel task of a workspace does not stand in the project's files.
+    # A wheel task of a workspace does not stand in the project's files; scripts and notebooks go on to their own folder.
     os.chdir(spec.project if spec.checkout or spec.kind != "wheel" else spec.folder)
     _forget_own_package(import_folders(spec))
     importlib.invalidate_caches()
@@ -153,6 +153,7 @@ def _run_script(spec: TaskSpec, spark: SparkSession, volumes: Path, values: Task
     if not file.is_file():
         raise TaskError(f"there is no file {file}")
     sys.argv = [str(file), *spec.argv]
+    os.chdir(file.parent)  # as on Databricks: what a script opens by a relative path lies beside it
     sys.path.insert(0, str(file.parent))
     runpy.run_path(str(file), init_globals=names, run_name="__main__")
 
