@@ -139,6 +139,42 @@ def test_a_folder_without_a_bundle_is_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+ANCHORS = """
+bundle: {name: demo}
+%s
+resources:
+  jobs:
+    a: {<<: *shared, tasks: [{task_key: t, notebook_task: {notebook_path: n.py}}]}
+"""
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "common_permissions: &shared {permissions: [{level: CAN_VIEW, group_name: users}]}",
+        "variable:\n  of_jobs: &shared\n    max_concurrent_runs: 2",
+        "resource: [&shared {timeout_seconds: 60}]",
+        "permission: &unused CAN_VIEW\ndefinitions: {jobs: {one: &shared {description: first}}}",
+    ],
+)
+def test_a_key_that_holds_an_anchor_is_no_slip_of_the_pen_whatever_it_is_called(tmp_path: Path, block: str) -> None:
+    (tmp_path / "databricks.yml").write_text(ANCHORS % block)
+    bundle = load(tmp_path, environ={})
+    assert (bundle.notes, bundle.written and bundle.written.remarks) == ((), ())
+    assert {"permissions", "max_concurrent_runs", "timeout_seconds", "description"} & bundle.jobs["a"].keys()
+
+
+def test_an_anchor_is_found_in_included_files_and_targets_and_a_key_that_only_uses_one_is_still_refused(tmp_path: Path) -> None:
+    (tmp_path / "databricks.yml").write_text(
+        "bundle: {name: demo}\ninclude: [more.yml]\ntargets: {dev: {variable: &shared {x: {default: 1}}, variables: *shared}}\n"
+    )
+    (tmp_path / "more.yml").write_text("variables: {x: {default: 2}}\nresource: &own {jobs: {}}\nresources: *own\n")
+    assert load(tmp_path, environ={}).variables == {"x": 1}
+    (tmp_path / "more.yml").write_text("variables: &own {x: {default: 2}}\nvariable: *own\n")
+    with pytest.raises(BundleError, match=r"more.yml:2:1: 'variable' is not a key of a bundle. Did you mean 'variables'\?"):
+        load(tmp_path, environ={})
+
+
 def test_scalars_are_those_of_yaml_1_2_and_anchors_work() -> None:
     tree = yamlfile.loads("base: &b {on: yes, day: 2013-10-01, at: 12:30, n: 010, f: 1.5, t: true}\ncopy: {<<: *b, n: 2}\n", "f.yml")
     assert tree["base"] == {"on": "yes", "day": "2013-10-01", "at": "12:30", "n": 10, "f": 1.5, "t": True}

@@ -156,6 +156,16 @@ def test_a_task_finds_its_folder_environment_catalog_and_utc(project, state):
                                "mlflow": f"sqlite:///{state}/mlflow.db", "catalog": "spark_catalog", "secret": False}  # fmt: skip
 
 
+def test_a_script_starts_in_its_own_folder_and_imports_what_lies_there(project):
+    project.write("jobs/steps/beside.py", "from pathlib import Path\ntext = Path('beside.txt').read_text()\n")
+    project.write("jobs/steps/beside.txt", "here")
+    file = project.write("jobs/steps/go.py", "import os, sys, beside\nprint(os.getcwd(), sys.path[0], beside.text, sep='\\n')\n")
+    for checkout in (True, False):
+        result, log = project.run(file=file, checkout=checkout)
+        assert result.state == "SUCCESS", result.error
+        assert log.splitlines() == [str(file.parent), str(file.parent), "here"]
+
+
 def test_temporary_views_belong_to_one_task_and_tables_to_all(project):
     project.run(code="spark.range(3).createTempView('mine'); spark.sql('create schema if not exists spark_catalog.shared')\n"
                      "spark.range(3).write.mode('overwrite').saveAsTable('spark_catalog.shared.boats')")  # fmt: skip

@@ -168,7 +168,7 @@ def test_files_get_the_permissions_that_hadoop_sets_for_batch_and_for_streams(sp
         disk.setPermission(plain, jvm.org.apache.hadoop.fs.permission.FsPermission(mode))
         assert (tmp_path / "plain").stat().st_mode & 0o7777 == mode
     context = jvm.org.apache.hadoop.fs.FileContext.getFileContext(conf)
-    assert context.getDefaultFileSystem().getClass().getName() == "boathouse.LocalContext"
+    assert context.getDefaultFileSystem().getClass().getName() == "boathouse.LocalFs"
     found = context.getFileLinkStatus(plain)
     assert (found.isSymlink(), found.getLen()) == (False, 1)
     context.setPermission(plain, jvm.org.apache.hadoop.fs.permission.FsPermission(0o600))

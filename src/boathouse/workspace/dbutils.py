@@ -121,7 +121,11 @@ class DbUtils(Utility):
         task_values: TaskValues | None = None,
         runner: Callable[[str, int, Mapping[str, str]], str] | None = None,
         secrets: Secrets | None = None,
+        project: Path | None = None,
     ) -> DbUtils:
-        "A `dbutils` over the volumes folder; without `task_values` it is one outside any job."
+        """A `dbutils` over the volumes folder of a state; without `task_values` it is one outside any job.
+
+        `fs` writes to that state and to `project`, the bundle's root.
+        """
         jobs = Jobs(task_values or TaskValues({}, in_job=False))
-        return DbUtils(Widgets(widgets or {}), jobs, Files(volumes), Notebooks(runner), secrets or Secrets(), Library())
+        return DbUtils(Widgets(widgets or {}), jobs, Files(volumes, project), Notebooks(runner), secrets or Secrets(), Library())

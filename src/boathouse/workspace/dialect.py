@@ -6,27 +6,32 @@ of a named catalog answers with Spark's own. Janino compiles it, as it compiles 
 
 from __future__ import annotations
 
+import sys
+import tempfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from boathouse.workspace import localdisk
+from boathouse.workspace import localdisk, volumepaths
 
+JAR = "boathouse.jar"
 OWN = "spark_catalog"
 CLASS, EXTENSION = "boathouse.Catalog", "boathouse.Extensions"
 SOURCE = r"""
-package boathouse;
-
 import java.util.regex.Pattern;
 import org.apache.spark.sql.SparkSessionExtensions;
 import org.apache.spark.sql.catalyst.FunctionIdentifier;
 import org.apache.spark.sql.catalyst.TableIdentifier;
+import org.apache.spark.sql.catalyst.analysis.Analyzer;
 import org.apache.spark.sql.catalyst.expressions.Expression;
+import org.apache.spark.sql.catalyst.expressions.PlanExpression;
 import org.apache.spark.sql.catalyst.parser.ParameterContext;
 import org.apache.spark.sql.catalyst.parser.ParseException;
 import org.apache.spark.sql.catalyst.parser.ParserInterface;
 import org.apache.spark.sql.catalyst.plans.logical.LogicalPlan;
+import org.apache.spark.sql.catalyst.rules.Rule;
+import org.apache.spark.sql.catalyst.trees.TreeNode;
 import org.apache.spark.sql.classic.SparkSession;
 import org.apache.spark.sql.types.DataType;
 import org.apache.spark.sql.types.StructType;
@@ -41,26 +46,89 @@ public class Catalog extends org.apache.spark.sql.delta.catalog.DeltaCatalog {
 public class Extensions extends scala.runtime.AbstractFunction1 {
   public Object apply(Object extensions) {
     ((SparkSessionExtensions) extensions).injectParser(new Around());
+    ((SparkSessionExtensions) extensions).injectResolutionRule(new Starts());
     return scala.runtime.BoxedUnit.UNIT;
   }
 }
 
+public class Starts extends scala.runtime.AbstractFunction1 {
+  public Object apply(Object session) { return new Start((SparkSession) session); }
+}
+
+// The first analysis of a session puts `Check` before all later ones; the parser does so before it returns the first name.
+public class Start extends Rule {
+  private final SparkSession session;
+  private boolean done;
+  public Start(SparkSession session) { this.session = session; }
+  public TreeNode apply(TreeNode plan) {
+    if (!done) Check.install(session);
+    done = true;
+    return plan;
+  }
+}
+
+// Sees each plan as it is written, in SQL or in Python, before its names are resolved; what is analysed already is left out. Spark calls such
+// rules hint resolution rules, and its session with a Hive metastore takes none from an extension: hence the reflection.
+public class Check extends Rule {
+  private final SparkSession session;
+  public Check(SparkSession session) { this.session = session; }
+  public static void install(SparkSession session) {
+    try {
+      java.lang.reflect.Field rules = Analyzer.class.getDeclaredField("hintResolutionRules");
+      rules.setAccessible(true);
+      scala.collection.immutable.Seq before = (scala.collection.immutable.Seq) rules.get(session.sessionState().analyzer());
+      for (scala.collection.Iterator known = before.iterator(); known.hasNext();) if (known.next() instanceof Check) return;
+      rules.set(session.sessionState().analyzer(), before.appended(new Check(session)));
+    } catch (ReflectiveOperationException error) {
+      throw new IllegalStateException("boathouse cannot check plans with this version of Spark", error);
+    }
+  }
+  public TreeNode apply(TreeNode plan) {
+    visit(plan);
+    return plan;
+  }
+  private void visit(Object node) {
+    if (node instanceof LogicalPlan) {
+      LogicalPlan plan = (LogicalPlan) node;
+      if (plan.analyzed()) return;
+      VolumePaths.refuse(plan);
+      // Not the children alone: the table that a plan writes to is none of them.
+      for (scala.collection.Iterator parts = plan.productIterator(); parts.hasNext();) visit(parts.next());
+    } else if (node instanceof Expression) {
+      if (node instanceof PlanExpression) visit(((PlanExpression) node).plan());
+      for (scala.collection.Iterator parts = ((Expression) node).children().iterator(); parts.hasNext();) visit(parts.next());
+    } else if (node instanceof scala.collection.Seq || node instanceof scala.Option) {
+      for (scala.collection.Iterator parts = ((scala.collection.IterableOnce) node).iterator(); parts.hasNext();) visit(parts.next());
+    }
+  }
+}
+
 public class Around extends scala.runtime.AbstractFunction2 {
-  public Object apply(Object session, Object parser) { return new Parser((ParserInterface) parser); }
+  public Object apply(Object session, Object parser) { return new Parser((SparkSession) session, (ParserInterface) parser); }
 }
 
 public class Parser implements ParserInterface {
   private static final Pattern USE = Pattern.compile("^(\\s*)(?:USE|SET)\\s+CATALOG\\s", Pattern.CASE_INSENSITIVE);
+  private final SparkSession session;
   private final ParserInterface next;
-  public Parser(ParserInterface next) { this.next = next; }
+  private boolean checks;
+  public Parser(SparkSession session, ParserInterface next) {
+    this.session = session;
+    this.next = next;
+  }
+  private ParserInterface next() {
+    if (!checks) Check.install(session);
+    checks = true;
+    return next;
+  }
   private static String spark(String sql) { return USE.matcher(sql).replaceFirst("$1USE "); }
-  public LogicalPlan parsePlan(String sql) throws ParseException { return next.parsePlan(spark(sql)); }
-  public LogicalPlan parsePlanWithParameters(String sql, ParameterContext given) throws ParseException { return next.parsePlanWithParameters(spark(sql), given); }
-  public LogicalPlan parseQuery(String sql) throws ParseException { return next.parseQuery(sql); }
+  public LogicalPlan parsePlan(String sql) throws ParseException { return next().parsePlan(spark(sql)); }
+  public LogicalPlan parsePlanWithParameters(String sql, ParameterContext given) throws ParseException { return next().parsePlanWithParameters(spark(sql), given); }
+  public LogicalPlan parseQuery(String sql) throws ParseException { return next().parseQuery(sql); }
   public Expression parseExpression(String sql) throws ParseException { return next.parseExpression(sql); }
   public TableIdentifier parseTableIdentifier(String sql) throws ParseException { return next.parseTableIdentifier(sql); }
   public FunctionIdentifier parseFunctionIdentifier(String sql) throws ParseException { return next.parseFunctionIdentifier(sql); }
-  public scala.collection.immutable.Seq parseMultipartIdentifier(String sql) throws ParseException { return next.parseMultipartIdentifier(sql); }
+  public scala.collection.immutable.Seq parseMultipartIdentifier(String sql) throws ParseException { return next().parseMultipartIdentifier(sql); }
   public StructType parseRoutineParam(String sql) throws ParseException { return next.parseRoutineParam(sql); }
   public StructType parseTableSchema(String sql) throws ParseException { return next.parseTableSchema(sql); }
   public DataType parseDataType(String sql) throws ParseException { return next.parseDataType(sql); }
@@ -68,17 +136,26 @@ public class Parser implements ParserInterface {
 """
 
 
-def teach(jvm: Any, folder: Path) -> None:
-    "Compiles the classes in a JVM that has no session yet, and puts them on its class path as a jar in `folder`."
+def teach(jvm: Any, state: Path) -> None:
+    "Compiles the classes in a JVM that has no session yet, and puts them on its class path as a jar in the state folder."
     loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
-    compiler = jvm.org.codehaus.janino.SimpleCompiler()
-    compiler.setParentClassLoader(loader)
-    compiler.cook(SOURCE + localdisk.SOURCE)
-    jar = folder / "boathouse.jar"
-    with zipfile.ZipFile(jar, "w") as members:
+    with zipfile.ZipFile(state / JAR, "w") as members:
+        compiler = jvm.org.codehaus.janino.SimpleCompiler()
+        compiler.setParentClassLoader(loader)
+        compiler.cook(_one_unit(SOURCE, localdisk.SOURCE, volumepaths.SOURCE))
         for name, code in compiler.getBytecodes().items():
             members.writestr(name.replace(".", "/") + ".class", bytes(code))
-    loader.addURL(jvm.java.io.File(str(jar)).toURI().toURL())
+    loader.addURL(jvm.java.io.File(str(state / JAR)).toURI().toURL())
+    jvm.java.lang.System.setProperty(volumepaths.VOLUMES, str(state / "volumes"))
+    jvm.java.lang.System.setProperty(volumepaths.DISKS, ",".join(volumepaths.disks(state, sys.prefix, tempfile.gettempdir())))
+    jvm.org.apache.hadoop.fs.FileSystem.closeAll()  # one that was opened before the classes were there would stay in use
+
+
+def _one_unit(*sources: str) -> str:
+    "The classes of all sources in one: Java wants the imports first."
+    lines = [line for source in sources for line in source.splitlines()]
+    imports = dict.fromkeys(line for line in lines if line.startswith("import "))
+    return "\n".join(["package boathouse;", *imports, *(line for line in lines if line not in imports)])
 
 
 def catalog_settings(names: Iterable[str]) -> dict[str, str]:

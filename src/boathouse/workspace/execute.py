@@ -11,6 +11,7 @@ import json
 import os
 import runpy
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -24,6 +25,7 @@ from boathouse.workspace.dbutils import DbUtils, NotebookExit, Secrets, TaskValu
 from boathouse.workspace.projects import project_in
 from boathouse.workspace.runtimenames import register
 from boathouse.workspace.task import TaskResult, TaskSpec
+from boathouse.workspace.volumepaths import disks, explanation, refuse_in_process
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -55,7 +57,7 @@ def perform(request: Mapping[str, Any]) -> None:
         error = ended if ended.code not in (None, 0) else None
     except BaseException as caught:
         error = caught
-    result = _result(error, exit_value, values, secrets)
+    result = _result(error, exit_value, values, secrets, explanation(error, *_volumes(spec, request)) if error else "")
     _leave(spec.folder, result)
 
 
@@ -79,10 +81,17 @@ def _settle(spec: TaskSpec, request: Mapping[str, Any]) -> None:
     os.environ.update(spec.env)
     time.tzset()
     _set_path(spec)
-    # A wheel task of a workspace does not stand in the project's files.
+    refuse_in_process(*_volumes(spec, request))
+    # A wheel task of a workspace does not stand in the project's files; scripts and notebooks go on to their own folder.
     os.chdir(spec.project if spec.checkout or spec.kind != "wheel" else spec.folder)
     _forget_own_package(import_folders(spec))
     importlib.invalidate_caches()
+
+
+def _volumes(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[Path, frozenset[str]]:
+    "The folder of the workspace's volumes, and the disks of this machine that lie below `/Volumes`."
+    state = Path(request["state"])
+    return state / "volumes", disks(state, spec.project, sys.prefix, tempfile.gettempdir())
 
 
 def import_folders(spec: TaskSpec) -> list[Path]:
@@ -142,17 +151,18 @@ def _attach(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[SparkSession, P
 
 
 def _run_wheel(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets) -> None:
-    register(spark, DbUtils.make(volumes, {}, values, secrets=secrets), _show)
+    register(spark, DbUtils.make(volumes, {}, values, secrets=secrets, project=spec.project), _show)
     sys.argv = [str(spec.entry_point), *spec.argv]
     find_entry_point(spec.project if spec.checkout else None, str(spec.package), str(spec.entry_point))()
 
 
 def _run_script(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets) -> None:
-    names = register(spark, DbUtils.make(volumes, {}, values, secrets=secrets), _show)
+    names = register(spark, DbUtils.make(volumes, {}, values, secrets=secrets, project=spec.project), _show)
     file = Path(str(spec.file))
     if not file.is_file():
         raise TaskError(f"there is no file {file}")
     sys.argv = [str(file), *spec.argv]
+    os.chdir(file.parent)  # as on Databricks: what a script opens by a relative path lies beside it
     sys.path.insert(0, str(file.parent))
     runpy.run_path(str(file), init_globals=names, run_name="__main__")
 
@@ -213,12 +223,12 @@ def _installed(package: str) -> list[importlib.metadata.EntryPoint]:
         return []
 
 
-def _result(error: BaseException | None, exit_value: str | None, values: TaskValues, secrets: Secrets) -> TaskResult:
+def _result(error: BaseException | None, exit_value: str | None, values: TaskValues, secrets: Secrets, more: str = "") -> TaskResult:
     if error is None:
         return TaskResult("SUCCESS", exit_value=exit_value, values=values.set_here)
     trace = "".join(traceback.format_exception(type(error), error, _own_frames(error.__traceback__)))
     print(trace, file=sys.stderr)
-    said = headline(error, secrets._redacted) + _place(error)
+    said = headline(error, secrets._redacted) + more + _place(error)
     return TaskResult("FAILED", error=said, trace=secrets._redacted(trace), values=values.set_here)
 
 

@@ -26,10 +26,13 @@ class FileInfo(NamedTuple):
 
 
 class Files(Utility):
-    "Files of volumes and of this machine. `/Volumes/...` and `dbfs:/Volumes/...` mean the workspace's volumes."
+    "Files of volumes (`/Volumes/...`, `dbfs:/Volumes/...`) and of this machine, which are changed in the target's state and in the bundle only."
 
-    def __init__(self, volumes: Path) -> None:
+    def __init__(self, volumes: Path, project: Path | None = None) -> None:
         self._volumes = volumes
+        self._own = {"the folder of the volumes": volumes.resolve(), "the state of the target": volumes.parent.resolve()}
+        if project is not None:
+            self._own["the bundle"] = project.resolve()
 
     def _local(self, path: str) -> Path:
         "Where `path` lies on this machine."
@@ -44,6 +47,31 @@ class Files(Utility):
         if scheme not in ("", "file"):
             raise ValueError(f"{path}: only volumes (/Volumes/catalog/schema/volume/...) and local files are reachable here")
         return Path(plain)
+
+    def _written(self, path: str, command: str) -> Path:
+        "Where `path` lies, for a command that writes there."
+        local = self._local(path)
+        self._refuse_outside(local, path, f"{command} cannot write to")
+        return local
+
+    def _removed(self, path: str, command: str) -> Path:
+        "Where `path` lies, for a command that takes it away; the state, its volumes and the bundle as a whole stay."
+        local = self._local(path)
+        self._refuse_outside(local, path, f"{command} cannot remove")
+        for name, folder in self._own.items():
+            if folder.is_relative_to(local.resolve()):
+                raise PermissionError(f"dbutils.fs.{command} cannot remove {path}: {folder} belongs to it, which is {name}. "
+                                      f"Name a file or folder below that.")  # fmt: skip
+        return local
+
+    def _refuse_outside(self, local: Path, path: str, does: str) -> None:
+        lies = local.resolve()
+        if any(lies.is_relative_to(folder) for folder in self._own.values()):
+            return
+        led = "" if lies == local else f" (which is {lies})"
+        own = " or ".join(f"{name} ({folder})" for name, folder in self._own.items() if folder != self._volumes.resolve())
+        raise PermissionError(f"dbutils.fs.{does} {path}{led}: on this machine it changes nothing outside {own}. "
+                              f"Use the path of a volume: /Volumes/<catalog>/<schema>/<volume>/...")  # fmt: skip
 
     def ls(self, path: str) -> list[FileInfo]:
         "The entries of a folder, or the one of a file."
@@ -61,7 +89,7 @@ class Files(Utility):
 
     def put(self, file: str, contents: str, overwrite: bool = False) -> bool:
         "Writes a text as a file, with the folders above it."
-        target = self._local(file)
+        target = self._written(file, "put")
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("w" if overwrite else "x", encoding="utf-8") as opened:
             opened.write(contents)
@@ -69,25 +97,29 @@ class Files(Utility):
 
     def mkdirs(self, dir: str) -> bool:
         "Makes a folder and those above it."
-        self._local(dir).mkdir(parents=True, exist_ok=True)
+        self._written(dir, "mkdirs").mkdir(parents=True, exist_ok=True)
         return True
 
     def cp(self, from_: str, to: str, recurse: bool = False) -> bool:
         "Copies a file, or a folder with recurse=True; what is there already is overwritten."
-        source, target = self._local(from_), self._local(to)
+        source, target = self._local(from_), self._written(to, "cp")
         if source.is_dir():
             if not recurse:
                 raise IsADirectoryError(f"{from_} is a folder: pass recurse=True")
+            for inside in source.rglob("*"):
+                if (link := target / inside.relative_to(source)).is_symlink():  # the copy would be written where it leads
+                    self._refuse_outside(link, str(link), "cp cannot write to")
             shutil.copytree(source, target, dirs_exist_ok=True)
         else:
             target = target / source.name if target.is_dir() else target
+            self._refuse_outside(target, str(target), "cp cannot write to")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
         return True
 
     def mv(self, from_: str, to: str, recurse: bool = False) -> bool:
         "Moves a file, or a folder with recurse=True."
-        source, target = self._local(from_), self._local(to)
+        source, target = self._removed(from_, "mv"), self._written(to, "mv")
         if source.is_dir() and not recurse:
             raise IsADirectoryError(f"{from_} is a folder: pass recurse=True")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,10 +128,12 @@ class Files(Utility):
 
     def rm(self, dir: str, recurse: bool = False) -> bool:
         "Removes a file, an empty folder, or any folder with recurse=True; False if there is nothing of that name."
-        target = self._local(dir)
+        target = self._removed(dir, "rm")
         if not target.exists():
             return False
-        if target.is_dir() and (recurse or not any(target.iterdir())):
+        if target.is_symlink():
+            target.unlink()
+        elif target.is_dir() and (recurse or not any(target.iterdir())):
             shutil.rmtree(target)
         elif target.is_dir():
             raise IsADirectoryError(f"{dir} is not empty: pass recurse=True")

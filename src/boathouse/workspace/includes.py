@@ -110,26 +110,35 @@ def _included(tree: Map, root: Path, file: Path) -> list[Path]:
 
 def _file(path: Path, root: Path, remarks: list[Problem]) -> Map:
     tree = yamlfile.load(path, path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path))
-    _known(tree, TOP_LEVEL, "a bundle", remarks)
+    _known(tree, TOP_LEVEL, "a bundle", path, remarks)
     _check_resources(tree.get("resources"), tree, remarks)
     targets = targets_of(tree)
     for name, target in targets.items():
         if target is not None and not isinstance(target, Map):
             raise BundleError(f"target '{name}' must be a mapping.", yamlfile.where(targets, name))
         if target:
-            _known(target, TARGET_KEYS, "a target", remarks)
+            _known(target, TARGET_KEYS, "a target", path, remarks)
             _check_resources(target.get("resources"), target, remarks)
     return tree
 
 
-def _known(tree: Map, keys: tuple[str, ...], what: str, remarks: list[Problem]) -> None:
-    "Refuses a key that is a slip of the pen; remarks on any other unknown one, which the platform ignores with a warning."
+def _known(tree: Map, keys: tuple[str, ...], what: str, path: Path, remarks: list[Problem]) -> None:
+    """Refuses a key that is a slip of the pen; remarks on any other unknown one, which the platform ignores with a warning.
+
+    A key whose value has an anchor, or holds one, is there for the aliases to it: the Databricks CLI accepts it without a word.
+    """
     for key in tree:
-        if key not in keys:
+        if key not in keys and not _has_anchor(tree, key, path):
             hint = did_you_mean(key, keys)
             if hint:
                 raise BundleError(f"'{key}' is not a key of {what}.", tree.keys_at[key], hint)
             remarks.append(problem("unknown-key", f"'{key}' is not a key of {what} and is ignored.", tree.keys_at[key]))
+
+
+def _has_anchor(tree: Map, key: str, path: Path) -> bool:
+    "Whether an anchor stands behind the key; what an alias there brings in has its anchor above."
+    own, anchors = tree.keys_at[key], yamlfile.anchors(path, tree.at.file)
+    return any(at in anchors and (at.line, at.column) > (own.line, own.column) for at in yamlfile.places(tree[key], tree.values_at[key]))
 
 
 def _check_resources(resources: Any, holder: Map, remarks: list[Problem]) -> None:

@@ -16,7 +16,9 @@ from boathouse.workspace import yamlfile
 from boathouse.workspace.errors import BundleError, Where, did_you_mean
 from boathouse.workspace.yamlfile import List, Map, where
 
-_SEGMENT = r"[^\W\d_]+(?:[-_]*[^\W_]+)*"
+# A letter, then letters, digits, dashes and underscores, the last of them a letter or digit. Each text can be read in one way only:
+# with a second way for each letter, a text that is no reference would be tried in exponentially many.
+_SEGMENT = r"[^\W\d_][^\W_]*(?:[-_]+[^\W_]+)*"
 REFERENCE = re.compile(rf"\$\{{({_SEGMENT}(?:\[[0-9]+\])*(?:\.{_SEGMENT}(?:\[[0-9]+\])*)*)\}}")
 SPACES = ("bundle", "workspace", "var", "variables", "resources", "artifacts")
 DEEPEST = 11

@@ -2,7 +2,7 @@
 
 Hadoop's own classes run `chmod` for each file that they create and `readlink` for each file that they rename, unless its native library is
 installed: some six processes per Delta commit. These classes call the JVM instead, and leave everything else (checksums, atomic renames) to Hadoop's.
-Janino compiles them with those of `dialect`.
+`volumepaths` builds on them, and `dialect` has them compiled.
 """
 
 from __future__ import annotations
@@ -20,10 +20,6 @@ public class LocalDisk extends org.apache.hadoop.fs.RawLocalFileSystem {
   }
 }
 
-public class LocalFiles extends org.apache.hadoop.fs.LocalFileSystem {
-  public LocalFiles() { super(new LocalDisk()); }
-}
-
 public class LocalContextDisk extends org.apache.hadoop.fs.DelegateToFileSystem {
   LocalContextDisk(java.net.URI uri, org.apache.hadoop.conf.Configuration conf) throws java.io.IOException, java.net.URISyntaxException {
     super(uri, new LocalDisk(), conf, "file", false);
@@ -38,4 +34,3 @@ public class LocalContext extends org.apache.hadoop.fs.ChecksumFs {
   }
 }
 """
-SETTINGS = {"spark.hadoop.fs.file.impl": "boathouse.LocalFiles", "spark.hadoop.fs.AbstractFileSystem.file.impl": "boathouse.LocalContext"}

@@ -48,7 +48,7 @@ class _Run:
         self, spec: TaskSpec, notebook: Notebook, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets
     ) -> None:
         self.spec, self.notebook, self.spark = spec, notebook, spark
-        self.utilities = DbUtils.make(volumes, spec.widgets, values, Children(spec, spark, volumes.parent).run, secrets)
+        self.utilities = DbUtils.make(volumes, spec.widgets, values, Children(spec, spark, volumes.parent).run, secrets, spec.project)
         self.executed, self.copy = notebookfile.blank_copy(notebook), spec.folder / "notebook.ipynb"
 
     def run(self) -> str | None:

@@ -22,9 +22,9 @@ from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
-from boathouse.workspace import localdisk
+from boathouse.workspace import volumepaths
 from boathouse.workspace.archive import ArchiveError, archive_options, discard, make_archive
-from boathouse.workspace.dialect import EXTENSION, teach
+from boathouse.workspace.dialect import EXTENSION, JAR, teach
 from boathouse.workspace.jars import JarsError, jars, project_root, resolve
 from boathouse.workspace.warehouse import table_folders
 
@@ -242,19 +242,23 @@ def _cluster_conf(master: str) -> dict[str, str]:
     found = os.pathsep.join(map(str, jars()))
     if master.startswith("local-cluster"):
         return {"spark.executor.extraClassPath": found}
-    if master.startswith("local"):
-        return localdisk.SETTINGS  # classes that this JVM has compiled; executors elsewhere have Hadoop's own
-    return {"spark.jars": found.replace(os.pathsep, ",")}
+    return {} if master.startswith("local") else {"spark.jars": found.replace(os.pathsep, ",")}
 
 
 def _launch(state: Path, master: str, settings: dict[str, str]) -> None:
     settings = settings | {"spark.sql.extensions": f"{settings['spark.sql.extensions']},{EXTENSION}"}
+    ours = str(state / JAR)
+    if master.startswith("local-cluster"):
+        settings["spark.executor.extraClassPath"] = os.pathsep.join([ours, settings["spark.executor.extraClassPath"]])
     conf = SparkConf(loadDefaults=False).setAppName("boathouse").setMaster(master).setAll(list(settings.items()))
     said = state / "jvm.log"
     try:
         with said.open("wb") as log:
             gateway = SparkContext._gateway or launch_gateway(conf, popen_kwargs={"stdout": log, "stderr": log})
         teach(gateway.jvm, state)
+        conf.setAll(list(volumepaths.SETTINGS.items()))  # now that their classes are there
+        if not master.startswith("local"):
+            conf.set("spark.jars", ",".join([ours, *filter(None, [settings.get("spark.jars")])]))
         SparkContext(conf=conf, gateway=gateway)
     except Exception as error:
         last = "\n".join(said.read_text(errors="replace").splitlines()[-15:])

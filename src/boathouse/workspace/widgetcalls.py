@@ -96,7 +96,7 @@ def _cells(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _language(text: str) -> tuple[str, str]:
-    found = re.match(r"\s*(?:#.*\n|\s)*%([a-z]+)\b[ \t]*", text, re.IGNORECASE)
+    found = re.match(r"(?:#.*\n|\s)*%([a-z]+)\b[ \t]*", text, re.IGNORECASE)
     if not found or found[1].lower() == "python":
         return "python", text[found.end() :] if found else text
     known = ("md", "sh", "sql", "run", "scala", "r", "fs")

@@ -8,6 +8,7 @@ holds them, so that values stay ordinary Python values. Scalars follow YAML 1.2,
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,31 @@ def loads(text: str, file: str) -> Map:
     return value
 
 
-def _at(node: yaml.Node, file: str) -> Where:
+def anchors(path: Path, shown: str) -> set[Where]:
+    "The places of all values of a file that have an anchor (`&name`)."
+    try:
+        events = list(yaml.parse(path.read_text(encoding="utf-8"), Loader=_Loader))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return set()
+    return {
+        _at(event, shown)
+        for event in events
+        if isinstance(event, yaml.NodeEvent) and event.anchor and not isinstance(event, yaml.AliasEvent)
+    }
+
+
+def places(node: Any, at: Where) -> Iterator[Where]:
+    "The place `at` of a value, and those of all values below it."
+    yield at
+    if isinstance(node, Map):
+        for key, value in node.items():
+            yield from places(value, node.values_at[key])
+    elif isinstance(node, List):
+        for value, item_at in zip(node, node.items_at, strict=True):
+            yield from places(value, item_at)
+
+
+def _at(node: yaml.Node | yaml.Event, file: str) -> Where:
     return Where(file, node.start_mark.line + 1, node.start_mark.column + 1)
 
 
