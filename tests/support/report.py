@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 BEGAN = pytest.StashKey[float]()
+FILES = pytest.StashKey[set[str]]()  # with a long test that was left out
 UNTIL = "BOATHOUSE_TESTS_UNTIL"
 LEFT_OUT = "left out, no time for it"
 
@@ -35,33 +36,44 @@ def order_of(item: pytest.Item) -> int:
     return mark.kwargs["order"] if mark else 0
 
 
-def group_of(item: pytest.Item) -> str:
-    "Tests of a group run in one process: those of a file, each chapter of the kit alone, and the chapters of the flights, which share tables."
-    file = item.nodeid.split("::")[0]
-    chapter = item.name.partition("[")[2].rstrip("]")
+def file_of(nodeid: str) -> str:
+    "The file of a test, as its id names it."
+    return nodeid.split("::")[0]
+
+
+def group_of(item: pytest.Item, sharing: set[str]) -> str:
+    "Tests of a group run in one process: those of a file, the files that share the airport with the flights' chapters, and each chapter of the kit alone."
+    file, chapter = file_of(item.nodeid), item.name.partition("[")[2].rstrip("]")
+    if file in sharing or chapter.startswith("flights/"):
+        return "airport"
     return f"{file}:{chapter}" if chapter.startswith("kit/") and file.endswith("test_notebooks.py") else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     "Long tests run in order of importance."
     items.sort(key=order_of)
+    sharing = {file_of(item.nodeid) for item in items if "airport" in getattr(item, "fixturenames", ())}
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+        item.add_marker(pytest.mark.xdist_group(group_of(item, sharing)))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    "Leaves out a long test that would not end in time, before its fixtures are made."
+    "Leaves out a long test that would not end in time, before its fixtures are made, and all that follow it in its file: they share them."
     mark, until = item.get_closest_marker("long"), os.environ.get(UNTIL)
-    if mark is not None and until and time.time() + 60 * mark.kwargs["minutes"] > float(until):
-        pytest.skip(f"{LEFT_OUT}: it may take {mark.kwargs['minutes']} minutes")
+    if mark is None or not until:
+        return
+    left_out, minutes = item.config.stash.setdefault(FILES, set()), mark.kwargs["minutes"]
+    if file_of(item.nodeid) in left_out or time.time() + 60 * minutes > float(until):
+        left_out.add(file_of(item.nodeid))
+        pytest.skip(f"{LEFT_OUT}: it may take {minutes} minutes")
 
 
 def seconds_by_folder(reports: list[pytest.TestReport]) -> Counter[str]:
     "The seconds of set-up, call and tear-down together, by the folder of the test (a file that lies in `tests` itself counts as one)."
     seconds: Counter[str] = Counter()
     for report in reports:
-        file = report.nodeid.split("::")[0]
+        file = file_of(report.nodeid)
         seconds[os.path.dirname(file) if os.path.dirname(file) != "tests" else file] += report.duration
     return seconds
 
