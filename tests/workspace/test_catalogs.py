@@ -1,4 +1,4 @@
-"""Catalogs that a target names: each is the one that this machine has, in every session, and in what a session makes of itself."""
+"""Catalogs that a target names: each is there in every session, and in what a session makes of itself; a schema is in one of them only."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def test_a_task_of_a_target_works_in_the_catalogs_that_it_names(cluster: Cluster
         spark.sql("USE CATALOG dev")
         spark.sql("USE SCHEMA catalog_test")
         spark.sql("INSERT INTO t VALUES (1)")
-        spark.sql(f"CREATE VIEW {source}.catalog_test.v AS SELECT a + 1 AS b FROM dev.catalog_test.t")
+        spark.sql(f"CREATE SCHEMA {source}.catalog_test_raw")
+        spark.sql(f"CREATE VIEW {source}.catalog_test_raw.v AS SELECT a + 1 AS b FROM dev.catalog_test.t")
         spark.table("t").writeTo("dev.catalog_test.w").using("delta").create()
 
         def add(rows, _):
@@ -78,7 +79,7 @@ def test_a_task_of_a_target_works_in_the_catalogs_that_it_names(cluster: Cluster
 
         stream = spark.readStream.table("dev.catalog_test.t").writeStream.foreachBatch(add).trigger(availableNow=True)
         stream.option("checkpointLocation", checkpoint).start().awaitTermination()
-        print(sorted(row.a for row in spark.table("dev.catalog_test.w").collect()), spark.table("raw.catalog_test.v").first().b)
+        print(sorted(row.a for row in spark.table("dev.catalog_test.w").collect()), spark.table("raw.catalog_test_raw.v").first().b)
         print(spark.sql("SHOW TABLES IN dev.catalog_test").count(), spark.catalog.tableExists("dev.catalog_test.nope"))
         """
     (tmp_path / "s.py").write_text(textwrap.dedent(code))
@@ -90,12 +91,13 @@ def test_a_task_of_a_target_works_in_the_catalogs_that_it_names(cluster: Cluster
         (task,) = run_json(history, run_id)["tasks"]
         state: dict[str, Any] = task["state"]
         assert (state["result_state"], state["state_message"]) == ("SUCCESS", "")
-        assert Path(task["log"]).read_text().splitlines() == ["[1, 11] 2", "3 False"]
+        assert Path(task["log"]).read_text().splitlines() == ["[1, 11] 2", "2 False"]
         assert cluster.sql("SELECT count(*) FROM dev.catalog_test.w", "dev")[1] == [[2]]
-        location = cluster.sql("DESCRIBE DETAIL catalog_test.w")[1][0][4]
+        location = cluster.sql("DESCRIBE DETAIL dev.catalog_test.w", "dev")[1][0][4]
         assert location == f"file:{cluster.state}/warehouse/catalog_test.db/w"
     finally:
-        cluster.sql("DROP SCHEMA IF EXISTS catalog_test CASCADE")
+        cluster.sql("DROP SCHEMA IF EXISTS dev.catalog_test CASCADE", "dev")
+        cluster.sql("DROP SCHEMA IF EXISTS raw.catalog_test_raw CASCADE", "raw")
 
 
 def test_a_catalog_that_nothing_names_is_not_there(cluster: Cluster) -> None:

@@ -14,6 +14,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from boathouse.workspace.dialect import catalog_settings
+from boathouse.workspace.schemaowners import SETTING
 from boathouse.workspace.session import hush
 
 
@@ -48,6 +49,8 @@ def open_line(spark: SparkSession, tag: str, pool: str, catalog: str | None, cat
         context.addJobTag(tag)
         context.setLocalProperty("spark.scheduler.pool", pool)
         jvm.SparkSession.setActiveSession(session)
+        if catalog is not None:
+            session.conf().set(SETTING, catalog)
         if catalog is not None and catalog != session.catalog().currentCatalog():
             session.catalog().setCurrentCatalog(catalog)
         loopback = jvm.java.net.InetAddress.getByName("127.0.0.1")

@@ -1,4 +1,4 @@
-"The catalogs that a target names; on this machine they are one (see `dialect`)."
+"The catalogs that a target names; on this machine they share one metastore (see `dialect` and `schemaowners`)."
 
 from __future__ import annotations
 

@@ -9,7 +9,20 @@ from typing import Any
 from boathouse.workspace.bundle import Bundle
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.jobs import Job, reachable
-from boathouse.workspace.rules import code, edges, elsewhere, loops, nesting, parameters, references, schedules, tasks, whole, widgets
+from boathouse.workspace.rules import (
+    code,
+    edges,
+    elsewhere,
+    loops,
+    nesting,
+    parameters,
+    references,
+    schedules,
+    schemas,
+    tasks,
+    whole,
+    widgets,
+)
 from boathouse.workspace.rules.catalogue import LEVELS, RULES, Problem
 from boathouse.workspace.support import notes, refusals
 
@@ -40,7 +53,7 @@ def findings(jobs: dict[str, Job], job: Job) -> list[Finding]:
 
 def bundle_findings(bundle: Bundle) -> list[Finding]:
     "Everything to say about the bundle apart from its jobs."
-    return _in_order("", list(whole.problems(bundle)))
+    return _in_order("", [*whole.problems(bundle), *schemas.problems(bundle)])
 
 
 def _in_order(job: str, problems: list[Problem]) -> list[Finding]:
@@ -54,10 +67,13 @@ def refuse_unrunnable(jobs: dict[str, Job], job: Job) -> list[Finding]:
     """Raises the first error or refusal of the bundle's own parts, the job and the jobs it runs; otherwise returns the notes about them.
 
     No bundle is deployed that has an error outside its jobs. One in a job that has no part in this run is left to `validate`: that job may be somebody
-    else's, half written. What this machine does not do for the bundle as a whole hinders no job that it can run.
+    else's, half written. What this machine does not do for the bundle as a whole hinders no job that it can run,
+    but for a schema in two catalogs: a run would mix their tables.
     """
     every = [f for one in reachable(jobs, job) for f in findings(jobs, one)]
-    serious = [f for f in bundle_findings(job.bundle) if f.level == "error"] + [f for f in every if f.level in ("error", "refused")]
+    serious = [f for f in bundle_findings(job.bundle) if f.level == "error" or f.rule == "shared-schema"] + [
+        f for f in every if f.level in ("error", "refused")
+    ]
     if serious:
         first = serious[0].problem
         more = f"(And {len(serious) - 1} more: see `boathouse validate`.)" if len(serious) > 1 else ""
@@ -70,6 +86,7 @@ def _problems(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
     yield from tasks.of_job(job)
     yield from parameters.declared(job)
     yield from schedules.problems(job)
+    yield from schemas.of_job(job)
     for source in job.every_task():
         yield from tasks.of_task(job, source)
     yield from edges.problems(job)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from boathouse.workspace.attach import OWNER
 from boathouse.workspace.notebooksource import find
+from boathouse.workspace.schemaowners import SETTING
 from boathouse.workspace.session import environment
 from boathouse.workspace.task import TaskResult, TaskSpec, interpreter_environment
 from boathouse.workspace.zygote import TAG
@@ -101,7 +102,9 @@ def _server(spark: SparkSession, session: Any, tag: str, token: str) -> Any:
     spark.sparkContext.addJobTag(tag)
     try:
         jvm.SparkSession.setActiveSession(session)
-        if (catalog := spark.catalog.currentCatalog()) != session.catalog().currentCatalog():
+        catalog = jvm.boathouse.Schemas.current(spark._jsparkSession)  # Spark's own call has one name for all
+        session.conf().set(SETTING, catalog)
+        if catalog != session.catalog().currentCatalog():
             session.catalog().setCurrentCatalog(catalog)
         loopback = jvm.java.net.InetAddress.getByName("127.0.0.1")
         builder = getattr(jvm.py4j, "ClientServer$ClientServerBuilder")(session)

@@ -7,21 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boathouse.workspace.bundle import Bundle
+from boathouse.workspace.catalogs import named_catalogs
 from boathouse.workspace.dialect import OWN
-from boathouse.workspace.yamlfile import Map
+from boathouse.workspace.errors import BundleError, QueryFailed
+from boathouse.workspace.schemaowners import owners
+from boathouse.workspace.yamlfile import Map, where
 
 if TYPE_CHECKING:
     from boathouse.workspace.task import AnyCluster
 
 
 def deploy(bundle: Bundle, cluster: AnyCluster) -> None:
-    "Makes the volumes' folders and those schemas that are not there yet; the catalogs that they name are one here."
+    "Makes the volumes' folders, and those schemas that are not there yet or do not belong to the catalog that they name."
     for folder in volume_folders(bundle):
         folder.mkdir(parents=True, exist_ok=True)
     existing = {str(row[0]) for row in cluster.sql("SHOW SCHEMAS", OWN)[1]}
+    named, known = named_catalogs(bundle), owners(bundle.state)
     for schema in _resources(bundle, "schemas"):
-        if str(schema["name"]).lower() not in existing:
-            cluster.sql(f"CREATE SCHEMA IF NOT EXISTS `{OWN}`.`{schema['name']}`", OWN)
+        catalog, name = str(schema.get("catalog_name")), str(schema["name"])
+        catalog = catalog if catalog in named else OWN
+        if name.lower() not in existing or known.get(name.lower()) != catalog.lower():
+            try:
+                cluster.sql(f"CREATE SCHEMA IF NOT EXISTS `{catalog}`.`{name}`", OWN, named)
+            except QueryFailed as e:
+                raise BundleError(str(e), where(schema, "name")) from e
 
 
 def volume_folders(bundle: Bundle) -> list[Path]:

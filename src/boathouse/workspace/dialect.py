@@ -1,7 +1,8 @@
-"""Two things that a session here understands beyond Spark's own: catalogs that are other names of its one catalog, and `USE CATALOG`.
+"""What a session here understands and refuses beyond Spark's own: catalogs that are other names of its one catalog, `USE CATALOG`, and a check of each plan.
 
 Spark finds a catalog by its class, and only its own catalog holds Delta tables, views and functions without a server beside it. So the class
 of a named catalog answers with Spark's own. Janino compiles it, as it compiles Spark's queries: in 0.05 s, without a compiler on the machine.
+The check refuses paths of volumes (`volumepaths`) and schemas that belong to another catalog (`schemaowners`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from boathouse.workspace import localdisk, volumepaths
+from boathouse.workspace import localdisk, schemaowners, volumepaths
 
 JAR = "boathouse.jar"
 OWN = "spark_catalog"
@@ -33,13 +34,21 @@ import org.apache.spark.sql.catalyst.plans.logical.LogicalPlan;
 import org.apache.spark.sql.catalyst.rules.Rule;
 import org.apache.spark.sql.catalyst.trees.TreeNode;
 import org.apache.spark.sql.classic.SparkSession;
+import org.apache.spark.sql.connector.catalog.Identifier;
+import org.apache.spark.sql.connector.catalog.Table;
 import org.apache.spark.sql.types.DataType;
 import org.apache.spark.sql.types.StructType;
 import org.apache.spark.sql.util.CaseInsensitiveStringMap;
 
 public class Catalog extends org.apache.spark.sql.delta.catalog.DeltaCatalog {
+  public String alias;
   public void initialize(String name, CaseInsensitiveStringMap options) {
+    alias = name;
     setDelegateCatalog(SparkSession.active().sessionState().catalogManager().v2SessionCatalog());
+  }
+  public Table loadTable(Identifier table) {
+    Schemas.use(SparkSession.active(), alias, table);
+    return super.loadTable(table);
   }
 }
 
@@ -92,9 +101,11 @@ public class Check extends Rule {
       LogicalPlan plan = (LogicalPlan) node;
       if (plan.analyzed()) return;
       VolumePaths.refuse(plan);
+      Schemas.use(session, plan);
       // Not the children alone: the table that a plan writes to is none of them.
       for (scala.collection.Iterator parts = plan.productIterator(); parts.hasNext();) visit(parts.next());
     } else if (node instanceof Expression) {
+      Schemas.use(session, node);
       if (node instanceof PlanExpression) visit(((PlanExpression) node).plan());
       for (scala.collection.Iterator parts = ((Expression) node).children().iterator(); parts.hasNext();) visit(parts.next());
     } else if (node instanceof scala.collection.Seq || node instanceof scala.Option) {
@@ -128,7 +139,12 @@ public class Parser implements ParserInterface {
   public Expression parseExpression(String sql) throws ParseException { return next.parseExpression(sql); }
   public TableIdentifier parseTableIdentifier(String sql) throws ParseException { return next.parseTableIdentifier(sql); }
   public FunctionIdentifier parseFunctionIdentifier(String sql) throws ParseException { return next.parseFunctionIdentifier(sql); }
-  public scala.collection.immutable.Seq parseMultipartIdentifier(String sql) throws ParseException { return next().parseMultipartIdentifier(sql); }
+  public scala.collection.immutable.Seq parseMultipartIdentifier(String sql) throws ParseException {
+    scala.collection.immutable.Seq name = next().parseMultipartIdentifier(sql);
+    // Some of Python's calls look a table up before any plan has its name.
+    if (name.size() == 3) Schemas.use(session, new UnresolvedIdentifier(name, false));
+    return name;
+  }
   public StructType parseRoutineParam(String sql) throws ParseException { return next.parseRoutineParam(sql); }
   public StructType parseTableSchema(String sql) throws ParseException { return next.parseTableSchema(sql); }
   public DataType parseDataType(String sql) throws ParseException { return next.parseDataType(sql); }
@@ -142,10 +158,11 @@ def teach(jvm: Any, state: Path) -> None:
     with zipfile.ZipFile(state / JAR, "w") as members:
         compiler = jvm.org.codehaus.janino.SimpleCompiler()
         compiler.setParentClassLoader(loader)
-        compiler.cook(_one_unit(SOURCE, localdisk.SOURCE, volumepaths.SOURCE))
+        compiler.cook(_one_unit(SOURCE, localdisk.SOURCE, volumepaths.SOURCE, schemaowners.SOURCE))
         for name, code in compiler.getBytecodes().items():
             members.writestr(name.replace(".", "/") + ".class", bytes(code))
     loader.addURL(jvm.java.io.File(str(state / JAR)).toURI().toURL())
+    jvm.java.lang.System.setProperty(schemaowners.PROPERTY, str(state / schemaowners.FILE))
     jvm.java.lang.System.setProperty(volumepaths.VOLUMES, str(state / "volumes"))
     jvm.java.lang.System.setProperty(volumepaths.DISKS, ",".join(volumepaths.disks(state, sys.prefix, tempfile.gettempdir())))
     jvm.org.apache.hadoop.fs.FileSystem.closeAll()  # one that was opened before the classes were there would stay in use

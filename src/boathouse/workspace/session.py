@@ -227,7 +227,7 @@ def clear_cut_off(spark: SparkSession, warehouse: Path, settled: float = 0) -> l
         log = folder / "_delta_log"
         commits = sorted(file.name for file in log.iterdir() if re.fullmatch(r"\d{20}\.(json|checkpoint\b.*)", file.name))
         bare = commits == [FIRST_COMMIT] and '{"add":' not in (log / FIRST_COMMIT).read_text()
-        if not commits or (bare and not spark.catalog.tableExists(f"spark_catalog.{table}")):
+        if not commits or (bare and not _is_known(spark, *table.split(".", 1))):
             if time.time() - max(file.stat().st_mtime for file in (log, *log.iterdir())) < settled:
                 continue
             shutil.rmtree(folder)
@@ -235,6 +235,12 @@ def clear_cut_off(spark: SparkSession, warehouse: Path, settled: float = 0) -> l
     if removed:
         spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()  # else the JVM goes on as if they were there
     return removed
+
+
+def _is_known(spark: SparkSession, schema: str, table: str) -> bool:
+    "Whether the metastore has a table of this name, whichever catalog its schema belongs to."
+    name = spark._jvm.org.apache.spark.sql.catalyst.TableIdentifier(table, spark._jvm.scala.Option.apply(schema))
+    return bool(spark._jsparkSession.sessionState().catalog().tableExists(name))
 
 
 def _cluster_conf(master: str) -> dict[str, str]:

@@ -32,6 +32,7 @@ from boathouse.workspace.jobs import Job, all_jobs, find_job, reachable
 from boathouse.workspace.packages import prepare
 from boathouse.workspace.parameters import run_parameters
 from boathouse.workspace.repair import plan, run_to_repair
+from boathouse.workspace.rules.schemas import refuse_parameters
 from boathouse.workspace.runner import Runner
 from boathouse.workspace.task import AnyCluster
 
@@ -52,7 +53,7 @@ def run_job(bundle: Bundle, key: str, given: Mapping[str, str], only: tuple[str,
     jobs = all_jobs(bundle)
     job = find_job(jobs, key, bundle.file.name)
     noted = refuse_unrunnable(jobs, job)
-    run_parameters(job, given)
+    refuse_parameters(job, run_parameters(job, given))
     selected(job, only)
     return _carry_out(bundle, jobs, job, noted, how, lambda runner: runner.run(job, given, only))
 
@@ -65,7 +66,7 @@ def repair_run(bundle: Bundle, run_id: int, given: Mapping[str, str], rerun: tup
         row = run_to_repair(history, run_id, bundle)
         job = jobs[row["job_key"]]
         noted = refuse_unrunnable(jobs, job)
-        plan(history, row, job, given, rerun, rerun_dependents)
+        refuse_parameters(job, plan(history, row, job, given, rerun, rerun_dependents).parameters)
         how = replace(how, wheel=how.wheel or bool(row["wheel"]))
 
     def again(runner: Runner) -> tuple[int, Result]:
@@ -186,7 +187,10 @@ def _header(screen: Console, bundle: Bundle, noted: list[Finding]) -> None:
     for message in said:
         _say(screen, f"note: {message}")
     if len(several := named_catalogs(bundle)) > 1:
-        _say(screen, f"note: the catalogs {', '.join(several)} are one on this machine: a schema of one is the schema of that name in all.")
+        _say(
+            screen,
+            f"note: the catalogs {', '.join(several)} share their schemas on this machine: a schema may be used in one of them only.",
+        )
 
 
 def _say(screen: Console, line: str) -> None:

@@ -94,6 +94,12 @@ CASES = [
         "'git_source' is not supported on this machine.",
     ),
     (
+        "shared-schema",
+        "bundle: {name: demo}\nresources:\n  schemas:\n    a: {catalog_name: dev, name: silver}\n    b: {catalog_name: prod, name: ^silver}\n",
+        "the schema 'silver' is named in two catalogs, 'prod' here and 'dev' at databricks.yml:4:34. "
+        "The catalogs of a target share their schemas on this machine. Rename the schema in one of them, or give each catalog a target of its own.",
+    ),
+    (
         "workspace-value",
         "bundle: {name: demo}\nvariables:\n  wh: {lookup: {warehouse: Shared}}\nresources:\n  jobs:\n    a:\n      tasks:\n"
         "        - {task_key: t, notebook_task: {notebook_path: n.py, base_parameters: {wh: ^'${var.wh}'}}}\n",

@@ -179,6 +179,11 @@ SUBJECTS = {
     "What this machine lacks": {
         "not-run-here": Rule("refused", "types of tasks, and parts of a job, that this machine does not run"),
         "workspace-value": Rule("refused", "`${...}` that only a workspace can fill in"),
+        "shared-schema": Rule(
+            "refused",
+            "schemas that resources, variables and parameters name in two catalogs of a target",
+            "This machine keeps one schema of a name in a target: the tables of both catalogs would be the same, and dropping one would drop the other.",
+        ),
         "no-effect": Rule("note", "parts of a job that have no effect on this machine"),
     },
 }
