@@ -25,7 +25,7 @@ class Fault:
     """One realistic mistake of one line.
 
     `old` and `new` may list further spellings of the same mistake, for versions in which the line reads differently: the first `old` that is
-    found is replaced. `pure` faults are seen by tests without a Spark session. `slow` are tests that take minutes, run on request only.
+    found is replaced. `pure` faults are seen by tests without a Spark session; `own_jvm` faults by tests that start tasks, or look at the state folder. `slow` are tests that take minutes, run on request only.
     """
 
     id: str
@@ -39,7 +39,13 @@ class Fault:
     tests_after: tuple[str, ...] = ()
     slow: tuple[str, ...] = ()
     pure: bool = False
+    own_jvm: bool = False
     seconds: int = 400
+
+    @property
+    def shares(self) -> bool:
+        "Whether its tests can use a JVM that other tests have used before."
+        return not self.pure and not self.own_jvm
 
     def selections(self, suite: str) -> tuple[str, ...]:
         "The test selections for `suite`, which is 'before' or 'after'; those of 'before' stand in where none are listed."

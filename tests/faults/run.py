@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from catalogue import HERE, Fault, Selection, Unusable, edits, load, select
 from chosen import SETTING
+from shared import STATE, TEMPLATE
 
 ROOT = HERE.parent.parent
 CAUGHT, MISSED, TIMED_OUT, CANNOT, NO_VERDICT = "caught", "missed", "timed out", "cannot apply", "no verdict"
@@ -132,15 +133,50 @@ def environment(tree: Path, scratch: Path, selection: Selection, mark: str) -> d
     return {**kept, **found}
 
 
-def run_tests(tree: Path, selection: Selection, seconds: float, first_only: bool = True) -> Ended:
-    "One pytest process in the checkout, ended with everything it started when it is over or `seconds` have passed."
+# Starts the cluster, and returns when MLflow's database is there too.
+START = """
+import sys, time
+from pathlib import Path
+from boathouse.workspace.address import Wanted
+from boathouse.workspace.client import BackgroundCluster
+state = Path(sys.argv[1])
+BackgroundCluster.reach(Wanted(state, Path.cwd())).close()
+while not (state / "mlflow.db").exists():
+    time.sleep(0.1)
+"""
+
+
+@contextlib.contextmanager
+def cluster(tree: Path, used: bool) -> Iterator[Path | None]:
+    "The state folder of a cluster whose JVM the tests of several faults share, one after the other: starting one takes longer than most tests."
+    if not used:
+        yield None
+        return
+    state, mark = tree.parent / "state", secrets.token_hex(16)
+    variables = environment(tree, tree.parent, Selection(), mark) | {"BOATHOUSE_IDLE_SECONDS": "86400"}
+    try:
+        subprocess.run([sys.executable, "-c", START, str(state)], cwd=tree, env=variables, check=True, stdout=subprocess.DEVNULL)
+        shutil.copy(state / "mlflow.db", state / TEMPLATE)
+        yield state
+    finally:
+        end_marked(mark)
+
+
+def run_tests(tree: Path, selection: Selection, seconds: float, first_only: bool = True, state: Path | None = None) -> Ended:
+    """One pytest process in the checkout, ended with everything it started when it is over or `seconds` have passed.
+
+    With the `state` of a cluster, its tests use that cluster's JVM.
+    """
     scratch, mark = Path(tempfile.mkdtemp(prefix="tests-", dir=tree.parent)), secrets.token_hex(16)
     options = ["-q", "-m", "", "--tb=line", "--no-header", "-p", "chosen", "-p", "no:cacheprovider", "--basetemp", str(scratch / "pytest")]
     options += ["--hypothesis-seed=0", *(["-x"] if first_only else [])]
+    variables = environment(tree, scratch, selection, mark)
+    if state is not None:
+        options += ["-p", "shared"]
+        variables[STATE] = str(state)
     shutil.rmtree(tree / ".hypothesis", ignore_errors=True)
     command = [sys.executable, "-m", "pytest", *options, *selection.rules]
     log, begun, code = scratch / "said.txt", time.monotonic(), None
-    variables = environment(tree, scratch, selection, mark)
     with log.open("w") as out:
         process = subprocess.Popen(
             command, cwd=tree, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
@@ -152,6 +188,7 @@ def run_tests(tree: Path, selection: Selection, seconds: float, first_only: bool
     finally:
         end_marked(mark)
         process.wait()
+        end_workers(state)
         said = log.read_text(errors="replace")
         shutil.rmtree(scratch, ignore_errors=True)
     failed = tuple(re.findall(r"^(?:FAILED|ERROR) (\S+(?: \S+)*?)(?: - .*)?$", said, re.MULTILINE))
@@ -167,7 +204,15 @@ def end_marked(mark: str) -> None:
                 process.kill()
 
 
-def attempt(fault: Fault, tree: Path, suite: str, lock: Path | None, slow: bool) -> tuple[str, float, str]:
+def end_workers(state: Path | None) -> None:
+    "End the Python workers of the shared JVM: they hold the code of the fault before."
+    for process in psutil.process_iter() if state is not None else ():
+        with contextlib.suppress(psutil.Error):
+            if "pyspark.daemon" in process.cmdline() and process.environ().get("BOATHOUSE_STATE") == str(state):
+                process.kill()
+
+
+def attempt(fault: Fault, tree: Path, suite: str, lock: Path | None, slow: bool, state: Path | None) -> tuple[str, float, str]:
     "Status, seconds and reason of one fault."
     try:
         chosen = [select(fault.selections(suite), tree), *([select(fault.slow, tree)] if slow and fault.slow else [])]
@@ -175,7 +220,8 @@ def attempt(fault: Fault, tree: Path, suite: str, lock: Path | None, slow: bool)
         with planted(fault, tree):
             for selection in chosen:
                 with holding(None if fault.pure else lock):
-                    ended = run_tests(tree, selection, fault.seconds if selection is chosen[0] else 1800)
+                    quick = selection is chosen[0]
+                    ended = run_tests(tree, selection, fault.seconds if quick else 1800, state=state if fault.shares and quick else None)
                 seconds, said = seconds + ended.seconds, ended.failed[0] if ended.failed else ended.last
                 if ended.code is None:
                     return TIMED_OUT, seconds, f"not over after {fault.seconds} s"
@@ -188,19 +234,22 @@ def attempt(fault: Fault, tree: Path, suite: str, lock: Path | None, slow: bool)
         return CANNOT, 0.0, str(error)
 
 
-def check_clean(faults: Iterable[Fault], tree: Path, suite: str, lock: Path | None) -> int:
-    "Run every selection without a fault, in one process for the pure ones and one for the others; print what fails, and its number."
+def check_clean(faults: list[Fault], tree: Path, suite: str, lock: Path | None, state: Path | None) -> int:
+    "Run every selection without a fault, those of some faults in one process; print what fails, and its number."
     failures = 0
-    for pure in (True, False):
-        texts = tuple(dict.fromkeys(text for fault in faults if fault.pure == pure for text in fault.selections(suite)))
-        if not texts:
-            continue
-        with holding(None if pure else lock):
-            ended = run_tests(tree, select(texts, tree), 7200, first_only=False)
-        print(f"{'pure' if pure else 'with Spark'}: {len(texts)} selections, {ended.last}, {ended.seconds:.0f} s", flush=True)
-        for name in ended.failed:
-            print(f"  fails without a fault: {name}")
-        failures += len(ended.failed) + (ended.code not in (0, 1))
+    # Of those with Spark so few that the lock is free again after some minutes.
+    kinds = {"pure": (100, [f for f in faults if f.pure]), "own JVM": (12, [f for f in faults if not f.pure and not f.shares])}
+    kinds["shared JVM"] = 12, [f for f in faults if f.shares]
+    for kind, (some, mine) in kinds.items():
+        texts = list(dict.fromkeys(text for fault in mine for text in fault.selections(suite)))
+        for first in range(0, len(texts), some):
+            with holding(None if kind == "pure" else lock):
+                chosen = select(tuple(texts[first : first + some]), tree)
+                ended = run_tests(tree, chosen, 7200, first_only=False, state=state if kind == "shared JVM" else None)
+            print(f"{kind}, selections {first + 1} to {min(first + some, len(texts))} of {len(texts)}: {ended.last}", flush=True)
+            for name in ended.failed:
+                print(f"  fails without a fault: {name}")
+            failures += len(ended.failed) + (ended.code not in (0, 1))
     return failures
 
 
@@ -228,19 +277,23 @@ def show(outcomes: list[Outcome]) -> None:
 
 
 def wanted(faults: list[Fault], given: argparse.Namespace) -> list[Fault]:
-    "The faults that the command line names, the pure ones first; SystemExit for an id that is in no list."
+    "The faults that the command line names, those with the quickest tests first; SystemExit for an id that is in no list."
     only = [name for name in (given.only or "").split(",") if name]
     if unknown := sorted(set(only) - {fault.id for fault in faults}):
         raise SystemExit(f"no fault is called {', '.join(unknown)}; --list shows them")
-    chosen = [fault for fault in faults if (not only or fault.id in only) and (not given.pure or fault.pure)]
-    return sorted(chosen, key=lambda fault: not fault.pure)
+    chosen = [
+        fault for fault in faults if (not only or fault.id in only) and not (fault.pure and given.spark) and (fault.pure or not given.pure)
+    ]
+    return sorted(chosen, key=lambda fault: (not fault.pure, not fault.shares, fault.area.startswith("flights.")))
 
 
 def main(words: list[str] | None = None) -> int:
     "Run the faults; 0 if each was caught, or every test passes without one."
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="ID,...", help="these faults alone")
-    parser.add_argument("--pure", action="store_true", help="only faults whose tests need no Spark session")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--pure", action="store_true", help="only faults whose tests need no Spark session")
+    part.add_argument("--spark", action="store_true", help="only faults whose tests need one")
     parser.add_argument("--at", metavar="COMMIT", default="HEAD", help="the commit to test (HEAD)")
     parser.add_argument("--suite", choices=("before", "after"), default="before", help="whose test selections to use")
     parser.add_argument(
@@ -261,15 +314,16 @@ def main(words: list[str] | None = None) -> int:
     commit = git(ROOT, "rev-parse", "--short=7", given.at)
     file = given.json or ROOT / ".boathouse" / "faults.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with checkout(given.at) as tree:
+    known = {} if given.again else known_results(file, commit, given.suite)
+    left = [f for f in faults if f.id not in known or known[f.id].digest != f.digest]
+    with checkout(given.at) as tree, cluster(tree, used=any(f.shares for f in (faults if given.check_clean else left))) as state:
         if given.check_clean:
-            return 1 if check_clean(faults, tree, given.suite, given.lock) else 0
-        known = {} if given.again else known_results(file, commit, given.suite)
+            return 1 if check_clean(faults, tree, given.suite, given.lock, state) else 0
         outcomes = []
         for number, fault in enumerate(faults, 1):
             one = known.get(fault.id)
             if one is None or one.digest != fault.digest or (given.slow and fault.slow and one.status == MISSED):
-                status, seconds, said = attempt(fault, tree, given.suite, given.lock, given.slow)
+                status, seconds, said = attempt(fault, tree, given.suite, given.lock, given.slow, state)
                 one = Outcome(fault.id, fault.area, status, round(seconds, 1), said, commit, given.suite, fault.digest)
                 with file.open("a", encoding="utf-8") as results:
                     results.write(json.dumps(asdict(one)) + "\n")
