@@ -147,7 +147,7 @@ while not (state / "mlflow.db").exists():
 
 
 @contextlib.contextmanager
-def cluster(tree: Path, used: bool) -> Iterator[Path | None]:
+def cluster(tree: Path, used: bool, lock: Path | None) -> Iterator[Path | None]:
     "The state folder of a cluster whose JVM the tests of several faults share, one after the other: starting one takes longer than most tests."
     if not used:
         yield None
@@ -155,7 +155,8 @@ def cluster(tree: Path, used: bool) -> Iterator[Path | None]:
     state, mark = tree.parent / "state", secrets.token_hex(16)
     variables = environment(tree, tree.parent, Selection(), mark) | {"BOATHOUSE_IDLE_SECONDS": "86400"}
     try:
-        subprocess.run([sys.executable, "-c", START, str(state)], cwd=tree, env=variables, check=True, stdout=subprocess.DEVNULL)
+        with holding(lock):
+            subprocess.run([sys.executable, "-c", START, str(state)], cwd=tree, env=variables, check=True, stdout=subprocess.DEVNULL)
         shutil.copy(state / "mlflow.db", state / TEMPLATE)
         yield state
     finally:
@@ -198,10 +199,11 @@ def run_tests(tree: Path, selection: Selection, seconds: float, first_only: bool
 
 def end_marked(mark: str) -> None:
     "End every process that carries this run's mark in its environment: those that the tests started, and no other."
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == mark:
-                process.kill()
+    for _ in range(3):  # one of them may be starting another just now
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(MARK) == mark:
+                    process.kill()
 
 
 def end_workers(state: Path | None) -> None:
@@ -316,7 +318,8 @@ def main(words: list[str] | None = None) -> int:
     file.parent.mkdir(parents=True, exist_ok=True)
     known = {} if given.again else known_results(file, commit, given.suite)
     left = [f for f in faults if f.id not in known or known[f.id].digest != f.digest]
-    with checkout(given.at) as tree, cluster(tree, used=any(f.shares for f in (faults if given.check_clean else left))) as state:
+    used = any(f.shares for f in (faults if given.check_clean else left))
+    with checkout(given.at) as tree, cluster(tree, used, given.lock) as state:
         if given.check_clean:
             return 1 if check_clean(faults, tree, given.suite, given.lock, state) else 0
         outcomes = []
