@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from pyspark.sql import SparkSession
@@ -20,7 +21,7 @@ from boathouse.tables import Column, Lakehouse, Table, drop_all, read
 from boathouse.versions import fingerprint, version_of
 from boathouse.workspace.doctor import damage
 from boathouse.workspace.warehouse import Damage, damages
-from boathouse.writes import append, last_note, merge
+from boathouse.writes import last_note, merge
 
 NOON = dt.datetime(2013, 6, 1, 12)
 KEPT = [Column(c, "string", c) for c in ("boat", "berth", "_raw", "_source_file", "_malformed")]
@@ -37,15 +38,21 @@ def update(lake: Lakehouse, landing: Path) -> None:
         merge(lake, BOATS, last.select("boat", "l.berth"), note={"line": upto})
 
 
-def content(lake: Lakehouse) -> list[str]:
-    return [fingerprint(read(lake, table)) for table in (LOG, BOATS)]
+class Content(NamedTuple):
+    "The fingerprints of the log and of the boats."
+
+    log: str
+    boats: str
+
+
+def content(lake: Lakehouse) -> Content:
+    return Content(*(fingerprint(read(lake, table)) for table in (LOG, BOATS)))
 
 
 @pytest.fixture(scope="module")
 def lake(spark: SparkSession, landing: Path) -> Iterator[Lakehouse]:
     "The log of two days, of which the second came after the first was worked on; each test leaves it as it found it."
     lake = Lakehouse(spark, prefix="test_damage_")
-    drop_all(lake)
     for day, text in (("a", "boat,berth\nIda,4\nTern,7\n"), ("b", "boat,berth\nIda,5\nGull,1\n")):
         (landing / "log" / f"{day}.csv").write_text(text)
         update(lake, landing)
@@ -60,9 +67,18 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def before(lake: Lakehouse) -> Content:
+    "What each test finds, and has to leave."
+    return content(lake)
+
+
+@pytest.fixture(scope="module")
 def warehouse(state: Path) -> Path:
     return state / "warehouse"
+
+
+Harm = Callable[[Path], object]
 
 
 def cut(file: Path) -> None:
@@ -87,37 +103,34 @@ def afresh(spark: SparkSession) -> None:
     spark.catalog.clearCache()
 
 
-@pytest.mark.parametrize(
-    ("table", "harm", "said"),
-    [
-        ("bronze.log", cut, r"has [\d,]+ of [\d,]+ bytes"),
-        ("silver.boats", cut, r"has [\d,]+ of [\d,]+ bytes"),
-        ("silver.boats", zero, "is not Parquet any more"),
-        ("bronze.log", Path.unlink, "is missing"),
-    ],
-)
+SHORT, EMPTY, ABSENT = (cut, r"has [\d,]+ of [\d,]+ bytes"), (zero, "is not Parquet any more"), (Path.unlink, "is missing")
+
+
+@pytest.mark.parametrize(("log", "boats"), [(SHORT, EMPTY), (ABSENT, SHORT)], ids=["cut and zeroed", "missing and cut"])
 def test_a_damaged_data_file_is_named_and_after_its_fix_the_next_run_brings_everything_back(
-    lake: Lakehouse, landing: Path, warehouse: Path, table: str, harm: Callable[[Path], object], said: str
+    lake: Lakehouse, landing: Path, warehouse: Path, before: Content, log: tuple[Harm, str], boats: tuple[Harm, str]
 ) -> None:
-    before, other = content(lake), BOATS if table == LOG.name else LOG
-    assert ours(warehouse) == []
-    file = newest(warehouse, f"test_damage_{table.replace('.', '.db/')}/*.parquet")
-    harm(file)
-    with pytest.raises(Exception, match=re.escape(file.name)):
-        read(lake, table).collect()
-    assert fingerprint(read(lake, other)) == before[other is BOATS]
-    (found,) = ours(warehouse)
-    assert (found.table, bool(re.fullmatch(f"{re.escape(file.name)} {said}", found.found))) == (f"test_damage_{table}", True), found
-    statement = found.fix.split('"')[1]
-    assert statement == f"RESTORE TABLE test_damage_{table} TO VERSION AS OF {version_of(lake, table) - 1}"
-    lake.spark.sql(statement)
+    for table, (harm, said), other in ((LOG, log, BOATS), (BOATS, boats, LOG)):
+        assert ours(warehouse) == []
+        whole, name = fingerprint(read(lake, other)), f"test_damage_{table.name}"
+        file = newest(warehouse, f"{name.replace('.', '.db/')}/*.parquet")
+        harm(file)
+        with pytest.raises(Exception, match=re.escape(file.name)):
+            read(lake, table).collect()
+        assert fingerprint(read(lake, other)) == whole
+        (found,) = ours(warehouse)
+        assert (found.table, bool(re.fullmatch(f"{re.escape(file.name)} {said}", found.found))) == (name, True), found
+        statement = found.fix.split('"')[1]
+        assert statement == f"RESTORE TABLE {name} TO VERSION AS OF {version_of(lake, table) - 1}"
+        lake.spark.sql(statement)
     assert ours(warehouse) == []
     update(lake, landing)
     assert content(lake) == before
 
 
-def test_a_table_that_has_no_whole_version_is_dropped_and_made_anew(lake: Lakehouse, landing: Path, warehouse: Path) -> None:
-    before = content(lake)
+def test_a_table_that_has_no_whole_version_is_dropped_and_made_anew(
+    lake: Lakehouse, landing: Path, warehouse: Path, before: Content
+) -> None:
     for file in warehouse.glob("test_damage_silver.db/boats/*.parquet"):
         file.unlink()
     (found,) = ours(warehouse)
@@ -138,9 +151,8 @@ def test_a_damaged_table_of_the_default_schema_is_found_too(spark: SparkSession,
 
 
 def test_a_last_commit_that_was_cut_off_is_named_and_without_it_the_next_run_does_it_again(
-    lake: Lakehouse, landing: Path, warehouse: Path
+    lake: Lakehouse, landing: Path, warehouse: Path, before: Content
 ) -> None:
-    before = content(lake)
     log = warehouse / "test_damage_bronze.db/log/_delta_log"
     commit = newest(log, "*.json")
     cut(commit)
@@ -156,46 +168,52 @@ def test_a_last_commit_that_was_cut_off_is_named_and_without_it_the_next_run_doe
     assert content(lake) == before
 
 
+@pytest.fixture(scope="module")
+def checkpointed(lake: Lakehouse, warehouse: Path) -> Path:
+    "The folder of a table whose last commit wrote a checkpoint."
+    name = lake.name("silver.checkpointed")
+    lake.spark.sql(f"CREATE TABLE {name} USING delta TBLPROPERTIES ('delta.checkpointInterval' = '1') AS SELECT 'Ida' AS boat, 4 AS berth")
+    lake.spark.sql(f"INSERT INTO {name} VALUES ('Tern', 9)")
+    return warehouse / "test_damage_silver.db/checkpointed"
+
+
 @pytest.mark.parametrize("harm", [cut, zero])
 def test_a_damaged_checkpoint_of_a_table_is_named_and_can_be_deleted_because_the_commits_tell_the_same(
-    lake: Lakehouse, warehouse: Path, harm: Callable[[Path], object]
+    spark: SparkSession, checkpointed: Path, tmp_path: Path, harm: Harm
 ) -> None:
-    lake.spark.sql(f"ALTER TABLE {lake.name(BOATS)} SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
-    append(lake, BOATS, lake.spark.createDataFrame([(harm.__name__, 9)], BOATS.schema))
-    before = content(lake)
-    log = warehouse / "test_damage_silver.db/boats/_delta_log"
-    checkpoint = newest(log, "*.checkpoint*.parquet")
+    table = shutil.copytree(checkpointed, tmp_path / "harbour.db/boats")
+    checkpoint = newest(table / "_delta_log", "*.checkpoint*.parquet")
     harm(checkpoint)
-    (found,) = ours(warehouse)
-    assert found.fix == f"Stop the cluster and delete _delta_log/{checkpoint.name}: the commits tell the same"
+    (found,) = damages(tmp_path)
+    assert (found.table, found.fix) == (
+        "harbour.boats",
+        f"Stop the cluster and delete _delta_log/{checkpoint.name}: the commits tell the same",
+    )
     checkpoint.unlink()
-    for file in log.glob(f".{checkpoint.name}.crc"):
+    for file in checkpoint.parent.glob(f".{checkpoint.name}.crc"):
         file.unlink()
-    afresh(lake.spark)
-    assert content(lake) == before
-    assert ours(warehouse) == []
+    assert sorted(map(tuple, spark.read.format("delta").load(str(table)).collect())) == [("Ida", 4), ("Tern", 9)]
+    assert list(damages(tmp_path)) == []
 
 
-@pytest.mark.parametrize("file", ["offsets/0", "commits/0"])
-def test_a_stream_with_a_zeroed_checkpoint_stops_and_goes_on_without_it_taking_no_line_twice(
-    lake: Lakehouse, tmp_path: Path, file: str
-) -> None:
-    table, checkpoint = dataclasses.replace(LOG, name=f"bronze.streamed_{file[:6]}"), tmp_path / "checkpoint"
+def test_a_stream_with_a_zeroed_checkpoint_stops_and_goes_on_without_it_taking_no_line_twice(lake: Lakehouse, tmp_path: Path) -> None:
+    table, whole = dataclasses.replace(LOG, name="bronze.streamed"), tmp_path / "whole"
+    (tmp_path / "log").mkdir()
 
-    def stream(**lines: str) -> None:
-        (tmp_path / "log").mkdir(exist_ok=True)
-        for name, line in lines.items():
-            (tmp_path / "log" / f"{name}.csv").write_text(f"boat,berth\n{line}\n")
+    def stream(checkpoint: Path) -> None:
         ingest(lake, table, tmp_path, "log", NOON, stream=True, checkpoint=checkpoint)
 
-    stream(a="Ida,4")
-    zero(checkpoint / file)
-    with pytest.raises(Exception, match=r"(?i)offset|commit|log|json|checkpoint|batch"):
-        stream(b="Tern,7")
-    assert damage(checkpoint).startswith(f"{file} is damaged")
-    assert [row.boat for row in read(lake, table).collect()] == ["Ida"]
-    shutil.rmtree(checkpoint)
-    stream()
+    (tmp_path / "log" / "a.csv").write_text("boat,berth\nIda,4\n")
+    stream(whole)
+    (tmp_path / "log" / "b.csv").write_text("boat,berth\nTern,7\n")
+    for file in ("offsets/0", "commits/0"):
+        checkpoint = shutil.copytree(whole, tmp_path / file[:6])
+        zero(checkpoint / file)
+        with pytest.raises(Exception, match=r"(?i)offset|commit|log|json|checkpoint|batch"):
+            stream(checkpoint)
+        assert damage(checkpoint).startswith(f"{file} is damaged")
+        assert [row.boat for row in read(lake, table).collect()] == ["Ida"]
+    stream(tmp_path / "anew")
     assert sorted(row.boat for row in read(lake, table).collect()) == ["Ida", "Tern"]
 
 
@@ -221,7 +239,7 @@ ballast = state / "ballast"  # what a person finds to delete when the disk is fu
 ballast.write_bytes(bytes(18 * 2**20))
 before = fingerprint(read(lake, table))
 try:
-    append(lake, table, batch(1000, 20_000_000))
+    append(lake, table, batch(1000, 5_000_000))
 except Exception as error:
     print("refused:", any(said in str(error) for said in ("No space left on device", "File too large")))
 print("as before:", fingerprint(read(lake, table)) == before)
@@ -236,7 +254,7 @@ def test_a_write_that_finds_the_disk_full_says_so_and_leaves_the_table_as_it_was
     state, script = tmp_path / "state", tmp_path / "full.py"
     state.mkdir()
     script.write_text(FULL)
-    mount = 'mount -t tmpfs -o size=80m small "$1" && exec "$2" "$3" "$1"'
+    mount = 'mount -t tmpfs -o size=48m small "$1" && exec "$2" "$3" "$1"'
     command = [*PRIVATE, "sh", "-c", mount, "sh", str(state), sys.executable, str(script)]
     if subprocess.run(
         [*PRIVATE, "true"], capture_output=True, check=False

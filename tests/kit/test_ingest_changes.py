@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 
 from boathouse.ingest import Entry, Ingested, commits_of, ingest
 from boathouse.lines import Delivery, tally
@@ -34,41 +35,33 @@ class Changing(Table):
 @pytest.fixture(scope="module")
 def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     lake = Lakehouse(spark, prefix="test_changes_")
-    drop_all(lake)
     yield lake
     drop_all(lake)
 
 
-@pytest.fixture
-def landing(tmp_path: Path) -> Path:
-    "Files in the declared columns, with one more, with one less, with one renamed, in another order, and a page that is none."
-    (tmp_path / "log").mkdir()
-    files = {
-        "declared": "boat,berth\nIda,4\n",
-        "more": "boat,berth,crew\nTern,7,3\n",
-        "less": "boat\nGull\n",
-        "renamed": "boat,place\nSwan,2\n",
-        "order": "crew,berth,boat\n5,8,Rook\n",
-        "page": "<html>\n",
-    }
+# In the declared columns, with one more, with one less, with one renamed, in another order, and a page that is none.
+FILES = {
+    "declared": "boat,berth\nIda,4\n",
+    "more": "boat,berth,crew\nTern,7,3\n",
+    "less": "boat\nGull\n",
+    "renamed": "boat,place\nSwan,2\n",
+    "order": "crew,berth,boat\n5,8,Rook\n",
+    "page": "<html>\n",
+}
+
+
+def deliver(landing: Path, files: dict[str, str]) -> None:
+    (landing / "log").mkdir(exist_ok=True)
     for name, text in files.items():
-        (tmp_path / "log" / f"{name}.csv").write_text(text)
-    return tmp_path
+        (landing / "log" / f"{name}.csv").write_text(text)
 
 
-def test_under_fail_the_lines_of_a_changed_file_are_kept_and_marked(lake: Lakehouse, landing: Path) -> None:
-    table = Changing("bronze.failing", "One row per line.", (*KEPT, STAMP))
-    done = ingest(lake, table, landing, "log", NOON)
-    assert (done.files, len(done.broken)) == (6, 5)
-    rows = read(lake, table).collect()
-    assert [(r.boat, r.berth) for r in rows if r._malformed is None] == [("Ida", "4")]
-    assert {r._raw for r in rows if r._source_file == "log/renamed.csv"} == {"boat,place", "Swan,2"}
-    assert {r._malformed for r in rows if r._source_file == "log/renamed.csv"} == {"the header differs; missing berth; unexpected place"}
-
-
-def test_under_add_columns_unknown_columns_become_columns_of_text(lake: Lakehouse, landing: Path) -> None:
+def test_under_add_columns_unknown_columns_become_columns_of_text(lake: Lakehouse, tmp_path: Path) -> None:
     table = Changing("bronze.adding", "One row per line.", (*KEPT, STAMP), on_change="add_columns")
-    assert set(ingest(lake, table, landing, "log", NOON).broken) == {"log/page.csv"}
+    deliver(tmp_path, FILES)
+    assert set(ingest(lake, table, tmp_path, "log", NOON).broken) == {"log/page.csv"}
+    deliver(tmp_path, {"later": "boat,berth,crew\nWren,1,2\n"})
+    assert ingest(lake, table, tmp_path, "log", NOON) == Ingested(1)
     rows = {r.boat: (r.berth, r.crew, r.place) for r in read(lake, table).where("_malformed IS NULL").collect()}
     assert rows == {
         "Ida": ("4", None, None),
@@ -76,39 +69,65 @@ def test_under_add_columns_unknown_columns_become_columns_of_text(lake: Lakehous
         "Gull": (None, None, None),
         "Swan": (None, None, "2"),
         "Rook": ("8", "5", None),
+        "Wren": ("1", "2", None),
     }
-    (landing / "log" / "later.csv").write_text("boat,berth,crew\nWren,1,2\n")
-    assert ingest(lake, table, landing, "log", NOON) == Ingested(1)
-    assert read(lake, table).where("crew = 2").count() == 1
 
 
-def test_under_rescue_unknown_fields_are_kept_as_json(lake: Lakehouse, landing: Path) -> None:
+def test_under_rescue_unknown_fields_are_kept_as_json(lake: Lakehouse, tmp_path: Path) -> None:
     table = Changing("bronze.rescuing", "One row per line.", (*KEPT, Column("_rescued", "string", "JSON"), STAMP), on_change="rescue")
-    assert set(ingest(lake, table, landing, "log", NOON).broken) == {"log/page.csv"}
+    deliver(tmp_path, FILES)
+    assert set(ingest(lake, table, tmp_path, "log", NOON).broken) == {"log/page.csv"}
     rows = {r.boat: (r.berth, r._rescued and json.loads(r._rescued)) for r in read(lake, table).where("_malformed IS NULL").collect()}
     assert rows == {
         "Ida": ("4", None), "Tern": ("7", {"crew": "3"}), "Gull": (None, None), "Swan": (None, {"place": "2"}), "Rook": ("8", {"crew": "5"})
     }  # fmt: skip
 
 
-def test_a_stream_takes_what_a_batch_takes_also_after_rewrites_and_without_its_checkpoint(
-    lake: Lakehouse, landing: Path, tmp_path: Path
-) -> None:
-    batch, stream = (Table(f"bronze.{name}", "One row per line.", (*KEPT, STAMP)) for name in ("batch", "stream"))
+class Taken(NamedTuple):
+    "What a batch and a stream did at three times, and the rows of both after each."
+
+    done: list[tuple[Ingested, Ingested]]
+    rows: list[tuple[list[Row], list[Row]]]
+
+
+@pytest.fixture(scope="module")
+def taken(lake: Lakehouse, tmp_path_factory: pytest.TempPathFactory) -> Taken:
+    "The files, a folder and a name with the signs of patterns; one file rewritten; nothing new, and the stream's checkpoint lost. Under `fail`."
+    landing, checkpoints = tmp_path_factory.mktemp("landing"), tmp_path_factory.mktemp("checkpoints")
+    batch, stream = (Changing(f"bronze.{name}", "One row per line.", (*KEPT, STAMP)) for name in ("batch", "stream"))
+    found = Taken([], [])
+
+    def both(checkpoint: str) -> None:
+        one = ingest(lake, batch, landing, "log", NOON)
+        other = ingest(lake, stream, landing, "log", NOON, stream=True, checkpoint=checkpoints / checkpoint)
+        found.done.append((one, other))
+        found.rows.append((read(lake, batch).collect(), read(lake, stream).collect()))
+
+    deliver(landing, FILES | {"a[1] b%": "boat,berth\nWren,1\n"})
     (landing / "log" / "folder.csv").mkdir()
-    (landing / "log" / "a[1] b%.csv").write_text("boat,berth\nWren,1\n")
+    both("one")
+    deliver(landing, {"declared": "boat,berth\nIda,5\nTern,6\n"})
+    both("one")
+    both("another")
+    return found
 
-    def both(checkpoint: str) -> Ingested:
-        done = ingest(lake, batch, landing, "log", NOON)
-        assert ingest(lake, stream, landing, "log", NOON, stream=True, checkpoint=tmp_path / checkpoint) == done
-        rows = [sorted(map(str, read(lake, table).collect())) for table in (batch, stream)]
-        assert rows[0] == rows[1]
-        return done
 
-    assert both("one").files == 7
-    (landing / "log" / "declared.csv").write_text("boat,berth\nIda,5\nTern,6\n")
-    assert both("one").again == {"log/declared.csv": 2}
-    assert both("another") == Ingested(left={"log/folder.csv": "it is a folder"})
+def test_under_fail_the_lines_of_a_changed_file_are_kept_and_marked(taken: Taken) -> None:
+    done, rows = taken.done[0][0], taken.rows[0][0]
+    assert (done.files, len(done.broken)) == (7, 5)
+    assert sorted((r.boat, r.berth) for r in rows if r._malformed is None) == [("Ida", "4"), ("Wren", "1")]
+    assert {r._raw for r in rows if r._source_file == "log/renamed.csv"} == {"boat,place", "Swan,2"}
+    assert {r._malformed for r in rows if r._source_file == "log/renamed.csv"} == {"the header differs; missing berth; unexpected place"}
+
+
+def test_a_stream_takes_what_a_batch_takes_also_after_rewrites_and_without_its_checkpoint(taken: Taken) -> None:
+    assert [batch for batch, _ in taken.done] == [stream for _, stream in taken.done]
+    for batch, stream in taken.rows:
+        assert sorted(map(str, batch)) == sorted(map(str, stream))
+    first, second, third = (done for done, _ in taken.done)
+    assert first.files == 7
+    assert second.again == {"log/declared.csv": 2}
+    assert third == Ingested(left={"log/folder.csv": "it is a folder"})
 
 
 def test_a_stream_without_a_checkpoint_is_refused(lake: Lakehouse, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from functools import reduce
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.dataset_rules import Finding, band, enforce, finding_metrics, fresh, refers, same_schema, unique, usual_count
 from boathouse.quality import METRICS, QualityError
@@ -22,7 +23,6 @@ COUNTS = Table(
 @pytest.fixture(scope="module")
 def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     lake = Lakehouse(spark, prefix="test_datasets_")
-    drop_all(lake)
     yield lake
     drop_all(lake)
 
@@ -59,16 +59,16 @@ def test_a_count_is_judged_by_its_own_past_and_not_before_there_is_enough(lake: 
     def day(number: int, rows: int) -> Finding:
         return usual_count(lake, COUNTS, "silver.boats", rows, str(number), minimum=3)
 
-    def keep(number: int, found: Finding, table: str = "silver.boats") -> None:
-        append(lake, COUNTS, finding_metrics(lake.spark, table, [found], str(number), NOON + dt.timedelta(days=number)))
+    def metrics(number: int, found: Finding, table: str = "silver.boats") -> DataFrame:
+        return finding_metrics(lake.spark, table, [found], str(number), NOON + dt.timedelta(days=number))
 
-    assert day(0, 1).detail == "not judged: 0 batches before this one, 3 needed"
-    keep(0, day(0, 100))
-    keep(0, Finding("usual_count", "warn", 7, 0), table="silver.piers")
-    keep(1, day(1, 104))
-    keep(2, day(2, 96))
-    assert (day(3, 100).failed, day(3, 120).failed, day(3, 50).failed) == (0, 0, 1)
-    assert day(3, 50).detail == "50 rows, usual are 76 to 124"
+    first = [day(number, rows) for number, rows in enumerate((100, 104, 96))]
+    assert first[0].detail == "not judged: 0 batches before this one, 3 needed"
+    pier = metrics(0, Finding("usual_count", "warn", 7, 0), table="silver.piers")
+    append(lake, COUNTS, reduce(DataFrame.unionByName, [metrics(n, found) for n, found in enumerate(first)], pier))
+    few = day(3, 50)
+    assert (day(3, 100).failed, day(3, 120).failed, few.failed) == (0, 0, 1)
+    assert few.detail == "50 rows, usual are 76 to 124"
     assert day(2, 50).detail.startswith("not judged")  # a batch is not compared with itself
 
 

@@ -37,7 +37,6 @@ VALUES = [("Ida", 1), ("Tern", -2), (None, 3), ("Tug", 4), ("Gull", None), ("O'B
 @pytest.fixture(scope="module")
 def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     lake = Lakehouse(spark, prefix="test_elsewhere_")
-    drop_all(lake)
     yield lake
     drop_all(lake)
 

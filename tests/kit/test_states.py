@@ -7,8 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from boathouse.states import states
-from boathouse.tables import Column, Lakehouse, Table, VersionGone, drop_all, read
-from boathouse.writes import replace
+from boathouse.tables import Column, Lakehouse, Table, VersionGone, create, drop_all, read
 
 BOATS = Table(
     name="harbour.boats",
@@ -22,15 +21,15 @@ BOATS = Table(
 @pytest.fixture
 def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     lake = Lakehouse(spark, prefix="test_states_")
-    drop_all(lake)
     yield lake
     drop_all(lake)
 
 
 def test_states_reach_back_to_the_first_version_that_can_still_be_read(lake: Lakehouse) -> None:
     def move(berth: int) -> None:
-        replace(lake, BOATS, lake.spark.createDataFrame([("Ida", berth)], BOATS.schema), where="true")
+        lake.spark.sql(f"INSERT OVERWRITE {lake.name(BOATS)} VALUES ('Ida', {berth})")
 
+    create(lake, BOATS)
     move(1)
     time.sleep(1.2)
     move(2)
