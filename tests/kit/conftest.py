@@ -1,15 +1,23 @@
-"A small model of the harbour, logged once for the tests that need something to register."
+"What the tests of the kit share: a small model that was logged once, and histories of registered models that are written at once."
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import mlflow
 import pandas as pd
 import pytest
+from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
+from boathouse.registry import CHALLENGED, CHALLENGER, CHAMPION, PROMOTED, PROMOTIONS, ROLLED_BACK, WITHDRAWN, champion_among
+from boathouse.tables import Lakehouse
 from boathouse.training import Recipe, fit, log_pipeline
+from boathouse.writes import append
+
+History = Sequence[tuple[str, int, datetime, str]]
 
 
 class Logged(NamedTuple):
@@ -28,3 +36,25 @@ def harbour_model(spark: SparkSession) -> Logged:
     with mlflow.start_run() as run:
         uri = log_pipeline(fit(recipe, rows, {"n_estimators": 5, "min_child_samples": 5}), recipe, rows, "model")
     return Logged(uri, run.info.run_id, rows)
+
+
+@pytest.fixture(scope="session")
+def write_history() -> Callable[[Lakehouse, Mapping[str, History]], None]:
+    "Write the moves (move, version, instant, by whom) of registered models in one commit, and set the aliases as they would then be."
+
+    def write(lake: Lakehouse, histories: Mapping[str, History]) -> None:
+        client, rows = MlflowClient(), []
+        for model, history in histories.items():
+            known: list[dict[str, Any]] = []
+            for n, (move, version, at, by) in enumerate(history):
+                alias = CHAMPION if move in (PROMOTED, ROLLED_BACK, WITHDRAWN) else CHALLENGER if move == CHALLENGED else None
+                values = (model, n + 1, move, version, champion_among(known, at), alias, at, by, "better", "{}", "before the test")
+                known = sorted([*known, dict(zip(PROMOTIONS.schema.names, values, strict=True))], key=lambda row: row["moved_at"])
+                rows.append(values)
+                if alias == CHALLENGER:
+                    client.set_registered_model_alias(model, CHALLENGER, str(version))
+            if known and (champion := champion_among(known, known[-1]["moved_at"])) is not None:
+                client.set_registered_model_alias(model, CHAMPION, str(champion))
+        append(lake, PROMOTIONS, lake.spark.createDataFrame(rows, PROMOTIONS.schema))
+
+    return write

@@ -10,14 +10,14 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 from PIL import Image
 from pyspark.sql import SparkSession
 from sklearn.metrics import roc_auc_score
 
-from boathouse.decay import Scores, by_age, decay, decay_picture, experienced, interval_of, learner, log_decay, plan
+from boathouse.decay import Decay, Scores, by_age, decay, decay_picture, experienced, interval_of, learner, log_decay, plan
 from boathouse.training import Recipe
 
 LINE = learner(Recipe((), ("west", "south"), "late"), {"learner": "logistic"})
@@ -33,8 +33,14 @@ def world(turn: float, months: int = 12, a_day: int = 40, seed: int = 5) -> pd.D
     return pd.DataFrame({"day": days.date, "west": west, "south": south, "late": late})
 
 
-TURNING = decay(world(12), LINE, "day", "late", ages=5, window=30)
-STILL = decay(world(0), LINE, "day", "late", ages=5, window=30)
+@pytest.fixture(scope="module")
+def turning() -> Decay:
+    return decay(world(12), LINE, "day", "late", ages=5, window=30)
+
+
+@pytest.fixture(scope="module")
+def still() -> Decay:
+    return decay(world(0), LINE, "day", "late", ages=5, window=30)
 
 
 def ages(*losses: tuple[float, float, float]) -> pd.DataFrame:
@@ -42,6 +48,7 @@ def ages(*losses: tuple[float, float, float]) -> pd.DataFrame:
     return pd.DataFrame([{"age": n + 1, "loss": x, "low": low, "high": high, "periods": 6} for n, (x, low, high) in enumerate(losses)])
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     start=st.dates(date(2020, 1, 1), date(2025, 12, 31)),
     length=st.integers(220, 500),
@@ -66,8 +73,8 @@ def test_no_model_learns_from_what_it_is_judged_on_nor_from_days_without_labels(
     assert unit == "month" or all(first.weekday() == 0 for first in begins.values())
 
 
-def test_a_world_that_turns_costs_more_with_every_month_and_the_interval_is_found() -> None:
-    table = by_age(TURNING)
+def test_a_world_that_turns_costs_more_with_every_month_and_the_interval_is_found(turning: Decay) -> None:
+    table = by_age(turning)
     assert table.loss.is_monotonic_increasing
     assert (table.low > 0.015).all()
     between = (table.high[0] + table.low[1]) / 2  # surely more than age 1 loses, surely less than age 2 does
@@ -76,8 +83,8 @@ def test_a_world_that_turns_costs_more_with_every_month_and_the_interval_is_foun
     assert interval_of(table, table.low[0] / 2).periods == 1
 
 
-def test_a_world_that_stands_still_costs_nothing_and_longer_than_measured_is_fine() -> None:
-    table = by_age(STILL)
+def test_a_world_that_stands_still_costs_nothing_and_longer_than_measured_is_fine(still: Decay) -> None:
+    table = by_age(still)
     assert (table.low < 0).all()
     assert (table.loss.abs() < 0.003).all()
     found = interval_of(table, 0.005)
@@ -219,27 +226,27 @@ def test_the_lines_told_come_in_the_order_of_time_and_two_workers_find_the_same(
     assert two.servings.equals(decay(rows, LINE, "day", "late", ages=3).servings)
 
 
-def test_a_run_keeps_table_picture_and_interval(spark: SparkSession, tmp_path: Path) -> None:
-    table, client = by_age(TURNING), MlflowClient()
+def test_a_run_keeps_table_picture_and_interval(spark: SparkSession, turning: Decay, still: Decay, tmp_path: Path) -> None:
+    table, client = by_age(turning), MlflowClient()
     interval = interval_of(table, 0.05)
     mlflow.set_experiment("/test_decay")
     with mlflow.start_run() as run:
-        log_decay(run.info.run_id, TURNING, table, interval)
+        log_decay(run.info.run_id, turning, table, interval)
         log_decay(
-            run.info.run_id, decay(world(0, months=3), LINE, "day", "late", ages=3), by_age(STILL).assign(low=np.nan), interval, "other"
+            run.info.run_id, decay(world(0, months=3), LINE, "day", "late", ages=3), by_age(still).assign(low=np.nan), interval, "other"
         )
     told = json.loads(Path(client.download_artifacts(run.info.run_id, "decay.json", str(tmp_path))).read_text())
     assert told["interval"]["sentence"] == interval.sentence
     assert [row["loss"] for row in told["ages"]] == pytest.approx(table.loss.tolist())
-    assert len(told["servings"]) == len(TURNING.servings)
+    assert len(told["servings"]) == len(turning.servings)
     other = Path(client.download_artifacts(run.info.run_id, "other.json", str(tmp_path))).read_text()
     assert "NaN" not in other
     with Image.open(client.download_artifacts(run.info.run_id, "decay.png", str(tmp_path))) as picture:
         assert picture.width > 1000
 
 
-def test_the_picture_has_a_line_for_each_month_and_the_tolerance() -> None:
-    mean, single = decay_picture(TURNING, by_age(TURNING), 0.02).axes
-    months = sorted(set(TURNING.servings[TURNING.servings.age > 0].period))
+def test_the_picture_has_a_line_for_each_month_and_the_tolerance(turning: Decay) -> None:
+    mean, single = decay_picture(turning, by_age(turning), 0.02).axes
+    months = sorted(set(turning.servings[turning.servings.age > 0].period))
     assert [text.get_text() for text in single.get_legend().get_texts()] == months
     assert any(list(line.get_ydata()) == [0.02, 0.02] for line in mean.get_lines())

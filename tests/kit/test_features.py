@@ -18,7 +18,7 @@ from boathouse.versions import version_of
 DAY = dt.datetime(2013, 6, 1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tables(spark: SparkSession) -> Iterator[FeatureTables]:
     tables = FeatureTables(spark, prefix="test_features_")
     drop_all(tables.lake)
@@ -30,80 +30,80 @@ def wind(spark: SparkSession, *rows: tuple) -> DataFrame:
     return spark.createDataFrame([*rows], "pier string, at timestamp, knots double")
 
 
-def seen(tables: FeatureTables) -> dict:
-    return {row.pier: tuple(row)[2:] for row in tables.read_table("features.wind").collect()}
+def seen(tables: FeatureTables, name: str) -> dict:
+    return {row.pier: tuple(row)[2:] for row in tables.read_table(name).collect()}
 
 
 def test_a_table_is_made_from_rows_and_tells_what_it_is(spark: SparkSession, tables: FeatureTables) -> None:
     tables.create_table(
-        "spark_catalog.features.wind",
+        "spark_catalog.features.made",
         "pier",
         wind(spark, ("east", DAY, 12.0)),
         timeseries_column="at",
         description="One row a reading.",
         tags={"team": "x"},
     )
-    made = tables.get_table("features.wind")
+    made = tables.get_table("features.made")
     assert (made.primary_keys, made.timestamp_key, made.features) == (("pier",), "at", ("knots",))
     assert (made.description, dict(made.tags)) == ("One row a reading.", {"team": "x"})
-    tables.delete_feature_table_tag("features.wind", "team")
-    assert not tables.get_table("features.wind").tags
-    assert seen(tables) == {"east": (12.0,)}
-    assert not tables.read_table("features.wind").schema["at"].nullable
+    tables.delete_feature_table_tag("features.made", "team")
+    assert not tables.get_table("features.made").tags
+    assert seen(tables, "features.made") == {"east": (12.0,)}
+    assert not tables.read_table("features.made").schema["at"].nullable
 
 
 def test_a_write_replaces_known_keys_adds_others_and_grows_by_new_columns(spark: SparkSession, tables: FeatureTables) -> None:
-    tables.create_table("features.wind", "pier", wind(spark, ("east", DAY, 12.0), ("west", DAY, 5.0)), timeseries_column="at")
-    tables.write_table("features.wind", wind(spark, ("east", DAY, 13.0), ("north", DAY, 1.0)).selectExpr("*", "knots + 10 AS gusts"))
-    assert seen(tables) == {"east": (13.0, 23.0), "west": (5.0, None), "north": (1.0, 11.0)}
-    tables.write_table("features.wind", wind(spark, ("east", DAY, 14.0)))  # without gusts: they are kept
-    assert seen(tables)["east"] == (14.0, 23.0)
+    tables.create_table("features.grown", "pier", wind(spark, ("east", DAY, 12.0), ("west", DAY, 5.0)), timeseries_column="at")
+    tables.write_table("features.grown", wind(spark, ("east", DAY, 13.0), ("north", DAY, 1.0)).selectExpr("*", "knots + 10 AS gusts"))
+    assert seen(tables, "features.grown") == {"east": (13.0, 23.0), "west": (5.0, None), "north": (1.0, 11.0)}
+    tables.write_table("features.grown", wind(spark, ("east", DAY, 14.0)))  # without gusts: they are kept
+    assert seen(tables, "features.grown")["east"] == (14.0, 23.0)
 
 
 def test_a_key_that_comes_twice_is_refused_with_its_number_and_examples_and_nothing_is_written(
     spark: SparkSession, tables: FeatureTables
 ) -> None:
-    tables.create_table("features.wind", "pier", wind(spark, ("east", DAY, 12.0)), timeseries_column="at")
-    version = version_of(tables.lake, "features.wind")
+    tables.create_table("features.kept", "pier", wind(spark, ("east", DAY, 12.0)), timeseries_column="at")
+    version = version_of(tables.lake, "features.kept")
     with pytest.raises(ContractViolation, match="west"):
-        tables.write_table("features.wind", wind(spark, ("west", DAY, 1.0), ("west", DAY, 2.0), ("north", DAY, 1.0)))
+        tables.write_table("features.kept", wind(spark, ("west", DAY, 1.0), ("west", DAY, 2.0), ("north", DAY, 1.0)))
     with pytest.raises(ContractViolation, match="no at, which belongs to the primary key"):
-        tables.write_table("features.wind", wind(spark, ("west", DAY, 1.0)).drop("at"))
+        tables.write_table("features.kept", wind(spark, ("west", DAY, 1.0)).drop("at"))
     with pytest.raises(ContractViolation):
-        tables.write_table("features.wind", wind(spark, (None, DAY, 1.0)))
-    assert (seen(tables), version_of(tables.lake, "features.wind")) == ({"east": (12.0,)}, version)
+        tables.write_table("features.kept", wind(spark, (None, DAY, 1.0)))
+    assert (seen(tables, "features.kept"), version_of(tables.lake, "features.kept")) == ({"east": (12.0,)}, version)
 
 
 def test_a_stream_is_merged_batch_by_batch_and_goes_on_where_it_was(spark: SparkSession, tables: FeatureTables, tmp_path: Path) -> None:
-    tables.create_table("features.wind", "pier", schema=wind(spark, ("east", DAY, 12.0)).schema, timeseries_column="at")
+    tables.create_table("features.streamed", "pier", schema=wind(spark, ("east", DAY, 12.0)).schema, timeseries_column="at")
     tables.create_table("features.source", "pier", wind(spark, ("east", DAY, 12.0)), timeseries_column="at")
     for n in range(2):
         stream = spark.readStream.option("ignoreChanges", "true").table(tables.lake.name("features.source"))
-        tables.write_table("features.wind", stream, checkpoint_location=str(tmp_path / "checkpoint")).awaitTermination()
-        assert seen(tables) == {"east": (12.0,), **({"west": (3.0,)} if n else {})}
+        tables.write_table("features.streamed", stream, checkpoint_location=str(tmp_path / "checkpoint")).awaitTermination()
+        assert seen(tables, "features.streamed") == {"east": (12.0,), **({"west": (3.0,)} if n else {})}
         tables.write_table("features.source", wind(spark, ("west", DAY, 3.0)))
     with pytest.raises(ValueError, match="needs a checkpoint_location"):
-        tables.write_table("features.wind", spark.readStream.table(tables.lake.name("features.source")))
+        tables.write_table("features.streamed", spark.readStream.table(tables.lake.name("features.source")))
 
 
 def test_what_cannot_be_created_or_written_is_refused_with_what_to_do(spark: SparkSession, tables: FeatureTables) -> None:
     rows = wind(spark, ("east", DAY, 12.0))
-    tables.create_table("features.wind", ["pier"], rows, timeseries_column="at")
+    tables.create_table("features.refused", ["pier"], rows, timeseries_column="at")
     for call, said in (
-        (lambda: tables.create_table("features.wind", "pier", rows), "is there already"),
+        (lambda: tables.create_table("features.refused", "pier", rows), "is there already"),
         (lambda: tables.create_table("features.other", "pier"), "from `df` or from `schema`"),
         (lambda: tables.create_table("features.other", "dock", rows), "the keys dock are not among its columns pier, at, knots"),
         (lambda: tables.create_table("wind", "pier", rows), "a name is schema.table"),
-        (lambda: tables.read_table("prod.features.wind"), "is not a table of spark_catalog"),
-        (lambda: tables.write_table("features.wind", rows, mode="overwrite"), "drop and create it"),
+        (lambda: tables.read_table("prod.features.refused"), "is not a table of spark_catalog"),
+        (lambda: tables.write_table("features.refused", rows, mode="overwrite"), "drop and create it"),
         (lambda: tables.get_table("features.other"), "there is no feature table"),
         (lambda: tables.drop_table("features.other"), "there is no feature table"),
     ):
         with pytest.raises(ValueError, match=said):
             call()
-    tables.drop_table("features.wind")
+    tables.drop_table("features.refused")
     with pytest.raises(ValueError, match="there is no feature table"):
-        tables.get_table("features.wind")
+        tables.get_table("features.refused")
 
 
 def test_a_table_declared_elsewhere_is_read_back_as_it_was_declared(tables: FeatureTables) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator
+import shutil
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -14,32 +15,33 @@ from pyspark.sql import types as T
 
 from boathouse import files
 from boathouse.files import Span, files_of, recorded
-from boathouse.tables import Lakehouse, drop_all, read
 
 HOUR = 3_600_000_000  # microseconds
 
 
+WAYS = {"timestamp": "timestamp_seconds(3600 * id)", "bigint": "id * 3600000000L", "date": "date_from_unix_date(int(id))"}
+
+
+@pytest.fixture(scope="module")
+def tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    "Tables by the type of `at`, each of four files: the hours (or days) 0 and 1 since 1970, 2 and 3, 4 and 5, 6 and 7; a column `n` counts them."
+    folder = tmp_path_factory.mktemp("hours")
+    for kind, at in WAYS.items():
+        for first in (0, 4):  # version 0 has two of the files, version 1 all
+            rows = spark.range(first, first + 4, 1, 2).selectExpr("1 AS k", f"{at} AS at", "int(id) AS n")
+            rows.write.format("delta").mode("append").save(str(folder / kind))
+    return {kind: folder / kind for kind in WAYS}
+
+
 @pytest.fixture
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
-    lake = Lakehouse(spark, prefix="test_files_")
-    drop_all(lake)
-    spark.sql("CREATE SCHEMA test_files_f")
-    yield lake
-    drop_all(lake)
+def hours(tables: dict[str, Path], tmp_path: Path) -> Path:
+    "A copy of the table of timestamps, for a test that changes it."
+    return shutil.copytree(tables["timestamp"], tmp_path / "hours")
 
 
-def hours(lake: Lakehouse, kind: str = "timestamp") -> DataFrame:
-    "A table of four commits and files: the hours 0 and 1 since 1970, 2 and 3, 4 and 5, 6 and 7; a column `n` counts them."
-    spark, name = lake.spark, lake.name("f.hours")
-    ways = {"timestamp": "timestamp_seconds(3600 * id)", "bigint": "id * 3600000000L", "date": "date_from_unix_date(int(id))"}
-    spark.sql(f"CREATE TABLE {name} (k int, at {kind}, n int) USING DELTA")
-    for first in range(0, 8, 2):
-        spark.sql(f"INSERT INTO {name} SELECT /*+ COALESCE(1) */ 1, {ways[kind]}, int(id) FROM range({first}, {first + 2})")
-    return read(lake, "f.hours")
-
-
-def log_of(lake: Lakehouse) -> Path:
-    return Path(lake.spark.sql(f"DESCRIBE DETAIL {lake.name('f.hours')}").first().location.removeprefix("file:"), "_delta_log")
+def load(spark: SparkSession, table: Path, version: int | None = None) -> DataFrame:
+    reader = spark.read.format("delta")
+    return (reader if version is None else reader.option("versionAsOf", version)).load(str(table))
 
 
 def by_spark(monkeypatch: pytest.MonkeyPatch, df: DataFrame, span: Span | None = None) -> set[str]:
@@ -48,14 +50,17 @@ def by_spark(monkeypatch: pytest.MonkeyPatch, df: DataFrame, span: Span | None =
         return set(files_of(df, span).paths)
 
 
-def test_the_checksum_lists_the_files_that_spark_lists_and_spark_is_not_asked(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = hours(lake)
-    lake.spark.sql(f"DELETE FROM {lake.name('f.hours')} WHERE n = 3")
+def test_the_checksum_lists_the_files_that_spark_lists_and_spark_is_not_asked(
+    spark: SparkSession, hours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spark.sql(f"DELETE FROM delta.`{hours}` WHERE n = 3")
+    spark.sql(f"DELETE FROM delta.`{hours}`")
+    table = load(spark, hours, 2)
     frames = [
         table,
-        read(lake, "f.hours", 2),
+        load(spark, hours, 0),
         table.select(F.col("at").alias("n"), F.col("n").alias("at"), "k").select("at", "n"),
-        read(lake, "f.hours", 0),
+        load(spark, hours),
     ]
     expected = [by_spark(monkeypatch, df) for df in frames]
     assert [len(paths) for paths in expected] == [4, 2, 4, 0]
@@ -67,9 +72,10 @@ def test_the_checksum_lists_the_files_that_spark_lists_and_spark_is_not_asked(la
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut off", "without files", "a file short", "another size"])
-def test_without_a_checksum_that_adds_up_spark_is_asked(lake: Lakehouse, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = hours(lake)
-    path = max(log_of(lake).glob("*.crc"))
+def test_without_a_checksum_that_adds_up_spark_is_asked(
+    spark: SparkSession, hours: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, path = load(spark, hours), max(hours.glob("_delta_log/*.crc"))
     said = json.loads(path.read_text())
     path.unlink()
     if damage == "cut off":
@@ -86,21 +92,26 @@ def test_without_a_checksum_that_adds_up_spark_is_asked(lake: Lakehouse, damage:
     assert asked
 
 
-@pytest.mark.parametrize("kind", ["timestamp", "bigint", "date"])
-def test_files_without_a_row_in_the_span_are_left_out(lake: Lakehouse, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    table, step = hours(lake, kind), 24 * HOUR if kind == "date" else HOUR
-    for first, last, rows in (
-        (None, 3 * step, 4),
-        (2 * step, 5 * step, 4),
-        (step + 2000, 2 * step - 2000, 0),
-        (None, None, 0),
-        (None, 99 * step, 8),
-    ):
-        span = Span("at", first, last)
-        assert files_of(table, span).rows == rows, (first, last)
+@pytest.mark.parametrize("kind", WAYS)
+def test_files_without_a_row_in_the_span_are_left_out(
+    spark: SparkSession, tables: dict[str, Path], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, step = load(spark, tables[kind]), 24 * HOUR if kind == "date" else HOUR
+    spans = {
+        (None, 3 * step): 4,
+        (2 * step, 5 * step): 4,
+        (step + 2000, 2 * step - 2000): 0,
+        (None, None): 0,
+        (None, 99 * step): 8,
+    }
+    through_spark = [Span("at", *ends).rows(table).select(F.lit(n).alias("span"), "n") for n, ends in enumerate(spans)]
+    collected = {tuple(row) for row in reduce(DataFrame.union, through_spark).collect()}
+    for number, ((first, last), rows) in enumerate(spans.items()):
+        found = files_of(table, Span("at", first, last))
+        assert found.rows == rows, (first, last)
         wanted = {n for n in range(8) if last is not None and (first is None or first <= n * step) and n * step <= last}
-        assert wanted <= {row.n for row in span.rows(table).collect()}
-        assert wanted <= set(files_of(table, span).columns(["n"])["n"].to_pylist())
+        assert wanted <= {n for span, n in collected if span == number}
+        assert wanted <= set(found.columns(["n"])["n"].to_pylist())
     if kind == "timestamp":
         assert by_spark(monkeypatch, table, Span("at", 2 * step, 3 * step)) == set(files_of(table, Span("at", 2 * step, 3 * step)).paths)
 

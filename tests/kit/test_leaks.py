@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import pickle
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pandas as pd
 import pytest
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from boathouse.features import FeatureTables, declaration_of, declared
@@ -189,30 +188,23 @@ def test_any_number_of_features_is_reported_in_one_aggregation(lake: Lakehouse) 
     assert jobs(few, "few") == jobs(many, "many") > 0
 
 
-SOON = st.timedeltas(dt.timedelta(microseconds=1), 59 * dt.timedelta(minutes=1))
-PLANTED = st.lists(st.tuples(st.sampled_from("xyz"), SOON, st.integers(100, 200)), min_size=2, max_size=8, unique_by=lambda row: row[:2])
+def test_a_future_planted_anywhere_changes_no_value(lake: Lakehouse) -> None:
+    spark, tables, rng = lake.spark, FeatureTables(lake.spark, prefix=lake.prefix), random.Random(4)
+    untouched = training(lake, WIND, BULLETIN, LATENESS).df.orderBy("n").collect()
 
+    def soon(count: int) -> list[tuple[str, dt.timedelta, int]]:
+        "Piers, how long from noon, and values: a microsecond, an hour less one, and what is between."
+        ahead = [dt.timedelta(microseconds=n) for n in (1, 59 * 60_000_000, *rng.sample(range(2, 59 * 60_000_000), count))]
+        return [(pier, time, rng.randint(100, 200)) for pier in "xyz" for time in ahead]
 
-@pytest.fixture(scope="module")
-def untouched(lake: Lakehouse) -> list[Row]:
-    "The training set before anything is planted."
-    return training(lake, WIND, BULLETIN, LATENESS).df.orderBy("n").collect()
-
-
-@settings(max_examples=3, phases=[Phase.generate])  # what is planted stays: a smaller example would not be one
-@given(readings=PLANTED, bulletins=PLANTED, events=PLANTED)
-def test_a_future_planted_anywhere_changes_no_value(
-    lake: Lakehouse, untouched: list[Row], readings: list[tuple], bulletins: list[tuple], events: list[tuple]
-) -> None:
-    spark, tables = lake.spark, FeatureTables(lake.spark, prefix=lake.prefix)
-    wind = spark.createDataFrame([(pier, NOON + ahead, float(v)) for pier, ahead, v in readings], "pier string, at timestamp, knots double")
+    wind = spark.createDataFrame([(pier, NOON + ahead, float(v)) for pier, ahead, v in soon(8)], "pier string, at timestamp, knots double")
     append(lake, declaration_of(lake, "features.wind"), wind, unique=True)
     # About hours that are over, and out after noon.
-    told = [(pier, NOON - ahead, NOON + ahead, float(v)) for pier, ahead, v in bulletins]
+    told = [(pier, NOON - ahead, NOON + ahead, float(v)) for pier, ahead, v in soon(8)]
     out = spark.createDataFrame(told, "pier string, hour timestamp, out timestamp, gusts double")
     append(lake, declaration_of(lake, "features.bulletins"), out, unique=True)
     # Events from noon on: the tick of noon is made of what was before it.
-    happened = [(pier, NOON + ahead - dt.timedelta(microseconds=1), v) for pier, ahead, v in events]
+    happened = [(pier, NOON + ahead - dt.timedelta(microseconds=1), v) for pier, ahead, v in soon(8)]
     tables.write_table("features.lateness", lateness(spark, *happened))
     again = training(lake, WIND, BULLETIN, LATENESS)
     assert again.df.orderBy("n").collect() == untouched

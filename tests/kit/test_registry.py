@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -12,8 +12,13 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
 from boathouse.registry import (
+    APPROVED,
+    CHALLENGED,
     CHALLENGER,
-    PROMOTIONS,
+    CHAMPION,
+    PROMOTED,
+    REJECTED,
+    ROLLED_BACK,
     TRAINED_BY,
     RegistryError,
     alias_version,
@@ -23,107 +28,129 @@ from boathouse.registry import (
     moves,
     promote,
     register,
-    reject,
     retire,
     rollback,
 )  # fmt: skip
-from boathouse.tables import Lakehouse, drop_all, read
+from boathouse.tables import Lakehouse, drop_all
 from boathouse.trust import CONTENT, Untrusted
 from boathouse.workspace.cluster import Cluster, TaskSpec
 
-MODEL = "spark_catalog.test_ml.registered"
 FEBRUARY, MARCH, APRIL, MAY = (dt.datetime(2013, m, 1) for m in (2, 3, 4, 5))
 
 
-@pytest.fixture
-def lake(spark: SparkSession, harbour_model) -> Iterator[Lakehouse]:
-    "A lake without promotions, and a model with three versions."
+# What was decided before a test begins is written for all tests at once; each test has a model of its own, named after it.
+HISTORIES: dict[str, list[tuple[str, int, dt.datetime, str]]] = {}
+
+
+def model_of(test: str) -> str:
+    return f"spark_catalog.test_registry.{test}"
+
+
+def history(*moves: tuple) -> Callable:
+    "Moves (move, version, instant) that the model of a test has behind it; the fourth part is by whom, if not by a job."
+
+    def register_them(test: Callable) -> Callable:
+        HISTORIES[model_of(test.__name__)] = [move if len(move) == 4 else (*move, "job") for move in moves]
+        return test
+
+    return register_them
+
+
+@pytest.fixture(scope="module")
+def lake(spark: SparkSession, harbour_model, write_history: Callable) -> Iterator[Lakehouse]:
+    "A lake with the histories, and their models with three versions each, trained by Ida."
     lake, client = Lakehouse(spark, prefix="test_registry_"), MlflowClient()
     drop_all(lake)
-    uri, run, _ = harbour_model
-    assert [register(MODEL, uri, run, {TRAINED_BY: "Ida"}) for _ in range(3)] == [1, 2, 3]
+    (first, *others), tags = HISTORIES, {TRAINED_BY: "Ida"}
+    assert [register(first, harbour_model.uri, harbour_model.run_id, tags) for _ in range(3)] == [1, 2, 3]
+    tags = client.get_model_version(first, "1").tags
+    for name in others:
+        client.create_registered_model(name)
+        for _ in range(3):
+            client.create_model_version(name, harbour_model.uri, harbour_model.run_id, tags)
+    write_history(lake, HISTORIES)
     yield lake
-    client.delete_registered_model(MODEL)
+    for name in HISTORIES:
+        client.delete_registered_model(name)
     drop_all(lake)
 
 
-def test_nobody_is_champion_before_the_first_promotion_and_each_one_until_the_next(lake: Lakehouse) -> None:
-    assert champion_as_of(lake, MODEL, APRIL) is None
-    promote(lake, MODEL, 1, FEBRUARY, "first")
-    promote(lake, MODEL, 3, APRIL, "better")
+@pytest.fixture
+def model(request: pytest.FixtureRequest) -> str:
+    return model_of(request.function.__name__)
+
+
+@history((PROMOTED, 1, FEBRUARY), (PROMOTED, 3, APRIL))
+def test_nobody_is_champion_before_the_first_promotion_and_each_one_until_the_next(lake: Lakehouse, model: str) -> None:
+    assert champion_as_of(Lakehouse(lake.spark, prefix="test_registry_without_a_table_"), model, APRIL) is None
     second = dt.timedelta(seconds=1)
-    assert [champion_as_of(lake, MODEL, t) for t in (FEBRUARY - second, FEBRUARY, APRIL - second, APRIL)] == [None, 1, 1, 3]
+    assert [champion_as_of(lake, model, t) for t in (FEBRUARY - second, FEBRUARY, APRIL - second, APRIL)] == [None, 1, 1, 3]
     assert champion_as_of(lake, "another.ml.model", APRIL) is None
 
 
-def test_repeating_a_decision_writes_nothing_and_leaves_the_alias(lake: Lakehouse) -> None:
-    assert promote(lake, MODEL, 2, FEBRUARY, "first", {"auc": 0.7}) is True
-    assert promote(lake, MODEL, 2, FEBRUARY, "first", {"auc": 0.7}) is False
-    row = read(lake, PROMOTIONS).collect()
-    assert len(row) == 1
-    assert (row[0].previous_version, row[0].evidence, row[0].moved_at) == (None, '{"auc": 0.7}', FEBRUARY)
-    assert alias_version(MlflowClient(), MODEL) == 2
+@history()
+def test_repeating_a_decision_writes_nothing_and_leaves_the_alias(lake: Lakehouse, model: str) -> None:
+    with pytest.raises(RegistryError, match="nothing to go back to"):
+        rollback(lake, model, FEBRUARY, "?")
+    assert promote(lake, model, 2, FEBRUARY, "first", {"auc": 0.7}) is True
+    assert promote(lake, model, 2, FEBRUARY, "first", {"auc": 0.7}) is False
+    (row,) = moves(lake, model)
+    assert (row["previous_version"], row["evidence"], row["moved_at"]) == (None, '{"auc": 0.7}', FEBRUARY)
+    assert alias_version(MlflowClient(), model) == 2
 
 
-def test_a_decision_about_the_past_leaves_todays_champion_alone(lake: Lakehouse) -> None:
-    promote(lake, MODEL, 1, FEBRUARY, "first")
-    promote(lake, MODEL, 3, APRIL, "better")
-    promote(lake, MODEL, 2, MARCH, "a re-run of March")
-    assert alias_version(MlflowClient(), MODEL) == 3 == champion_as_of(lake, MODEL, APRIL)
-    assert champion_as_of(lake, MODEL, MARCH) == 2
+@history((PROMOTED, 1, FEBRUARY), (PROMOTED, 3, APRIL))
+def test_a_decision_about_the_past_leaves_todays_champion_alone(lake: Lakehouse, model: str) -> None:
+    promote(lake, model, 2, MARCH, "a re-run of March", expects=1)
+    assert alias_version(MlflowClient(), model) == 3 == champion_as_of(lake, model, APRIL)
+    assert champion_as_of(lake, model, MARCH) == 2
 
 
-def test_an_unknown_version_is_refused_before_anything_is_written(lake: Lakehouse) -> None:
-    promote(lake, MODEL, 1, FEBRUARY, "first")
+@history((PROMOTED, 1, FEBRUARY))
+def test_an_unknown_version_is_refused_before_anything_is_written(lake: Lakehouse, model: str) -> None:
     with pytest.raises(mlflow.exceptions.MlflowException):
-        promote(lake, MODEL, 99, MARCH, "typing mistake")
-    assert read(lake, PROMOTIONS).count() == 1
-    assert alias_version(MlflowClient(), MODEL) == 1
+        promote(lake, model, 99, MARCH, "typing mistake")
+    assert len(moves(lake, model)) == 1
+    assert alias_version(MlflowClient(), model) == 1
 
 
-def test_a_rollback_is_a_new_decision_also_in_the_instant_of_the_promotion(lake: Lakehouse) -> None:
+@history((PROMOTED, 1, FEBRUARY), (PROMOTED, 2, MARCH))
+def test_a_rollback_is_a_new_decision_also_in_the_instant_of_the_promotion(lake: Lakehouse, model: str) -> None:
+    assert rollback(lake, model, MARCH, "it was not") == 1
+    assert alias_version(MlflowClient(), model) == 1 == champion_as_of(lake, model, MARCH)
+    assert len(moves(lake, model)) == 3
+
+
+@history((PROMOTED, 1, FEBRUARY), (PROMOTED, 2, MARCH), (PROMOTED, 3, APRIL))
+def test_two_rollbacks_go_back_two_steps_and_one_that_is_done_is_not_done_again(lake: Lakehouse, model: str) -> None:
+    assert rollback(lake, model, MAY, "worse", expects=3) == 2
+    assert rollback(lake, model, MAY, "worse", expects=3) == 2  # the same task again
+    assert rollback(lake, model, MAY, "still worse", expects=2) == 1
     with pytest.raises(RegistryError, match="nothing to go back to"):
-        rollback(lake, MODEL, FEBRUARY, "?")
-    promote(lake, MODEL, 1, FEBRUARY, "first")
-    promote(lake, MODEL, 2, MARCH, "better")
-    assert rollback(lake, MODEL, MARCH, "it was not") == 1
-    assert alias_version(MlflowClient(), MODEL) == 1 == champion_as_of(lake, MODEL, MARCH)
-    assert read(lake, PROMOTIONS).count() == 3
+        rollback(lake, model, MAY, "and further", expects=1)
+    assert [row["version"] for row in moves(lake, model)] == [1, 2, 3, 2, 1]
 
 
-def test_two_rollbacks_go_back_two_steps_and_one_that_is_done_is_not_done_again(lake: Lakehouse) -> None:
-    for version, at in ((1, FEBRUARY), (2, MARCH), (3, APRIL)):
-        promote(lake, MODEL, version, at, "better")
-    assert rollback(lake, MODEL, MAY, "worse", expects=3) == 2
-    assert rollback(lake, MODEL, MAY, "worse", expects=3) == 2  # the same task again
-    assert rollback(lake, MODEL, MAY, "still worse", expects=2) == 1
-    with pytest.raises(RegistryError, match="nothing to go back to"):
-        rollback(lake, MODEL, MAY, "and further", expects=1)
-    assert [row["version"] for row in moves(lake, MODEL)] == [1, 2, 3, 2, 1]
+@history((PROMOTED, 1, FEBRUARY), (PROMOTED, 2, MARCH), (ROLLED_BACK, 1, MARCH))
+def test_after_a_rollback_the_promotion_that_was_undone_is_not_repeated_by_its_own_task(lake: Lakehouse, model: str) -> None:
+    assert promote(lake, model, 2, MARCH, "better", expects=1) is False
+    assert alias_version(MlflowClient(), model) == 1
 
 
-def test_after_a_rollback_the_promotion_that_was_undone_is_not_repeated_by_its_own_task(lake: Lakehouse) -> None:
-    promote(lake, MODEL, 1, FEBRUARY, "first")
-    promote(lake, MODEL, 2, MARCH, "better", expects=1)
-    rollback(lake, MODEL, MARCH, "it was not", expects=2)
-    assert promote(lake, MODEL, 2, MARCH, "better", expects=1) is False
-    assert alias_version(MlflowClient(), MODEL) == 1
-
-
-def test_a_decision_that_rests_on_another_champion_is_refused(lake: Lakehouse) -> None:
-    promote(lake, MODEL, 1, FEBRUARY, "first", expects=None)
+@history((PROMOTED, 1, FEBRUARY), (PROMOTED, 2, MARCH))
+def test_a_decision_that_rests_on_another_champion_is_refused(lake: Lakehouse, model: str) -> None:
     with pytest.raises(RegistryError, match=r"compared with no champion, and the champion is version 1 now"):
-        promote(lake, MODEL, 2, FEBRUARY, "first, too", expects=None)
-    promote(lake, MODEL, 2, MARCH, "better", expects=1)
+        promote(lake, model, 3, FEBRUARY, "first, too", expects=None)
     with pytest.raises(RegistryError, match=r"compared with version 1, and the champion is version 2 now"):
-        promote(lake, MODEL, 3, APRIL, "better than 1", expects=1)
-    assert alias_version(MlflowClient(), MODEL) == 2
-    assert read(lake, PROMOTIONS).count() == 2
+        promote(lake, model, 3, APRIL, "better than 1", expects=1)
+    assert alias_version(MlflowClient(), model) == 2
+    assert len(moves(lake, model)) == 2
 
 
-def test_where_an_approval_is_asked_for_it_is_a_named_persons_and_not_the_authors(lake: Lakehouse) -> None:
+@history((APPROVED, 1, MARCH, "Omar"), (REJECTED, 1, MARCH, "Eve"))
+def test_where_an_approval_is_asked_for_it_is_a_named_persons_and_not_the_authors(lake: Lakehouse, model: str) -> None:
     with pytest.raises(RegistryError, match="needs an approval"):
-        promote(lake, MODEL, 1, MARCH, "better", approval=True)
+        promote(lake, model, 1, MARCH, "better", approval=True)  # the last word was Eve's
     for who, why, what in (
         ("IDA", "fine", "nobody approves their own"),
         ("  ", "fine", "by a person"),
@@ -131,53 +158,46 @@ def test_where_an_approval_is_asked_for_it_is_a_named_persons_and_not_the_author
         ("Omar", " ", "by a person"),
     ):
         with pytest.raises(RegistryError, match=what):
-            approve(lake, MODEL, 1, who, why, MARCH)
-    assert approve(lake, MODEL, 1, "Omar", "the slices are fine", MARCH) is True
-    assert approve(lake, MODEL, 1, "Omar", "the slices are fine", MARCH) is False
-    reject(lake, MODEL, 1, "Eve", "not the west pier", MARCH)
+            approve(lake, model, 1, who, why, MARCH)
+    assert approve(lake, model, 1, "Omar", "talked to Eve", MARCH) is True
+    assert approve(lake, model, 1, "Omar", "talked to Eve", MARCH) is False
+    assert promote(lake, model, 1, MARCH, "better", approval=True) is True
     with pytest.raises(RegistryError, match="needs an approval"):
-        promote(lake, MODEL, 1, MARCH, "better", approval=True)
-    assert approve(lake, MODEL, 1, "Omar", "talked to Eve", MARCH) is True
-    assert promote(lake, MODEL, 1, MARCH, "better", approval=True) is True
-    with pytest.raises(RegistryError, match="needs an approval"):
-        promote(lake, MODEL, 2, APRIL, "better", approval=True)  # an approval is of one version
-    assert [row["moved_by"] for row in moves(lake, MODEL)] == ["Omar", "Eve", "Omar", "job"]
-    assert MlflowClient().get_model_version(MODEL, "1").tags["approval"] == "approved"
+        promote(lake, model, 2, APRIL, "better", approval=True)  # an approval is of one version
+    assert [row["moved_by"] for row in moves(lake, model)] == ["Omar", "Eve", "Omar", "job"]
+    assert MlflowClient().get_model_version(model, "1").tags["approval"] == "approved"
 
 
-def test_a_challenger_loses_its_alias_to_the_next_one_or_by_becoming_champion(lake: Lakehouse) -> None:
+@history((PROMOTED, 1, FEBRUARY), (CHALLENGED, 2, MARCH))
+def test_a_challenger_loses_its_alias_to_the_next_one_or_by_becoming_champion(lake: Lakehouse, model: str) -> None:
     client = MlflowClient()
-    promote(lake, MODEL, 1, FEBRUARY, "first")
-    challenge(lake, MODEL, 2, MARCH, "passed")
-    challenge(lake, MODEL, 3, MARCH, "passed, too")
-    assert challenge(lake, MODEL, 2, MARCH, "passed") is False
-    assert alias_version(client, MODEL, CHALLENGER) == 3
-    promote(lake, MODEL, 3, APRIL, "better")
-    assert challenge(lake, MODEL, 3, MARCH, "passed") is False
-    assert client.get_registered_model(MODEL).aliases == {"champion": 3}
+    challenge(lake, model, 3, MARCH, "passed, too")
+    assert challenge(lake, model, 2, MARCH, "passed") is False
+    assert alias_version(client, model, CHALLENGER) == 3
+    promote(lake, model, 3, APRIL, "better")
+    assert challenge(lake, model, 3, MARCH, "passed") is False
+    assert client.get_registered_model(model).aliases == {"champion": 3}
 
 
-def test_a_retired_version_is_neither_promoted_nor_gone_back_to_and_a_champion_is_not_retired(lake: Lakehouse) -> None:
-    for version, at in ((1, FEBRUARY), (2, MARCH), (3, APRIL)):
-        promote(lake, MODEL, version, at, "better")
+@history((PROMOTED, 1, FEBRUARY), (PROMOTED, 2, MARCH), (PROMOTED, 3, APRIL))
+def test_a_retired_version_is_neither_promoted_nor_gone_back_to_and_a_champion_is_not_retired(lake: Lakehouse, model: str) -> None:
     with pytest.raises(RegistryError, match="is the champion"):
-        retire(lake, MODEL, 3, MAY, "old", "Omar")
-    retire(lake, MODEL, 2, MAY, "trained on wrong rows", "Omar")
-    retire(lake, MODEL, 2, MAY, "trained on wrong rows", "Omar")
+        retire(lake, model, 3, MAY, "old", "Omar")
+    retire(lake, model, 2, MAY, "trained on wrong rows", "Omar")
+    retire(lake, model, 2, MAY, "trained on wrong rows", "Omar")
     with pytest.raises(RegistryError, match=r"was retired by Omar \(trained on wrong rows\)"):
-        promote(lake, MODEL, 2, MAY, "come back")
-    assert rollback(lake, MODEL, MAY, "worse") == 1
-    assert [row["move"] for row in moves(lake, MODEL)].count("retired") == 1
+        promote(lake, model, 2, MAY, "come back")
+    assert rollback(lake, model, MAY, "worse") == 1
+    assert [row["move"] for row in moves(lake, model)].count("retired") == 1
 
 
-def test_a_champion_whose_files_were_changed_is_not_gone_back_to(lake: Lakehouse, harbour_model) -> None:
-    promote(lake, MODEL, 1, FEBRUARY, "first")
-    promote(lake, MODEL, 2, MARCH, "better")
+@history((PROMOTED, 1, FEBRUARY), (PROMOTED, 2, MARCH))
+def test_a_champion_whose_files_were_changed_is_not_gone_back_to(lake: Lakehouse, model: str) -> None:
     client = MlflowClient()
-    client.set_model_version_tag(MODEL, "1", CONTENT, "0" * 64)
+    client.set_model_version_tag(model, "1", CONTENT, "0" * 64)
     with pytest.raises(Untrusted, match="has other files than when it was registered"):
-        rollback(lake, MODEL, APRIL, "worse")
-    assert alias_version(client, MODEL) == 2
+        rollback(lake, model, APRIL, "worse")
+    assert alias_version(client, model) == 2
 
 
 # Two processes that wait for one another right before they write: each has read the same champion.
@@ -205,15 +225,17 @@ print("promoted:", registry.promote(lake, model, version, datetime(2013, 4, 1), 
 """
 
 
+@history((PROMOTED, 1, FEBRUARY))
 @pytest.mark.parametrize("first", [None, 1])
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
-    lake: Lakehouse, cluster: Cluster, tmp_path: Path, first: int | None
+    lake: Lakehouse, model: str, cluster: Cluster, tmp_path: Path, first: int | None
 ) -> None:
-    if first:
-        promote(lake, MODEL, 1, FEBRUARY, "first")
+    if first is None:
+        MlflowClient().delete_registered_model_alias(model, CHAMPION)
+        lake = Lakehouse(lake.spark, prefix="test_registry_race_")  # the first two ever: they make the table, too
     script = tmp_path / "race.py"
     script.write_text(RACE)
-    words = {version: (str(tmp_path), lake.prefix, MODEL, str(version), repr(first)) for version in (2, 3)}
+    words = {version: (str(tmp_path), lake.prefix, model, str(version), repr(first)) for version in (2, 3)}
     tasks = {
         version: cluster.launch(TaskSpec(kind="script", folder=tmp_path / str(version), project=tmp_path, file=script, argv=argv))
         for version, argv in words.items()
@@ -224,8 +246,8 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     told = results[loser]
     assert told is not None
     assert f"version {winner} was promoted by job {winner} at the same moment" in (told.error or "")
-    assert alias_version(MlflowClient(), MODEL) == winner == champion_as_of(lake, MODEL, APRIL)
-    assert [row["version"] for row in moves(lake, MODEL)] == [*([1] if first else []), winner]
+    assert alias_version(MlflowClient(), model) == winner == champion_as_of(lake, model, APRIL)
+    assert [row["version"] for row in moves(lake, model)] == [*([1] if first else []), winner]
 
 
 # The process ends itself with SIGKILL after its row is written, and before the alias is moved.
@@ -242,15 +264,15 @@ registry.promote(Lakehouse(get_spark(), prefix=sys.argv[1]), sys.argv[2], 2, dat
 """
 
 
-def test_killed_between_row_and_alias_the_same_call_again_ends_it(lake: Lakehouse, cluster: Cluster, tmp_path: Path) -> None:
-    promote(lake, MODEL, 1, FEBRUARY, "first")
+@history((PROMOTED, 1, FEBRUARY))
+def test_killed_between_row_and_alias_the_same_call_again_ends_it(lake: Lakehouse, model: str, cluster: Cluster, tmp_path: Path) -> None:
     script = tmp_path / "deadly.py"
     script.write_text(DEADLY)
-    spec = TaskSpec(kind="script", folder=tmp_path / "run", project=tmp_path, file=script, argv=(lake.prefix, MODEL))
+    spec = TaskSpec(kind="script", folder=tmp_path / "run", project=tmp_path, file=script, argv=(lake.prefix, model))
     result = cluster.launch(spec).wait(300)
     assert result is not None
     assert "SIGKILL" in (result.error or "")
-    assert alias_version(MlflowClient(), MODEL) == 1
-    assert promote(lake, MODEL, 2, MARCH, "better", expects=1) is False
-    assert alias_version(MlflowClient(), MODEL) == 2
-    assert len(moves(lake, MODEL)) == 2
+    assert alias_version(MlflowClient(), model) == 1
+    assert promote(lake, model, 2, MARCH, "better", expects=1) is False
+    assert alias_version(MlflowClient(), model) == 2
+    assert len(moves(lake, model)) == 2

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import mlflow
 import numpy as np
@@ -43,20 +44,36 @@ def train(recipe, rows, parameters):
 """
 
 
-@pytest.fixture
-def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    "The module in which the features' function and the trainer are; writing to it is editing the project's code."
-    package = tmp_path / "sailing"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    "The module in which the features' function and the trainer are."
+    folder = tmp_path_factory.mktemp("project")
+    package = folder / "sailing"
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "code.py").write_text(TRAINER)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    module = importlib.import_module("sailing.code")
-    cloudpickle.register_pickle_by_value(module)  # Spark's workers have another path
-    yield package / "code.py"
-    cloudpickle.unregister_pickle_by_value(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        module = importlib.import_module("sailing.code")
+        cloudpickle.register_pickle_by_value(module)  # Spark's workers have another path
+        yield package / "code.py"
+        cloudpickle.unregister_pickle_by_value(module)
+        forget()
+
+
+@pytest.fixture
+def own_code(written: Path) -> Iterator[Path]:
+    "The same for a test that edits it: writing to it is editing the project's code."
+    yield written
+    written.write_text(TRAINER)
+    forget()
+
+
+def forget() -> None:
+    "Let the project's code be imported anew."
     for name in [name for name in sys.modules if name.startswith("sailing")]:
         del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +95,17 @@ def lake(spark: SparkSession) -> Iterator[Lakehouse]:
         MlflowClient().delete_registered_model(found.name)
 
 
-@pytest.fixture
-def trained(lake: Lakehouse, own_code: Path) -> int:
-    "A registered version with its manifest."
-    return train(lake)
+class Made(NamedTuple):
+    "A logged model, what it was made from, and the version that it was registered as."
+
+    uri: str
+    manifest: Manifest
+    version: int
 
 
-def train(lake: Lakehouse, **changed: object) -> int:
+@pytest.fixture(scope="module")
+def made(lake: Lakehouse, written: Path) -> Made:
+    "A registered version with its manifest; a row that it learned from was corrected since."
     versions = {name: version_of(lake, name) for name in ("features.wind", "gold.trips")}
     lookups = [
         FeatureLookup("features.wind", "pier", feature_names=["knots"], timestamp_lookup_key="planned"),
@@ -101,8 +122,20 @@ def train(lake: Lakehouse, **changed: object) -> int:
     mlflow.set_experiment("/test_reproduce")
     with mlflow.start_run() as run:
         pipeline = imported("sailing.code:train")(RECIPE, rows, parameters)
-        log_manifest(lake, run.info.run_id, replace(manifest, **changed))
-        return register(MODEL, log_pipeline(pipeline, RECIPE, rows, "model"), run.info.run_id)
+        log_manifest(lake, run.info.run_id, manifest)
+        uri = log_pipeline(pipeline, RECIPE, rows, "model")
+    version = register(MODEL, uri, run.info.run_id)
+    again = lake.spark.sql("SELECT 'east' AS pier, timestamp_seconds(1370044800) AS at, 99D AS knots")
+    FeatureTables(lake.spark, prefix=lake.prefix).write_table("features.wind", again)
+    return Made(uri, manifest, version)
+
+
+def registered_with(lake: Lakehouse, made: Made, **changed: object) -> int:
+    "Another version of the same model, in whose manifest something else is told."
+    mlflow.set_experiment("/test_reproduce")
+    with mlflow.start_run() as run:
+        log_manifest(lake, run.info.run_id, replace(made.manifest, **changed))
+    return register(MODEL, made.uri, run.info.run_id)
 
 
 def edited(own_code: Path, old: str, new: str) -> None:
@@ -110,88 +143,77 @@ def edited(own_code: Path, old: str, new: str) -> None:
     text = own_code.read_text()
     assert old in text
     own_code.write_text(text.replace(old, new))
-    for name in [name for name in sys.modules if name.startswith("sailing")]:
-        del sys.modules[name]
+    forget()
 
 
-def test_nothing_changed_gives_the_same_predictions_to_the_last_bit_on_rows_learned_and_held_out(lake: Lakehouse, trained: int) -> None:
+def test_nothing_changed_gives_the_same_predictions_to_the_last_bit_on_rows_learned_and_held_out_whatever_was_corrected_since(
+    lake: Lakehouse, made: Made
+) -> None:
     heard: list[str] = []
-    done = reproduce(lake, MODEL, trained, say=heard.append)
+    done = reproduce(lake, MODEL, made.version, say=heard.append)
     assert (done.verdict, done.distance, done.differences) == ("same", 0.0, ())
     assert [(found["rows_of"], found["rows"], found["differ"]) for found in done.sets] == [("training", 150, 0), ("held out", 100, 0)]
     assert all(found["auc_was"] == found["auc_now"] > 0.6 for found in done.sets)
-    looks = read(lake, HOLDOUT_OPENINGS).where(f"version = {trained}").collect()
+    looks = read(lake, HOLDOUT_OPENINGS).where(f"version = {made.version}").collect()
     assert [(look.model_name, look.why, look.condition, look.opened_at) for look in looks] == [
         (MODEL, "reproduction", "trip >= 150", datetime(2013, 6, 10))
     ]
     assert "making the training rows again" in heard
 
 
-def test_rows_that_came_later_change_nothing(lake: Lakehouse, trained: int) -> None:
-    again = lake.spark.sql("SELECT 'east' AS pier, timestamp_seconds(1370044800) AS at, 99D AS knots")
-    FeatureTables(lake.spark, prefix=lake.prefix).write_table("features.wind", again)
-    assert reproduce(lake, MODEL, trained).verdict == "same"
-
-
-def test_another_session_time_zone_is_named_and_changes_nothing(lake: Lakehouse, trained: int) -> None:
+def test_code_that_changed_without_effect_another_library_and_another_time_zone_are_named_beside_the_same_predictions(
+    lake: Lakehouse, made: Made, own_code: Path
+) -> None:
+    code = made.manifest.code
+    version = registered_with(lake, made, code=replace(code, libraries={**code.libraries, "lightgbm": "3.0.0"}))
+    edited(own_code, "import numpy as np", "import numpy as np  # arrays")
     before = lake.spark.conf.get("spark.sql.session.timeZone")
     lake.spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
     try:
-        done = reproduce(lake, MODEL, trained)
+        done = reproduce(lake, MODEL, version)
         assert lake.spark.conf.get("spark.sql.session.timeZone") == "Asia/Tokyo"
     finally:
         lake.spark.conf.set("spark.sql.session.timeZone", before)
     assert done.verdict == "same"
-    assert [(d.kind, d.what, d.now) for d in done.differences] == [("setting", "spark.sql.session.timeZone", "Asia/Tokyo")]
+    module, library, zone = done.differences
+    assert (module.kind, module.what) == ("code", "sailing.code")
+    assert (library.kind, library.what, library.was, library.now) == ("library", "lightgbm", "3.0.0", code.libraries["lightgbm"])
+    assert (zone.kind, zone.what, zone.now) == ("setting", "spark.sql.session.timeZone", "Asia/Tokyo")
+    assert str(done).endswith("same; not as it was: code, library, setting")
 
 
-def test_code_that_changed_without_effect_is_named_beside_the_same_predictions(lake: Lakehouse, trained: int, own_code: Path) -> None:
-    edited(own_code, "import numpy as np", "import numpy as np  # arrays")
-    done = reproduce(lake, MODEL, trained)
-    assert done.verdict == "same"
-    assert [(d.kind, d.what) for d in done.differences] == [("code", "sailing.code")]
-    assert str(done).endswith("same; not as it was: code")
-
-
-def test_a_features_function_that_changed_is_seen_in_the_rows_and_in_the_predictions(lake: Lakehouse, trained: int, own_code: Path) -> None:
+def test_a_features_function_that_changed_is_seen_in_the_rows_and_in_the_predictions(lake: Lakehouse, made: Made, own_code: Path) -> None:
     edited(own_code, "knots * 1.5", "(knots * 7) % 3")
-    done = reproduce(lake, MODEL, trained)
+    done = reproduce(lake, MODEL, made.version)
     assert done.verdict == "different"
     assert [(d.kind, d.what) for d in done.differences] == [("code", "sailing.code"), ("rows", "training set")]
     assert done.sets[0]["differ"] > 0
 
 
-def test_a_trainer_that_changed_gives_another_model_and_its_module_is_named(lake: Lakehouse, trained: int, own_code: Path) -> None:
+def test_a_trainer_that_changed_gives_another_model_and_its_module_is_named(lake: Lakehouse, made: Made, own_code: Path) -> None:
     edited(own_code, "fit(recipe, rows, parameters)", "fit(recipe, rows, {**parameters, 'n_estimators': 3})")
-    done = reproduce(lake, MODEL, trained)
+    done = reproduce(lake, MODEL, made.version)
     assert done.verdict == "different"
     assert {d.kind for d in done.differences} == {"code"}
     assert done.distance > 0.01
 
 
-def test_predictions_within_the_tolerance_are_close_and_beyond_it_different(lake: Lakehouse, trained: int, own_code: Path) -> None:
+def test_predictions_within_the_tolerance_are_close_and_beyond_it_different(lake: Lakehouse, made: Made, own_code: Path) -> None:
     edited(
         own_code,
         "    return fit(recipe, rows, parameters)",
         "    made = fit(recipe, rows, parameters)\n    ask = made.predict_proba\n    made.predict_proba = lambda x: ask(x) + 1e-9\n    return made",
     )
-    assert reproduce(lake, MODEL, trained).verdict == "close"
-    assert reproduce(lake, MODEL, trained, tolerance=1e-12).verdict == "different"
+    assert reproduce(lake, MODEL, made.version).verdict == "close"
+    assert reproduce(lake, MODEL, made.version, tolerance=1e-12).verdict == "different"
 
 
-def test_another_library_is_named(lake: Lakehouse, own_code: Path) -> None:
-    code = code_of(["sailing", "boathouse"])
-    version = train(lake, code=replace(code, libraries={**code.libraries, "lightgbm": "3.0.0"}))
-    done = reproduce(lake, MODEL, version)
-    assert [(d.kind, d.what, d.was, d.now) for d in done.differences] == [("library", "lightgbm", "3.0.0", code.libraries["lightgbm"])]
-
-
-def test_a_version_that_cannot_be_read_any_more_ends_it_with_the_reason(lake: Lakehouse, trained: int) -> None:
+def test_a_version_that_cannot_be_read_any_more_ends_it_with_the_reason(lake: Lakehouse, made: Made) -> None:
     (file,) = lake.spark.read.format("delta").option("versionAsOf", 1).table(lake.name("gold.trips")).inputFiles()[:1]
     path = Path(file.removeprefix("file://").removeprefix("file:"))
     shutil.move(path, f"{path}.away")
     try:
-        done = reproduce(lake, MODEL, trained)
+        done = reproduce(lake, MODEL, made.version)
     finally:
         shutil.move(f"{path}.away", path)
     assert (done.verdict, done.sets, done.distance) == ("cannot", (), None)
@@ -200,28 +222,27 @@ def test_a_version_that_cannot_be_read_any_more_ends_it_with_the_reason(lake: La
     assert "files that it needs were deleted" in gone.now
 
 
-def test_rows_that_were_changed_under_their_version_are_noticed(lake: Lakehouse, own_code: Path) -> None:
-    (table,) = [found for found in reads(lake, {"gold.trips": version_of(lake, "gold.trips")})]
-    others = reads(lake, {"features.wind": version_of(lake, "features.wind")})
-    version = train(lake, tables=(*others, replace(table, fingerprint="0" * 32)))
+def test_rows_that_were_changed_under_their_version_are_noticed(lake: Lakehouse, made: Made) -> None:
+    wind, trips = made.manifest.tables
+    version = registered_with(lake, made, tables=(wind, replace(trips, fingerprint="0" * 32)))
     done = reproduce(lake, MODEL, version)
     assert done.verdict == "cannot"
     assert "other rows under this version" in done.differences[0].now
 
 
-def test_a_table_that_was_dropped_or_made_anew_is_not_the_table(lake: Lakehouse, own_code: Path) -> None:
-    versions = {name: version_of(lake, name) for name in ("features.wind", "gold.trips")}
-    wind, trips = reads(lake, versions)
-    version = train(lake, tables=(replace(wind, name="features.sunk"), replace(trips, id="another")))
+def test_a_table_that_was_dropped_or_made_anew_is_not_the_table(lake: Lakehouse, made: Made) -> None:
+    wind, trips = made.manifest.tables
+    version = registered_with(lake, made, tables=(replace(wind, name="features.sunk"), replace(trips, id="another")))
     done = reproduce(lake, MODEL, version)
     assert done.verdict == "cannot"
     assert [d.now for d in done.differences] == ["the table was dropped", "another table, created anew under this name"]
 
 
-def test_a_model_whose_files_changed_is_not_compared_with(lake: Lakehouse, trained: int) -> None:
-    MlflowClient().set_model_version_tag(MODEL, str(trained), "boathouse.content", "0" * 64)
+def test_a_model_whose_files_changed_is_not_compared_with(lake: Lakehouse, made: Made) -> None:
+    version = registered_with(lake, made)
+    MlflowClient().set_model_version_tag(MODEL, str(version), "boathouse.content", "0" * 64)
     with pytest.raises(Untrusted, match="has other files"):
-        reproduce(lake, MODEL, trained)
+        reproduce(lake, MODEL, version)
 
 
 def test_a_run_without_a_manifest_cannot_be_made_again(lake: Lakehouse, harbour_model) -> None:
@@ -237,7 +258,7 @@ def test_predictions_that_are_missing_on_one_side_are_infinitely_far() -> None:
         distance(np.array([0.5]), np.array([0.5, 0.1]))
 
 
-def test_the_command_says_how_it_is_called_and_which_models_there_are(spark: SparkSession, trained: int) -> None:
+def test_the_command_says_how_it_is_called_and_which_models_there_are(spark: SparkSession, made: Made) -> None:
     with pytest.raises(LookupError, match="name a model and a version"):
         reproduce_command(spark, "spark_catalog", ["reproduced"])
     with pytest.raises(LookupError, match="no model is called sunk"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -12,7 +13,7 @@ from pyspark.sql import functions as F
 from boathouse.features import versions_of
 from boathouse.tables import Column, Lakehouse, Table, drop_all
 from boathouse.training_sets import FeatureLookup, training_set
-from boathouse.writes import append, replace
+from boathouse.writes import append
 
 HOUR = dt.timedelta(hours=1)
 
@@ -38,12 +39,18 @@ DELAYS = Table(
 )
 
 
-@pytest.fixture
+TWICE, MOVING = replace(DELAYS, name="features.twice"), replace(DELAYS, name="features.moving")
+KNOWN = replace(DELAYS, name="features.known", columns=(*DELAYS.columns, Column("known", "timestamp", "known since")))
+
+
+@pytest.fixture(scope="module")
 def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     lake = Lakehouse(spark, prefix="test_training_sets_")
     drop_all(lake)
     rows = [("x", at(1), 1.0), ("x", at(2), 2.0), ("y", at(2), 9.0)]
-    replace(lake, DELAYS, spark.createDataFrame(rows, DELAYS.schema), "true")
+    append(lake, DELAYS, spark.createDataFrame(rows, DELAYS.schema), unique=True)
+    known = [("x", at(1), 1.0, at(1.25)), ("x", at(2), 2.0, at(2))]
+    append(lake, KNOWN, spark.createDataFrame(known, KNOWN.schema), unique=True)
     yield lake
     drop_all(lake)
 
@@ -59,18 +66,19 @@ def test_a_lookup_on_the_grid_gives_the_tick_at_or_before_and_nothing_older(spar
 
 
 def test_duplicates_that_got_into_a_feature_table_do_not_multiply_labels(spark: SparkSession, lake: Lakehouse) -> None:
-    append(lake, DELAYS, spark.createDataFrame([("x", at(2), 7.0), ("x", at(2), 8.0)], DELAYS.schema), unique=True)  # it is not
+    append(lake, TWICE, spark.createDataFrame([("x", at(2), v) for v in (2.0, 7.0, 8.0)], TWICE.schema), unique=True)  # it is not
     for lookup in (
-        FeatureLookup("features.delays", "k", timestamp_lookup_key="t", grid=HOUR),
-        FeatureLookup("features.delays", "k", timestamp_lookup_key="t"),
+        FeatureLookup("features.twice", "k", timestamp_lookup_key="t", grid=HOUR),
+        FeatureLookup("features.twice", "k", timestamp_lookup_key="t"),
     ):
         assert training_set(lake, labels(spark, (1, "x", at(2)), (2, "x", at(2))), [lookup]).count() == 2
 
 
 def test_a_named_version_is_read_whatever_is_written_afterwards(spark: SparkSession, lake: Lakehouse) -> None:
-    lookup = FeatureLookup("features.delays", "k", timestamp_lookup_key="t", lookback_window=HOUR)
-    versions = versions_of(lake, [DELAYS])
-    append(lake, DELAYS, spark.createDataFrame([("x", at(2.5), 99.0)], DELAYS.schema))
+    lookup = FeatureLookup("features.moving", "k", timestamp_lookup_key="t", lookback_window=HOUR)
+    append(lake, MOVING, spark.createDataFrame([("x", at(2), 2.0)], MOVING.schema), unique=True)
+    versions = versions_of(lake, [MOVING])
+    append(lake, MOVING, spark.createDataFrame([("x", at(2.5), 99.0)], MOVING.schema), unique=True)
     left = labels(spark, (1, "x", at(3)))
     assert [training_set(lake, left, [lookup], v).first().delay for v in (versions, None)] == [2.0, 99.0]
 
@@ -83,15 +91,6 @@ def test_a_table_without_keys_cannot_be_looked_up(spark: SparkSession, lake: Lak
 
 @pytest.mark.parametrize("engine", ["local", "cogroup", "union"])
 def test_a_row_on_the_grid_that_was_not_known_yet_is_taken_by_no_engine(spark: SparkSession, lake: Lakehouse, engine: str) -> None:
-    known = Table(
-        "features.known",
-        "One row per place and hour.",
-        (*DELAYS.columns, Column("known", "timestamp", "known since")),
-        primary_key=("place", "tick"),
-        time_key="tick",
-    )
-    rows = [("x", at(1), 1.0, at(1.25)), ("x", at(2), 2.0, at(2))]
-    append(lake, known, spark.createDataFrame(rows, known.schema))
     grid = FeatureLookup("features.known", "k", timestamp_lookup_key="t", grid=HOUR, known_by="known")
     left = labels(spark, (1, "x", at(1.24)), (2, "x", at(1.25)), (3, "x", at(2)))
     found = training_set(lake, left, [grid], match="seen", engine=engine).collect()
