@@ -1,4 +1,4 @@
-"Runs of the project's bundle as a person starts them, each in a folder and on a state of its own."
+"What the tests of the flights share: deliveries of real lines, an airport that is filled once, models that are trained once, and runs of the bundle."
 
 from __future__ import annotations
 
@@ -7,14 +7,123 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
+from pyspark.sql import SparkSession
+
+from boathouse.registry import register
+from boathouse.tables import Lakehouse
+from flights import training
+from flights.bronze import bronze, end_of
+from flights.features import feature_versions, rehearsal
+from flights.gold import gold
+from flights.replay import WEATHER_COLUMNS, events, instants, read_text, replay, zones_of_airports
+from flights.silver import silver
+from flights.tables import FLIGHT_EVENT_COLUMNS
+from flights.training import DEFAULTS, Candidate, TrainingRows, train, training_rows
 
 ROOT = Path(__file__).parent.parent.parent
-SHARED = {**os.environ, "BOATHOUSE_CLUSTER": ""}  # as everybody's: the background cluster
+
+
+@pytest.fixture(scope="session")
+def stories() -> Callable[..., list[str]]:
+    "The lines about the first `count` flights of one day of 2013: by default 9 February, the day after the storm: arrived, cancelled, diverted."
+    flights, zones = read_text("flights"), zones_of_airports()
+
+    def told(count: int, month: int = 2, day: int = 9) -> list[str]:
+        wanted = [at == (str(month), str(day)) for at in zip(flights["month"].to_pylist(), flights["day"].to_pylist(), strict=True)]
+        some = flights.filter(wanted).slice(0, count)
+        return events(some, instants(some, zones))["line"].tolist()
+
+    return told
+
+
+@pytest.fixture(scope="session")
+def deliver() -> Callable[..., None]:
+    "Lands a file of flight events and a file of weather reports, both of one name; none of a feed without lines."
+
+    def land(landing: Path, name: str, lines: Sequence[str], reports: Sequence[str]) -> None:
+        for folder, columns, rows in (("flight_events", FLIGHT_EVENT_COLUMNS, lines), ("weather", WEATHER_COLUMNS, reports)):
+            if not rows:
+                continue
+            (landing / folder).mkdir(parents=True, exist_ok=True)
+            (landing / folder / f"{name}.csv").write_text("\n".join([",".join(columns), *rows]) + "\n")
+
+    return land
+
+
+@pytest.fixture(scope="session")
+def lived() -> Callable[..., Lakehouse]:
+    "Brings a lake to a day: replays the files up to it, with their dirt or without, and refines what is new as far as gold."
+
+    def live(lake: Lakehouse, landing: Path, day: str, dirt: int) -> Lakehouse:
+        replay(landing, date.fromisoformat(day), dirt)
+        bronze(lake, landing, end_of(day))
+        silver(lake, end_of(day))
+        gold(lake)
+        return lake
+
+    return live
+
+
+@pytest.fixture(scope="session")
+def airport(spark: SparkSession) -> Lakehouse:
+    "The invented airport, with its features. A test adds rows for models of its own alone."
+    lake = Lakehouse(spark, prefix="rehearsal_")
+    rehearsal(lake)
+    return lake
+
+
+@pytest.fixture(scope="session")
+def learned(airport: Lakehouse) -> TrainingRows:
+    "What may be learned from at the airport on the last day of September."
+    return training_rows(airport, feature_versions(airport), "2013-09-30")
+
+
+TRAINED = "spark_catalog.test_ml.trained_flights"
+
+
+@pytest.fixture(scope="session")
+def quick() -> dict[str, Any]:
+    "The default parameters with a fifth of the trees, each of five times the weight, for what is not about quality."
+    return {**DEFAULTS, "n_estimators": DEFAULTS["n_estimators"] // 5, "learning_rate": DEFAULTS["learning_rate"] * 5}
+
+
+@pytest.fixture(scope="session")
+def candidate(airport: Lakehouse, quick: dict[str, Any]) -> Iterator[Candidate]:
+    "A model of the airport that was trained on the last day of September: the known sets of parameters and a proposal were tried."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "DEFAULTS", quick)
+        trained = train(airport, TRAINED, "/test_flights", as_of="2013-09-30", max_evals=3, seed=7)
+    yield trained
+    MlflowClient().delete_registered_model(TRAINED)
+
+
+@pytest.fixture(scope="session")
+def earlier(airport: Lakehouse, quick: dict[str, Any]) -> Iterator[Candidate]:
+    "Another one, that was trained on 1 September."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "DEFAULTS", quick)
+        trained = train(airport, f"{TRAINED}_in_august", "/test_flights", as_of="2013-09-01", max_evals=1, seed=7)
+    yield trained
+    MlflowClient().delete_registered_model(f"{TRAINED}_in_august")
+
+
+@pytest.fixture(scope="session")
+def registered() -> Callable[[str, Candidate], int]:
+    "Registers a trained model once more, as the next version of a model of a test's own; its number."
+
+    def call(model: str, trained: Candidate) -> int:
+        client = MlflowClient()
+        known = next(found for found in client.search_model_versions(f"run_id = '{trained.run_id}'") if found.name.startswith(TRAINED))
+        return register(model, known.source, trained.run_id, known.tags, description=known.description)
+
+    return call
 
 
 @pytest.fixture(scope="session")
@@ -39,14 +148,20 @@ def clone() -> Callable[[Path], Path]:
 
 
 @pytest.fixture(scope="module")
-def boathouse(command: str) -> Iterator[Callable[..., Any]]:
-    "What `boathouse ... --json` prints, after it ended with 0; the clusters that the commands left running are ended with the module."
+def environ() -> Mapping[str, str]:
+    "The environment of the commands: as everybody's, with the background cluster."
+    return {**os.environ, "BOATHOUSE_CLUSTER": ""}
+
+
+@pytest.fixture(scope="module")
+def boathouse(command: str, environ: Mapping[str, str]) -> Iterator[Callable[..., Any]]:
+    "What `boathouse ... --json` prints, after it ended with `code`; the clusters that the commands left running are ended with the module."
     folders: dict[Path, None] = {}
 
-    def run(folder: Path, *words: str) -> Any:
+    def run(folder: Path, *words: str, code: int = 0) -> Any:
         folders[folder] = None
-        done = subprocess.run([command, *words, "--json"], cwd=folder, env=SHARED, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
+        done = subprocess.run([command, *words, "--json"], cwd=folder, env=environ, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr[-3000:]
         return json.loads(done.stdout)
 
     yield run

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
-from pyspark.sql import SparkSession
 from sklearn.metrics import roc_auc_score
 
 from boathouse.splits import inside
 from boathouse.tables import Lakehouse, read
 from boathouse.training import fit, probabilities
+from flights import decay
 from flights.decay import Measured, decay_of, decay_rows
-from flights.features import feature_versions, rehearsal
 from flights.tables import MONITORING_DECAY
-from flights.training import DEFAULTS, recipe, training_rows
+from flights.training import TrainingRows, recipe
 
 EXPERIMENT, AS_OF = "/test_flights_decay", "2013-09-28"
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
-    lake = Lakehouse(spark, prefix="rehearsal_")
-    rehearsal(lake)
-    spark.sql(f"DROP TABLE IF EXISTS {lake.name(MONITORING_DECAY)}")
-    yield lake
-    spark.sql(f"DROP TABLE IF EXISTS {lake.name(MONITORING_DECAY)}")
+def lake(airport: Lakehouse) -> Iterator[Lakehouse]:
+    airport.spark.sql(f"DROP TABLE IF EXISTS {airport.name(MONITORING_DECAY)}")
+    yield airport
+    airport.spark.sql(f"DROP TABLE IF EXISTS {airport.name(MONITORING_DECAY)}")
 
 
 @pytest.fixture(scope="module")
@@ -37,34 +35,37 @@ def rows(lake: Lakehouse) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def told(lake: Lakehouse) -> list[Measured]:
-    return decay_of(lake, EXPERIMENT, AS_OF, window=28, experience=38, ages=3, per_month=1000, unit="week")
+def told(lake: Lakehouse, quick: dict[str, Any]) -> Iterator[list[Measured]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decay, "DEFAULTS", quick)
+        yield decay_of(lake, EXPERIMENT, AS_OF, window=28, experience=38, ages=3, per_month=1000, unit="week")
 
 
 def test_a_sample_holds_flights_of_every_day_whose_label_was_known_and_their_rows_are_those_of_training(
-    lake: Lakehouse, rows: pd.DataFrame
+    lake: Lakehouse, rows: pd.DataFrame, learned: TrainingRows
 ) -> None:
     assert rows.groupby("month").size().max() == 1000
     assert rows.flight_date.nunique() > 55
     assert (rows.label_time <= pd.Timestamp(AS_OF)).all()
     other = decay_rows(lake, AS_OF, 1000, 8)
     assert 100 < len(set(rows.flight_id) & set(other.flight_id)) < 1900
-    learned = training_rows(lake, feature_versions(lake), AS_OF).frame
-    both = sorted(set(rows.flight_id) & set(learned.flight_id))
+    both = sorted(set(rows.flight_id) & set(learned.frame.flight_id))
     assert len(both) > 800
     columns = [*recipe(7).inputs, "late"]
-    ours, theirs = (frame.set_index("flight_id").loc[both, columns] for frame in (rows, learned))
+    ours, theirs = (frame.set_index("flight_id").loc[both, columns] for frame in (rows, learned.frame))
     pd.testing.assert_frame_equal(ours, theirs)
 
 
-def test_what_the_table_says_is_found_again_by_hand(lake: Lakehouse, rows: pd.DataFrame, told: list[Measured]) -> None:
+def test_what_the_table_says_is_found_again_by_hand(
+    lake: Lakehouse, rows: pd.DataFrame, quick: dict[str, Any], told: list[Measured]
+) -> None:
     kept = read(lake, MONITORING_DECAY).toPandas()
     growing, experienced, same = told
     assert len(kept) == len(growing.found.servings) + len(same.found.servings)
     assert set(kept.window_days) == {0, 28}
     row = kept[(kept.window_days == 28) & (kept.period == "2013-09-16") & (kept.age == 2)].iloc[0]
     assert (str(row.learned_from), str(row.learned_until)) == ("2013-08-04", "2013-09-01")  # Monday 2 September less a day, and 28 more
-    model = fit(recipe(7), rows[inside(rows.flight_date, row.learned_from, row.learned_until)], DEFAULTS)
+    model = fit(recipe(7), rows[inside(rows.flight_date, row.learned_from, row.learned_until)], quick)
     week = rows[inside(rows.flight_date, pd.Timestamp("2013-09-16").date(), pd.Timestamp("2013-09-23").date())]
     assert (row.flights, row.days) == (len(week), 7)
     assert row.auc == pytest.approx(roc_auc_score(week.late.astype(bool), probabilities(model, recipe(7), week)))

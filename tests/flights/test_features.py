@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 
 from boathouse.features import versions_of
 from boathouse.refresh import refresh
 from boathouse.tables import Lakehouse, Table, drop_all, read
-from boathouse.versions import fingerprint
 from boathouse.writes import append, merge
 from flights.bronze import end_of
 from flights.features import CONGESTION, aircraft, legs, movements
@@ -42,43 +42,54 @@ def flight(number: int, left: dt.datetime | None, late: int, version: int, lande
     }
 
 
-@pytest.fixture
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
-    lake = Lakehouse(spark, prefix="test_refresh_")
-    drop_all(lake)
-    append(
-        lake,
-        SILVER_FLIGHTS,
-        rows(spark, SILVER_FLIGHTS, *[flight(n, NOON + n * 47 * MINUTE, n, 1, NOON + (90 + n * 47) * MINUTE) for n in range(30)]),
-    )
-    yield lake
-    drop_all(lake)
+@dataclass(frozen=True)
+class Refreshed:
+    "The ticks of an airport before and after a correction, and what the refreshes said: the one after it, and later ones with nothing new."
+
+    before: dict[tuple[str, dt.datetime], Row]
+    after: dict[tuple[str, dt.datetime], Row]
+    anew: dict[tuple[str, dt.datetime], Row]
+    spans: list[list[dt.datetime]]
+    idle: list[str]
+    versions: list[dict[str, int]]
 
 
-def test_late_news_change_what_comes_after_them_and_the_result_is_that_of_starting_anew(spark: SparkSession, lake: Lakehouse) -> None:
+@pytest.fixture(scope="module")
+def refreshed(spark: SparkSession) -> Iterator[Refreshed]:
+    "Thirty flights, and the news on the next day that one of them left an hour later than first reported."
+    lake = Lakehouse(spark, prefix="test_congestion_")
+    known = [flight(n, NOON + n * 47 * MINUTE, n, 1, NOON + (90 + n * 47) * MINUTE) for n in range(30)]
+    append(lake, SILVER_FLIGHTS, rows(spark, SILVER_FLIGHTS, *known), unique=True)
+
+    def ticks(found: DataFrame) -> dict[tuple[str, dt.datetime], Row]:
+        return {(row.origin, row.tick): row for row in found.select(FEATURES_ORIGIN_CONGESTION.schema.names).collect()}
+
     refresh(lake, ORIGIN, end_of("2013-06-03"))
-    before = {(r.origin, r.tick): r for r in read(lake, FEATURES_ORIGIN_CONGESTION).collect()}
-    correction = flight(5, NOON + 5 * 47 * MINUTE + 60 * MINUTE, 65, 2)  # it left an hour later than first reported
+    before = ticks(read(lake, FEATURES_ORIGIN_CONGESTION))
+    correction = flight(5, NOON + 5 * 47 * MINUTE + 60 * MINUTE, 65, 2)
     merge(lake, SILVER_FLIGHTS, rows(spark, SILVER_FLIGHTS, correction))
-    hops, ticks = refresh(lake, ORIGIN, end_of("2013-06-04"))
-    after = {(r.origin, r.tick): r for r in read(lake, FEATURES_ORIGIN_CONGESTION).collect()}
+    news = refresh(lake, ORIGIN, end_of("2013-06-04"))
+    after, anew = ticks(read(lake, FEATURES_ORIGIN_CONGESTION)), ticks(ORIGIN.rows(read(lake, SILVER_FLIGHTS), until=end_of("2013-06-04")))
+    versions = [versions_of(lake, [FEATURES_ORIGIN_CONGESTION])]
+    idle = [str(done).rpartition(": ")[2] for day in ("2013-06-04", "2013-06-03") for done in refresh(lake, ORIGIN, end_of(day))]
+    versions.append(versions_of(lake, [FEATURES_ORIGIN_CONGESTION]))
+    yield Refreshed(before, after, anew, [[span.since for span in done.spans] for done in news], idle, versions)
+    drop_all(lake)
 
+
+def test_late_news_change_what_comes_after_them_and_the_result_is_that_of_starting_anew(refreshed: Refreshed) -> None:
+    before, after = refreshed.before, refreshed.after
     changed = [tick for (origin, tick), row in after.items() if before.get((origin, tick)) not in (None, row)]
     assert min(changed) == dt.datetime(2013, 6, 3, 16), "flight 5 was counted from its first reported departure, 15:55, on"
-    assert [span.since for span in hops.spans] == [dt.datetime(2013, 6, 3, 15), dt.datetime(2013, 6, 4)], (
-        "its old and its new hour are one span"
-    )
-    assert ticks.spans[0].since == dt.datetime(2013, 6, 3, 16)
-    anew = ORIGIN.rows(read(lake, SILVER_FLIGHTS), until=end_of("2013-06-04"))
-    assert fingerprint(read(lake, FEATURES_ORIGIN_CONGESTION)) == fingerprint(anew)
+    hops, ticks = refreshed.spans
+    assert hops == [dt.datetime(2013, 6, 3, 15), dt.datetime(2013, 6, 4)], "its old and its new hour are one span"
+    assert ticks[0] == dt.datetime(2013, 6, 3, 16)
+    assert after == refreshed.anew
 
 
-def test_nothing_new_writes_nothing_and_an_earlier_day_takes_nothing_away(lake: Lakehouse) -> None:
-    refresh(lake, ORIGIN, end_of("2013-06-04"))
-    version = versions_of(lake, [FEATURES_ORIGIN_CONGESTION])
-    for day in ("2013-06-04", "2013-06-03"):
-        assert [str(done).rpartition(": ")[2] for done in refresh(lake, ORIGIN, end_of(day))] == ["nothing new"] * 2
-    assert versions_of(lake, [FEATURES_ORIGIN_CONGESTION]) == version
+def test_nothing_new_writes_nothing_and_an_earlier_day_takes_nothing_away(refreshed: Refreshed) -> None:
+    assert refreshed.idle == ["nothing new"] * 4
+    assert refreshed.versions[0] == refreshed.versions[1]
 
 
 def test_a_departure_counts_from_when_it_left_and_not_from_its_schedule(spark: SparkSession) -> None:

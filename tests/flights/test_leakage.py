@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.leaks import refuse_leaks
 from boathouse.specs import create_training_set
 from boathouse.tables import Lakehouse, Table, drop_all, read
-from boathouse.writes import append, merge
+from boathouse.writes import append
 from flights.features import CALENDAR, CATEGORICAL, GROUPS, LABELS, MATCHED, features, lookups, model_rows, numeric, refresh_group
 from flights.tables import FEATURES_AIRCRAFT, GOLD_DEPARTURES, SILVER_FLIGHTS, SILVER_PLANES, SILVER_WEATHER
 
@@ -24,95 +25,105 @@ def rows(spark: SparkSession, table: Table, *given: dict) -> DataFrame:
     return spark.createDataFrame([tuple(row.get(c.name) for c in table.columns) for row in given], table.schema)
 
 
-def flight(number: int, left: dt.datetime | None, late: int, version: int, landed: dt.datetime | None = None, tail: str = "N1") -> dict:
-    "A flight of JetBlue from JFK to BOS that left and landed at these instants, `late` minutes late."
-    planned = (left or NOON) - late * MINUTE
-    known = {"departed_at": left, "dep_delay": late if left else None, "arrived_at": landed, "arr_delay": late if landed else None}
-    place = {"carrier": "B6", "origin": "JFK", "dest": "BOS", "tailnum": tail, "distance": 187.0, "status": "scheduled"}
-    return {
-        "flight_id": number,
-        "flight": number,
-        "time_hour": planned,
-        "scheduled_at": planned,
-        "bronze_version": version,
-        **place,
-        **known,
-    }
+@dataclass(frozen=True)
+class World:
+    "An airport with a carrier, a destination and an aircraft of its own: what happens in one moves no feature of another."
+
+    number: int
+    origin: str
+    dest: str
+    carrier: str
+    tailnum: str
+
+    def flight(self, number: int, left: dt.datetime, late: int, landed: dt.datetime | None = None, tailnum: str | None = None) -> dict:
+        "A flight that left and landed at these instants, `late` minutes late."
+        planned = left - late * MINUTE
+        return {
+            "flight_id": self.number * 1000 + number,
+            "flight": number,
+            "time_hour": planned,
+            "scheduled_at": planned,
+            "bronze_version": 1,
+            "carrier": self.carrier,
+            "origin": self.origin,
+            "dest": self.dest,
+            "tailnum": tailnum or self.tailnum,
+            "distance": 187.0,
+            "status": "scheduled",
+            "departed_at": left,
+            "dep_delay": late,
+            "arrived_at": landed,
+            "arr_delay": late if landed else None,
+        }
+
+    def weather(self, hour: dt.datetime, wind: float) -> dict:
+        return {"origin": self.origin, "time_hour": hour, "published_at": hour + 60 * MINUTE, "wind_speed": wind}
+
+    def forecast(self) -> dict:
+        "The departure that is forecast at noon."
+        facts = {"flight_id": self.number, "scheduled_at": NOON + 120 * MINUTE, "predict_at": NOON, "flight_date": NOON.date()}
+        place = {"origin": self.origin, "dest": self.dest, "carrier": self.carrier, "tailnum": self.tailnum}
+        return {**facts, **place, "month": "2013-06", "distance": 187.0}
 
 
-def weather(hour: dt.datetime, wind: float) -> dict:
-    return {"origin": "JFK", "time_hour": hour, "published_at": hour + 60 * MINUTE, "wind_speed": wind}
+QUIET, AFTER, BEFORE = (
+    World(1, "JFK", "BOS", "B6", "N1"),
+    World(2, "EWR", "ATL", "DL", "N2"),
+    World(3, "LGA", "LAX", "UA", "N3"),
+)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def lake(spark: SparkSession) -> Iterator[Lakehouse]:
-    "A quiet day before noon, three flights to forecast at noon, and their features."
+    "The same quiet day before noon in three worlds, and a storm: in the second one after the forecasts at noon, in the third before them."
     lake = Lakehouse(spark, prefix="test_leakage_")
-    drop_all(lake)
-    quiet = [flight(n, NOON - (30 + 20 * n) * MINUTE, 5, 1, NOON - (5 + n) * MINUTE) for n in range(1, 6)]
-    append(lake, SILVER_FLIGHTS, rows(spark, SILVER_FLIGHTS, *quiet))
-    append(lake, SILVER_WEATHER, rows(spark, SILVER_WEATHER, weather(NOON - 120 * MINUTE, 4.0)))
-    append(lake, SILVER_PLANES, rows(spark, SILVER_PLANES, {"tailnum": "N1", "year": 2000, "seats": 100}))
-    ahead = {
-        "scheduled_at": NOON + 120 * MINUTE,
-        "predict_at": NOON,
-        "flight_date": NOON.date(),
-        "month": "2013-06",
-        "origin": "JFK",
-        "dest": "BOS",
-        "carrier": "B6",
-    }
-    append(
-        lake,
-        GOLD_DEPARTURES,
-        rows(spark, GOLD_DEPARTURES, *[{"flight_id": n, "tailnum": "N1", "distance": 187.0, **ahead} for n in (101, 102, 103)]),
-    )
-    refresh(lake)
+    flights, weather = [], []
+    for world in (QUIET, AFTER, BEFORE):
+        flights += [world.flight(n, NOON - (30 + 20 * n) * MINUTE, 5, NOON - (5 + n) * MINUTE) for n in range(1, 6)]
+        weather += [world.weather(NOON - 120 * MINUTE, 4.0)]
+    # After the forecast: departures and landings (another aircraft's at noon sharp), hours late, and a storm published a minute past noon.
+    flights += [AFTER.flight(20 + n, NOON + (1 + n * 7) * MINUTE, 400, NOON + (2 + n * 9) * MINUTE) for n in range(4)]
+    flights += [AFTER.flight(29, NOON, 400, NOON, tailnum="N9")]
+    weather += [AFTER.weather(NOON - 59 * MINUTE, 99.0)]
+    # The same kind of thing a minute before: everything that counts departures must move.
+    flights += [BEFORE.flight(30, NOON - MINUTE, 400, tailnum="N8")]
+    weather += [BEFORE.weather(NOON - 60 * MINUTE, 50.0)]
+    append(lake, SILVER_FLIGHTS, rows(spark, SILVER_FLIGHTS, *flights), unique=True)
+    append(lake, SILVER_WEATHER, rows(spark, SILVER_WEATHER, *weather), unique=True)
+    planes = [{"tailnum": world.tailnum, "year": 2000, "seats": 100} for world in (QUIET, AFTER, BEFORE)]
+    append(lake, SILVER_PLANES, rows(spark, SILVER_PLANES, *planes), unique=True)
+    departures = [world.forecast() for world in (QUIET, AFTER, BEFORE)]
+    append(lake, GOLD_DEPARTURES, rows(spark, GOLD_DEPARTURES, *departures), unique=True)
+    for group in GROUPS:
+        refresh_group(lake, group, "2013-06-03")
     yield lake
     drop_all(lake)
 
 
-def refresh(lake: Lakehouse) -> None:
-    for group in GROUPS:
-        refresh_group(lake, group, "2013-06-03")
-
-
-def seen(lake: Lakehouse) -> list[Row]:
+def test_events_after_the_forecast_move_no_feature_and_events_before_it_do(lake: Lakehouse) -> None:
     "What the model would see at noon: its inputs and when each was known."
-    return model_rows(lake, read(lake, GOLD_DEPARTURES)).orderBy("flight_id").collect()
+    seen = model_rows(lake, read(lake, GOLD_DEPARTURES)).orderBy("flight_id").collect()
+    quiet, after, before = seen
+    assert quiet.origin_departures_3h == 5.0
+    assert quiet.wind_speed == 4.0
+    assert quiet.leg_landed == 1.0
+
+    assert read(lake, FEATURES_AIRCRAFT).where("leg_delay = 400 AND tailnum IN ('N2', 'N9')").count() == 9  # the future is in the tables
+    assert [after[name] for name in (*numeric(), MATCHED)] == [quiet[name] for name in (*numeric(), MATCHED)]
+    assert all(value is None or value <= NOON for row in seen for value in row[MATCHED])
+
+    assert before.origin_departures_3h == 6.0
+    assert before.carrier_delay_3h > quiet.carrier_delay_3h
+    assert before.wind_speed == 50.0
 
 
-def test_events_after_the_forecast_move_no_feature_and_events_before_it_do(spark: SparkSession, lake: Lakehouse) -> None:
-    before = seen(lake)
-    assert len(before) == 3
-    assert before[0].origin_departures_3h == 5.0
-    assert before[0].wind_speed == 4.0
-    assert before[0].leg_landed == 1.0
-
-    # The planted future: departures and landings after noon (another aircraft's at noon sharp), hours late, and a storm published a minute past noon.
-    later = [flight(20 + n, NOON + (1 + n * 7) * MINUTE, 400, 2, NOON + (2 + n * 9) * MINUTE) for n in range(4)]
-    merge(lake, SILVER_FLIGHTS, rows(spark, SILVER_FLIGHTS, *later, flight(29, NOON, 400, 2, NOON, tail="N9")))
-    append(lake, SILVER_WEATHER, rows(spark, SILVER_WEATHER, weather(NOON - 59 * MINUTE, 99.0)))
-    refresh(lake)
-    assert read(lake, FEATURES_AIRCRAFT).where("leg_delay = 400").count() == 9  # the future is in the tables
-    assert seen(lake) == before
-    assert all(value is None or value <= NOON for row in before for value in row[MATCHED])
+def test_every_feature_but_those_of_the_timetable_has_an_instant_and_none_is_later_than_the_forecast(lake: Lakehouse) -> None:
     made = create_training_set(lake, read(lake, GOLD_DEPARTURES).select(*LABELS), features(), None, match=MATCHED)
     report = refuse_leaks(made, [*CATEGORICAL, *numeric()], instant="predict_at", label_key=["flight_id"])
-    untimed = set(report.feature[report.later.isna()])
-    assert untimed == {*CATEGORICAL, *CALENDAR}  # every other one has an instant, and none of these is later than noon
-
-    # The same kind of event a minute before noon is delivered late: everything that counts departures must move.
-    merge(lake, SILVER_FLIGHTS, rows(spark, SILVER_FLIGHTS, flight(30, NOON - MINUTE, 400, 3, tail="N2")))
-    append(lake, SILVER_WEATHER, rows(spark, SILVER_WEATHER, weather(NOON - 60 * MINUTE, 50.0)))
-    refresh(lake)
-    corrected = seen(lake)[0]
-    assert corrected.origin_departures_3h == 6.0
-    assert corrected.carrier_delay_3h > before[0].carrier_delay_3h
-    assert corrected.wind_speed == 50.0
+    assert set(report.feature[report.later.isna()]) == {*CATEGORICAL, *CALENDAR}
 
 
-def test_no_feature_is_taken_from_the_schedule_or_the_outcome(spark: SparkSession) -> None:
+def test_no_feature_is_taken_from_the_schedule_or_the_outcome() -> None:
     forbidden = {"dep_delay", "arr_delay", "air_time", "departed_at", "arrived_at", "status", "late", "label_time"}
     assert not forbidden & set(numeric())
     assert not {"month", "day"} & set(numeric())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import pairwise
@@ -21,7 +20,7 @@ from boathouse.retraining import Policy
 from boathouse.tables import Lakehouse, Table, drop_all, read
 from boathouse.versions import fingerprint
 from boathouse.writes import append
-from flights.features import model_rows, rehearsal
+from flights.features import model_rows
 from flights.monitoring import (
     baseline,
     feature_profile,
@@ -45,7 +44,7 @@ from flights.tables import (
     MONITORING_QUALITY_METRICS,
     OPS_DECISIONS,
 )
-from flights.training import train
+from flights.training import Candidate
 
 MODEL, SEPTEMBER, OCTOBER = "spark_catalog.ops_ml.judged", "2013-09", "2013-10-01"
 
@@ -61,17 +60,12 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(spark: SparkSession) -> Iterator[Served]:
-    "An invented airport: a champion trained on August, and the first days of September, scored by it and measured."
-    logging.getLogger("mlflow").setLevel("ERROR")
-    lake = Lakehouse(spark, prefix="rehearsal_")
-    rehearsal(lake)
-    if MlflowClient().search_registered_models(f"name = '{MODEL}'"):
-        MlflowClient().delete_registered_model(MODEL)
-    version = train(lake, MODEL, "/opstest", "2013-09-01", 1, 7).version
-    promote(lake, MODEL, version, datetime(2013, 9, 1), "first")
-    score_month(lake, MODEL, SEPTEMBER)
-    yield Served(lake, version, *measure(lake, MODEL, SEPTEMBER, OCTOBER))
+def served(airport: Lakehouse, earlier: Candidate, registered: Callable[[str, Candidate], int]) -> Iterator[Served]:
+    "The airport with a champion that was trained on August, and the first days of September, scored by it and measured."
+    version = registered(MODEL, earlier)
+    promote(airport, MODEL, version, datetime(2013, 9, 1), "first")
+    score_month(airport, MODEL, SEPTEMBER)
+    yield Served(airport, version, *measure(airport, MODEL, SEPTEMBER, OCTOBER))
     MlflowClient().delete_registered_model(MODEL)
 
 

@@ -3,69 +3,81 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
+import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
-from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from boathouse.feature_models import rebuild_training_set, score_batch, spec_of
 from boathouse.registry import promote
 from boathouse.tables import Lakehouse, read
 from boathouse.versions import fingerprint
-from flights.features import LABELS, rehearsal
+from flights.features import LABELS
 from flights.scoring import champion_of, score_month
-from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS, OPS_PROMOTIONS
-from flights.training import train
+from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS
+from flights.training import Candidate
 
 MODEL = "spark_catalog.test_ml.scored_flights"
 
 
+@dataclass(frozen=True)
+class Scored:
+    "A lake in which August was scored, and then September twice: the version that served in each, all rows, and August's from before September was scored."
+
+    lake: Lakehouse
+    versions: dict[str, int]
+    rows: pd.DataFrame
+    august: pd.DataFrame
+
+
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
-    "The rehearsal with two versions: the first is champion in August, the second from 15 August on."
-    lake = Lakehouse(spark, prefix="rehearsal_")
-    rehearsal(lake)
-    for seed, since in ((7, dt.datetime(2013, 8, 1)), (8, dt.datetime(2013, 8, 15))):
-        promote(lake, MODEL, train(lake, MODEL, "/test_flights_scoring", "2013-08-20", 1, seed).version, since, "test")
-    yield lake
-    for table, column in ((OPS_PROMOTIONS, "model_name"), (ML_PREDICTIONS, "model_name")):
-        spark.sql(f"DELETE FROM {lake.name(table)} WHERE {column} = '{MODEL}'")
+def scored(airport: Lakehouse, earlier: Candidate, candidate: Candidate, registered: Callable[[str, Candidate], int]) -> Iterator[Scored]:
+    "Two versions: the first is champion in August, the second from 15 August on."
+    for trained, since in ((earlier, dt.datetime(2013, 8, 1)), (candidate, dt.datetime(2013, 8, 15))):
+        promote(airport, MODEL, registered(MODEL, trained), since, "test")
+    version, rows = score_month(airport, MODEL, "2013-08")
+    august = rows.toPandas()
+    once, twice = (score_month(airport, MODEL, "2013-09")[0] for _ in range(2))
+    assert once == twice
+    rows = read(airport, ML_PREDICTIONS).where(f"model_name = '{MODEL}'").toPandas()
+    yield Scored(airport, {"2013-08": version, "2013-09": twice}, rows, august)
+    airport.spark.sql(f"DELETE FROM {airport.name(ML_PREDICTIONS)} WHERE model_name = '{MODEL}'")
     MlflowClient().delete_registered_model(MODEL)
 
 
-def test_the_champion_is_that_of_the_months_first_instant(lake: Lakehouse) -> None:
-    assert (champion_of(lake, MODEL, "2013-08"), champion_of(lake, MODEL, "2013-09")) == (1, 2)
+def test_the_champion_is_that_of_the_months_first_instant(scored: Scored) -> None:
+    assert (champion_of(scored.lake, MODEL, "2013-08"), champion_of(scored.lake, MODEL, "2013-09")) == (1, 2)
     with pytest.raises(ValueError, match="had no champion on 2013-07-01"):
-        champion_of(lake, MODEL, "2013-07")
+        champion_of(scored.lake, MODEL, "2013-07")
 
 
-def test_every_scheduled_flight_is_scored_once_and_a_second_run_changes_nothing_of_it_or_of_another_month(lake: Lakehouse) -> None:
-    version, august = score_month(lake, MODEL, "2013-08")
-    before = fingerprint(august)
-    score_month(lake, MODEL, "2013-09")
-    score_month(lake, MODEL, "2013-09")
-    rows = read(lake, ML_PREDICTIONS).where(f"model_name = '{MODEL}'")
-    counts = {row.batch_id: row["count"] for row in rows.groupBy("batch_id").count().collect()}
-    flights = {row.month: row["count"] for row in read(lake, GOLD_DEPARTURES).groupBy("month").count().collect()}
-    assert counts == flights
-    assert fingerprint(rows.where("batch_id = '2013-08'")) == before
-    assert rows.select("flight_id").distinct().count() == sum(flights.values())
+def test_every_scheduled_flight_is_scored_once_and_a_second_run_changes_nothing_of_it_or_of_another_month(scored: Scored) -> None:
+    rows, september = scored.rows, scored.rows[scored.rows.batch_id == "2013-09"]
+    flights = {row.month: row["count"] for row in read(scored.lake, GOLD_DEPARTURES).groupBy("month").count().collect()}
+    assert rows.batch_id.value_counts().to_dict() == flights
+    assert rows.flight_id.is_unique
+    august = rows[rows.batch_id == "2013-08"]
+    pd.testing.assert_frame_equal(*(frame.sort_values("flight_id", ignore_index=True) for frame in (august, scored.august)))
 
-    facts = rows.groupBy("batch_id").agg({"model_version": "min", "scored_at": "max"}).orderBy("batch_id").collect()
-    assert [tuple(row) for row in facts] == [("2013-08", version, dt.datetime(2013, 8, 1)), ("2013-09", 2, dt.datetime(2013, 9, 1))]
-    assert rows.where("prediction != (probability >= 0.5) OR probability NOT BETWEEN 0 AND 1 OR alias != 'champion'").count() == 0
+    assert scored.versions == {"2013-08": 1, "2013-09": 2}
+    for month, version in ((august, 1), (september, 2)):
+        assert set(month.model_version) == {version}
+        assert set(month.scored_at) == {pd.Timestamp(f"{month.batch_id.iloc[0]}-01")}
+    assert (rows.prediction == (rows.probability >= 0.5)).all()
+    assert rows.probability.between(0, 1).all()
+    assert set(rows.alias) == {"champion"}
 
 
 def test_a_scored_flight_scored_again_at_its_own_instant_gets_the_same_probability_and_the_training_set_is_made_again(
-    lake: Lakehouse,
+    scored: Scored,
 ) -> None:
-    version, rows = score_month(lake, MODEL, "2013-09")
-    uri = f"models:/{MODEL}/{version}"
+    lake, uri = scored.lake, f"models:/{MODEL}/{scored.versions['2013-09']}"
+    rows = scored.rows[scored.rows.batch_id == "2013-09"]
     again = score_batch(lake, uri, read(lake, GOLD_DEPARTURES).where("month = '2013-09'").select(*LABELS), engine="union")
-    both = rows.join(again.select("flight_id", F.col("prediction").alias("now")), "flight_id", "full")
+    both = rows.merge(again.select("flight_id", "prediction").toPandas(), "outer", "flight_id", suffixes=("", "_now"))
     # Of a linear model the last bit depends on how many rows are multiplied at once; trees are equal to the last bit.
-    assert both.where("NOT coalesce(abs(probability - now) <= 1e-14, false)").count() == 0
-    assert both.count() == rows.count() > 0
+    assert ((both.probability - both.prediction_now).abs() <= 1e-14).all()
+    assert len(both) == len(rows) > 0
     assert fingerprint(rebuild_training_set(lake, uri)) == spec_of(uri).fingerprint

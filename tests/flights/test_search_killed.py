@@ -5,33 +5,33 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from pyspark.sql import SparkSession
 
 from boathouse.lineage import Code
 from boathouse.search import key_of
 from boathouse.tables import Lakehouse
 from boathouse.workspace.cluster import Cluster, TaskSpec
-from flights.features import feature_versions, rehearsal
-from flights.training import baselines, forget, journal_in, recipe, scores_depend_on, train, training_rows
+from flights.training import Candidate, TrainingRows, baselines, forget, journal_in, recipe, scores_depend_on
 
-MODEL, AS_OF, EVALS = "spark_catalog.test_ml.killed_flights", "2013-09-30", 4
+MODEL, AS_OF, EVALS = "spark_catalog.test_ml.killed_flights", "2013-09-30", 3
 
 # Writes down what it tries, and ends itself with SIGKILL in the middle of the trial whose number it was given.
 TASK = """
-import os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 from boathouse.platform import get_spark
 from boathouse.search import key_of
 from boathouse.tables import Lakehouse
 from flights import training
 
-folder, deadly, model, as_of, evals = Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+folder, deadly, model, as_of, evals, defaults = Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
 tried, scored = folder / "tried.txt", training.fold_scores
 
 def scores(recipe, folds, parameters):
@@ -41,40 +41,32 @@ def scores(recipe, folds, parameters):
         os.kill(os.getpid(), signal.SIGKILL)
     return scored(recipe, folds, parameters)
 
-training.fold_scores = scores
+training.fold_scores, training.DEFAULTS = scores, json.loads(defaults)
 lake = Lakehouse(get_spark(), prefix="rehearsal_")
 training.train(lake, model, "/test_flights_killed", as_of, int(evals), 7, tell=print, searches=folder / "searches")
 """
 
 
-@pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
-    lake = Lakehouse(spark, prefix="rehearsal_")
-    rehearsal(lake)
-    yield lake
-    MlflowClient().delete_registered_model(MODEL)
-
-
 @pytest.fixture
-def task(cluster: Cluster, tmp_path: Path) -> Callable[[int], str]:
+def task(cluster: Cluster, airport: Lakehouse, quick: dict[str, Any], tmp_path: Path) -> Iterator[Callable[[int], str]]:
     "A training in a process of its own, killed in that trial (0: not at all): the error it ended with."
     script, numbers = tmp_path / "task.py", itertools.count()
     script.write_text(TASK)
 
     def call(deadly: int) -> str:
         folder = tmp_path / str(next(numbers))
-        argv = (str(tmp_path), str(deadly), MODEL, AS_OF, str(EVALS))
+        argv = (str(tmp_path), str(deadly), MODEL, AS_OF, str(EVALS), json.dumps(quick))
         result = cluster.launch(TaskSpec(kind="script", folder=folder, project=tmp_path, file=script, argv=argv)).wait(300)
         assert result is not None
         return result.error or ""
 
-    return call
+    yield call
+    MlflowClient().delete_registered_model(MODEL)
 
 
 def test_a_training_killed_in_its_fifth_trial_goes_on_with_that_trial_and_ends_as_an_undisturbed_one(
-    lake: Lakehouse, task: Callable[[int], str], tmp_path: Path
+    candidate: Candidate, task: Callable[[int], str], tmp_path: Path
 ) -> None:
-    calm = train(lake, MODEL, "/test_flights_killed", AS_OF, EVALS, 7)
     searches = tmp_path / "searches"
     assert "SIGKILL" in task(5)
     (journal,) = searches.iterdir()
@@ -85,23 +77,23 @@ def test_a_training_killed_in_its_fifth_trial_goes_on_with_that_trial_and_ends_a
     other.write_text("another training, which may be going on\n")
     assert task(0) == ""
 
-    ordered = sorted(calm.trials, key=lambda trial: trial.number)
+    ordered = sorted(candidate.trials, key=lambda trial: trial.number)
     tried = (tmp_path / "tried.txt").read_text().splitlines()
     assert len(ordered) == EVALS + len(baselines())
     assert tried[:5] + tried[6:] == [key_of(trial.parameters) for trial in ordered]
     assert tried[5] == tried[4], "the trial it died of, once more; those before it are not"
-    newest = MlflowClient().get_model_version(MODEL, str(calm.version + 1))
+    newest = MlflowClient().get_model_version(MODEL, "1")
     lines = [json.loads(line) for line in mlflow.artifacts.load_text(f"runs:/{newest.run_id}/search.jsonl").splitlines()]
     assert [tuple(line["scores"]) for line in lines[1:]] == [trial.scores for trial in ordered]
-    assert MlflowClient().get_run(newest.run_id).data.params["chosen"] == calm.best.name
+    assert MlflowClient().get_run(newest.run_id).data.params["chosen"] == candidate.best.name
     assert list(searches.iterdir()) == [other], "the journal and what earlier attempts left are removed, and nothing else"
     with pytest.raises(MlflowException, match="not found"):
-        MlflowClient().get_model_version(MODEL, str(calm.version + 2))
+        MlflowClient().get_model_version(MODEL, "2")
 
 
-def test_other_rows_other_code_and_another_seed_have_journals_of_their_own(lake: Lakehouse, tmp_path: Path) -> None:
-    versions, code = feature_versions(lake), Code("1f3c9ab", False, {"flights.training": "a"}, {"lightgbm": "4.6.0"}, "3.11.7")
-    learned, fewer = (training_rows(lake, versions, as_of) for as_of in (AS_OF, "2013-09-23"))
+def test_other_rows_other_code_and_another_seed_have_journals_of_their_own(learned: TrainingRows, tmp_path: Path) -> None:
+    code = Code("1f3c9ab", False, {"flights.training": "a"}, {"lightgbm": "4.6.0"}, "3.11.7")
+    fewer = replace(learned, spec=replace(learned.spec, fingerprint="that of other rows"))
     changed = Code(code.commit, False, {"flights.training": "b"}, code.libraries, code.python)
     updated = Code(code.commit, False, code.modules, {"lightgbm": "4.7.0"}, code.python)
     given = ((learned, 7, code), (fewer, 7, code), (learned, 8, code), (learned, 7, changed), (learned, 7, updated))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 
 from boathouse.contracts import ContractViolation
 from boathouse.tables import Lakehouse, Table, drop_all, read
@@ -15,26 +17,11 @@ from flights import merging
 from flights import silver as silver_module
 from flights import tables as t
 from flights.bronze import bronze, end_of
-from flights.replay import WEATHER_COLUMNS, events, instants, read_text, zones_of_airports
 from flights.silver import deduplicated, silver
 
 FACTS = [c.name for c in t.SILVER_FLIGHTS.columns if c.name != "bronze_version"]
 EVENT_FACTS = [c.name for c in t.SILVER_FLIGHT_EVENTS.columns if c.name != "bronze_version"]
 REPORT = "EWR,2013,1,1,1,39.02,26.06,59.37,270,10.35,NA,0,1012,10,2013-01-01T06:00:00Z"
-
-
-def stories(count: int = 40) -> list[str]:
-    "The events of some flights of 9 February, the day after the storm: arrived, cancelled, diverted."
-    flights = read_text("flights")
-    day = flights.filter([y == ("2", "9") for y in zip(flights["month"].to_pylist(), flights["day"].to_pylist(), strict=True)])
-    some = day.slice(0, count)
-    return events(some, instants(some, zones_of_airports()))["line"].tolist()
-
-
-def deliver(landing: Path, name: str, lines: Sequence[str]) -> None:
-    for folder, columns, rows in (("flight_events", t.FLIGHT_EVENT_COLUMNS, lines), ("weather", WEATHER_COLUMNS, [REPORT])):
-        (landing / folder).mkdir(parents=True, exist_ok=True)
-        (landing / folder / f"{name}.csv").write_text("\n".join([",".join(columns), *rows]) + "\n")
 
 
 def run(lake: Lakehouse, landing: Path) -> None:
@@ -52,28 +39,20 @@ def content(lake: Lakehouse) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def whole(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lakehouse]:
+def whole(
+    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, stories: Callable[..., list[str]], deliver: Callable[..., None]
+) -> Iterator[Lakehouse]:
     "Silver of all the stories, delivered in order, in one file."
-    lake = Lakehouse(spark, prefix="test_whole_silver_")
-    drop_all(lake)
-    landing = tmp_path_factory.mktemp("whole")
-    deliver(landing, "all", stories())
+    lake, landing = Lakehouse(spark, prefix="test_whole_silver_"), tmp_path_factory.mktemp("whole")
+    deliver(landing, "all", stories(40), [REPORT])
     run(lake, landing)
     yield lake
     drop_all(lake)
 
 
-@pytest.fixture
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
-    lake = Lakehouse(spark, prefix="test_silver_")
-    drop_all(lake)
-    yield lake
-    drop_all(lake)
-
-
-def test_each_flight_has_one_row_in_the_state_its_story_ends_in(whole: Lakehouse) -> None:
+def test_each_flight_has_one_row_in_the_state_its_story_ends_in(whole: Lakehouse, stories: Callable[..., list[str]]) -> None:
     ends = {"arrived": 0, "cancelled": 0, "diverted": 0}
-    for line in stories():
+    for line in stories(40):
         kind = line.split(",", 1)[0]
         if kind in ends:
             ends[kind] += 1
@@ -111,16 +90,16 @@ def drop(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_shuffled_deliveries_with_duplicates_a_crash_and_a_dropped_table_give_the_same_silver(
-    whole: Lakehouse, lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stories: Callable[..., list[str]], deliver: Callable[..., None]
 ) -> None:
-    lines = stories()
+    lake, lines = Lakehouse(whole.spark, prefix="test_shuffled_silver_"), stories(40)
     random.Random(7).shuffle(lines)
     parts = (
         (lines[:75], crash, ConnectionAbortedError, "the machine went away"),
         (lines[70:] + lines[60:65], drop, ContractViolation, "silver.flight_events was dropped while its rows were computed"),
     )
     for part, trouble, error, said in parts:
-        deliver(tmp_path, trouble.__name__, part)
+        deliver(tmp_path, trouble.__name__, part, [REPORT])
         with monkeypatch.context() as patch:
             trouble(patch)
             with pytest.raises(error, match=said):
@@ -132,62 +111,83 @@ def test_shuffled_deliveries_with_duplicates_a_crash_and_a_dropped_table_give_th
     before = last_note(lake, t.SILVER_FLIGHTS)
     run(lake, tmp_path)
     assert last_note(lake, t.SILVER_FLIGHTS) == before
+    drop_all(lake)
 
 
-def test_a_later_event_changes_its_own_flight_and_nothing_that_was_before(lake: Lakehouse, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Steps:
+    "Three deliveries, one after the other: what silver holds after each, the counts by rule of the first, and its lines."
+
+    lake: Lakehouse
+    flights: list[set[Row]]
+    events: list[set[Row]]
+    weather: list[set[Row]]
+    rejected: list[dict[str, Row]]
+    counts: dict[str, tuple[int, int]]
+    lines: list[str]
+    last: str
+    bad: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def steps(
+    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, stories: Callable[..., list[str]], deliver: Callable[..., None]
+) -> Iterator[Steps]:
+    "Twelve flights, but for the landing of one, among lines that are no events; that landing; and nothing but a broken line."
+    lake, landing = Lakehouse(spark, prefix="test_steps_silver_"), tmp_path_factory.mktemp("steps")
     lines = stories(12)
-    last = next(line for line in reversed(lines) if line.startswith("arrived"))
-    deliver(tmp_path, "a", [line for line in lines if line != last])
-    run(lake, tmp_path)
-    flights, told = read(lake, t.SILVER_FLIGHTS).collect(), read(lake, t.SILVER_FLIGHT_EVENTS).collect()
-    deliver(tmp_path, "b", [last])
-    run(lake, tmp_path)
-    after = read(lake, t.SILVER_FLIGHTS).collect()
-    changed = set(after) - set(flights)
-    assert len(after) == len(flights) == 12
-    assert [(r.status, r.flight) for r in changed] == [("arrived", int(last.split(",")[12]))]
-    assert {r.bronze_version for r in changed} == {max(r.bronze_version for r in flights) + 1}
-    assert set(told) < set(read(lake, t.SILVER_FLIGHT_EVENTS).collect())
+    good, last = [line for line in lines if line.startswith("arrived")][-2:]
+    lines.remove(last)
+    bad = {"event": good.replace("arrived", "teleported", 1), "time": good.replace(good.split(",")[1], "soon"),
+           "half": good[:30], "noise": "noise"}  # fmt: skip
+    found: list[list[Any]] = []
+    for name, part in {"a": [*lines, *bad.values()], "b": [last], "c": ["not,an,event"]}.items():
+        deliver(landing, name, part, [REPORT] if name == "a" else [])
+        run(lake, landing)
+        tables = (t.SILVER_FLIGHTS, t.SILVER_FLIGHT_EVENTS, t.SILVER_WEATHER, t.SILVER_FLIGHT_EVENTS_QUARANTINE)
+        found.append([read(lake, table).collect() for table in tables])
+    told = read(lake, t.MONITORING_QUALITY_METRICS).where("table_name = 'silver.flight_events'").orderBy("batch").collect()
+    counts = {row.rule: (row.checked, row.failed) for row in told if row.batch == told[0].batch}
+    flights, events, weather, rejected = zip(*found, strict=True)
+    texts = [{row._raw: row for row in rows} for rows in rejected]
+    reports = [{(row.origin, row.time_hour, row.temp) for row in rows} for rows in weather]
+    yield Steps(lake, [*map(set, flights)], [*map(set, events)], reports, texts, counts, lines, last, bad)
+    drop_all(lake)
 
 
-def test_what_is_impossible_or_malformed_is_rejected_with_its_reason_and_its_text(lake: Lakehouse, tmp_path: Path) -> None:
-    good = stories(1)[-1]
-    teleported = good.replace("arrived", "teleported", 1)
-    timeless = good.replace(good.split(",")[1], "soon")
-    deliver(tmp_path, "a", [good, teleported, timeless, good[:30], "noise"])
-    run(lake, tmp_path)
-    rejected = {r._raw: (list(r._failed_rules), r.event_type) for r in read(lake, t.SILVER_FLIGHT_EVENTS_QUARANTINE).collect()}
+def test_a_later_event_changes_its_own_flight_and_nothing_that_was_before(steps: Steps) -> None:
+    before, after = steps.flights[:2]
+    changed = after - before
+    assert len(after) == len(before) == 12
+    assert [(r.status, r.flight) for r in changed] == [("arrived", int(steps.last.split(",")[12]))]
+    assert {r.bronze_version for r in changed} == {max(r.bronze_version for r in before) + 1}
+    assert steps.events[0] < steps.events[1]
+
+
+def test_what_is_impossible_or_malformed_is_rejected_with_its_reason_and_its_text(steps: Steps) -> None:
+    bad = steps.bad
+    rejected = {text: (list(row._failed_rules), row.event_type) for text, row in steps.rejected[0].items()}
     assert rejected == {
-        teleported: (["known_event"], "teleported"),
-        timeless: (["readable", "in_time"], "arrived"),
-        good[:30]: (["well_formed"], None),
-        "noise": (["well_formed"], None),
+        bad["event"]: (["known_event"], "teleported"),
+        bad["time"]: (["readable", "in_time"], "arrived"),
+        bad["half"]: (["well_formed"], None),
+        bad["noise"]: (["well_formed"], None),
     }
-    counts = {
-        r.rule: (r.checked, r.failed)
-        for r in read(lake, t.MONITORING_QUALITY_METRICS).where("table_name = 'silver.flight_events'").collect()
-    }
-    assert counts["well_formed"] == (5, 2)
-    assert counts["distance"] == (5, 0)
-    assert set(counts) == {rule.name for rule in silver_module.EVENT_RULES}
+    checked = len(steps.lines) + len(bad)
+    assert steps.counts["well_formed"] == (checked, 2)
+    assert steps.counts["distance"] == (checked, 0)
+    assert set(steps.counts) == {rule.name for rule in silver_module.EVENT_RULES}
+
+
+def test_a_delivery_of_nothing_but_broken_lines_changes_no_flight_and_is_done_with(steps: Steps) -> None:
+    "There is no earliest event then, from which on to look at flights again."
+    for held in (steps.flights, steps.events, steps.weather):
+        assert held[2] == held[1]
+    assert set(steps.rejected[2]) - set(steps.rejected[1]) == {"not,an,event"}
+    assert last_note(steps.lake, t.SILVER_FLIGHTS) == last_note(steps.lake, t.SILVER_FLIGHT_EVENTS)
 
 
 def test_a_duplicate_keeps_the_version_that_brought_it_first(whole: Lakehouse) -> None:
     some = read(whole, t.SILVER_FLIGHT_EVENTS).orderBy("event_id").limit(3)
     again = some.withColumn("bronze_version", some.bronze_version + 4)
     assert set(deduplicated(again.unionByName(some)).collect()) == set(deduplicated(some).collect())
-
-
-def test_a_delivery_of_nothing_but_broken_lines_changes_no_flight_and_is_done_with(spark: SparkSession, tmp_path: Path) -> None:
-    "There is no earliest event then, from which on to look at flights again."
-    lake = Lakehouse(spark, prefix="test_broken_delivery_")
-    drop_all(lake)
-    deliver(tmp_path, "first", stories(3))
-    run(lake, tmp_path)
-    before = content(lake)
-    deliver(tmp_path, "second", ["not,an,event"])
-    run(lake, tmp_path)
-    assert content(lake) == before
-    assert read(lake, t.SILVER_FLIGHT_EVENTS_QUARANTINE).count() == 1
-    assert last_note(lake, t.SILVER_FLIGHTS) == last_note(lake, t.SILVER_FLIGHT_EVENTS)
-    drop_all(lake)
