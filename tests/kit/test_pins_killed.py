@@ -115,7 +115,7 @@ def test_killed_after_its_first_commit_no_pin_is_broken_and_the_same_call_again_
     assert stands(lake, "a") == (3, "unpinned", False, {YEAR})
 
 
-@pytest.mark.long
+@pytest.mark.long(order=4, minutes=5)
 def test_killed_after_each_commit_no_pin_is_broken_and_the_same_call_again_ends_as_an_undisturbed_one(
     lake: Lakehouse, death: Callable[[str], str]
 ) -> None:

@@ -261,7 +261,7 @@ def run_killed(cluster: Cluster, folder: Path, name: str, action: str, commits: 
     assert result.state != "SUCCESS"
 
 
-@pytest.mark.parametrize("commits", [pytest.param(0, marks=pytest.mark.long), 1])
+@pytest.mark.parametrize("commits", [pytest.param(0, marks=pytest.mark.long(order=5, minutes=3)), 1])
 def test_a_write_killed_before_either_commit_is_completed_and_doubles_nothing(
     lake: Lakehouse, cluster: Cluster, split: Split, tmp_path: Path, commits: int
 ) -> None:

@@ -151,7 +151,7 @@ def test_killed_between_hops_and_ticks_a_refresh_is_ended_by_the_next_one(lake: 
     assert table(lake, windows) == expected(lake, windows)
 
 
-@pytest.mark.long
+@pytest.mark.long(order=4, minutes=6)
 def test_killed_after_each_commit_a_refresh_ends_as_an_undisturbed_one(lake: Lakehouse, windows: Windowed, deadly: Deadly) -> None:
     first = deadly.until_it_lives("first")
     assert [line for line in first if line.startswith("features")] == ["features.delays_hops", "features.delays"]

@@ -191,7 +191,7 @@ OPERATION = st.tuples(
 )
 
 
-@pytest.mark.long
+@pytest.mark.long(order=5, minutes=4)
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(portions=st.lists(st.lists(OPERATION, min_size=1, max_size=3), min_size=2, max_size=3))
 def test_however_changes_come_in_the_result_is_that_of_starting_anew(spark: SparkSession, portions: list) -> None:
