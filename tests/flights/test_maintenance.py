@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -17,27 +17,11 @@ from flights import tables as t
 from flights.bronze import bronze, end_of
 from flights.features import CONGESTION
 from flights.gold import gold
-from flights.replay import WEATHER_COLUMNS, events, instants, read_text, zones_of_airports
 from flights.silver import silver
 
 DAYS = ("2013-01-01", "2013-01-02", "2013-01-03")
+REPORT = "EWR,2013,1,1,1,39.02,26.06,59.37,270,10.35,NA,0,1012,10,2013-01-01T06:00:00Z"
 NOW = datetime(2100, 1, 1)
-
-
-def stories() -> dict[str, list[str]]:
-    "The events of some flights of 2 January, by the day on which they became known."
-    flights = read_text("flights")
-    first = [row == ("1", "2") for row in zip(flights["month"].to_pylist(), flights["day"].to_pylist(), strict=True)]
-    some = flights.filter(first).slice(0, 30)
-    told = events(some, instants(some, zones_of_airports()))["line"].tolist()
-    return {day: [line for line in told if line.split(",")[1].startswith(day)] for day in DAYS}
-
-
-def land(landing: Path, day: str, lines: Sequence[str]) -> None:
-    report = f"EWR,2013,1,{int(day[-2:])},1,39.02,26.06,59.37,270,10.35,NA,0,1012,10,{day}T06:00:00Z"
-    for folder, columns, rows in (("flight_events", t.FLIGHT_EVENT_COLUMNS, lines), ("weather", WEATHER_COLUMNS, [report])):
-        (landing / folder).mkdir(parents=True, exist_ok=True)
-        (landing / folder / f"{day}.csv").write_text("\n".join([",".join(columns), *rows]) + "\n")
 
 
 def refine(lake: Lakehouse, day: str) -> None:
@@ -52,14 +36,15 @@ def content(lake: Lakehouse) -> dict[str, str]:
     return {table.name: fingerprint(read(lake, table).drop("bronze_version")) for table in names}
 
 
-def test_a_lake_that_is_tended_between_its_stages_comes_to_the_same_rows(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_lake_that_is_tended_between_its_stages_comes_to_the_same_rows(
+    spark: SparkSession, tmp_path: Path, stories: Callable[..., list[str]], deliver: Callable[..., None]
+) -> None:
     "Silver has seen the first delivery and not the second; both are compacted into one file, and then the third comes."
-    told, tended, plain = stories(), Lakehouse(spark, prefix="test_tended_"), Lakehouse(spark, prefix="test_plain_")
-    for lake in (tended, plain):
-        drop_all(lake)
+    tended, plain = (Lakehouse(spark, prefix=f"test_{name}_") for name in ("tended", "plain"))
+    told = {day: [line for line in stories(30, 1, 2) if line.split(",")[1].startswith(day)] for day in DAYS}  # as it became known
     assert all(told.values())
     for day in DAYS:
-        land(tmp_path, day, told[day])
+        deliver(tmp_path, day, told[day], [REPORT] if day == DAYS[0] else [])
         bronze(tended, tmp_path, end_of(day))
         if day == DAYS[0]:
             refine(tended, day)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,6 @@ from flights import silver as silver_module
 from flights import tables as t
 from flights.bronze import bronze, end_of
 from flights.gold import gold
-from flights.replay import WEATHER_COLUMNS, events, instants, read_text, zones_of_airports
 from flights.requeue import requeue
 from flights.silver import silver
 from flights.trace import delivered_lines
@@ -28,21 +27,8 @@ FLIGHTS = [c.name for c in t.SILVER_FLIGHTS.columns if c.name != "bronze_version
 GOLD = [c.name for c in t.GOLD_DEPARTURES.columns if c.name != "bronze_version"]
 
 
-def stories() -> list[str]:
-    "The events of some flights of 9 February, the day after the storm."
-    flights = read_text("flights")
-    day = flights.filter([y == ("2", "9") for y in zip(flights["month"].to_pylist(), flights["day"].to_pylist(), strict=True)]).slice(0, 12)
-    return events(day, instants(day, zones_of_airports()))["line"].tolist()
-
-
 def report(hour: int, temp: str) -> str:
     return f"EWR,2013,2,9,{hour},{temp},26.06,59.37,270,10.35,NA,0,1012,10,2013-02-09T{hour + 5:02d}:00:00Z"
-
-
-def deliver(landing: Path, name: str, lines: Sequence[str], reports: Sequence[str]) -> None:
-    for folder, columns, rows in (("flight_events", t.FLIGHT_EVENT_COLUMNS, lines), ("weather", WEATHER_COLUMNS, reports)):
-        (landing / folder).mkdir(parents=True, exist_ok=True)
-        (landing / folder / f"{name}.csv").write_text("\n".join([",".join(columns), *rows]) + "\n")
 
 
 def refine(lake: Lakehouse, landing: Path) -> None:
@@ -71,33 +57,33 @@ def fahrenheit(lines: DataFrame) -> DataFrame:
     return lines.withColumn("temp", F.regexp_replace("temp", "F$", ""))
 
 
+REPORTS = [report(1, "39.02"), report(2, "41")]
 FIXES = {t.SILVER_FLIGHT_EVENTS.name: whole, t.SILVER_WEATHER.name: fahrenheit}
 READABLE = "a value does not fit its type"
 
 
 @pytest.fixture(scope="module")
-def right(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lakehouse]:
+def right(
+    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, stories: Callable[..., list[str]], deliver: Callable[..., None]
+) -> list[str]:
     "What comes out if every line is right at once."
     lake, landing = Lakehouse(spark, prefix="test_right_requeue_"), tmp_path_factory.mktemp("right")
-    drop_all(lake)
-    deliver(landing, "a", stories(), [report(1, "39.02"), report(2, "41")])
+    deliver(landing, "a", stories(12), REPORTS)
     refine(lake, landing)
-    yield lake
+    found = content(lake)
     drop_all(lake)
-
-
-@pytest.fixture
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
-    lake = Lakehouse(spark, prefix="test_requeue_")
-    drop_all(lake)
-    yield lake
-    drop_all(lake)
+    return found
 
 
 def test_repaired_lines_come_into_silver_and_gold_once_wherever_the_job_dies(
-    right: Lakehouse, lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    right: list[str],
+    spark: SparkSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stories: Callable[..., list[str]],
+    deliver: Callable[..., None],
 ) -> None:
-    lines = stories()
+    lake, lines = Lakehouse(spark, prefix="test_repaired_requeue_"), stories(12)
     arrival = next(line for line in lines if line.startswith("arrived"))
     fields = arrival.split(",")
     at = t.FLIGHT_EVENT_COLUMNS.index("air_time")
@@ -106,7 +92,7 @@ def test_repaired_lines_come_into_silver_and_gold_once_wherever_the_job_dies(
         tmp_path, "a", [spoilt if line == arrival else line for line in lines] + [spoilt, "noise"], [report(1, "39.02F"), report(2, "41")]
     )
     refine(lake, tmp_path)
-    assert content(lake) != content(right)
+    assert content(lake) != right
     assert lies(lake) == {(READABLE, None), ("1 field where 21 are declared", None)}
 
     def dies(*_: object) -> None:
@@ -119,7 +105,7 @@ def test_repaired_lines_come_into_silver_and_gold_once_wherever_the_job_dies(
                 requeue(lake, AT, "fix", FIXES)
     assert requeue(lake, AT, "fix", FIXES) == {"silver.flight_events": 0, "silver.weather": 0}  # all had been sent on, but for the flights
     gold(lake)
-    assert content(lake) == content(right)
+    assert content(lake) == right
     assert lies(lake) == {(READABLE, "fix"), ("1 field where 21 are declared", None)}
     versions = [version_of(lake, table) for table in (t.BRONZE_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS_QUARANTINE)]
     assert read(lake, t.BRONZE_FLIGHT_EVENTS).count() == len(lines) + 2
@@ -128,26 +114,33 @@ def test_repaired_lines_come_into_silver_and_gold_once_wherever_the_job_dies(
     assert versions == [
         version_of(lake, table) for table in (t.BRONZE_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS_QUARANTINE)
     ]
+    drop_all(lake)
 
 
 def test_lines_that_a_rule_refused_by_mistake_go_on_when_it_is_gone_and_what_comes_later_is_not_missed(
-    right: Lakehouse, lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    right: list[str],
+    spark: SparkSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stories: Callable[..., list[str]],
+    deliver: Callable[..., None],
 ) -> None:
-    lines = stories()
+    lake, lines = Lakehouse(spark, prefix="test_mistaken_requeue_"), stories(12)
     number = next(line for line in lines if line.startswith("arrived")).split(",")[t.FLIGHT_EVENT_COLUMNS.index("flight")]
     mistake = (*silver_module.EVENT_RULES, Rule("mistake", f"flight != {number}", reason="nobody knows why"))
-    deliver(tmp_path, "a", lines[:-5], [report(1, "39.02")])
+    deliver(tmp_path, "a", lines[:-5], REPORTS)
     with monkeypatch.context() as patch:
         patch.setattr(silver_module, "EVENT_RULES", mistake)
         patch.setattr(silver_module, "EVENTS", dataclasses.replace(silver_module.EVENTS, rules=mistake))
         refine(lake, tmp_path)
     assert lies(lake) == {("nobody knows why", None)}
-    deliver(tmp_path, "b", lines[-5:], [report(2, "41")])
+    deliver(tmp_path, "b", lines[-5:], [])
     bronze(lake, tmp_path, AT)  # silver has not seen these when the lines are requeued
     sent = requeue(lake, AT, "rule")["silver.flight_events"]
     assert sent == sum(line.split(",")[t.FLIGHT_EVENT_COLUMNS.index("flight")] == number for line in lines[:-5])
     gold(lake)
-    assert content(lake) == content(right)
+    assert content(lake) == right
     assert lies(lake) == {("nobody knows why", "rule")}
     flight = read(lake, t.SILVER_FLIGHTS).where(f"flight = {number}").first().flight_id
     assert {(row.became, row.reason) for row in delivered_lines(lake, flight).collect()} == {("event", None)}
+    drop_all(lake)
