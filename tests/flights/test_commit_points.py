@@ -105,7 +105,7 @@ def test_killed_between_bronze_and_silver_and_in_the_middle_of_silver_a_pipeline
     drop_all(lake)
 
 
-@pytest.mark.long
+@pytest.mark.long(order=4, minutes=8)
 def test_killed_after_each_commit_in_turn_a_pipeline_makes_what_an_undisturbed_one_makes(
     spark: SparkSession, run: Callable[[str, str], tuple[TaskResult, str]], landing: Path, undisturbed: dict[str, str]
 ) -> None:
