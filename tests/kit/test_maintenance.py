@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -24,46 +27,66 @@ BOATS = Table(
 PAST, FUTURE = datetime(2013, 6, 1), datetime(2100, 1, 1)
 
 
-@pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
-    lake = Lakehouse(spark, prefix="test_maintenance_")
-    drop_all(lake)
-    yield lake
-    drop_all(lake)
-
-
 def boats(lake: Lakehouse, *values: tuple[str, int]) -> DataFrame:
     return lake.spark.createDataFrame(list(values), BOATS.schema).coalesce(1)
 
 
-def in_three_files(lake: Lakehouse, name: str, **changed: object) -> Table:
-    table = dataclasses.replace(BOATS, name=f"harbour.{name}", **changed)
+@pytest.fixture(scope="module")
+def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+    "A table in three files, each of which came with a note."
+    lake = Lakehouse(spark, prefix="test_maintenance_")
     for berth in range(3):
-        append(lake, table, boats(lake, ("Ida", berth)), note={"berth": berth})
-    return table
+        append(lake, BOATS, boats(lake, ("Ida", berth)), note={"berth": berth})
+    yield lake
+    drop_all(lake)
 
 
-def test_compaction_changes_files_and_neither_rows_nor_note_nor_change_feed(lake: Lakehouse) -> None:
-    table = in_three_files(lake, "compacted", retention="interval 1 days")
-    before = fingerprint(read(lake, table))
-    assert optimize(lake, table) is None
-    assert vacuum(lake, table, FUTURE) is None
-    append(lake, table, boats(lake, ("Tern", 9)))
-    assert (version_of(lake, table), last_note(lake, table)) == (7, {"berth": 2})  # OPTIMIZE is 4, VACUUM 5 and 6
-    assert fingerprint(read(lake, table, 6)) == before
-    feed = lake.spark.read.option("readChangeFeed", "true").option("startingVersion", 1).option("endingVersion", 7).table(lake.name(table))
-    assert sorted((r.berth, r._change_type, r._commit_version) for r in feed.collect()) == [
-        (0, "insert", 1), (1, "insert", 2), (2, "insert", 3), (9, "insert", 7)]  # fmt: skip
+@pytest.fixture(scope="module")
+def copy(lake: Lakehouse, state: Path) -> Callable[[str, str], Table]:
+    "The table under another name; its version 4 has another retention."
+    harbour = state / "warehouse" / "test_maintenance_harbour.db"
+
+    def copied(name: str, retention: str) -> Table:
+        table = dataclasses.replace(BOATS, name=f"harbour.{name}", retention=retention)
+        shutil.copytree(harbour / "boats", harbour / name)
+        lake.spark.sql(f"CREATE TABLE {lake.name(table)} USING delta LOCATION '{harbour / name}'")
+        create(lake, table)
+        return table
+
+    return copied
 
 
-def test_the_last_note_is_found_behind_more_commits_without_one_than_are_looked_at_first(lake: Lakehouse) -> None:
-    table = in_three_files(lake, "noted")
+class Tended(NamedTuple):
+    "A table that was compacted, vacuumed and appended to, twice, and its last note after each time."
+
+    table: Table
+    notes: list[dict]
+
+
+@pytest.fixture(scope="module")
+def tended(lake: Lakehouse, copy: Callable[[str, str], Table]) -> Tended:
+    found = Tended(copy("tended", "interval 1 days"), [])
     for _ in range(2):
-        optimize(lake, table)
-        vacuum(lake, table, FUTURE)
-        append(lake, table, boats(lake, ("Tern", 9)))
-    assert version_of(lake, table) > 3 + 5
-    assert last_note(lake, table) == {"berth": 2}
+        assert optimize(lake, found.table) is None
+        assert vacuum(lake, found.table, FUTURE) is None
+        append(lake, found.table, boats(lake, ("Tern", 9)))
+        found.notes.append(last_note(lake, found.table))
+    return found
+
+
+def test_compaction_changes_files_and_neither_rows_nor_note_nor_change_feed(lake: Lakehouse, tended: Tended) -> None:
+    table = tended.table
+    assert tended.notes[0] == {"berth": 2}
+    assert version_of(lake, table) == 12  # OPTIMIZE is 5, VACUUM 6 and 7, the append 8; and the same again
+    assert fingerprint(read(lake, table, 7)) == fingerprint(read(lake, table, 3))
+    feed = lake.spark.read.option("readChangeFeed", "true").option("startingVersion", 1).option("endingVersion", 8).table(lake.name(table))
+    assert sorted((r.berth, r._change_type, r._commit_version) for r in feed.collect()) == [
+        (0, "insert", 1), (1, "insert", 2), (2, "insert", 3), (9, "insert", 8)]  # fmt: skip
+
+
+def test_the_last_note_is_found_behind_more_commits_without_one_than_are_looked_at_first(lake: Lakehouse, tended: Tended) -> None:
+    assert version_of(lake, tended.table) > 3 + 5
+    assert tended.notes[1] == {"berth": 2}
 
 
 def test_what_has_nothing_to_gain_is_left_alone(lake: Lakehouse) -> None:
@@ -72,9 +95,10 @@ def test_what_has_nothing_to_gain_is_left_alone(lake: Lakehouse) -> None:
     assert optimize(lake, table) == "no rows"
     append(lake, table, boats(lake, ("Ida", 1)))
     assert optimize(lake, table) == "one file"
-    parts = in_three_files(lake, "parts", partition_by=("berth",))
+    parts = dataclasses.replace(BOATS, name="harbour.parts", partition_by=("berth",))
+    append(lake, parts, boats(lake, ("Ida", 0), ("Ida", 1), ("Ida", 2)))
     assert optimize(lake, parts) is None  # one file a partition: Delta finds nothing to do
-    assert version_of(lake, parts) == 3
+    assert version_of(lake, parts) == 1
     append(lake, parts, boats(lake, ("Tern", 1)))
     assert (optimize(lake, parts), optimize(lake, parts)) == (None, "nothing new since the last time")
     vacuum(lake, parts, FUTURE)
@@ -84,7 +108,9 @@ def test_what_has_nothing_to_gain_is_left_alone(lake: Lakehouse) -> None:
 
 
 def test_a_clustered_table_is_clustered_once(lake: Lakehouse) -> None:
-    table = in_three_files(lake, "clustered", cluster_by=("berth",))
+    table = dataclasses.replace(BOATS, name="harbour.clustered", cluster_by=("berth",))
+    for berth in range(2):
+        append(lake, table, boats(lake, ("Ida", berth)))
     assert optimize(lake, table) is None
     assert (layout(lake, table).numFiles, optimize(lake, table)) == (1, "nothing new since the last time")
 
@@ -97,8 +123,10 @@ def test_a_retention_is_understood_as_delta_means_it(said: str | None, span: int
     assert retained({"delta.deletedFileRetentionDuration": said} if said else {}) == timedelta(hours=span)
 
 
-def test_vacuum_runs_on_tables_older_than_their_retention_and_logical_time_deletes_nothing(lake: Lakehouse) -> None:
-    table = in_three_files(lake, "young", retention="interval 0 hours")
+def test_vacuum_runs_on_tables_older_than_their_retention_and_logical_time_deletes_nothing(
+    lake: Lakehouse, copy: Callable[[str, str], Table]
+) -> None:
+    table = copy("young", "interval 0 hours")
     optimize(lake, table)
     assert vacuum(lake, table, PAST) == "younger than its retention"
     tended = tend(lake, table, FUTURE)
@@ -112,9 +140,9 @@ def test_vacuum_runs_on_tables_older_than_their_retention_and_logical_time_delet
 
 
 def test_a_run_is_recorded_table_by_table_and_a_pin_or_a_failure_of_one_stops_no_other(
-    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+    lake: Lakehouse, copy: Callable[[str, str], Table], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pinned, broken, plain = (in_three_files(lake, name, retention="interval 0 hours") for name in ("pinned", "broken", "plain"))
+    pinned, broken, plain = (copy(name, "interval 0 hours") for name in ("pinned", "broken", "plain"))
     pin(lake, "june", pinned, 1, PAST, "the month's report")
     real = optimize
 
@@ -132,5 +160,5 @@ def test_a_run_is_recorded_table_by_table_and_a_pin_or_a_failure_of_one_stops_no
     assert {name: (r.files_before, r.files_after, r.files_deleted > 0) for name, r in rows.items()} == {
         "harbour.pinned": (3, 1, False), "harbour.broken": (3, 3, False), "harbour.plain": (3, 1, True)}  # fmt: skip
     assert "is pinned by june (version 1: the month's report)" in rows["harbour.pinned"].not_vacuumed
-    assert (rows["harbour.plain"].version_before, rows["harbour.plain"].not_optimized, rows["harbour.plain"].at) == (3, None, FUTURE)
+    assert (rows["harbour.plain"].version_before, rows["harbour.plain"].not_optimized, rows["harbour.plain"].at) == (4, None, FUTURE)
     assert read_pin(lake, "june").first().berth == 0

@@ -71,15 +71,18 @@ def test_a_rule_that_fails_the_batch_says_how_many_rows_broke_it() -> None:
 @pytest.mark.parametrize("number", [11, 63, 64, 130])
 def test_any_number_of_rules_judges_as_each_rule_alone_does(spark: SparkSession, number: int) -> None:
     random = Random(number)
-    parts = [(random.randint(2, 50), n % 7, random.choice(["warn", "drop", "quarantine"])) for n in range(number)]
+    parts = [(by := random.randint(30, 300), n % by, random.choice(["warn", "drop", "quarantine"])) for n in range(number)]
     rules = [Rule(f"r{n}", f"id % {by} != {rest}", action=action) for n, (by, rest, action) in enumerate(parts)]
-    broken = {id: {n for n, (by, rest, _) in enumerate(parts) if id % by == rest} for id in range(40)}
-    rows = spark.range(40)
+    broken = {id: {n for n, (by, rest, _) in enumerate(parts) if id % by == rest} for id in range(200)}
+    rows = spark.range(200)
     watched, watch = observe(judge(rows, rules), rules)
     seen = watched.select("*", breaks(rules, "drop", "quarantine").alias("out")).collect()
     assert {row.id for row in seen if row._failed != 0} == {id for id, those in broken.items() if those}
     assert {row.id for row in seen if row.out} == {id for id, those in broken.items() if any(parts[n][2] != "warn" for n in those)}
-    assert observed(watch, rows, rules) == {"checked": 40, **{f"r{n}": sum(n in those for those in broken.values()) for n in range(number)}}
+    assert observed(watch, rows, rules) == {
+        "checked": 200,
+        **{f"r{n}": sum(n in those for those in broken.values()) for n in range(number)},
+    }
 
 
 def test_the_names_of_rejected_rows_reach_beyond_the_first_word(spark: SparkSession) -> None:
