@@ -85,14 +85,14 @@ REFUSED = {
     "current by Python": "spark.catalog.setCurrentCatalog('prod'), spark.table('owned.t')",
 }
 ATTEMPTS = """
-    import json
+    import json, os
     from delta.tables import DeltaTable
     spark.sql("CREATE SCHEMA dev.owned")
     spark.sql("CREATE TABLE dev.owned.t AS SELECT 1 AS a")
     spark.sql("CREATE FUNCTION dev.owned.twice(x INT) RETURNS INT RETURN 2 * x")
     spark.sql("CREATE VIEW dev.owned.v AS SELECT a + 1 AS b FROM owned.t")
     spark.sql("CREATE SCHEMA prod.other")
-    rate = spark.readStream.format("rate").load().writeStream.trigger(availableNow=True).option("checkpointLocation", "checkpoint")
+    rate = spark.readStream.format("rate").load().writeStream.trigger(availableNow=True).option("checkpointLocation", os.getcwd() + "/checkpoint")
     said = {{}}
     for name, code in {cases!r}.items():
         try:
@@ -131,13 +131,14 @@ def test_the_current_catalog_goes_with_a_notebook_that_is_run_and_with_a_stream(
     project.write("child.py", "# Databricks notebook source\nspark.sql('INSERT INTO goes_along.t VALUES (2)')\n")
     code = """
         # Databricks notebook source
+        import os
         spark.sql("CREATE SCHEMA goes_along")
         spark.sql("CREATE TABLE goes_along.t (a int)")
         dbutils.notebook.run("child", 100)
         def add(rows, _):
             rows.sparkSession.sql("INSERT INTO goes_along.t VALUES (3)")
         stream = spark.readStream.table("goes_along.t").writeStream.foreachBatch(add).trigger(availableNow=True)
-        stream.option("checkpointLocation", "checkpoint").start().awaitTermination()
+        stream.option("checkpointLocation", os.getcwd() + "/checkpoint").start().awaitTermination()
         dbutils.notebook.exit(str(sorted(row.a for row in spark.table("dev.goes_along.t").collect())))
         """
     try:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from boathouse.workspace import files
 
 ROOT = "/Volumes"
 DISKS, VOLUMES = "boathouse.disks", "boathouse.volumes"  # system properties of the JVM
@@ -165,8 +168,9 @@ def refuse(path: str, volumes: Path, own: Iterable[str]) -> None:
 
 def explanation(error: BaseException, volumes: Path, own: Iterable[str]) -> str:
     "The sentence about the first path of a volume that is named by the error of a library which looked for the file itself; else empty."
-    if not isinstance(error, OSError):
-        return ""
+    frames = traceback.walk_tb(error.__traceback__)
+    if not isinstance(error, OSError) or any(frame.f_code.co_filename == files.__file__ for frame, _ in frames):
+        return ""  # `dbutils.fs` knows these paths
     return next((f" {why}" for path in IN_COMMAND.findall(str(error)) if (why := refusal(path, volumes, own))), "")
 
 
