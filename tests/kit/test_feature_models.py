@@ -57,11 +57,12 @@ class Harbour:
     tables: FeatureTables
     labels: Labels
     uri: str
+    before: dict[str, int]
 
 
 @pytest.fixture(scope="module")
 def harbour(spark: SparkSession) -> Iterator[Harbour]:
-    "Two feature tables, trips as labels, and a model of them."
+    "Two feature tables, trips as labels, and a model of them; since then the pier has grown, and a trip was corrected."
     tables = FeatureTables(spark, prefix="test_feature_models_")
     drop_all(tables.lake)
     wind = spark.sql(
@@ -83,7 +84,11 @@ def harbour(spark: SparkSession) -> Iterator[Harbour]:
             fitted, "model", flavor=mlflow.sklearn, training_set=made, registered_model_name=MODEL,
             signature=signature, pip_requirements=[], serialization_format="skops",
         )  # fmt: skip
-    yield Harbour(tables, labels, f"models:/{MODEL}/1")
+    before = {name: version_of(tables.lake, name) for name in ("features.wind", "features.piers")}
+    tables.write_table("features.piers", spark.sql("SELECT 'east' AS pier, 1000 AS length"))
+    late_row = "SELECT 1 AS trip, 'east' AS pier, timestamp'2013-06-01' AS planned, 77D AS minutes"
+    tables.write_table("gold.trips", spark.sql(late_row))
+    yield Harbour(tables, labels, f"models:/{MODEL}/1", before)
     drop_all(tables.lake)
     MlflowClient().delete_registered_model(MODEL)
 
@@ -100,40 +105,32 @@ def test_the_spec_that_a_model_carries_is_the_one_it_was_trained_with(harbour: H
     assert spec.fingerprint
 
 
-def test_a_training_set_is_made_again_from_the_model_alone_whatever_was_written_since(spark: SparkSession, harbour: Harbour) -> None:
-    harbour.tables.write_table("features.piers", spark.sql("SELECT 'east' AS pier, 99 AS length"))
-    harbour.tables.write_table(
-        "gold.trips", spark.sql("SELECT 1 AS trip, 'east' AS pier, timestamp'2013-06-01' AS planned, 77D AS minutes")
-    )
-    try:
-        again = rebuild_training_set(harbour.tables.lake, harbour.uri)
-        assert fingerprint(again) == spec_of(harbour.uri).fingerprint
-        assert {row.length for row in again.collect()} == {40, -1}
-        lying = replace(spec_of(harbour.uri), versions={"features.piers": 2, "features.wind": 1})
-        with pytest.raises(ValueError, match=r"has the fingerprint \w+ now, and had"):
-            rebuilt(harbour.tables.lake, lying)
-    finally:
-        harbour.tables.write_table("features.piers", spark.sql("SELECT 'east' AS pier, 40 AS length"))
+def test_a_training_set_is_made_again_from_the_model_alone_whatever_was_written_since(harbour: Harbour) -> None:
+    again = rebuild_training_set(harbour.tables.lake, harbour.uri)
+    assert fingerprint(again) == spec_of(harbour.uri).fingerprint
+    assert {row.length for row in again.collect()} == {40, -1}
+    lying = replace(spec_of(harbour.uri), versions={"features.piers": 2, "features.wind": 1})
+    with pytest.raises(ValueError, match=r"has the fingerprint \w+ now, and had"):
+        rebuilt(harbour.tables.lake, lying)
 
 
 def test_a_value_is_the_same_in_training_batch_and_stream_for_every_engine(harbour: Harbour, tmp_path: Path) -> None:
-    spark, lake = harbour.tables.lake.spark, harbour.tables.lake
+    spark, lake, then = harbour.tables.lake.spark, harbour.tables.lake, harbour.before
     names = ["knots", "boats", "length", "age_hours", "age_doubled", "prediction"]
-    made = create_training_set(lake, asked(harbour), FEATURES, None).load_df()
+    made = create_training_set(lake, asked(harbour), FEATURES, None, versions=then).load_df()
     trained = {r.trip: tuple(r[n] for n in names[:-1]) for r in made.collect()}
-    batch = {r.trip: tuple(r[n] for n in names) for r in score_batch(lake, harbour.uri, asked(harbour)).collect()}
+    batch = {r.trip: tuple(r[n] for n in names) for r in score_batch(lake, harbour.uri, asked(harbour), then).collect()}
     assert {trip: row[:-1] for trip, row in batch.items()} == trained
     assert all(row[-1] is not None for row in batch.values())
     for engine in ("cogroup", "union"):
-        assert {
-            r.trip: tuple(r[n] for n in names) for r in score_batch(lake, harbour.uri, asked(harbour), engine=engine).collect()
-        } == batch
+        scored = score_batch(lake, harbour.uri, asked(harbour), then, engine=engine).collect()
+        assert {r.trip: tuple(r[n] for n in names) for r in scored} == batch
 
     source, sink = str(tmp_path / "asked"), str(tmp_path / "scored")
     asked(harbour).repartition(3).write.parquet(source)
 
     def serve(rows: DataFrame, number: int) -> None:
-        score_batch(lake, harbour.uri, rows).write.mode("append").parquet(sink)
+        score_batch(lake, harbour.uri, rows, then).write.mode("append").parquet(sink)
 
     stream = spark.readStream.schema(asked(harbour).schema).option("maxFilesPerTrigger", 1).parquet(source)
     stream.writeStream.foreachBatch(serve).option("checkpointLocation", str(tmp_path / "c")).trigger(
@@ -148,13 +145,10 @@ def test_a_feature_that_the_rows_have_already_is_not_looked_up(spark: SparkSessi
     assert (out.knots, out.age_doubled, out.boats, round(out.age_hours, 3)) == (50.0, 2.0, 1, 4.167)
 
 
-def test_what_was_known_at_a_version_is_scored_by_naming_it(spark: SparkSession, harbour: Harbour) -> None:
-    before = {name: version_of(harbour.tables.lake, name) for name in ("features.wind", "features.piers")}
+def test_what_was_known_at_a_version_is_scored_by_naming_it(harbour: Harbour) -> None:
     one = asked(harbour).where("trip = 5")
-    harbour.tables.write_table("features.piers", spark.sql("SELECT 'east' AS pier, 1000 AS length"))
-    then, now = (score_batch(harbour.tables.lake, harbour.uri, one, versions).first().length for versions in (before, None))
-    harbour.tables.write_table("features.piers", spark.sql("SELECT 'east' AS pier, 40 AS length"))
-    assert (then, now) == (40, 1000)
+    lengths = [score_batch(harbour.tables.lake, harbour.uri, one, v).first().length for v in (harbour.before, None)]
+    assert lengths == [40, 1000]
 
 
 def test_what_cannot_be_scored_or_made_again_is_refused_with_the_reason(spark: SparkSession, harbour: Harbour) -> None:

@@ -39,7 +39,7 @@ def refused() -> Callable[[Evidence], set[str]]:
     return ask
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def good_twin(good: Evidence, refused: Callable[[Evidence], set[str]]) -> None:
-    "Beside every bad candidate stands the good one, which is accepted."
+    "Beside the bad candidates of a module stands the good one, which is accepted."
     assert judge(gates_of(POLICY), good).accepted
