@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from boathouse.tables import Lakehouse, drop_all
-from flights.bronze import bronze, end_of
-from flights.gold import gold
-from flights.replay import replay
-from flights.silver import silver
+
+CALM = "test_killed_"  # the lake that nobody touched, which the functions of the tasks made in the suite's own session
 
 
 def content(prefix: str = "") -> str:
@@ -37,9 +34,15 @@ def content(prefix: str = "") -> str:
     )
 
 
-def kill_in(command: str, folder: Path, task: str, *words: str, cluster: bool) -> None:
+@pytest.fixture
+def calm(spark: SparkSession) -> Iterator[Lakehouse]:
+    lake = Lakehouse(spark, prefix=CALM)
+    yield lake
+    drop_all(lake)
+
+
+def kill_in(command: str, environ: Mapping[str, str], folder: Path, task: str, *words: str, cluster: bool) -> None:
     "Start `boathouse`, and kill it without warning once `task` has begun; with `cluster`, the background cluster too."
-    environ = {**os.environ, "BOATHOUSE_CLUSTER": ""}
     said = folder / f"{task}.txt"
     with said.open("wb") as output:
         running = subprocess.Popen([command, *words], cwd=folder, env=environ, stdout=output, stderr=output)
@@ -56,9 +59,8 @@ def kill_in(command: str, folder: Path, task: str, *words: str, cluster: bool) -
     running.wait()
 
 
-def two_at_once(command: str, folder: Path, *words: str) -> list[tuple[int, str]]:
+def two_at_once(command: str, environ: Mapping[str, str], folder: Path, *words: str) -> list[tuple[int, str]]:
     "Exit code and words of two commands that were started at the same moment."
-    environ = {**os.environ, "BOATHOUSE_CLUSTER": ""}
     both = [
         subprocess.Popen([command, *words], cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(2)
@@ -66,40 +68,51 @@ def two_at_once(command: str, folder: Path, *words: str) -> list[tuple[int, str]
     return [(process.returncode, said) for process in both for said in [process.communicate()[0]]]
 
 
+def same(boathouse: Callable[..., Any], folder: Path, calm: Lakehouse) -> bool:
+    "Whether the tables of a bundle hold rows, and those that the calm lake holds."
+    found = boathouse(folder, "sql", content())
+    assert min(table["n"] for table in found) > 0
+    return found == [row.asDict() for row in calm.spark.sql(content(CALM)).collect()]
+
+
 def test_a_run_killed_in_the_middle_and_run_again_makes_the_tables_that_its_functions_make(
-    tmp_path: Path, command: str, clone: Callable[[Path], Path], boathouse: Callable[..., Any], spark: SparkSession
+    tmp_path: Path,
+    command: str,
+    environ: Mapping[str, str],
+    clone: Callable[[Path], Path],
+    boathouse: Callable[..., Any],
+    lived: Callable[..., Lakehouse],
+    calm: Lakehouse,
 ) -> None:
-    folder, lake = clone(tmp_path / "shaken"), Lakehouse(spark, prefix="test_killed_")
-    kill_in(command, folder, "silver", "run", "ingest", "--param", "as_of=2013-01-02", cluster=False)
+    folder = clone(tmp_path / "shaken")
+    kill_in(command, environ, folder, "silver", "run", "ingest", "--param", "as_of=2013-01-02", cluster=False)
     told = boathouse(folder, "run", "ingest", "--param", "as_of=2013-01-02")
     assert [(t["task_key"], t["state"]["result_state"]) for t in told["tasks"]] == [
         (task, "SUCCESS") for task in ("replay", "bronze", "silver", "gold")
     ]
-    drop_all(lake)
-    replay(tmp_path / "landing", date(2013, 1, 2), 1)
-    bronze(lake, tmp_path / "landing", end_of("2013-01-02"))
-    silver(lake, end_of("2013-01-02"))
-    gold(lake)
-    found = boathouse(folder, "sql", content())
-    assert min(table["n"] for table in found) > 0
-    assert found == [row.asDict() for row in spark.sql(content("test_killed_")).collect()]
-    drop_all(lake)
+    lived(calm, tmp_path / "landing", "2013-01-02", dirt=1)
+    assert same(boathouse, folder, calm)
 
 
 @pytest.mark.long(order=2, minutes=10)
 def test_runs_that_are_killed_or_started_twice_at_once_lose_and_double_nothing(
-    tmp_path: Path, command: str, clone: Callable[[Path], Path], boathouse: Callable[..., Any]
+    tmp_path: Path,
+    command: str,
+    environ: Mapping[str, str],
+    clone: Callable[[Path], Path],
+    boathouse: Callable[..., Any],
+    lived: Callable[..., Lakehouse],
+    calm: Lakehouse,
 ) -> None:
-    calm, shaken = clone(tmp_path / "calm"), clone(tmp_path / "shaken")
+    shaken = clone(tmp_path / "shaken")
     ingest = ("run", "ingest", "--param", "as_of=2013-01-03")
-    boathouse(calm, *ingest)
-    kill_in(command, shaken, "bronze", *ingest, cluster=False)
-    kill_in(command, shaken, "silver", *ingest, cluster=True)
+    kill_in(command, environ, shaken, "bronze", *ingest, cluster=False)
+    kill_in(command, environ, shaken, "silver", *ingest, cluster=True)
     boathouse(shaken, *ingest)
-    assert boathouse(shaken, "sql", content()) == boathouse(calm, "sql", content())
-    later = ("run", "ingest", "--param", "as_of=2013-01-04")
-    boathouse(calm, *later)
-    both = two_at_once(command, shaken, *later)
+    lived(calm, tmp_path / "landing", "2013-01-03", dirt=1)
+    assert same(boathouse, shaken, calm)
+    both = two_at_once(command, environ, shaken, "run", "ingest", "--param", "as_of=2013-01-04")
     assert [code for code, _ in both] == [0, 0], both
     assert sum("queue" in said for _, said in both) == 1, both
-    assert boathouse(shaken, "sql", content()) == boathouse(calm, "sql", content())
+    lived(calm, tmp_path / "landing", "2013-01-04", dirt=1)
+    assert same(boathouse, shaken, calm)

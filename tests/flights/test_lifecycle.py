@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-pytestmark = pytest.mark.long(order=1, minutes=25)
+pytestmark = pytest.mark.long(order=1, minutes=20)
 
 SHARED = {**os.environ, "BOATHOUSE_CLUSTER": ""}  # as everybody's: the background cluster
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
-from datetime import date
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,7 @@ from boathouse.lines import split
 from boathouse.tables import Lakehouse, drop_all, read
 from boathouse.versions import fingerprint
 from flights import tables as t
-from flights.bronze import bronze, end_of
-from flights.gold import gold
-from flights.replay import replay
-from flights.silver import EVENT_TYPES, identified, silver, typed
+from flights.silver import EVENT_TYPES, identified, typed
 
 FACTS = [c.name for c in t.SILVER_FLIGHTS.columns if c.name != "bronze_version"]
 RULE_OF = {
@@ -32,16 +28,7 @@ RULE_OF = {
 }
 
 
-def lived(lake: Lakehouse, landing: Path, dirt: int, day: str = "2014-01-01") -> tuple[Lakehouse, Path]:
-    drop_all(lake)
-    replay(landing, date.fromisoformat(day), dirt)
-    bronze(lake, landing, end_of(day))
-    silver(lake, end_of(day))
-    gold(lake)
-    return lake, landing
-
-
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def compiled(spark: SparkSession) -> Iterator[None]:
     "A million rows are worth the code that is generated for them."
     interpreted = {name: spark.conf.get(name) for name in ("spark.sql.codegen.wholeStage", "spark.sql.codegen.factoryMode")}
@@ -53,9 +40,11 @@ def compiled(spark: SparkSession) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def dirty(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lakehouse, Path]]:
-    lake = Lakehouse(spark, prefix="test_year_dirty_")
-    yield lived(lake, tmp_path_factory.mktemp("dirty"), dirt=1)
+def dirty(
+    spark: SparkSession, compiled: None, tmp_path_factory: pytest.TempPathFactory, lived: Callable[..., Lakehouse]
+) -> Iterator[tuple[Lakehouse, Path]]:
+    lake, landing = Lakehouse(spark, prefix="test_year_dirty_"), tmp_path_factory.mktemp("dirty")
+    yield lived(lake, landing, "2014-01-01", dirt=1), landing
     drop_all(lake)
 
 
@@ -76,10 +65,11 @@ def test_the_facts_of_the_year(dirty: tuple[Lakehouse, Path]) -> None:
     assert read(lake, t.SILVER_FLIGHT_EVENTS).count() == 1_002_073
 
 
-def test_dirt_leaves_no_trace_in_the_facts(spark: SparkSession, tmp_path: Path) -> None:
-    dirty, pure = (Lakehouse(spark, prefix=f"test_year_{name}_") for name in ("soiled", "pure"))
-    lived(dirty, tmp_path / "soiled", 1, "2013-01-06")
-    lived(pure, tmp_path / "pure", 0, "2013-01-06")
+def test_dirt_leaves_no_trace_in_the_facts(spark: SparkSession, tmp_path: Path, lived: Callable[..., Lakehouse]) -> None:
+    dirty, pure = (
+        lived(Lakehouse(spark, prefix=f"test_year_{name}_"), tmp_path / name, "2013-01-06", dirt)
+        for name, dirt in (("soiled", 1), ("pure", 0))
+    )
     # A line that dirt delays comes three days later at most: by the sixth, all is said of the flights of New Year's Day.
     reports = [c.name for c in t.SILVER_WEATHER.columns if c.name != "source_file"]  # a delayed line comes in another file
     told = {t.SILVER_FLIGHTS: (FACTS, "scheduled_at"), t.GOLD_DEPARTURES: (["*"], "scheduled_at"), t.SILVER_WEATHER: (reports, "time_hour")}
