@@ -168,7 +168,7 @@ guard(Lakehouse(spark, prefix="test_restored_"), table, rows, rules, quarantine=
 """
 
 
-@pytest.mark.parametrize(("commits_made", "rows"), [pytest.param(0, [1, 1], marks=pytest.mark.long), (1, [2, 1])])
+@pytest.mark.parametrize(("commits_made", "rows"), [pytest.param(0, [1, 1], marks=pytest.mark.long(order=5, minutes=2)), (1, [2, 1])])
 def test_killed_before_either_commit_of_a_batch_s_second_life_nothing_is_lost_or_doubled(
     lake: Lakehouse, cluster: Cluster, written: Written, tmp_path: Path, commits_made: int, rows: list[int]
 ) -> None:
