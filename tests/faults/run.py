@@ -36,7 +36,7 @@ EXAMPLES = """examples:
   python tests/faults/run.py --list
   python tests/faults/run.py --pure                                   the faults whose tests need no Spark session
   python tests/faults/run.py --only splits-fold-gap,as-of-known-by
-  python tests/faults/run.py --at v1.0 --json results.jsonl --lock /tmp/spark.lock
+  python tests/faults/run.py --at v1.0 --json results.jsonl --lock spark.lock
   python tests/faults/run.py --check-clean                            do the same tests pass without a fault?
 """
 
