@@ -94,7 +94,7 @@ def test_a_run_killed_in_the_middle_and_run_again_makes_the_tables_that_its_func
     assert same(boathouse, folder, calm)
 
 
-@pytest.mark.long(order=2, minutes=10)
+@pytest.mark.long(order=2, minutes=15)
 def test_runs_that_are_killed_or_started_twice_at_once_lose_and_double_nothing(
     tmp_path: Path,
     command: str,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-pytestmark = pytest.mark.long(order=1, minutes=20)
+pytestmark = pytest.mark.long(order=1, minutes=3)  # once the lifecycle has run, which the first test waits for
 
 SHARED = {**os.environ, "BOATHOUSE_CLUSTER": ""}  # as everybody's: the background cluster
 
@@ -44,6 +44,7 @@ def facts(lived: tuple[Path, dict[str, Any]], boathouse: Callable[..., Any]) -> 
     return boathouse(lived[0], "sql", query)[0]
 
 
+@pytest.mark.long(order=1, minutes=28)
 def test_every_task_of_the_lifecycle_succeeds(lived: tuple[Path, dict[str, Any]]) -> None:
     state = lived[1]["state"]
     assert (state["life_cycle_state"], state["result_state"]) == ("TERMINATED", "SUCCESS")
@@ -83,6 +84,7 @@ def test_one_flight_is_traced_from_its_lines_to_its_forecast_and_nothing_it_knew
     assert max(known) <= departure["predict_at"]
 
 
+@pytest.mark.long(order=1, minutes=6)
 def test_the_champion_of_the_lifecycle_is_made_again_with_the_same_predictions(
     lived: tuple[Path, dict[str, Any]], boathouse: Callable[..., Any]
 ) -> None:
@@ -114,6 +116,7 @@ def march(lived: tuple[Path, dict[str, Any]], boathouse: Callable[..., Any]) -> 
     return score
 
 
+@pytest.mark.long(order=1, minutes=20)
 def test_a_version_goes_into_service_is_degraded_and_the_job_goes_back_to_the_predictions_of_before(
     lived: tuple[Path, dict[str, Any]], boathouse: Callable[..., Any], march: Callable[[], dict[str, Any]], command: str
 ) -> None:
