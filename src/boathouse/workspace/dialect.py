@@ -30,6 +30,7 @@ import org.apache.spark.sql.catalyst.expressions.PlanExpression;
 import org.apache.spark.sql.catalyst.parser.ParameterContext;
 import org.apache.spark.sql.catalyst.parser.ParseException;
 import org.apache.spark.sql.catalyst.parser.ParserInterface;
+import org.apache.spark.sql.catalyst.plans.logical.LocalRelation;
 import org.apache.spark.sql.catalyst.plans.logical.LogicalPlan;
 import org.apache.spark.sql.catalyst.rules.Rule;
 import org.apache.spark.sql.catalyst.trees.TreeNode;
@@ -99,7 +100,7 @@ public class Check extends Rule {
   private void visit(Object node) {
     if (node instanceof LogicalPlan) {
       LogicalPlan plan = (LogicalPlan) node;
-      if (plan.analyzed()) return;
+      if (plan.analyzed() || plan instanceof LocalRelation) return;  // the latter has rows, as many as they may be, and no names
       VolumePaths.refuse(plan);
       Schemas.use(session, plan);
       // Not the children alone: the table that a plan writes to is none of them.
