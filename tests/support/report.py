@@ -49,8 +49,9 @@ def group_of(item: pytest.Item, sharing: set[str]) -> str:
     return f"{file}:{chapter}" if chapter.startswith("kit/") and file.endswith("test_notebooks.py") else file
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    "Long tests run in order of importance."
+    "Puts the long tests in order of importance, and each test into its group."
     items.sort(key=order_of)
     sharing = {file_of(item.nodeid) for item in items if "airport" in getattr(item, "fixturenames", ())}
     for item in items:
