@@ -55,7 +55,7 @@ run: setup  ## Run the whole lifecycle on the flights of 2013: October to Decemb
 year: setup  ## The same from February on, where retraining visibly pays
 	@$(BIN)/boathouse run lifecycle -t year --param start=2013-02-01 --param months=11
 
-SUITE := -n 2 --dist loadgroup --no-loadscope-reorder --durations=20
+SUITE := -n 2 --dist loadscope --no-loadscope-reorder --durations=20
 
 test: setup  ## Run the suite: units, properties, every notebook
 	@$(BIN)/python -m pytest $(SUITE) -m "not long"

@@ -9,9 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from functools import cache
+from pathlib import Path
 
 import psutil
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 BEGAN = pytest.StashKey[float]()
 FILES = pytest.StashKey[set[str]]()  # with a long test that was left out
@@ -41,21 +45,31 @@ def file_of(nodeid: str) -> str:
     return nodeid.split("::")[0]
 
 
-def group_of(item: pytest.Item, sharing: set[str]) -> str:
-    "Tests of a group run in one process: those of a file, the files that share the airport with the flights' chapters, and each chapter of the kit alone."
-    file, chapter = file_of(item.nodeid), item.name.partition("[")[2].rstrip("]")
-    if file in sharing or chapter.startswith("flights/"):
-        return "airport"
-    return f"{file}:{chapter}" if chapter.startswith("kit/") and file.endswith("test_notebooks.py") else file
+@cache
+def shares_the_airport(file: str) -> bool:
+    "Whether the tests of a file use the tables that the chapters of the flights use too: it costs minutes to fill them."
+    return file.startswith("tests/flights/") and "airport" in Path(file).read_text(encoding="utf-8")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of the same name
+class Groups(LoadScopeScheduling):
+    "Deals out the tests: those of a group to one process. (With pytest 9, xdist's own groups have no effect.)"
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, chapter = file_of(nodeid), nodeid.partition("[")[2].rstrip("]")
+        if shares_the_airport(file) or chapter.startswith("flights/"):
+            return "airport"
+        return nodeid if chapter.startswith("kit/") and file.endswith("test_notebooks.py") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
+    "Tests of a file run in one process, the files that share the airport with the flights' chapters in one, and each chapter of the kit wherever there is time."
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    "Puts the long tests in order of importance, and each test into its group."
+    "Puts the long tests in order of importance."
     items.sort(key=order_of)
-    sharing = {file_of(item.nodeid) for item in items if "airport" in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item, sharing)))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -88,9 +102,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for folder, seconds in seconds_by_folder(reports).most_common():
         terminalreporter.write_line(f"{seconds:8.0f} {folder}")
     terminalreporter.write_line(f"{machine_seconds() - terminalreporter.config.stash[BEGAN]:8.0f} CPU seconds of the machine")
-    left_out = sorted(
-        {r.nodeid.rpartition("@")[0] or r.nodeid for r in terminalreporter.stats.get("skipped", []) if LEFT_OUT in str(r.longrepr)}
-    )
+    left_out = sorted({r.nodeid for r in terminalreporter.stats.get("skipped", []) if LEFT_OUT in str(r.longrepr)})
     if left_out:
         terminalreporter.section(f"{len(left_out)} long tests left out for lack of time")
         for name in left_out:
