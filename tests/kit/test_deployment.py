@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import DataFrame, SparkSession
+from support.histories import Histories
 
 from boathouse.deployment import (
     EXPECTED,
@@ -67,22 +68,8 @@ def models(spark: SparkSession) -> dict[str, tuple[str, str]]:
     return {"calm": logged(15), "rough": logged(9), "bare": logged(15, golden=False), "wrong": logged(15, shift=0.01)}
 
 
-# What was decided before a test begins is written for all tests at once; each test has a model of its own, named after it.
-HISTORIES: dict[str, list[tuple[str, int, dt.datetime, str]]] = {}
-
-
-def model_of(test: str) -> str:
-    return f"spark_catalog.test_deployment.{test}"
-
-
-def history(*moves: tuple) -> Callable:
-    "Moves (move, version, instant) that the model of a test has behind it; the fourth part is by whom, if not by a job."
-
-    def register_them(test: Callable) -> Callable:
-        HISTORIES[model_of(test.__name__)] = [move if len(move) == 4 else (*move, "job") for move in moves]
-        return test
-
-    return register_them
+HISTORIES = Histories("test_deployment")
+history, model_of = HISTORIES.history, HISTORIES.model_of
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
+from support.histories import Histories
 
 from boathouse.registry import (
     APPROVED,
@@ -38,22 +39,8 @@ from boathouse.workspace.cluster import Cluster, TaskSpec
 FEBRUARY, MARCH, APRIL, MAY = (dt.datetime(2013, m, 1) for m in (2, 3, 4, 5))
 
 
-# What was decided before a test begins is written for all tests at once; each test has a model of its own, named after it.
-HISTORIES: dict[str, list[tuple[str, int, dt.datetime, str]]] = {}
-
-
-def model_of(test: str) -> str:
-    return f"spark_catalog.test_registry.{test}"
-
-
-def history(*moves: tuple) -> Callable:
-    "Moves (move, version, instant) that the model of a test has behind it; the fourth part is by whom, if not by a job."
-
-    def register_them(test: Callable) -> Callable:
-        HISTORIES[model_of(test.__name__)] = [move if len(move) == 4 else (*move, "job") for move in moves]
-        return test
-
-    return register_them
+HISTORIES = Histories("test_registry")
+history, model_of = HISTORIES.history, HISTORIES.model_of
 
 
 @pytest.fixture(scope="module")
