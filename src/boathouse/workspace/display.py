@@ -206,8 +206,8 @@ class Display:
     def _branch(self, tree: Tree, parent: int | None) -> None:
         for row in self._children(parent):
             seconds = "" if row.seconds is None else f"  {row.seconds:.0f} s"
-            newest = Text(f"  {row.newest}", style="bright_black", overflow="ellipsis", no_wrap=True) if row.newest else ""
-            label = Text.assemble(row.name, "  ", _state(row), seconds, newest)
+            newest = row.newest  # reads the end of the log
+            label = Text.assemble(row.name, "  ", _state(row), seconds, Text(f"  {newest}" if newest else "", style="bright_black"))
             label.no_wrap, label.overflow = True, "ellipsis"
             branch = tree.add(label)
             # What went well needs no details any more.

@@ -287,6 +287,8 @@ def set_up() -> str:
     "Fetches the jars, makes the class archive and writes Python's bytecode of what tasks import, where they are missing; one line on what there is."
     with _still("fetching Delta's jars"):
         found = jars()
+    if archive_options(found):  # made by an earlier call, with the bytecode: every `make` command calls this
+        return f"Delta's jars and the JVM's class archive: {found[0].parent}"
     with _still("preparing the classes of the JVM and the libraries of Python"), _writing_bytecode():
         try:
             return f"Delta's jars and the JVM's class archive: {make_archive(found).parent}"
