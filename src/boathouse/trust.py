@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlflow
-import skops.io
 from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
@@ -51,6 +50,8 @@ USUAL = Allowed()
 # %% ../../notebooks/kit/06d_trust.ipynb #8dda0a92
 def code_in(folder: Path, allowed: Allowed = USUAL) -> tuple[str, ...]:
     "What in a model's folder could run code of its own when it is loaded, a sentence each: its loader, a folder of code, pickles, sources, libraries, types on no list."
+    from skops.io import get_untrusted_types  # an import of two seconds, which tasks that load no model need not wait for
+
     pyfunc, found = Model.load(folder).flavors.get("python_function", {}), []
     if (loader := str(pyfunc.get("loader_module"))) not in allowed.loaders:
         found.append(f"asks to be loaded by {loader} (allowed: {', '.join(sorted(allowed.loaders))})")
@@ -61,7 +62,7 @@ def code_in(folder: Path, allowed: Allowed = USUAL) -> tuple[str, ...]:
             first = opened.read(2)
         if path.suffix.lower() in RUNS_CODE or (first[:1] == b"\x80" and first[1:] in PICKLED):
             found.append(f"holds {path.relative_to(folder).as_posix()}, which runs code when it is loaded")
-        elif path.suffix == ".skops" and (unknown := sorted(set(skops.io.get_untrusted_types(file=path)) - allowed.types)):
+        elif path.suffix == ".skops" and (unknown := sorted(set(get_untrusted_types(file=path)) - allowed.types)):
             found.append(f"holds types that are on no list: {', '.join(unknown)}")
     return tuple(found)
 

@@ -37,6 +37,7 @@ PRELOAD = (
     "databricks.sdk", "pandas", "pyarrow.parquet", "delta.tables", "importlib_metadata", "mlflow", "mlflow.tracking",
     "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "mlflow.pyfunc", "mlflow.models", "sklearn.linear_model",
     "sklearn.metrics", "sklearn.pipeline", "sklearn.preprocessing", "sklearn.isotonic", "lightgbm", "mlflow.sklearn", "mlflow.lightgbm", "hyperopt",
+    "skops.io",  # two seconds, for a list of types
 )  # fmt: skip
 STORE = "mlflow.store.model_registry.sqlalchemy_store"  # from here on MLflow's tables can be made
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
