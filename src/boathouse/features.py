@@ -7,6 +7,7 @@ __all__ = ['TAG', 'table_keys', 'versions_of', 'declared', 'declaration_of', 'Fe
 
 # %% ../../notebooks/kit/05_features.ipynb #f5a00002
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +36,8 @@ def table_keys(lake: Lakehouse, table: Table | str) -> tuple[tuple[str, ...], st
 def versions_of(lake: Lakehouse, tables: Sequence[Table | str]) -> dict[str, int]:
     "Table name -> its latest version, resolved now."
     names = sorted({t.name if isinstance(t, Table) else t for t in tables})
-    return {name: version_of(lake, name) for name in names}
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return dict(zip(names, pool.map(lambda name: version_of(lake, name), names), strict=True))
 
 # %% ../../notebooks/kit/05_features.ipynb #f5a00009
 def declared(name: str, primary_keys: Sequence[str], schema: StructType, time: str | None = None, description: str = "") -> Table:

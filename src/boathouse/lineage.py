@@ -33,7 +33,7 @@ from boathouse.pins import Pin, detail, pin_all, pins, unpin
 from boathouse.specs import FeatureSpec, from_json, to_json
 from boathouse.tables import Lakehouse, read
 from boathouse.training import Recipe, to_pandas
-from boathouse.versions import fingerprint
+from boathouse.versions import counted_fingerprint
 
 MANIFEST_FILE = "manifest.json"
 LIBRARIES = (
@@ -62,7 +62,7 @@ def reads(lake: Lakehouse, versions: Mapping[str, int], threads: int = 4) -> tup
 
     def one(name: str) -> TableRead:
         rows = read(lake, name, versions[name])
-        return TableRead(name, detail(lake, name, "id"), versions[name], rows.count(), fingerprint(rows))
+        return TableRead(name, detail(lake, name, "id"), versions[name], *counted_fingerprint(rows))
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
         return tuple(pool.map(one, sorted(versions)))

@@ -61,8 +61,8 @@ class TimeSplit:
 
     def folded(self, rows: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
         "For each fold: which rows are learned from, which are judged."
-        gap = timedelta(days=self.gap)
-        return [(inside(rows[self.time], self.first, start - gap), inside(rows[self.time], start, end)) for start, end in self.folds]
+        gap, days = timedelta(days=self.gap), rows[self.time].to_numpy().astype("datetime64[D]")
+        return [(inside(days, self.first, start - gap), inside(days, start, end)) for start, end in self.folds]
 
     def to_json(self) -> str:
         "The rule as JSON text, from which `split_of` makes it again."
@@ -80,9 +80,9 @@ def quoted(name: str) -> str:
     return name if name.isidentifier() else "`" + name.replace("`", "``") + "`"
 
 # %% ../../notebooks/kit/06b_splits.ipynb #cb776137
-def inside(days: pd.Series, start: date, end: date) -> np.ndarray:
+def inside(days: pd.Series | np.ndarray, start: date, end: date) -> np.ndarray:
     "Which days are in [start, end); a missing day is in nothing."
-    found = days.to_numpy().astype("datetime64[D]")
+    found = np.asarray(days).astype("datetime64[D]")
     return (found >= np.datetime64(start)) & (found < np.datetime64(end))
 
 # %% ../../notebooks/kit/06b_splits.ipynb #254afb30

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def test_no_fold_is_trained_on_its_own_days_or_later_ones() -> None:
     rows, split = boats(), split_by_time(dt.date(2013, 1, 1), dt.date(2013, 3, 2), folds=1)
     start = split.folds[0][0]
     turned = rows.assign(late=np.where(rows.day >= start, rows.knots < 12, rows.knots >= 12))
-    assert fold_scores(RECIPE, fold_rows(RECIPE, turned[split.training(rows)], split), {"n_estimators": 10})[0] < 0.05
+    assert next(fold_scores(RECIPE, fold_rows(RECIPE, turned[split.training(rows)], split), {"n_estimators": 10})) < 0.05
 
 
 def test_no_key_is_learned_from_and_judged_in_the_same_fold() -> None:
@@ -105,8 +105,33 @@ def test_baselines_are_trials_beside_the_budget_and_neither_chosen_over_somethin
 def test_the_share_alone_scores_one_half_exactly_on_every_fold() -> None:
     rows = boats()
     folds = fold_rows(RECIPE, rows[SPLIT.training(rows)], SPLIT)
-    assert fold_scores(RECIPE, folds, {"learner": PRIOR}) == (0.5, 0.5, 0.5)
-    assert fold_scores(RECIPE, folds, {"learner": "logistic", "columns": ["knots"]}) > (0.6, 0.6, 0.6)
+    assert tuple(fold_scores(RECIPE, folds, {"learner": PRIOR})) == (0.5, 0.5, 0.5)
+    assert tuple(fold_scores(RECIPE, folds, {"learner": "logistic", "columns": ["knots"]})) > (0.6, 0.6, 0.6)
+
+
+def test_a_proposal_is_given_up_after_the_fold_on_which_it_falls_behind_the_best_known_set_and_never_wins() -> None:
+    asked: list[tuple[float, int]] = []
+
+    def score(p: Mapping[str, float]) -> Iterator[float]:
+        for fold, easier in enumerate((0.4, 0.0, 0.0)):  # the first fold is much easier: a mean over it alone would win
+            asked.append((p["x"], fold))
+            yield 0.5 - (p["x"] - 0.3) ** 2 + easier
+
+    trials = search(
+        score, X, {"defaults": {"x": 0.35}, "poor": {"x": 0.9}}, max_evals=30, seed=1, baselines={"the tide": {"x": 0.8}}, tell=quiet
+    )
+    folds = {t.name: len(t.scores) for t in trials}
+    assert folds["defaults"] == folds["poor"] == folds["the tide"] == 3  # what is known is tried on every fold
+    given_up = [t for t in trials if t.expected is not None]
+    assert {len(t.scores) for t in given_up} == {1}
+    worse = [t for t in trials if t.name.startswith("proposed") and (t.parameters["x"] - 0.3) ** 2 > 0.0025 + 0.001]
+    assert given_up
+    assert {t.name for t in given_up} == {t.name for t in worse}
+    assert sum(x == given_up[0].parameters["x"] for x, _ in asked) == 1
+    truth = [0.5 - (t.parameters["x"] - 0.3) ** 2 + 0.4 / 3 for t in given_up]
+    assert [t.score for t in given_up] == pytest.approx(truth)
+    assert trials[0].expected is None
+    assert [t.score for t in trials] == sorted((t.score for t in trials), reverse=True)
 
 
 def test_the_same_seed_gives_the_same_trials_and_another_seed_others() -> None:

@@ -114,6 +114,8 @@ def spark_conf(state: Path, java: list[str] | None = None) -> dict[str, str]:
         "spark.sql.adaptive.enabled": "false",
         # A month runs some hundreds of queries, and the next month the same: their code is generated, and compiled to machine code, once.
         "spark.sql.codegen.cache.maxEntries": "5000",
+        # The JVM only interprets methods that are longer. Spark then generates many short ones instead: typing 20 columns of text takes half the CPU.
+        "spark.sql.codegen.hugeMethodLimit": "8000",
         # What is cached here lives for seconds.
         "spark.sql.inMemoryColumnarStorage.compressed": "false",
         "spark.sql.session.timeZone": "UTC",
