@@ -319,7 +319,7 @@ def cluster(state: Path) -> dict[str, Any]:
             raise RuntimeError("sank")
         if p["fate"] == "dies":
             os._exit(1)
-        return (1 - abs(p["x"] - 0.3), float("nan") if p["fate"] == "nan" else 0.5)
+        return (float("nan") if p["fate"] == "nan" else 0.5, 1 - abs(p["x"] - 0.3))
 
     def told(trials: list[Trial]) -> list[list[Any]]:
         return [[t.name, t.parameters, list(t.scores), t.error] for t in trials]
@@ -351,7 +351,7 @@ def test_on_a_cluster_trials_run_on_executors_and_neither_an_error_nor_a_dead_pr
     assert len(said["whole"]) == 11
     assert said["lines"] == 1 + 11, "a trial that the first search had finished was written, so done, again"
     assert [row for row in said["part"] if row not in said["whole"]] == []
-    errors = {"sails": "", "sinks": "RuntimeError: sank", "nan": "fold 2 scored nan", "dies": "its process died: "}
+    errors = {"sails": "", "sinks": "RuntimeError: sank", "nan": "fold 1 scored nan", "dies": "its process died: "}
     for name, parameters, scores, error in said["whole"]:
         assert bool(scores) == (parameters["fate"] == "sails"), (name, parameters, error)
         assert error.startswith(errors[parameters["fate"]]), (name, parameters, error)

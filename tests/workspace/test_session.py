@@ -30,6 +30,16 @@ def test_taking_a_lock_again_in_the_same_process_is_harmless(tmp_path):
     session.unlock(tmp_path)
 
 
+def test_a_new_state_begins_with_a_copy_of_the_empty_metastore_and_a_default_schema_of_its_own(spark, state):
+    assert archive.empty_metastore(jars.jars()).is_dir()
+    assert not (state / session.NEW_METASTORE).exists()
+    facts = dict(spark.sql("describe schema default").collect())
+    assert facts["Location"] == f"file:{state}/warehouse"
+    spark.sql("create table default.at_home (n int)")
+    assert spark.sql("describe detail default.at_home").first().location == f"file:{state}/warehouse/at_home"
+    spark.sql("drop table default.at_home")
+
+
 def test_tables_have_three_part_names_and_lie_in_the_state_folder(spark, state):
     spark.sql("create schema if not exists spark_catalog.session_test")
     spark.range(3).write.format("delta").mode("overwrite").saveAsTable("spark_catalog.session_test.t")

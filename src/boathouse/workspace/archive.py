@@ -1,6 +1,6 @@
-"""A class-data archive of the JVM: the classes that Spark, Delta and the metastore load on every start, already parsed.
+"""What a JVM would else do anew at every start: the classes that Spark, Delta and the metastore load, already parsed, and the tables of an empty metastore.
 
-Made once at set-up by a small exercise, kept beside the jars, and ignored by the JVM whenever it does not fit.
+Made once at set-up by a small exercise, and kept beside the jars. The JVM ignores an archive of classes that does not fit.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ rows.write.format("delta").mode("overwrite").option("replaceWhere", "k >= 0").sa
 changes = spark.read.option("readChangeFeed", "true").option("startingVersion", 0).table("s.d")
 changes.groupBy("k").agg(F.max(F.struct("at", "v")), F.avg("k"), F.min("at")).join(spark.table("s.t"), "k", "left_anti").unionByName(changes, True).orderBy("k").toArrow()
 spark.table("s.d").mapInArrow(lambda batches: batches, "k int, at timestamp, v string").selectExpr("explode(sequence(0, k)) n", "last(v) over (order by at)").collect()
+spark.sql("drop schema s cascade")
 """
 
 
@@ -40,9 +41,10 @@ class ArchiveError(Exception):
 
 
 def archive_file(jars: list[Path]) -> Path:
-    "Where the archive for this Java, this pyspark and these jars lies; another of any of them has another file."
+    "Where the archive for this Java, this pyspark, these jars and this exercise lies; another of any of them has another file."
     parts = [
         pyspark.__version__,
+        EXERCISE,
         str(Path(pyspark.__file__).parent),
         *(f"{jar}:{jar.stat().st_size}:{jar.stat().st_mtime_ns}" for jar in jars),
     ]
@@ -59,6 +61,11 @@ def archive_options(jars: list[Path]) -> list[str]:
     if not (file.is_file() and size.is_file() and size.read_text() == str(file.stat().st_size)):
         return []
     return [f"-XX:SharedArchiveFile={file}", *QUIET]
+
+
+def empty_metastore(jars: list[Path]) -> Path:
+    "Where the metastore without a table lies that new states begin with; not there where the archive is not."
+    return archive_file(jars).with_suffix(".metastore")
 
 
 def discard(jars: list[Path]) -> None:
@@ -84,6 +91,8 @@ def make_archive(jars: list[Path]) -> Path:
         if done.returncode or not made.is_file():
             said = (done.stdout + done.stderr).strip().splitlines() or ["the JVM wrote no archive"]
             raise ArchiveError(f"no class archive, sessions will start slower: {said[-1]}")
+        shutil.rmtree(empty_metastore(jars), ignore_errors=True)
+        Path(scratch, "state", "metastore").rename(empty_metastore(jars))
         made.rename(file)
         file.with_suffix(".size").write_text(str(file.stat().st_size))
     return file

@@ -14,16 +14,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyspark
 from filelock import FileLock, Timeout
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
-from boathouse.workspace import volumepaths
-from boathouse.workspace.archive import ArchiveError, archive_options, discard, make_archive
+from boathouse.workspace import udfdaemon, volumepaths
+from boathouse.workspace.archive import ArchiveError, archive_options, discard, empty_metastore, make_archive
 from boathouse.workspace.dialect import EXTENSION, JAR, teach
 from boathouse.workspace.jars import JarsError, jars, project_root, resolve
 from boathouse.workspace.warehouse import table_folders
@@ -32,6 +34,8 @@ __all__ = ["JarsError", "SessionError", "WorkspaceLocked", "clear_cut_off", "def
            "resolve", "spark_conf", "start_session"]  # fmt: skip
 
 FIRST_COMMIT = f"{0:020d}.json"
+NEW_METASTORE = "metastore.new"
+DERBY_IS_DOWN = "08006"  # what Derby raises when it has shut a database down as it was told to
 _held: dict[tuple[int, Path], FileLock] = {}  # the locks of this process, kept until it ends
 
 # The optimising compiler (C2) took a third of the CPU of runs that are over in minutes: it starts four times later here.
@@ -214,6 +218,28 @@ def _prepare(state: Path) -> None:
     (state / "log4j2.properties").write_text(LOG4J.format(log=state / "spark.log"))
     os.environ.update(SPARK_HOME=str(Path(pyspark.__file__).parent), SPARK_CONF_DIR=str(nothing), SPARK_LOCAL_IP="127.0.0.1")
     os.environ["PYSPARK_PYTHON"] = sys.executable
+    empty, metastore = empty_metastore(jars()), state / "metastore"
+    if empty.is_dir() and not metastore.exists():  # its tables take eight seconds to create
+        shutil.rmtree(state / NEW_METASTORE, ignore_errors=True)
+        shutil.copytree(empty, state / NEW_METASTORE, ignore=shutil.ignore_patterns("*.lck"))
+
+
+def _place_metastore(jvm: Any, state: Path) -> None:
+    "Puts the copy of an empty metastore in its place, once its default schema lies in this state's warehouse."
+    new = state / NEW_METASTORE
+    if not new.exists():
+        return
+    place = jvm.java.sql.DriverManager.getConnection(f"jdbc:derby:;databaseName={new}", "APP", "mine")
+    moved = place.prepareStatement("UPDATE DBS SET DB_LOCATION_URI = ? WHERE NAME = 'default'")
+    moved.setString(1, f"file:{state / 'warehouse'}")
+    assert moved.executeUpdate() == 1
+    place.close()
+    try:
+        jvm.java.sql.DriverManager.getConnection(f"jdbc:derby:;databaseName={new};shutdown=true")
+    except Py4JJavaError as error:
+        if error.java_exception.getSQLState() != DERBY_IS_DOWN:
+            raise
+    new.rename(state / "metastore")
 
 
 def clear_cut_off(spark: SparkSession, warehouse: Path, settled: float = 0) -> list[Path]:
@@ -246,11 +272,12 @@ def _is_known(spark: SparkSession, schema: str, table: str) -> bool:
 
 
 def _cluster_conf(master: str) -> dict[str, str]:
-    "The settings that depend on where executors run: those that are processes of their own need the jars too."
+    "The settings that depend on where executors run: processes of their own need the jars too, and other machines do not have our modules."
     found = os.pathsep.join(map(str, jars()))
-    if master.startswith("local-cluster"):
-        return {"spark.executor.extraClassPath": found}
-    return {} if master.startswith("local") else {"spark.jars": found.replace(os.pathsep, ",")}
+    if not master.startswith("local"):
+        return {"spark.jars": found.replace(os.pathsep, ",")}
+    own = {"spark.python.daemon.module": udfdaemon.__name__}
+    return {"spark.executor.extraClassPath": found, **own} if master.startswith("local-cluster") else own
 
 
 def _launch(state: Path, master: str, settings: dict[str, str]) -> None:
@@ -263,6 +290,7 @@ def _launch(state: Path, master: str, settings: dict[str, str]) -> None:
     try:
         with said.open("wb") as log:
             gateway = SparkContext._gateway or launch_gateway(conf, popen_kwargs={"stdout": log, "stderr": log})
+        _place_metastore(gateway.jvm, state)
         teach(gateway.jvm, state)
         conf.setAll(list(volumepaths.SETTINGS.items()))  # now that their classes are there
         if not master.startswith("local"):
