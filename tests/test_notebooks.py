@@ -16,6 +16,8 @@ from nbdev.clean import clean_nb
 ROOT = Path(__file__).parent.parent
 # The reports are tasks of jobs: they need the tables of a run, and the test of the whole lifecycle runs them there.
 CHAPTERS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if p.parent.name not in {"reports", ".ipynb_checkpoints"})
+# What lies inside the as-of join is proven by its tests; as notebooks these chapters run last.
+INTERNALS = {"05b_matching", "05c_engines", "05d_files", "05f_ranges"}
 
 
 def shown(notebook: Any) -> list[tuple[str, str]]:
@@ -47,7 +49,13 @@ def execute(path: Path) -> Any:
     return notebook
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def chapter(path: Path) -> Any:
+    "The parameter of a chapter's test."
+    marks = [pytest.mark.long(order=90, minutes=1)] if path.stem in INTERNALS else []
+    return pytest.param(path, id=f"{path.parent.name}/{path.stem}", marks=marks)
+
+
+@pytest.mark.parametrize("path", map(chapter, CHAPTERS))
 def test_a_chapter_runs_and_shows_what_was_committed(path: Path, spark: object, request: pytest.FixtureRequest) -> None:
     committed = shown(nbformat.read(path, 4))
     fresh = execute(path)

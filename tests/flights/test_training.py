@@ -24,7 +24,7 @@ from flights import training
 from flights.features import CALENDAR, CATEGORICAL, feature_versions, features, numeric
 from flights.tables import FEATURES_AIRCRAFT, GOLD_DEPARTURES
 from flights.training import (
-    DEFAULTS,
+    TIMETABLE,
     Candidate,
     Origin,
     TrainingRows,
@@ -134,7 +134,7 @@ def test_the_share_and_the_timetable_are_trials_that_the_model_beats(candidate: 
 
 def test_the_timetables_trial_is_the_baseline_that_is_trained_beside_the_candidate(learned: TrainingRows) -> None:
     trial, beside, few = recipe(7), recipe(7, baseline=True), {"n_estimators": 20}
-    one, two = fit(trial, learned.frame, {**baselines()["the timetable"], **few}), fit(beside, learned.frame, {**DEFAULTS, **few})
+    one, two = fit(trial, learned.frame, {**baselines()["the timetable"], **few}), fit(beside, learned.frame, {**TIMETABLE, **few})
     assert (probabilities(one, trial, learned.frame) == probabilities(two, beside, learned.frame)).all()
 
 
