@@ -8,6 +8,7 @@ __all__ = ['FEATURE_REFRESHES', 'record', 'refreshes', 'freshness']
 # %% ../../notebooks/kit/05n_freshness.ipynb #f5k00002
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -51,7 +52,9 @@ def record(lake: Lakehouse, definitions: Sequence[Computed | Windowed]) -> int:
     known = {}
     if exists(lake, FEATURE_REFRESHES):
         known = dict(read(lake, FEATURE_REFRESHES).groupBy("table_name").agg(F.max("committed_at")).collect())
-    rows = [row for table in tables if exists(lake, table) for row in refreshes(lake, table, known.get(table.name))]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        found = pool.map(lambda table: refreshes(lake, table, known.get(table.name)) if exists(lake, table) else [], tables)
+        rows = [row for of_table in found for row in of_table]
     if rows:
         merge(lake, FEATURE_REFRESHES, lake.spark.createDataFrame(rows, FEATURE_REFRESHES.schema))
     return len(rows)
