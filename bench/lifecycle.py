@@ -10,6 +10,7 @@ Training is held against one fit of LightGBM with the champion's parameters on i
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,14 @@ from boathouse.workspace.deploy import deploy
 from boathouse.workspace.history import History
 from boathouse.workspace.jobs import all_jobs
 from boathouse.workspace.runner import Runner
-from boathouse.workspace.session import local_session
+from boathouse.workspace.session import environment, local_session
 from flights import tables as t
 from flights.bronze import end_of
 from flights.features import TABLES
 from flights.gold import departures
 from flights.merging import corrected, flights_of, latest, newest
 from flights.replay import replay
-from flights.silver import EVENTS, REFERENCE, WEATHER, deduplicated, typed
+from flights.silver import EVENTS, RANGES, REFERENCE, WEATHER, deduplicated, typed
 
 COMPARED = (t.SILVER_FLIGHTS, t.SILVER_WEATHER, t.GOLD_DEPARTURES, *[definition.table for group in TABLES.values() for definition in group])
 OURS_ALONE = {"bronze_version", "source_file"}  # columns that say which delivery a row came with
@@ -121,7 +122,10 @@ def plain(state: Path, landing: Path, as_of: str) -> dict[str, Any]:
         events = deduplicated(EVENTS.prepare(rows_of(EVENTS.source, EVENTS.types)))
         write(EVENTS.target, events)
         names = [c.name for c in t.SILVER_WEATHER.columns]
-        write(WEATHER.target, WEATHER.prepare(rows_of(WEATHER.source, WEATHER.types)).select(*names))
+        sane = " AND ".join(
+            f"({c} IS NULL OR {c} BETWEEN {low} AND {high})" for c, (low, high) in RANGES.items()
+        )  # one report has a wind of 1,048 mph
+        write(WEATHER.target, WEATHER.prepare(rows_of(WEATHER.source, WEATHER.types)).where(sane).select(*names))
         for source, target in REFERENCE:
             names = [c.name for c in target.columns]
             rows = rows_of(source, {c.name: c.type for c in target.columns}).select(*names, "bronze_version")
@@ -171,13 +175,11 @@ def ours(state: Path, landing: Path, as_of: str) -> dict[str, Any]:
 
 def bare_fit(lake: Lakehouse, as_of: str, costs: list[Cost]) -> bool:
     "Fits LightGBM once with the parameters of the version just trained, on its rows; whether it gives the same trees."
-    import os
-
     from boathouse.training import fit
     from flights.training import recipe, training_rows
     from flights.validation import fitted_of, manifest_of
 
-    os.environ["MLFLOW_TRACKING_URI"] = os.environ["MLFLOW_REGISTRY_URI"] = f"sqlite:///{default_database(lake)}"
+    os.environ |= environment(Path(lake.spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:")).parent)
     from mlflow.tracking import MlflowClient
 
     model = "spark_catalog.ml.late_arrival"
@@ -188,11 +190,6 @@ def bare_fit(lake: Lakehouse, as_of: str, costs: list[Cost]) -> bool:
     costs.append(Cost("bare fit", time.monotonic() - began, computed() - busy, resident()))
     trees = [pipeline[-1].booster_.model_to_string().partition("parameters:")[0] for pipeline in (made, fitted_of(model, 1)[0])]
     return trees[0] == trees[1]
-
-
-def default_database(lake: Lakehouse) -> Path:
-    "MLflow's database of the state that the session is of."
-    return Path(lake.spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:")).parent / "mlflow.db"
 
 
 SIDES: dict[str, Callable[[Path, Path, str], dict[str, Any]]] = {"plain": plain, "ours": ours}
@@ -250,7 +247,7 @@ def main(as_of: str, name: str | None, state: Path, landing: Path, found: Path) 
     console = Console(width=160)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        replay(scratch / "landing", date.fromisoformat(as_of) - timedelta(0), dirt=0)
+        replay(scratch / "landing", date.fromisoformat(as_of), dirt=0)
         results = {name: side(name, scratch, scratch / "landing", as_of) for name in SIDES}
     console.print(shown({name: {cost["stage"]: Cost(**cost) for cost in result["costs"]} for name, result in results.items()}))
     differing = [table for table in results["plain"]["rows"] if results["plain"]["rows"][table] != results["ours"]["rows"][table]]
