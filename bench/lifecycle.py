@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table
 
+from boathouse.computed import Windowed, as_they_are
 from boathouse.tables import Lakehouse, read
 from boathouse.versions import fingerprint
 from boathouse.workspace.bundle import load
@@ -53,7 +54,7 @@ OURS_ALONE = {"bronze_version", "source_file"}  # columns that say which deliver
 
 @dataclass
 class Cost:
-    "One stage of one side: seconds on the clock, CPU seconds of the machine, and the most memory of this process and its descendants, in MiB."
+    "One stage of one side: seconds on the clock, CPU seconds of the machine, and the memory of this process and its descendants at the stage's end, in MiB."
 
     stage: str
     wall: float
@@ -138,11 +139,10 @@ def plain(state: Path, landing: Path, as_of: str) -> dict[str, Any]:
         for group in TABLES.values():
             for definition in group:
                 source = read(lake, definition.source)
-                if hasattr(definition, "grid"):
-                    events = definition.events(source).where(F.col(definition.time) < F.lit(until))
-                    rows = definition.__class__(**{**vars(definition), "events": lambda rows: rows}).rows(events, None, until)
+                events = definition.events(source).where(F.col(definition.time) < F.lit(until))
+                if isinstance(definition, Windowed):
+                    rows = replace(definition, events=as_they_are).rows(events, None, until)
                 else:
-                    events = definition.events(source).where(F.col(definition.time) < F.lit(until))
                     rows = definition.make(events, *[read(lake, beside) for beside in definition.beside])
                 write(definition.table, rows)
     return {"costs": [asdict(cost) for cost in stages.costs], "rows": tables_of(lake)}
@@ -198,20 +198,8 @@ SIDES: dict[str, Callable[[Path, Path, str], dict[str, Any]]] = {"plain": plain,
 def side(name: str, scratch: Path, landing: Path, as_of: str) -> dict[str, Any]:
     "One side in a process of its own."
     state, found = scratch / name, scratch / f"{name}.json"
-    words = [
-        sys.executable,
-        __file__,
-        "--side",
-        name,
-        "--state",
-        str(state),
-        "--landing",
-        str(landing),
-        "--as-of",
-        as_of,
-        "--found",
-        str(found),
-    ]
+    given = {"side": name, "state": state, "landing": landing, "as-of": as_of, "found": found}
+    words = [sys.executable, __file__, *[f"--{option}={value}" for option, value in given.items()]]
     subprocess.run(words, check=True)
     return json.loads(found.read_text())
 

@@ -64,7 +64,7 @@ def archive_options(jars: list[Path]) -> list[str]:
 
 
 def empty_metastore(jars: list[Path]) -> Path:
-    "Where the metastore without a table lies that new states begin with; not there where the archive is not."
+    "Where the metastore without a table lies that new states begin with; it is made with the archive."
     return archive_file(jars).with_suffix(".metastore")
 
 
