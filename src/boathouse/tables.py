@@ -166,9 +166,9 @@ def declaration(lake: Lakehouse, table: Table | str) -> str | None:
     try:
         return properties_of(lake, table).get(DIGEST, "")
     except AnalysisException:
-        if exists(lake, table):
-            raise
-        return None
+        if not exists(lake, table):
+            return None
+        return properties_of(lake, table).get(DIGEST, "")  # another process made it between the two questions
 
 # %% ../../notebooks/kit/02_tables.ipynb #e383c0db
 def made(lake: Lakehouse, table: Table) -> None:

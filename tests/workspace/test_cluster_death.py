@@ -149,7 +149,7 @@ def test_a_zygote_that_dies_takes_its_tasks_along_and_is_named(project, state, c
 
 
 HOLDER = """
-    import sys
+    import signal, sys, time
     from pathlib import Path
     from boathouse.workspace.cluster import Cluster, TaskSpec
     state, project = Path(sys.argv[1]), Path(sys.argv[2])
@@ -157,22 +157,43 @@ HOLDER = """
     def launch(name):
         return cluster.launch(TaskSpec(kind="script", folder=project / "runs" / name, project=project, file=project / name))
     assert launch("table.py").wait(120).state == "SUCCESS"
+    signal.alarm(120)  # ends this process where the metastore does not answer
+    for _ in range(3):
+        asking, log = launch("ask.py"), project / "runs" / "ask.py" / "log.txt"
+        while not (log.is_file() and "asks" in log.read_text()):
+            time.sleep(0.05)
+        asking.cancel()
+        asking.wait()
+    schemas = sorted(row[0] for row in cluster.sql("show schemas in spark_catalog")[1])
+    signal.alarm(0)
     tasks = [launch("slow.py"), launch("sleep.py")]
     import json
-    print(json.dumps({"jvm": cluster.spark.sparkContext._gateway.proc.pid, "zygote": cluster._zygote.pid, "tasks": [t.pid for t in tasks]}), flush=True)
+    print(json.dumps({"schemas": schemas, "jvm": cluster.spark.sparkContext._gateway.proc.pid, "zygote": cluster._zygote.pid, "tasks": [t.pid for t in tasks]}), flush=True)
     tasks[0].wait()
     """
 
 
-def test_when_the_holder_is_killed_everything_ends_and_its_tables_are_there_for_the_next(tmp_path, until):
+ASK = """
+    from threading import Thread
+    def ask():
+        while True:
+            spark.sql("show schemas in spark_catalog").collect()
+    ask_often = [Thread(target=ask) for _ in range(4)]
+    [thread.start() for thread in ask_often]
+    print("asks", flush=True)
+    """
+
+
+def test_the_metastore_answers_after_those_who_asked_it_were_killed_and_a_killed_holder_leaves_only_tables(tmp_path, until):
     "Two JVMs one after the other: the price of a real kill -9."
     for name, code in {"table.py": "spark.sql('create schema spark_catalog.silver'); spark.range(9).write.saveAsTable('spark_catalog.silver.boats')",
-                       "slow.py": textwrap.dedent(SLOW_JOB), "sleep.py": "import subprocess, time\nsubprocess.Popen(['sleep', '600'])\ntime.sleep(600)"}.items():  # fmt: skip
+                       "ask.py": textwrap.dedent(ASK), "slow.py": textwrap.dedent(SLOW_JOB), "sleep.py": "import subprocess, time\nsubprocess.Popen(['sleep', '600'])\ntime.sleep(600)"}.items():  # fmt: skip
         (tmp_path / name).write_text(code)
     state = tmp_path / "state"
     command = [sys.executable, "-c", textwrap.dedent(HOLDER), str(state), str(tmp_path)]
     holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     told = json.loads(holder.stdout.readline())
+    assert told["schemas"] == ["default", "silver"]
     assert until(lambda: bool(psutil.Process(told["tasks"][1]).children()))
     child = psutil.Process(told["tasks"][1]).children()[0].pid
     pids = [told["jvm"], told["zygote"], *told["tasks"], child]

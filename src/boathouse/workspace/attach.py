@@ -64,15 +64,40 @@ def open_line(spark: SparkSession, tag: str, pool: str, catalog: str | None, cat
     return Line(tag, server.getJavaServer().getListeningPort(), token, session, server, context)
 
 
-def close_line(line: Line) -> None:
-    "Ends whatever the task left in the JVM: its server, its streaming queries, its jobs, and those it would have started next."
-    line.server.shutdown()
+def close_line(line: Line) -> list[Any]:
+    """Ends whatever the task left in the JVM: its server, its streaming queries, its jobs, and those it would have started next.
+
+    Returns the JVM's threads that worked for it. One in the middle of a command goes on until its next job, or to the command's end.
+    """
+    threads = _close_server(line)
     for query in [*line.session.streams().active(), *_of_children(line)]:
         query.stop()
     # By group, future jobs too: between two jobs of one command there is none to cancel, and the command would go on.
     line.context._jsc.sc().cancelJobGroupAndFutureJobs(line.tag)
     line.context.cancelJobsWithTag(line.tag)
     line.session.interruptAll()
+    return threads
+
+
+def _close_server(line: Line) -> list[Any]:
+    """Closes the line's server and its connections, and returns the threads that served them.
+
+    Py4J interrupts the threads of the connections. An interrupted thread never gives its connection to the metastore back.
+    Where ten are lost, the metastore never answers again, to nobody. So the threads are taken out of Py4J's hands first.
+    """
+    jvm, server = line.context._jvm, line.server.getJavaServer()
+    worker, threads = _field(jvm, "py4j.ClientServerConnection", "jvmThread"), []
+    for connection in list(_field(jvm, "py4j.GatewayServer", "connections").get(server)):
+        threads.append(worker.get(connection))
+        worker.set(connection, None)
+    line.server.shutdown()
+    return [thread for thread in threads if thread is not None]
+
+
+def _field(jvm: Any, kind: str, name: str) -> Any:
+    field = jvm.java.lang.Class.forName(kind).getDeclaredField(name)
+    field.setAccessible(True)
+    return field
 
 
 def _of_children(line: Line) -> list[Any]:

@@ -31,6 +31,7 @@ from boathouse.workspace.zygote import TAG
 __all__ = ["Cluster", "ClusterError", "QueryFailed", "TaskProcess", "TaskResult", "TaskSpec"]
 
 POOLS = 8
+PATIENCE = 60  # seconds that the next task waits at most for a command that an ended task left under way
 SETTLED = 1.0  # seconds without a write, after which a table's creation is taken to be over
 
 
@@ -76,6 +77,7 @@ class Cluster:
         self._tasks: dict[str, TaskProcess] = {}
         self._ids = itertools.count(1)
         self._writing = threading.Lock()
+        self._left: list[Any] = []  # the JVM's threads that worked for tasks which have ended
         self._cut_off = False  # whether a task was killed, and not cleared up after yet
         self._clearing = threading.Lock()
         # JVM calls come from these threads only: each Python thread that makes one costs a thread in the JVM.
@@ -139,6 +141,7 @@ class Cluster:
         for task in self.tasks():
             if task.canceled:
                 task.ended.exception()
+        self._calls.submit(self._wait_for_commands).result()
         self._clear_cut_off()
         if self._zygote.poll() is not None:
             raise ClusterError(f"the cluster is stopped, or its zygote died; see {self.state / 'zygote.log'}")
@@ -253,7 +256,7 @@ class Cluster:
 
     def _close(self, line: Line) -> str | None:
         try:
-            close_line(line)
+            self._left += close_line(line)
             if not self._tasks:
                 self.spark.catalog.clearCache()  # what tasks cached and did not release; with one still running it may be that one's
         except (Py4JError, OSError):
@@ -262,11 +265,19 @@ class Cluster:
             return gone
         return None
 
-    def _clear_cut_off(self) -> None:
-        """After a task was killed, and with no other at work: removes what its last command may have left of a table that it was creating.
+    def _wait_for_commands(self) -> None:
+        "Waits until no command of an ended task goes on in the JVM: it would write beside the next attempt."
+        threads, self._left = self._left, []
+        deadline = time.monotonic() + PATIENCE
+        try:
+            for thread in threads:
+                thread.join(max(1, int((deadline - time.monotonic()) * 1000)))
+        except (Py4JError, OSError):
+            if self.gone(wait=5) is None:
+                raise
 
-        That command goes on in the JVM until it comes to its next job: so long is waited for it.
-        """
+    def _clear_cut_off(self) -> None:
+        "After a task was killed, and with no other at work: removes what its last command may have left of a table that it was creating."
         with self._clearing:
             if self._cut_off and not self._tasks and not self.gone():
                 self._cut_off = False
