@@ -66,7 +66,7 @@ long: setup  ## Run the tests that take minutes each: a lifecycle by the command
 prep: setup  ## Format, clean and export the notebooks, and check that modules agree with them
 	@$(BIN)/ruff format --quiet notebooks src/boathouse/workspace tests bench conftest.py
 	@$(BIN)/nbdev-clean
-	@$(BIN)/nbdev-export
+	@$(BIN)/python tests/support/export.py
 	@$(BIN)/ruff check notebooks src/boathouse/workspace tests bench conftest.py
 	@$(BIN)/python -m pytest -q tests/test_sync.py
 

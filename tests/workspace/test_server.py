@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import boathouse
 from boathouse.workspace.address import Address, Talk, Wanted
 from boathouse.workspace.client import BackgroundCluster, status, stop
 from boathouse.workspace.cluster import Cluster, TaskSpec
@@ -179,6 +183,23 @@ def test_a_cluster_whose_state_folder_is_taken_away_ends(serving: Serving, clust
 def test_another_master_than_the_running_one_is_refused(client: BackgroundCluster, cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"runs on local\[\*\], not on local\[1\]. End it first"):
         BackgroundCluster.reach(Wanted(cluster.state, tmp_path, master="local[1]"))
+
+
+def test_a_cluster_is_of_another_version_once_any_file_of_the_workspace_is_another(tmp_path: Path) -> None:
+    package = tmp_path / "boathouse"
+    shutil.copytree(Path(boathouse.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def version() -> str:
+        command = [sys.executable, "-c", "from boathouse.workspace import address; print(address.__file__, address.version())"]
+        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True)
+        file, found = done.stdout.split()
+        assert Path(file).is_relative_to(package)
+        return found
+
+    before = version()
+    assert version() == before
+    (package / "workspace" / "rules" / "edges.py").write_text('"Another version."\n')
+    assert version() != before
 
 
 def test_an_address_of_a_process_that_is_gone_is_no_cluster(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ class Talk:
 def version() -> str:
     "Changes with the interpreter and with the code of this package: a cluster of another version is not talked to."
     seen = hashlib.sha256(sys.executable.encode())
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
         seen.update(file.read_bytes())
     return seen.hexdigest()[:16]
 
