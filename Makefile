@@ -28,7 +28,7 @@ check:
 	  "Install one (Debian: apt install openjdk-17-jre-headless; macOS: brew install openjdk@17), or set JAVA_HOME." >&2; exit 1; fi
 
 setup: check $(STAMP)  ## Make .venv with the pinned packages, and fetch Delta's jars once
-	@$(BIN)/python -m boathouse.workspace.session
+	@$(BIN)/python -m boathouse.workspace.spark.session
 
 # Says every five seconds how far the installation has come.
 define PROGRESS

@@ -16,7 +16,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from boathouse.workspace.cluster import Cluster
+    from boathouse.workspace.cluster.cluster import Cluster
 
 pytest_plugins = ["support.report"]
 ROOT = Path(__file__).parent
@@ -47,8 +47,8 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def spark(state: Path) -> Iterator[SparkSession]:
     "A real local Spark session with Delta, the one JVM of the suite."
-    from boathouse.workspace.processes import stop_jvm
-    from boathouse.workspace.session import local_session
+    from boathouse.workspace.cluster.processes import stop_jvm
+    from boathouse.workspace.spark.session import local_session
 
     with pytest.MonkeyPatch.context() as patch:
         if os.environ["BOATHOUSE_JAVA_OPTIONS"] == BRIEF:  # this JVM plans queries for as long as the suite lasts: optimising that pays
@@ -63,7 +63,7 @@ def spark(state: Path) -> Iterator[SparkSession]:
 @pytest.fixture(scope="session")
 def cluster(spark: SparkSession, state: Path) -> Iterator[Cluster]:
     "The local cluster around that JVM: zygote, task processes. Started only for the tests that ask for it."
-    from boathouse.workspace.cluster import Cluster
+    from boathouse.workspace.cluster.cluster import Cluster
 
     with Cluster.start(state, ROOT) as started:
         yield started

@@ -87,7 +87,7 @@ def make(spark: Any, folder: Path, data: Data) -> None:
 
 
 def session(state: Path) -> Any:
-    from boathouse.workspace.session import local_session
+    from boathouse.workspace.spark.session import local_session
 
     spark = local_session(state)
     spark.conf.set("spark.sql.shuffle.partitions", str(PARTITIONS))
@@ -100,8 +100,8 @@ def tables(spark: Any, folder: Path) -> tuple[Any, Any]:
 
 def ours(engine: str) -> Callable[[Path, Path], Callable[[], Any]]:
     def begin(folder: Path, state: Path) -> Callable[[], Any]:
-        from boathouse.as_of import Asked, as_of_join, plan_join
-        from boathouse.engines import Side
+        from boathouse.point_in_time.join import Asked, as_of_join, plan_join
+        from boathouse.point_in_time.spark import Side
 
         spark = session(state)
         labels, features = tables(spark, folder)

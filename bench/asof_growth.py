@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.table import Table
 from ways import tree_seconds
 
-from boathouse.as_of import Asked, join_all
-from boathouse.engines import Side
-from boathouse.workspace.session import local_session
+from boathouse.point_in_time.join import Asked, join_all
+from boathouse.point_in_time.spark import Side
+from boathouse.workspace.spark.session import local_session
 
 ENGINES = ("local", "cogroup", "union")
 STEEP = 1.1

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame
 
-from boathouse.contracts import check
-from boathouse.evolution import plan
-from boathouse.tables import Column, Lakehouse, Table, create, declaration, exists
-from boathouse.workspace.session import local_session
-from boathouse.writes import append, merge, replace
+from boathouse.tables.contracts import check
+from boathouse.tables.evolution import plan
+from boathouse.tables.table import Column, Lakehouse, Table, create, declaration, exists
+from boathouse.tables.writes import append, merge, replace
+from boathouse.workspace.spark.session import local_session
 
 COLUMNS = (
     Column("id", "bigint", "number", nullable=False),

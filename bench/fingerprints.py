@@ -18,8 +18,8 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table
 
-from boathouse.versions import fingerprint
-from boathouse.workspace.session import local_session
+from boathouse.tables.versions import fingerprint
+from boathouse.workspace.spark.session import local_session
 
 
 def scan(df: DataFrame) -> str:
@@ -36,7 +36,7 @@ def one_hash(df: DataFrame) -> str:
 
 def two_hashes_in_decimals(df: DataFrame) -> str:
     "Two hashes a row, added as decimals."
-    from boathouse.versions import row_hashes
+    from boathouse.tables.versions import row_hashes
 
     return str(row_hashes(df).agg(F.count("h0"), *[F.sum(F.col(h).cast("decimal(38,0)")) for h in ("h0", "h1")]).first())
 

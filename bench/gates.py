@@ -31,8 +31,8 @@ def make_data(folder: Path, rows: int) -> None:
     from mlflow.models import infer_signature
     from mlflow.sklearn import save_model
 
-    from boathouse.suspicion import training_facts
-    from boathouse.training import TRUSTED, Recipe, fit
+    from boathouse.models.learners import TRUSTED, Recipe, fit
+    from boathouse.validation.leakage import training_facts
 
     frame = ferries(7, 60, rows // 30)
     rng = np.random.default_rng(7)
@@ -60,8 +60,8 @@ def make_data(folder: Path, rows: int) -> None:
 
 def begin(folder: Path, state: Path) -> tuple[Any, dict[str, Any]]:
     "The rows, and the models packed."
-    from boathouse.scoring import packed_folder
-    from boathouse.workspace.session import local_session
+    from boathouse.models.scoring import packed_folder
+    from boathouse.workspace.spark.session import local_session
 
     spark = local_session(state)
     models = {name: packed_folder(folder / name, name, 1) for name in ("candidate", "champion", "timetable")}
@@ -69,7 +69,7 @@ def begin(folder: Path, state: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def a_pass_each(folder: Path, state: Path) -> Callable[[], Any]:
-    from boathouse.scoring import score
+    from boathouse.models.scoring import score
 
     rows, models = begin(folder, state)
 
@@ -84,7 +84,7 @@ def a_pass_each(folder: Path, state: Path) -> Callable[[], Any]:
 
 
 def together(folder: Path, state: Path) -> Callable[[], Any]:
-    from boathouse.scoring import score_together
+    from boathouse.models.scoring import score_together
 
     rows, models = begin(folder, state)
 
@@ -100,10 +100,10 @@ def judged(folder: Path, state: Path, fresh: bool) -> Callable[[], Any]:
 
     from harbour import KEY
 
-    from boathouse.behaviour import described, fresh_process
-    from boathouse.gates import Policy, gates_of
-    from boathouse.scoring import brought_back, positive, score_together, unpack
-    from boathouse.validation import Evidence, judge, table_of
+    from boathouse.models.scoring import brought_back, positive, score_together, unpack
+    from boathouse.validation.artifact import described, fresh_process
+    from boathouse.validation.gate import Evidence, judge, table_of
+    from boathouse.validation.policy import Policy, gates_of
 
     rows, models = begin(folder, state)
     facts = pickle.loads((folder / "facts").read_bytes())

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parent.parent
-COMMAND = [sys.executable, "-c", "from boathouse.workspace.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from boathouse.workspace.cli.main import main; main()"]
 
 
 def call(folder: Path, *words: str) -> tuple[float, str]:

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from boathouse.gates import Policy
-from boathouse.suspicion import training_facts
-from boathouse.training import Recipe, fit, probabilities
-from boathouse.validation import Evidence, Fresh, Registered
+from boathouse.models.learners import Recipe, fit, probabilities
+from boathouse.validation.gate import Evidence, Fresh, Registered
+from boathouse.validation.leakage import training_facts
+from boathouse.validation.policy import Policy
 
 FIRST, TRAINED, TESTED = date(2013, 3, 1), 70, 28
 CATEGORIES, NUMBERS = ("pier", "line"), ("wind", "waves", "traffic", "hour")

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from boathouse.comparison import DayParts, Ranked, day_parts, drawn_gains, ranked, t_interval
-from boathouse.gates import gates_of
-from boathouse.slices import gap_of, slope_of
-from boathouse.validation import judge
+from boathouse.validation.comparison import DayParts, Ranked, day_parts, drawn_gains, ranked, t_interval
+from boathouse.validation.gate import judge
+from boathouse.validation.metrics import gap_of, slope_of
+from boathouse.validation.policy import gates_of
 
 DAYS, A_DAY, LEVEL, RESAMPLED = (7, 14, 28, 60), 100, 0.95, 1000
 METHODS = ("left-out days, t", "left-out days, normal", "percentile", "basic", "BCa", "by row")

@@ -19,9 +19,9 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.table import Table
 
-from boathouse.ingest import ingest
-from boathouse.tables import Lakehouse, drop_all, read
-from boathouse.workspace.session import local_session
+from boathouse.ingest.files import ingest
+from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.workspace.spark.session import local_session
 from flights import tables as t
 from flights.bronze import end_of
 from flights.replay import FLIGHT_EVENTS, replay

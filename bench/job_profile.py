@@ -20,13 +20,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from boathouse.workspace.bundle import load
-from boathouse.workspace.cluster import Cluster, TaskProcess
-from boathouse.workspace.deploy import deploy
-from boathouse.workspace.display import Display
-from boathouse.workspace.history import History
-from boathouse.workspace.jobs import all_jobs
-from boathouse.workspace.runner import Runner
+from boathouse.workspace.bundle.jobs import all_jobs
+from boathouse.workspace.bundle.load import load
+from boathouse.workspace.cli.display import Display
+from boathouse.workspace.cluster.cluster import Cluster, TaskProcess
+from boathouse.workspace.history.store import History
+from boathouse.workspace.run.deploy import deploy
+from boathouse.workspace.run.runner import Runner
 
 ROOT = Path(__file__).parent.parent
 

@@ -30,16 +30,16 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table
 
-from boathouse.computed import Windowed, as_they_are
-from boathouse.tables import Lakehouse, read
-from boathouse.versions import fingerprint
-from boathouse.workspace.bundle import load
-from boathouse.workspace.cluster import Cluster
-from boathouse.workspace.deploy import deploy
-from boathouse.workspace.history import History
-from boathouse.workspace.jobs import all_jobs
-from boathouse.workspace.runner import Runner
-from boathouse.workspace.session import environment, local_session
+from boathouse.features.definitions import Windowed, as_they_are
+from boathouse.tables.table import Lakehouse, read
+from boathouse.tables.versions import fingerprint
+from boathouse.workspace.bundle.jobs import all_jobs
+from boathouse.workspace.bundle.load import load
+from boathouse.workspace.cluster.cluster import Cluster
+from boathouse.workspace.history.store import History
+from boathouse.workspace.run.deploy import deploy
+from boathouse.workspace.run.runner import Runner
+from boathouse.workspace.spark.session import environment, local_session
 from flights import tables as t
 from flights.bronze import end_of
 from flights.features import TABLES
@@ -175,7 +175,7 @@ def ours(state: Path, landing: Path, as_of: str) -> dict[str, Any]:
 
 def bare_fit(lake: Lakehouse, as_of: str, costs: list[Cost]) -> bool:
     "Fits LightGBM once with the parameters of the version just trained, on its rows; whether it gives the same trees."
-    from boathouse.training import fit
+    from boathouse.models.learners import fit
     from flights.training import recipe, training_rows
     from flights.validation import fitted_of, manifest_of
 

@@ -32,7 +32,7 @@ def limits(rules: int) -> list[tuple[str, str, float, float]]:
 
 def session(state: str, delta: bool) -> Any:
     if delta:
-        from boathouse.workspace.session import local_session
+        from boathouse.workspace.spark.session import local_session
 
         return local_session(state)
     from pyspark.sql import SparkSession
@@ -56,11 +56,11 @@ def ours(spark: Any, data: str, numbers: list[int]) -> dict[str, Callable[[], An
     "The scan, the plain write, a count a rule, and the ways of this project."
     import datetime as dt
 
-    from boathouse.quality import Rule, judge, observe, observed
-    from boathouse.quarantine import guard, quarantine_of
-    from boathouse.tables import Column, Lakehouse, Table, drop_all, read
-    from boathouse.versions import fingerprint
-    from boathouse.writes import append
+    from boathouse.quality.quarantine import guard, quarantine_of
+    from boathouse.quality.rules import Rule, judge, observe, observed
+    from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+    from boathouse.tables.versions import fingerprint
+    from boathouse.tables.writes import append
 
     lake = Lakehouse(spark, prefix="bench_quality_")
     drop_all(lake)
@@ -265,7 +265,7 @@ def others() -> str | None:
 def make_data(folder: Path, rows: int) -> None:
     "Normal values in twenty columns, a few missing: about one row in a hundred breaks one of 15 rules."
     code = (
-        "import sys; from boathouse.workspace.session import local_session; from pyspark.sql import functions as F; s = local_session(sys.argv[1] + '/make');"
+        "import sys; from boathouse.workspace.spark.session import local_session; from pyspark.sql import functions as F; s = local_session(sys.argv[1] + '/make');"
         f"s.range(0, {rows}, 1, 4).select('id', *[F.when(F.rand(100 + i) > 0.0003, F.randn(i)).alias(f'x{{i}}') for i in range({COLUMNS})])"
         ".write.parquet(sys.argv[1] + '/data')"
     )

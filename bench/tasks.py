@@ -19,11 +19,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from boathouse.workspace.cluster import Cluster, TaskSpec
+from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 
 ALONE = """
 import sys
-from boathouse.workspace.session import local_session
+from boathouse.workspace.spark.session import local_session
 spark = local_session(sys.argv[1])
 import pandas, mlflow, sklearn, lightgbm, hyperopt
 """

@@ -57,12 +57,12 @@ class Twin:
 
 def champion_of(name: str, version: int | None) -> Model:
     "The champion, or another version, with its rows made again by its manifest; LookupError if there is none."
-    from boathouse.lineage import learned_rows, manifest_of
-    from boathouse.platform import get_spark
-    from boathouse.registry import alias_version
-    from boathouse.reproduce import labels_of, recipe_of
-    from boathouse.specs import with_features
-    from boathouse.tables import Lakehouse
+    from boathouse.features.training_sets import with_features
+    from boathouse.registry.manifest import learned_rows, manifest_of
+    from boathouse.registry.promotions import alias_version
+    from boathouse.registry.reproduce import labels_of, recipe_of
+    from boathouse.runtime import get_spark
+    from boathouse.tables.table import Lakehouse
     from flights.features import IDENTITY
     from flights.validation import evidence_of
 
@@ -78,10 +78,10 @@ def champion_of(name: str, version: int | None) -> Model:
 
 def twin_of(model: Model, seed: int, days: bool, folds: bool) -> Twin:
     "A twin of another seed; with `days`, of training days drawn with replacement; with `folds`, promising what its own folds say."
-    from boathouse.reproduce import recipe_of
-    from boathouse.search import fold_rows, fold_scores
-    from boathouse.splits import split_of
-    from boathouse.training import fit, probabilities
+    from boathouse.models.learners import fit, probabilities
+    from boathouse.registry.reproduce import recipe_of
+    from boathouse.training.search import fold_rows, fold_scores
+    from boathouse.training.splits import split_of
     from flights.training import SEARCHED
 
     recipe, split, rows = replace(recipe_of(model.manifest), seed=seed), split_of(json.dumps(dict(model.manifest.split))), model.rows
@@ -99,8 +99,8 @@ def twin_of(model: Model, seed: int, days: bool, folds: bool) -> Twin:
 
 def judged(model: Model, twin: Twin) -> tuple[Any, Any]:
     "The verdict on a twin as a first model, and beside the champion."
-    from boathouse.gates import gates_of
-    from boathouse.validation import CANDIDATE, CHAMPION, judge
+    from boathouse.validation.gate import CANDIDATE, CHAMPION, judge
+    from boathouse.validation.policy import gates_of
     from flights.validation import POLICY
 
     known = model.evidence
@@ -113,7 +113,7 @@ def judged(model: Model, twin: Twin) -> tuple[Any, Any]:
 
 def asked(model: Model, twins: int, days: bool, folds: bool) -> dict[str, Any]:
     "What the gates said of so many twins."
-    from boathouse.validation import CANDIDATE
+    from boathouse.validation.gate import CANDIDATE
 
     began, first, beside, aucs = datetime.now(), [], [], []
     itself = twin_of(model, model.manifest.recipe["seed"], days=False, folds=False).scores
@@ -173,7 +173,7 @@ def main(words: Sequence[str]) -> int:
         print(f"{state} holds no models: run `boathouse run lifecycle` first, or name another --state", file=sys.stderr)
         return 2
     os.environ["BOATHOUSE_STATE"] = str(state)
-    from boathouse.platform import get_spark
+    from boathouse.runtime import get_spark
 
     get_spark()
     try:

@@ -74,7 +74,7 @@ def aggregates() -> dict[str, tuple[str, str]]:
 
 def at_instants(engine: str) -> Callable[[Path, Path], Callable[[], Any]]:
     def begin(folder: Path, state: Path) -> Callable[[], Any]:
-        from boathouse.event_windows import window_join
+        from boathouse.point_in_time.event_windows import window_join
 
         spark = session(state)
 
@@ -121,7 +121,7 @@ def duckdb_at_instants(folder: Path, state: Path) -> Callable[[], Any]:
 
 
 def on_grid(folder: Path, state: Path) -> Callable[[], Any]:
-    from boathouse.windows import rolling
+    from boathouse.point_in_time.grid_windows import rolling
 
     spark = session(state)
 
@@ -220,11 +220,11 @@ def refreshed(spark: Any, folder: Path) -> list[tuple[str, float]]:
     "Seconds that it takes to make the feature table, to bring it up to a day more and to a late event of a month ago, to find nothing new, and to make all anew."
     from pyspark.sql import functions as F
 
-    from boathouse.computed import Windowed
-    from boathouse.refresh import refresh
-    from boathouse.tables import Column, Lakehouse, Table, drop_all
-    from boathouse.windows import Grid
-    from boathouse.writes import append
+    from boathouse.features.definitions import Windowed
+    from boathouse.features.refresh import refresh
+    from boathouse.point_in_time.grid_windows import Grid
+    from boathouse.tables.table import Column, Lakehouse, Table, drop_all
+    from boathouse.tables.writes import append
 
     columns = (Column("key", "bigint", "key", False), Column("time", "timestamp", "when", False), Column("v0", "double", "value"))
     source = Table("bench.events", "One row per event.", columns, time_key="time", change_feed=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from boathouse.workspace.bundle import load, target_names
-from boathouse.workspace.checks import bundle_findings, findings
-from boathouse.workspace.jobs import all_jobs
+from boathouse.workspace.bundle.jobs import all_jobs
+from boathouse.workspace.bundle.load import load, target_names
+from boathouse.workspace.validate.check import bundle_findings, findings
 
 ROOT = Path(__file__).parent.parent
 TARGETS = target_names(ROOT)

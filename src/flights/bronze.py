@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from boathouse.ingest import Ingested, ingest
-from boathouse.platform import get_spark, parameters
-from boathouse.tables import Lakehouse, Table
+from boathouse.ingest.files import Ingested, ingest
+from boathouse.runtime import get_spark, parameters
+from boathouse.tables.table import Lakehouse, Table
 from flights.tables import BRONZE_AIRLINES, BRONZE_AIRPORTS, BRONZE_FLIGHT_EVENTS, BRONZE_PLANES, BRONZE_WEATHER
 
 FEEDS: dict[str, Table] = {

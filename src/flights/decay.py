@@ -17,11 +17,11 @@ import pandas as pd
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
-from boathouse.decay import Decay, Interval, by_age, decay, experienced, interval_of, learner, log_decay
-from boathouse.lineage import learned_rows
-from boathouse.platform import get_spark, parameters, run_id
-from boathouse.tables import Lakehouse, read
-from boathouse.writes import replace
+from boathouse.monitoring.decay import Decay, Interval, by_age, decay, experienced, interval_of, learner, log_decay
+from boathouse.registry.manifest import learned_rows
+from boathouse.runtime import get_spark, parameters, run_id
+from boathouse.tables.table import Lakehouse, read
+from boathouse.tables.writes import replace
 from flights.features import IDENTITY, LABELS, feature_versions, model_rows
 from flights.tables import GOLD_DEPARTURES, MONITORING_DECAY
 from flights.training import AT_MOST, DEFAULTS, ORDER, mature, recipe

@@ -20,8 +20,12 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.comparison import against_champion
-from boathouse.deployment import (
+from boathouse.features.training_sets import with_features
+from boathouse.models.learners import to_pandas
+from boathouse.models.scoring import pack
+from boathouse.registry.promotions import alias_version, challenge, champion_as_of, moves, promote
+from boathouse.runtime import get_spark, parameters, run_id, set_task_value
+from boathouse.serving.deployment import (
     DeploymentFailed,
     agreement,
     approval,
@@ -36,16 +40,12 @@ from boathouse.deployment import (
     smoke,
     taken_back,
 )
-from boathouse.feature_models import SPEC_FILE, as_declared, score_batch, told
-from boathouse.platform import get_spark, parameters, run_id, set_task_value
-from boathouse.registry import alias_version, challenge, champion_as_of, moves, promote
-from boathouse.scoring import pack
-from boathouse.slices import gives_probabilities
-from boathouse.specs import with_features
-from boathouse.tables import Lakehouse, read
-from boathouse.training import to_pandas
-from boathouse.validation import CANDIDATE, CHAMPION, Asked, Evidence, put, table_of
-from boathouse.writes import replace
+from boathouse.serving.feature_models import SPEC_FILE, as_declared, score_batch, told
+from boathouse.tables.table import Lakehouse, read
+from boathouse.tables.writes import replace
+from boathouse.validation.comparison import against_champion
+from boathouse.validation.gate import CANDIDATE, CHAMPION, Asked, Evidence, put, table_of
+from boathouse.validation.metrics import gives_probabilities
 from flights.features import LABELS, feature_versions
 from flights.tables import GOLD_DEPARTURES, ML_SHADOW_PREDICTIONS
 from flights.training import AT_MOST, mature

@@ -18,16 +18,16 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.computed import Computed, Windowed
-from boathouse.features import versions_of
-from boathouse.freshness import freshness, record
-from boathouse.platform import get_spark, parameters, run_id
-from boathouse.refresh import refresh
-from boathouse.specs import FeatureFunction, FeatureSpec, with_features
-from boathouse.tables import Lakehouse, Table, exists, read
-from boathouse.training_sets import FeatureLookup
-from boathouse.windows import Grid
-from boathouse.writes import replace
+from boathouse.features.definitions import Computed, Windowed
+from boathouse.features.freshness import freshness, record
+from boathouse.features.lookups import FeatureLookup
+from boathouse.features.refresh import refresh
+from boathouse.features.tables import versions_of
+from boathouse.features.training_sets import FeatureFunction, FeatureSpec, with_features
+from boathouse.point_in_time.grid_windows import Grid
+from boathouse.runtime import get_spark, parameters, run_id
+from boathouse.tables.table import Lakehouse, Table, exists, read
+from boathouse.tables.writes import replace
 from flights.bronze import end_of
 from flights.merging import as_reported
 from flights.tables import (

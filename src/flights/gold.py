@@ -9,9 +9,9 @@ __all__ = ['departures', 'gold', 'main']
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.platform import get_spark, parameters
-from boathouse.tables import Lakehouse, read
-from boathouse.writes import last_note, replace
+from boathouse.runtime import get_spark, parameters
+from boathouse.tables.table import Lakehouse, read
+from boathouse.tables.writes import last_note, replace
 from flights.merging import as_reported
 from flights.tables import GOLD_DEPARTURES, SILVER_FLIGHTS
 

@@ -8,9 +8,9 @@ __all__ = ['summary', 'main']
 # %% ../../notebooks/flights/13_maintenance.ipynb #d1300003
 from datetime import UTC, datetime
 
-from boathouse.maintenance import Upkeep, maintain
-from boathouse.platform import get_spark, parameters, run_id
-from boathouse.tables import Lakehouse
+from boathouse.runtime import get_spark, parameters, run_id
+from boathouse.tables.maintenance import Upkeep, maintain
+from boathouse.tables.table import Lakehouse
 from flights.features import side_tables
 from flights.tables import ALL
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.tables import Lakehouse, read
-from boathouse.writes import last_note, replace
+from boathouse.tables.table import Lakehouse, read
+from boathouse.tables.writes import last_note, replace
 from flights import tables as t
 
 HOME = "America/New_York"

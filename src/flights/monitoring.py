@@ -20,10 +20,10 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.monitoring import drift, interval, profile, quality, score_buckets, sliced
-from boathouse.platform import get_spark, parameters
-from boathouse.tables import Column, Lakehouse, Table, exists, read
-from boathouse.writes import replace
+from boathouse.monitoring.drift import drift, interval, profile, quality, score_buckets, sliced
+from boathouse.runtime import get_spark, parameters
+from boathouse.tables.table import Column, Lakehouse, Table, exists, read
+from boathouse.tables.writes import replace
 from flights.bronze import end_of
 from flights.features import CATEGORICAL, model_rows, numeric
 from flights.scoring import inputs

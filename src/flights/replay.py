@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as pacsv
 
-from boathouse.platform import parameters
+from boathouse.runtime import parameters
 from flights.tables import FLIGHT_EVENT_COLUMNS, WEATHER_COLUMNS
 
 FIRST, LAST = date(2012, 12, 31), date(2014, 1, 1)

@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from pyspark.sql import functions as F
 
-from boathouse.monitoring import calibration, quality, score_buckets
-from boathouse.registry import promotions
-from boathouse.scoring import pack, score
-from boathouse.tables import Lakehouse, exists, read
+from boathouse.models.scoring import pack, score
+from boathouse.monitoring.drift import calibration, quality, score_buckets
+from boathouse.registry.promotions import promotions
+from boathouse.tables.table import Lakehouse, exists, read
 from flights.monitoring import judged, stored
 from flights.scoring import inputs
 from flights.tables import ML_PREDICTIONS, MONITORING_DRIFT, MONITORING_PROFILE, OPS_DECISIONS, OPS_PROMOTIONS

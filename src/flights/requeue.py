@@ -13,11 +13,11 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.platform import get_spark, kept, parameters, run_id
-from boathouse.quality import kept_rows
-from boathouse.tables import Lakehouse, create, exists, read
-from boathouse.versions import version_of
-from boathouse.writes import append, last_note, noted
+from boathouse.quality.rules import kept_rows
+from boathouse.runtime import get_spark, kept, parameters, run_id
+from boathouse.tables.table import Lakehouse, create, exists, read
+from boathouse.tables.versions import version_of
+from boathouse.tables.writes import append, last_note, noted
 from flights.bronze import end_of
 from flights.merging import update_flights
 from flights.silver import EVENTS, WEATHER, Feed, add_events, add_reports, silver

@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 from pyspark.sql import functions as F
 
-from boathouse.platform import get_spark, parameters, run_id, set_task_value
-from boathouse.retraining import Decision, Evidence, Policy, decide
-from boathouse.tables import Lakehouse, exists, read
-from boathouse.writes import merge
+from boathouse.monitoring.retraining import Decision, Evidence, Policy, decide
+from boathouse.runtime import get_spark, parameters, run_id, set_task_value
+from boathouse.tables.table import Lakehouse, exists, read
+from boathouse.tables.writes import merge
 from flights.bronze import end_of
 from flights.monitoring import training_facts
 from flights.tables import GOLD_DEPARTURES, MONITORING_DRIFT, MONITORING_PROFILE, OPS_DECISIONS

@@ -12,11 +12,11 @@ from datetime import datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.feature_models import score_batch
-from boathouse.platform import get_spark, parameters, run_id
-from boathouse.registry import CHAMPION, champion_as_of
-from boathouse.tables import Lakehouse, read
-from boathouse.writes import replace
+from boathouse.registry.promotions import CHAMPION, champion_as_of
+from boathouse.runtime import get_spark, parameters, run_id
+from boathouse.serving.feature_models import score_batch
+from boathouse.tables.table import Lakehouse, read
+from boathouse.tables.writes import replace
 from flights.features import LABELS, model_rows
 from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS, OPS_PROMOTIONS
 

@@ -17,12 +17,12 @@ from datetime import datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.lines import LINE
-from boathouse.platform import get_spark, kept, parameters
-from boathouse.quality import FAILED, Rule, judge, kept_rows, measure, metrics, observe, observed, rejected_rows
-from boathouse.tables import Lakehouse, Table, create, exists, read
-from boathouse.versions import version_of
-from boathouse.writes import append, last_note, merge, replace
+from boathouse.ingest.csv_lines import LINE
+from boathouse.quality.rules import FAILED, Rule, judge, kept_rows, measure, metrics, observe, observed, rejected_rows
+from boathouse.runtime import get_spark, kept, parameters
+from boathouse.tables.table import Lakehouse, Table, create, exists, read
+from boathouse.tables.versions import version_of
+from boathouse.tables.writes import append, last_note, merge, replace
 from flights import tables as t
 from flights.bronze import end_of
 from flights.merging import HOME, newest, update_flights

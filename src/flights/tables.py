@@ -15,8 +15,12 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'quarantine', 'ticks']
 
 # %% ../../notebooks/flights/01_tables.ipynb #3885e702
-from boathouse import freshness, holdout, ingest, registry, validation
-from boathouse.tables import Column, Table
+from boathouse.features import freshness
+from boathouse.ingest import files as ingest
+from boathouse.registry import promotions as registry
+from boathouse.tables.table import Column, Table
+from boathouse.training import holdout
+from boathouse.validation import gate as validation
 
 FLIGHT_EVENT_COLUMNS = (
     "event_type", "event_time", "year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time", "sched_arr_time",
@@ -527,8 +531,8 @@ OPS_FEATURE_REFRESHES = freshness.FEATURE_REFRESHES
 OPS_INGESTED_FILES = ingest.INGESTED_FILES
 
 # %% ../../notebooks/flights/01_tables.ipynb #d1300101
-from boathouse.maintenance import MAINTENANCE as OPS_MAINTENANCE
-from boathouse.pins import PINS as OPS_PINS
+from boathouse.tables.maintenance import MAINTENANCE as OPS_MAINTENANCE
+from boathouse.tables.pins import PINS as OPS_PINS
 
 # %% ../../notebooks/flights/01_tables.ipynb #ee0db95a
 ALL: tuple[Table, ...] = tuple({value.name: value for value in list(globals().values()) if isinstance(value, Table)}.values())

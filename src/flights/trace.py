@@ -13,8 +13,8 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.states import states
-from boathouse.tables import Lakehouse, Table, exists, read
+from boathouse.tables.history import states
+from boathouse.tables.table import Lakehouse, Table, exists, read
 from flights import tables as t
 from flights.features import CONGESTION, HISTORY, MATCHED, feature_versions, model_rows
 from flights.silver import EVENT_TYPES, identified, typed

@@ -30,20 +30,31 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from sklearn.metrics import roc_auc_score
 
-from boathouse.deployment import golden_rows, log_golden
-from boathouse.feature_models import log_spec
-from boathouse.leaks import refuse_leaks
-from boathouse.lineage import Code, Manifest, TableRead, code_of, learned_rows, log_manifest, pin_versions, reads, refuse_dirty, settings_of
-from boathouse.platform import get_spark, kept, parameters, run_id, set_task_value, user
-from boathouse.registry import TRAINED_BY, champion_as_of, register
-from boathouse.search import BASELINE, Trial, chosen_parameters, fold_rows, fold_scores, log_trials, search, summary
-from boathouse.specs import FeatureSpec, Labels, create_training_set
-from boathouse.splits import TimeSplit, refuse_holdout, split_by_time
-from boathouse.suspicion import log_training
-from boathouse.suspicion import training_facts as facts_of_training
-from boathouse.tables import Lakehouse, read
-from boathouse.training import PRIOR, WHOLE, Recipe, fit, log_pipeline, probabilities, reference
-from boathouse.versions import fingerprint
+from boathouse.features.leak_report import refuse_leaks
+from boathouse.features.training_sets import FeatureSpec, Labels, create_training_set
+from boathouse.models.learners import PRIOR, WHOLE, Recipe, fit, log_pipeline, probabilities, reference
+from boathouse.registry.manifest import (
+    Code,
+    Manifest,
+    TableRead,
+    code_of,
+    learned_rows,
+    log_manifest,
+    pin_versions,
+    reads,
+    refuse_dirty,
+    settings_of,
+)
+from boathouse.registry.promotions import TRAINED_BY, champion_as_of, register
+from boathouse.runtime import get_spark, kept, parameters, run_id, set_task_value, user
+from boathouse.serving.deployment import golden_rows, log_golden
+from boathouse.serving.feature_models import log_spec
+from boathouse.tables.table import Lakehouse, read
+from boathouse.tables.versions import fingerprint
+from boathouse.training.search import BASELINE, Trial, chosen_parameters, fold_rows, fold_scores, log_trials, search, summary
+from boathouse.training.splits import TimeSplit, refuse_holdout, split_by_time
+from boathouse.validation.leakage import log_training
+from boathouse.validation.leakage import training_facts as facts_of_training
 from flights.features import CALENDAR, CATEGORICAL, IDENTITY, LABELS, MATCHED, feature_versions, features, numeric
 from flights.tables import GOLD_DEPARTURES
 
@@ -224,7 +235,7 @@ def manifest_for(
         split=json.loads(learned.split.to_json()),
         holdout=learned.holdout,
         recipe=asdict(made),
-        trainer="boathouse.training:fit",
+        trainer="boathouse.models.learners:fit",
         order=ORDER,
         parameters=best.parameters,
         search=search,

@@ -23,23 +23,23 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import functions as F
 from sklearn.pipeline import Pipeline
 
-from boathouse.behaviour import described, fresh_process
-from boathouse.card import card, log_card
-from boathouse.explanation import explain, explanation_picture, log_explanation
-from boathouse.gates import Policy, gates_of
-from boathouse.holdout import open_holdout, versions_shown
-from boathouse.lineage import Manifest, manifest_of
-from boathouse.platform import get_spark, parameters, set_task_value
-from boathouse.registry import champion_as_of
-from boathouse.reproduce import holdout_of, recipe_of
-from boathouse.scoring import PackedModel, brought_back, pack, packed_folder, positive, score_together, unpack
-from boathouse.slices import calibration, metrics, roc, slices
-from boathouse.specs import with_features
-from boathouse.suspicion import training_of
-from boathouse.tables import Lakehouse, exists, read
-from boathouse.training import Recipe, importances
-from boathouse.trust import fetched, refuse_code
-from boathouse.validation import CANDIDATE, CHAMPION, Evidence, Verdict, judge, record, table_of
+from boathouse.features.training_sets import with_features
+from boathouse.models.integrity import fetched, refuse_code
+from boathouse.models.learners import Recipe, importances
+from boathouse.models.scoring import PackedModel, brought_back, pack, packed_folder, positive, score_together, unpack
+from boathouse.registry.manifest import Manifest, manifest_of
+from boathouse.registry.promotions import champion_as_of
+from boathouse.registry.reproduce import holdout_of, recipe_of
+from boathouse.runtime import get_spark, parameters, set_task_value
+from boathouse.tables.table import Lakehouse, exists, read
+from boathouse.training.holdout import open_holdout, versions_shown
+from boathouse.validation.artifact import described, fresh_process
+from boathouse.validation.card import card, log_card
+from boathouse.validation.explanation import explain, explanation_picture, log_explanation
+from boathouse.validation.gate import CANDIDATE, CHAMPION, Evidence, Verdict, judge, record, table_of
+from boathouse.validation.leakage import training_of
+from boathouse.validation.metrics import calibration, metrics, roc, slices
+from boathouse.validation.policy import Policy, gates_of
 from flights.bronze import end_of
 from flights.features import MATCHED
 from flights.tables import MONITORING_QUALITY_METRICS

@@ -21,9 +21,9 @@ from pyarrow import csv as pacsv
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.ingest import INGESTED_FILES
-from boathouse.platform import get_spark, parameters
-from boathouse.tables import Lakehouse, read
+from boathouse.ingest.files import INGESTED_FILES
+from boathouse.runtime import get_spark, parameters
+from boathouse.tables.table import Lakehouse, read
 from flights import tables as t
 from flights.bronze import bronze, end_of, summary
 from flights.replay import HOME, daily, events, instants, write_whole, zones_of_airports

@@ -137,8 +137,8 @@ def environment(tree: Path, scratch: Path, selection: Selection, mark: str) -> d
 START = """
 import sys, time
 from pathlib import Path
-from boathouse.workspace.address import Wanted
-from boathouse.workspace.client import BackgroundCluster
+from boathouse.workspace.cluster.address import Wanted
+from boathouse.workspace.cluster.client import BackgroundCluster
 state = Path(sys.argv[1])
 BackgroundCluster.reach(Wanted(state, Path.cwd())).close()
 while not (state / "mlflow.db").exists():

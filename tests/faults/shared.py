@@ -15,9 +15,9 @@ TEMPLATE = "mlflow.template.db"
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     "Attach to the cluster, drop every schema, empty MLflow's store, and make Python workers of Spark load the code anew."
-    from boathouse.workspace import session
-    from boathouse.workspace.address import Wanted
-    from boathouse.workspace.client import BackgroundCluster
+    from boathouse.workspace.cluster.address import Wanted
+    from boathouse.workspace.cluster.client import BackgroundCluster
+    from boathouse.workspace.spark import session
 
     state = Path(os.environ[STATE])
     shutil.copy(state / TEMPLATE, state / "mlflow.db")

@@ -16,8 +16,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
-from boathouse.registry import register
-from boathouse.tables import Lakehouse
+from boathouse.registry.promotions import register
+from boathouse.tables.table import Lakehouse
 from flights import training
 from flights.bronze import bronze, end_of
 from flights.features import feature_versions, rehearsal

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from boathouse.tables import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, drop_all, read
 from flights import tables as t
 from flights.bronze import bronze, end_of, summary
 from flights.replay import HOME

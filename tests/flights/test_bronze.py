@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.tables import Lakehouse, drop_all, read
-from boathouse.versions import version_of
+from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.versions import version_of
 from flights import tables as t
 from flights.bronze import bronze, end_of, summary
 from flights.silver import EVENTS, add_events, process

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.tables import Lakehouse, drop_all, read
-from boathouse.versions import fingerprint
-from boathouse.workspace.cluster import Cluster, TaskResult, TaskSpec
+from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.versions import fingerprint
+from boathouse.workspace.cluster.cluster import Cluster, TaskResult, TaskSpec
 from flights import tables as t
 from flights.bronze import bronze, end_of
 from flights.gold import gold
@@ -37,8 +37,8 @@ def deadly(commit):
 DataFrameWriter.saveAsTable = deadly(DataFrameWriter.saveAsTable)
 DeltaMergeBuilder.execute = deadly(DeltaMergeBuilder.execute)
 
-from boathouse.platform import get_spark
-from boathouse.tables import Lakehouse
+from boathouse.runtime import get_spark
+from boathouse.tables.table import Lakehouse
 from flights.bronze import bronze, end_of
 from flights.gold import gold
 from flights.silver import silver

@@ -11,9 +11,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 from sklearn.metrics import roc_auc_score
 
-from boathouse.splits import inside
-from boathouse.tables import Lakehouse, read
-from boathouse.training import fit, probabilities
+from boathouse.models.learners import fit, probabilities
+from boathouse.tables.table import Lakehouse, read
+from boathouse.training.splits import inside
 from flights import decay
 from flights.decay import Measured, decay_of, decay_rows
 from flights.tables import MONITORING_DECAY

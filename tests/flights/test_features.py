@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from boathouse.features import versions_of
-from boathouse.refresh import refresh
-from boathouse.tables import Lakehouse, Table, drop_all, read
-from boathouse.writes import append, merge
+from boathouse.features.refresh import refresh
+from boathouse.features.tables import versions_of
+from boathouse.tables.table import Lakehouse, Table, drop_all, read
+from boathouse.tables.writes import append, merge
 from flights.bronze import end_of
 from flights.features import CONGESTION, aircraft, legs, movements
 from flights.tables import FEATURES_AIRCRAFT, FEATURES_ORIGIN_CONGESTION, SILVER_FLIGHTS, SILVER_PLANES

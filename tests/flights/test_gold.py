@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse.tables import Lakehouse, create, drop_all, read
-from boathouse.versions import version_of
-from boathouse.writes import last_note, merge
+from boathouse.tables.table import Lakehouse, create, drop_all, read
+from boathouse.tables.versions import version_of
+from boathouse.tables.writes import last_note, merge
 from flights import tables as t
 from flights.gold import departures, gold
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.tables import Lakehouse, drop_all
+from boathouse.tables.table import Lakehouse, drop_all
 
 CALM = "test_killed_"  # the lake that nobody touched, which the functions of the tasks made in the suite's own session
 

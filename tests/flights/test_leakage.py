@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse.leaks import refuse_leaks
-from boathouse.specs import create_training_set
-from boathouse.tables import Lakehouse, Table, drop_all, read
-from boathouse.writes import append
+from boathouse.features.leak_report import refuse_leaks
+from boathouse.features.training_sets import create_training_set
+from boathouse.tables.table import Lakehouse, Table, drop_all, read
+from boathouse.tables.writes import append
 from flights.features import CALENDAR, CATEGORICAL, GROUPS, LABELS, MATCHED, features, lookups, model_rows, numeric, refresh_group
 from flights.tables import FEATURES_AIRCRAFT, GOLD_DEPARTURES, SILVER_FLIGHTS, SILVER_PLANES, SILVER_WEATHER
 

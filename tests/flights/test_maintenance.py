@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from boathouse.maintenance import maintain
-from boathouse.refresh import refresh
-from boathouse.tables import Lakehouse, drop_all, read
-from boathouse.versions import fingerprint
-from boathouse.writes import last_note
+from boathouse.features.refresh import refresh
+from boathouse.tables.maintenance import maintain
+from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.versions import fingerprint
+from boathouse.tables.writes import last_note
 from flights import tables as t
 from flights.bronze import bronze, end_of
 from flights.features import CONGESTION

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from boathouse.tables import Lakehouse, drop_all, read
-from boathouse.writes import append
+from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.writes import append
 from flights import tables as t
 from flights.features import legs, movements
 from flights.gold import departures

@@ -14,12 +14,12 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.monitoring import drift
-from boathouse.registry import promote
-from boathouse.retraining import Policy
-from boathouse.tables import Lakehouse, Table, drop_all, read
-from boathouse.versions import fingerprint
-from boathouse.writes import append
+from boathouse.monitoring.drift import drift
+from boathouse.monitoring.retraining import Policy
+from boathouse.registry.promotions import promote
+from boathouse.tables.table import Lakehouse, Table, drop_all, read
+from boathouse.tables.versions import fingerprint
+from boathouse.tables.writes import append
 from flights.features import model_rows
 from flights.monitoring import (
     baseline,

@@ -10,9 +10,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.quality import Rule
-from boathouse.tables import Lakehouse, drop_all, read
-from boathouse.versions import fingerprint, version_of
+from boathouse.quality.rules import Rule
+from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.versions import fingerprint, version_of
 from flights import requeue as requeue_module
 from flights import silver as silver_module
 from flights import tables as t

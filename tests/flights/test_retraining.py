@@ -9,8 +9,8 @@ from datetime import date, datetime
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.retraining import Decision
-from boathouse.tables import Lakehouse, drop_all, read
+from boathouse.monitoring.retraining import Decision
+from boathouse.tables.table import Lakehouse, drop_all, read
 from flights.retraining import dates_main, day_after, last_retrained, months_from, months_main, record
 from flights.tables import OPS_DECISIONS
 

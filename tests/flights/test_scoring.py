@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from boathouse.feature_models import rebuild_training_set, score_batch, spec_of
-from boathouse.registry import promote
-from boathouse.tables import Lakehouse, read
-from boathouse.versions import fingerprint
+from boathouse.registry.promotions import promote
+from boathouse.serving.feature_models import rebuild_training_set, score_batch, spec_of
+from boathouse.tables.table import Lakehouse, read
+from boathouse.tables.versions import fingerprint
 from flights.features import LABELS
 from flights.scoring import champion_of, score_month
 from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS

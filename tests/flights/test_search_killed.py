@@ -14,10 +14,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from boathouse.lineage import Code
-from boathouse.search import key_of
-from boathouse.tables import Lakehouse
-from boathouse.workspace.cluster import Cluster, TaskSpec
+from boathouse.registry.manifest import Code
+from boathouse.tables.table import Lakehouse
+from boathouse.training.search import key_of
+from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 from flights.training import Candidate, TrainingRows, baselines, forget, journal_in, recipe, scores_depend_on
 
 MODEL, AS_OF, EVALS = "spark_catalog.test_ml.killed_flights", "2013-09-30", 3
@@ -26,9 +26,9 @@ MODEL, AS_OF, EVALS = "spark_catalog.test_ml.killed_flights", "2013-09-30", 3
 TASK = """
 import json, os, signal, sys
 from pathlib import Path
-from boathouse.platform import get_spark
-from boathouse.search import key_of
-from boathouse.tables import Lakehouse
+from boathouse.runtime import get_spark
+from boathouse.training.search import key_of
+from boathouse.tables.table import Lakehouse
 from flights import training
 
 folder, deadly, model, as_of, evals, defaults = Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]

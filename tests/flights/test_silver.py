@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from boathouse.contracts import ContractViolation
-from boathouse.tables import Lakehouse, Table, drop_all, read
-from boathouse.versions import fingerprint
-from boathouse.writes import last_note
+from boathouse.tables.contracts import ContractViolation
+from boathouse.tables.table import Lakehouse, Table, drop_all, read
+from boathouse.tables.versions import fingerprint
+from boathouse.tables.writes import last_note
 from flights import merging
 from flights import silver as silver_module
 from flights import tables as t

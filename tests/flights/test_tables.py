@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.contracts import document
-from boathouse.tables import Lakehouse
+from boathouse.tables.contracts import document
+from boathouse.tables.table import Lakehouse
 from flights.features import side_tables
 from flights.tables import ALL
 

@@ -13,13 +13,13 @@ from hyperopt.pyll.stochastic import sample
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
-from boathouse.leaks import LeakError
-from boathouse.lineage import Code, LineageError
-from boathouse.registry import promote
-from boathouse.tables import Lakehouse, read
-from boathouse.training import LEARNERS, PRIOR, fit, probabilities
-from boathouse.training_sets import FeatureLookup
-from boathouse.versions import same_rows
+from boathouse.features.leak_report import LeakError
+from boathouse.features.lookups import FeatureLookup
+from boathouse.models.learners import LEARNERS, PRIOR, fit, probabilities
+from boathouse.registry.manifest import Code, LineageError
+from boathouse.registry.promotions import promote
+from boathouse.tables.table import Lakehouse, read
+from boathouse.tables.versions import same_rows
 from flights import training
 from flights.features import CALENDAR, CATEGORICAL, feature_versions, features, numeric
 from flights.tables import FEATURES_AIRCRAFT, GOLD_DEPARTURES

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from boathouse.deployment import DeploymentFailed
-from boathouse.gates import gates_of
-from boathouse.lineage import manifest_of
-from boathouse.registry import RegistryError, alias_version, promote
-from boathouse.reproduce import reproduce
-from boathouse.scoring import pack
-from boathouse.search import chosen_parameters
-from boathouse.splits import split_of
-from boathouse.tables import Lakehouse, read
-from boathouse.trust import Untrusted
-from boathouse.validation import CANDIDATE, CHAMPION, GATES, Evidence, Verdict, judge
+from boathouse.models.integrity import Untrusted
+from boathouse.models.scoring import pack
+from boathouse.registry.manifest import manifest_of
+from boathouse.registry.promotions import RegistryError, alias_version, promote
+from boathouse.registry.reproduce import reproduce
+from boathouse.serving.deployment import DeploymentFailed
+from boathouse.tables.table import Lakehouse, read
+from boathouse.training.search import chosen_parameters
+from boathouse.training.splits import split_of
+from boathouse.validation.gate import CANDIDATE, CHAMPION, GATES, Evidence, Verdict, judge
+from boathouse.validation.policy import gates_of
 from flights import training, validation
 from flights.deployment import promote_accepted
 from flights.tables import OPS_HOLDOUT_OPENINGS, OPS_PROMOTIONS
@@ -146,7 +146,7 @@ def test_the_candidate_is_made_again_from_its_manifest_to_the_last_bit(airport: 
     manifest = manifest_of(candidate.run_id)
     assert done.sets[0]["rows"] == manifest.rows == candidate.train_rows
     assert manifest.run["target"] == "interactive"
-    assert {"flights.training", "boathouse.training"} <= set(manifest.code.modules)
+    assert {"flights.training", "boathouse.models.learners"} <= set(manifest.code.modules)
 
 
 def test_a_refused_candidate_stays_registered_with_its_reasons_and_is_not_promoted(

@@ -11,9 +11,9 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.lines import split
-from boathouse.tables import Lakehouse, drop_all, read
-from boathouse.versions import fingerprint
+from boathouse.ingest.csv_lines import split
+from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.versions import fingerprint
 from flights import tables as t
 from flights.silver import EVENT_TYPES, identified, typed
 

@@ -12,10 +12,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
-from boathouse.registry import CHALLENGED, CHALLENGER, CHAMPION, PROMOTED, PROMOTIONS, ROLLED_BACK, WITHDRAWN, champion_among
-from boathouse.tables import Lakehouse
-from boathouse.training import Recipe, fit, log_pipeline
-from boathouse.writes import append
+from boathouse.models.learners import Recipe, fit, log_pipeline
+from boathouse.registry.promotions import CHALLENGED, CHALLENGER, CHAMPION, PROMOTED, PROMOTIONS, ROLLED_BACK, WITHDRAWN, champion_among
+from boathouse.tables.table import Lakehouse
+from boathouse.tables.writes import append
 
 History = Sequence[tuple[str, int, datetime, str]]
 

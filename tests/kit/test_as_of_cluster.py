@@ -94,13 +94,13 @@ def cluster(state: Path) -> dict[str, Any]:
     from pyspark.serializers import CloudPickleSerializer
     from pyspark.sql.classic.dataframe import DataFrame
 
-    from boathouse.as_of import Asked, as_of_join, hot_keys, plan_join
-    from boathouse.engines import Side, cogroup_join, row_hash
-    from boathouse.event_windows import window_join
-    from boathouse.windows import rolling
-    from boathouse.workspace.archive import archive_options
-    from boathouse.workspace.jars import jars
-    from boathouse.workspace.session import environment, lock, start_session
+    from boathouse.point_in_time.event_windows import window_join
+    from boathouse.point_in_time.grid_windows import rolling
+    from boathouse.point_in_time.join import Asked, as_of_join, hot_keys, plan_join
+    from boathouse.point_in_time.spark import Side, cogroup_join, row_hash
+    from boathouse.workspace.spark.class_archive import archive_options
+    from boathouse.workspace.spark.jars import jars
+    from boathouse.workspace.spark.session import environment, lock, start_session
 
     os.environ |= environment(state)
     time.tzset()

@@ -10,10 +10,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.as_of import Asked, as_of_join, join_all, plan_join
-from boathouse.engines import Side
-from boathouse.files import Files, files_of
-from boathouse.tables import Lakehouse, drop_all, read
+from boathouse.point_in_time.join import Asked, as_of_join, join_all, plan_join
+from boathouse.point_in_time.parquet import Files, files_of
+from boathouse.point_in_time.spark import Side
+from boathouse.tables.table import Lakehouse, drop_all, read
 
 HOUR = dt.timedelta(hours=1)
 

@@ -10,9 +10,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from boathouse import engines
-from boathouse.as_of import Asked, hot_keys
-from boathouse.engines import Hot, Side, cogroup_join, union_join
+from boathouse.point_in_time import spark as engines
+from boathouse.point_in_time.join import Asked, hot_keys
+from boathouse.point_in_time.spark import Hot, Side, cogroup_join, union_join
 
 HOUR = dt.timedelta(hours=1)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from boathouse.card import card, short
-from boathouse.validation import Evidence, Gate, Registered, answer, judge
+from boathouse.validation.card import card, short
+from boathouse.validation.gate import Evidence, Gate, Registered, answer, judge
 
 RNG = np.random.default_rng(3)
 DAYS = np.repeat(np.arange(20), 50)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from boathouse.comparison import Gain, better, day_parts, drawn_gains, not_worse, ordered_pairs, paired_gain, ranked, t_interval
+from boathouse.validation.comparison import Gain, better, day_parts, drawn_gains, not_worse, ordered_pairs, paired_gain, ranked, t_interval
 
 RNG = np.random.default_rng(3)
 DAYS = np.repeat(np.arange(40), 60)

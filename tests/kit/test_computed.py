@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from boathouse.computed import BEGINNING, Span, condition, joined
+from boathouse.features.definitions import BEGINNING, Span, condition, joined
 
 HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
 START = dt.datetime(2013, 6, 1)

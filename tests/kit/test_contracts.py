@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from boathouse.contracts import ContractViolation, check, check_rows, document, misfits, storable
-from boathouse.tables import Column, Lakehouse, Table, create, drop_all, read
-from boathouse.versions import version_of
-from boathouse.writes import append, merge, replace
+from boathouse.tables.contracts import ContractViolation, check, check_rows, document, misfits, storable
+from boathouse.tables.table import Column, Lakehouse, Table, create, drop_all, read
+from boathouse.tables.versions import version_of
+from boathouse.tables.writes import append, merge, replace
 
 BOATS = Table(
     name="harbour.boats",

@@ -16,12 +16,12 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.ingest import ingest
-from boathouse.tables import Column, Lakehouse, Table, drop_all, read
-from boathouse.versions import fingerprint, version_of
-from boathouse.workspace.doctor import damage
-from boathouse.workspace.warehouse import Damage, damages
-from boathouse.writes import last_note, merge
+from boathouse.ingest.files import ingest
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.versions import fingerprint, version_of
+from boathouse.tables.writes import last_note, merge
+from boathouse.workspace.cli.doctor import damage
+from boathouse.workspace.spark.delta_log import Damage, damages
 
 NOON = dt.datetime(2013, 6, 1, 12)
 KEPT = [Column(c, "string", c) for c in ("boat", "berth", "_raw", "_source_file", "_malformed")]
@@ -221,11 +221,11 @@ PRIVATE = ("unshare", "--map-root-user", "--mount")
 FULL = """
 import sys
 from pathlib import Path
-from boathouse.tables import Column, Lakehouse, Table, read
-from boathouse.versions import fingerprint
-from boathouse.workspace.session import local_session
-from boathouse.workspace.warehouse import damages
-from boathouse.writes import append
+from boathouse.tables.table import Column, Lakehouse, Table, read
+from boathouse.tables.versions import fingerprint
+from boathouse.workspace.spark.session import local_session
+from boathouse.workspace.spark.delta_log import damages
+from boathouse.tables.writes import append
 
 state = Path(sys.argv[1])
 lake = Lakehouse(local_session(state))

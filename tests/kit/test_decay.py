@@ -17,8 +17,8 @@ from PIL import Image
 from pyspark.sql import SparkSession
 from sklearn.metrics import roc_auc_score
 
-from boathouse.decay import Decay, Scores, by_age, decay, decay_picture, experienced, interval_of, learner, log_decay, plan
-from boathouse.training import Recipe
+from boathouse.models.learners import Recipe
+from boathouse.monitoring.decay import Decay, Scores, by_age, decay, decay_picture, experienced, interval_of, learner, log_decay, plan
 
 LINE = learner(Recipe((), ("west", "south"), "late"), {"learner": "logistic"})
 

@@ -14,7 +14,10 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import DataFrame, SparkSession
 from support.histories import Histories
 
-from boathouse.deployment import (
+from boathouse.models.learners import Recipe, fit, log_pipeline, probabilities
+from boathouse.models.scoring import pack, positive, unpack
+from boathouse.registry.promotions import CHAMPION, alias_version, champion_as_of, moves, promote, register, reject
+from boathouse.serving.deployment import (
     EXPECTED,
     GOLDEN_FILE,
     DeploymentFailed,
@@ -31,11 +34,8 @@ from boathouse.deployment import (
     smoke,
     taken_back,
 )
-from boathouse.registry import CHAMPION, alias_version, champion_as_of, moves, promote, register, reject
-from boathouse.scoring import pack, positive, unpack
-from boathouse.tables import Lakehouse, drop_all, read
-from boathouse.training import Recipe, fit, log_pipeline, probabilities
-from boathouse.validation import GATES, Asked
+from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.validation.gate import GATES, Asked
 
 MODEL = "spark_catalog.test_ml.deployed"
 RECIPE = Recipe(("pier",), ("wind",), "late")

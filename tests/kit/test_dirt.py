@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse import ingest as ingest_module
-from boathouse.ingest import INGESTED_FILES, Ingested, ingest
-from boathouse.tables import Lakehouse, drop_all, read
+from boathouse.ingest import files as ingest_module
+from boathouse.ingest.files import INGESTED_FILES, Ingested, ingest
+from boathouse.tables.table import Lakehouse, drop_all, read
 from flights import tables as t
 from flights.bronze import end_of
 from flights.silver import EVENT_RULES, EVENTS, add_events, process

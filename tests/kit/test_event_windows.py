@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse.event_windows import AGGREGATES, Wanted, window_columns, window_join
-from boathouse.matching import NEVER, Line
+from boathouse.point_in_time.event_windows import AGGREGATES, Wanted, window_columns, window_join
+from boathouse.point_in_time.match import NEVER, Line
 
 HOUR = dt.timedelta(hours=1)
 FUNCTIONS = (*AGGREGATES[:-1], "percentile(0)", "percentile(0.07)", "percentile(0.5)", "percentile(1)")

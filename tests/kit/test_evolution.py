@@ -10,11 +10,11 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
-from boathouse.contracts import ContractViolation
-from boathouse.evolution import RETENTION, Change, evolve, listed, plan, widens
-from boathouse.tables import Column, Lakehouse, Table, create, declaration, drop_all, exists, read
-from boathouse.versions import version_of
-from boathouse.writes import append
+from boathouse.tables.contracts import ContractViolation
+from boathouse.tables.evolution import RETENTION, Change, evolve, listed, plan, widens
+from boathouse.tables.table import Column, Lakehouse, Table, create, declaration, drop_all, exists, read
+from boathouse.tables.versions import version_of
+from boathouse.tables.writes import append
 
 BOATS = Table(
     name="harbour.boats",

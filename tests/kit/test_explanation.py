@@ -18,7 +18,8 @@ from pyspark.sql import SparkSession
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from boathouse.explanation import (
+from boathouse.models.learners import LEARNERS, Recipe, fit, probabilities
+from boathouse.validation.explanation import (
     BASE,
     ExplanationError,
     by_slice,
@@ -30,8 +31,7 @@ from boathouse.explanation import (
     strengths,
     unit_of,
 )
-from boathouse.slices import slices
-from boathouse.training import LEARNERS, Recipe, fit, probabilities
+from boathouse.validation.metrics import slices
 
 RNG = np.random.default_rng(3)
 ROWS = pd.DataFrame(

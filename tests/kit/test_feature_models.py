@@ -16,9 +16,9 @@ from mlflow import MlflowClient
 from pyspark.sql import DataFrame, SparkSession
 from sklearn.linear_model import LinearRegression
 
-from boathouse.feature_models import log_model, rebuild_training_set, score_batch, spec_of
-from boathouse.features import FeatureTables
-from boathouse.specs import (
+from boathouse.features.lookups import FeatureLookup
+from boathouse.features.tables import FeatureTables
+from boathouse.features.training_sets import (
     FeatureFunction,
     FeatureSpec,
     Labels,
@@ -29,9 +29,9 @@ from boathouse.specs import (
     with_features,
     with_functions,
 )
-from boathouse.tables import drop_all
-from boathouse.training_sets import FeatureLookup
-from boathouse.versions import fingerprint, version_of
+from boathouse.serving.feature_models import log_model, rebuild_training_set, score_batch, spec_of
+from boathouse.tables.table import drop_all
+from boathouse.tables.versions import fingerprint, version_of
 
 MODEL, HOUR = "spark_catalog.test_ml.harbour", dt.timedelta(hours=1)
 FEATURES = (
@@ -166,7 +166,7 @@ def test_what_cannot_be_scored_or_made_again_is_refused_with_the_reason(spark: S
         (lambda: rebuilt(lake, unlabelled), "came from a DataFrame, which cannot be read again"),
         (lambda: create_training_set(lake, asked(harbour), FEATURES, "delay"), "no column delay: they have trip, pier, planned"),
         (lambda: with_functions(spark.range(1), FEATURES[:2]), "age_doubled, age_hours cannot be computed: there is no column .*planned"),
-        (lambda: FeatureFunction("boathouse.specs:nothing", {"a": "b"}, "c").column(), "no Python function boathouse.specs:nothing"),
+        (lambda: FeatureFunction("boathouse.features.training_sets:nothing", {"a": "b"}, "c").column(), "no Python function boathouse.features.training_sets:nothing"),
         (lambda: FeatureFunction(f"{__name__}:hours", {"late": "b"}, "c").column(), "takes no late: it takes later, earlier"),
         (lambda: from_json('{"format": 2}'), "a format that this version"),
         (lambda: with_features(lake, asked(harbour), FeatureSpec((FeatureLookup("features.piers", "pier", feature_names=["depth"]),), {})), "has no depth; it has"),

@@ -10,10 +10,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from boathouse.contracts import ContractViolation
-from boathouse.features import FeatureTables, declaration_of
-from boathouse.tables import Column, Table, create, declaration, drop_all
-from boathouse.versions import version_of
+from boathouse.features.tables import FeatureTables, declaration_of
+from boathouse.tables.contracts import ContractViolation
+from boathouse.tables.table import Column, Table, create, declaration, drop_all
+from boathouse.tables.versions import version_of
 
 DAY = dt.datetime(2013, 6, 1)
 

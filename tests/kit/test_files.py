@@ -13,8 +13,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from boathouse import files
-from boathouse.files import Span, files_of, recorded
+from boathouse.point_in_time import parquet as files
+from boathouse.point_in_time.parquet import Span, files_of, recorded
 
 HOUR = 3_600_000_000  # microseconds
 

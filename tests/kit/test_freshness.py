@@ -9,11 +9,11 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.computed import Computed
-from boathouse.freshness import FEATURE_REFRESHES, freshness, record
-from boathouse.refresh import refresh
-from boathouse.tables import Column, Lakehouse, Table, drop_all, read
-from boathouse.writes import append, merge
+from boathouse.features.definitions import Computed
+from boathouse.features.freshness import FEATURE_REFRESHES, freshness, record
+from boathouse.features.refresh import refresh
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.writes import append, merge
 
 WHERE, WHEN, LATE = Column("pier", "string", "where", False), Column("at", "timestamp", "when", False), Column("late", "int", "minutes")
 RETURNS = Table(

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.holdout import HOLDOUT_OPENINGS, Holdout, open_holdout, versions_shown
-from boathouse.platform import user
-from boathouse.specs import Labels
-from boathouse.splits import KeySplit, split_by_time
-from boathouse.tables import Lakehouse, VersionGone, drop_all, read
-from boathouse.versions import version_of
+from boathouse.features.training_sets import Labels
+from boathouse.runtime import user
+from boathouse.tables.table import Lakehouse, VersionGone, drop_all, read
+from boathouse.tables.versions import version_of
+from boathouse.training.holdout import HOLDOUT_OPENINGS, Holdout, open_holdout, versions_shown
+from boathouse.training.splits import KeySplit, split_by_time
 
 MODEL, AT = "late_ferry", dt.datetime(2013, 7, 1)
 SPLIT = split_by_time(dt.date(2013, 6, 1), dt.date(2013, 7, 1), days=7)

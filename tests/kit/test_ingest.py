@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from boathouse import ingest as ingest_module
-from boathouse.ingest import Entry, Ingested, ingest, ledger, listed
-from boathouse.tables import Column, Lakehouse, Table, drop_all, read
-from boathouse.workspace.cluster import Cluster, TaskSpec
+from boathouse.ingest import files as ingest_module
+from boathouse.ingest.files import Entry, Ingested, ingest, ledger, listed
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 
 NOON = dt.datetime(2013, 6, 1, 12)
 
@@ -181,8 +181,8 @@ def test_a_table_that_is_rolled_back_or_dropped_gets_its_files_again(lake: Lakeh
 CHILD = """
 import datetime as dt
 import os, signal, sys
-from boathouse import ingest as module
-from boathouse.tables import Column, Lakehouse, Table
+from boathouse.ingest import files as module
+from boathouse.tables.table import Column, Lakehouse, Table
 
 kept = [Column(c, "string", c) for c in ("boat", "berth", "_raw", "_source_file", "_malformed")]
 table = Table("bronze.killed", "One row per line.", (*kept, Column("_ingested_at", "timestamp", "when")))

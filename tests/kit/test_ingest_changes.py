@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import Row, SparkSession
 
-from boathouse.ingest import Entry, Ingested, commits_of, ingest
-from boathouse.lines import Delivery, tally
-from boathouse.tables import Column, Lakehouse, Table, drop_all, read
+from boathouse.ingest.csv_lines import Delivery, tally
+from boathouse.ingest.files import Entry, Ingested, commits_of, ingest
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 
 NOON = dt.datetime(2013, 6, 1, 12)
 KEPT = tuple(Column(c, "string", c) for c in ("boat", "berth", "_raw", "_source_file", "_malformed"))

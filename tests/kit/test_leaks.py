@@ -13,14 +13,14 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.features import FeatureTables, declaration_of, declared
-from boathouse.leaks import LeakError, leak_report, refuse_leaks
-from boathouse.specs import FeatureFunction, TrainingSet, create_training_set, with_features
-from boathouse.tables import Lakehouse, drop_all
-from boathouse.training_sets import FeatureLookup
-from boathouse.versions import fingerprint
-from boathouse.windows import rolling
-from boathouse.writes import append
+from boathouse.features.leak_report import LeakError, leak_report, refuse_leaks
+from boathouse.features.lookups import FeatureLookup
+from boathouse.features.tables import FeatureTables, declaration_of, declared
+from boathouse.features.training_sets import FeatureFunction, TrainingSet, create_training_set, with_features
+from boathouse.point_in_time.grid_windows import rolling
+from boathouse.tables.table import Lakehouse, drop_all
+from boathouse.tables.versions import fingerprint
+from boathouse.tables.writes import append
 
 HOUR = dt.timedelta(hours=1)
 NOON = dt.datetime(2013, 6, 1, 12)

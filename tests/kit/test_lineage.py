@@ -17,7 +17,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
-from boathouse.lineage import (
+from boathouse.features.lookups import FeatureLookup
+from boathouse.features.training_sets import FeatureSpec, Labels
+from boathouse.models.learners import Recipe
+from boathouse.registry.manifest import (
     Code,
     LineageError,
     Manifest,
@@ -37,14 +40,11 @@ from boathouse.lineage import (
     unpin_versions,
     written,
 )
-from boathouse.maintenance import vacuum
-from boathouse.pins import PINS, PinError, pins, properties
-from boathouse.specs import FeatureSpec, Labels
-from boathouse.tables import Column, Lakehouse, Table, VersionGone, drop_all, exists, read
-from boathouse.training import Recipe
-from boathouse.training_sets import FeatureLookup
-from boathouse.versions import fingerprint, version_of
-from boathouse.writes import append
+from boathouse.tables.maintenance import vacuum
+from boathouse.tables.pins import PINS, PinError, pins, properties
+from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, drop_all, exists, read
+from boathouse.tables.versions import fingerprint, version_of
+from boathouse.tables.writes import append
 
 JUNE = datetime(2013, 6, 1)
 BOATS = Table("harbour.boats", "One row per boat.", (Column("boat", "int", "number", False), Column("berth", "string", "where")), ("boat",))
@@ -70,7 +70,7 @@ def made(lake: Lakehouse) -> Manifest:
     spec = FeatureSpec((lookup,), {"harbour.piers": 1}, "late", (), Labels("harbour.boats", 1, "boat < 2"), "0" * 32)
     return Manifest(
         as_of="2013-06-01", tables=reads(lake, {"harbour.boats": 1}), features=spec, label={"column": "late", "definition": "d", "maturity": "m"},
-        split={"kind": "time"}, holdout="boat >= 2", recipe={"numeric": ["knots"]}, trainer="boathouse.training:fit", order=("boat",), parameters={"n": 1.5},
+        split={"kind": "time"}, holdout="boat >= 2", recipe={"numeric": ["knots"]}, trainer="boathouse.models.learners:fit", order=("boat",), parameters={"n": 1.5},
         search={}, settings=settings_of(lake.spark), code=CODE, run={"target": "local"}, rows=1,
     )  # fmt: skip
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse import maintenance as maintenance_module
-from boathouse.maintenance import MAINTENANCE, MaintenanceFailed, layout, maintain, optimize, retained, tend, vacuum
-from boathouse.pins import pin, protect, read_pin, release
-from boathouse.tables import Column, Lakehouse, Table, create, drop_all, read
-from boathouse.versions import fingerprint, version_of
-from boathouse.writes import append, last_note, replace
+from boathouse.tables import maintenance as maintenance_module
+from boathouse.tables.maintenance import MAINTENANCE, MaintenanceFailed, layout, maintain, optimize, retained, tend, vacuum
+from boathouse.tables.pins import pin, protect, read_pin, release
+from boathouse.tables.table import Column, Lakehouse, Table, create, drop_all, read
+from boathouse.tables.versions import fingerprint, version_of
+from boathouse.tables.writes import append, last_note, replace
 
 BOATS = Table(
     name="harbour.boats",

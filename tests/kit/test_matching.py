@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boathouse.matching import NEVER, Line, Terms, instants, key_codes, newest, ordered, search
+from boathouse.point_in_time.match import NEVER, Line, Terms, instants, key_codes, newest, ordered, search
 
 far = st.sampled_from([0, 1, 2, 3, -5, 10**9, -(2**61), 2**61])  # distances that do not fit into the bits left by a key
 near = st.integers(0, 5)

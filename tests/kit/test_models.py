@@ -9,10 +9,20 @@ import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
-from boathouse.models import asked, compared, done_by_hand, listed, models_command, registered, shown, version_of_model, versions_listed
-from boathouse.registry import TRAINED_BY, alias_version, moves, promote, register
-from boathouse.tables import Lakehouse, drop_all
-from boathouse.trust import CONTENT
+from boathouse.models.integrity import CONTENT
+from boathouse.registry.cli import (
+    asked,
+    compared,
+    done_by_hand,
+    listed,
+    models_command,
+    registered,
+    shown,
+    version_of_model,
+    versions_listed,
+)
+from boathouse.registry.promotions import TRAINED_BY, alias_version, moves, promote, register
+from boathouse.tables.table import Lakehouse, drop_all
 
 MODEL = "spark_catalog.test_ml.listed_boat"
 MARCH, APRIL, MAY = (dt.datetime(2013, month, 1) for month in (3, 4, 5))

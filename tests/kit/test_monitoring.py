@@ -16,7 +16,7 @@ from scipy.stats import ks_2samp
 from scipy.stats import wasserstein_distance as exact_wasserstein
 from sklearn.metrics import log_loss, roc_auc_score
 
-from boathouse.monitoring import (
+from boathouse.monitoring.drift import (
     OTHER,
     auc,
     calibration,

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from boathouse.maintenance import vacuum
-from boathouse.pins import (
+from boathouse.tables.maintenance import vacuum
+from boathouse.tables.pins import (
     LASTING,
     PINS,
     RETENTION,
@@ -30,8 +30,8 @@ from boathouse.pins import (
     release,
     unpin,
 )
-from boathouse.tables import Column, Lakehouse, Table, VersionGone, create, drop_all, exists, read
-from boathouse.versions import check_version, fingerprint, version_of
+from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, create, drop_all, exists, read
+from boathouse.tables.versions import check_version, fingerprint, version_of
 
 BOATS = Table(
     name="harbour.boats",

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.pins import LASTING, RETENTION, materialise, pin, pins, properties, unpin
-from boathouse.tables import Lakehouse, drop_all, exists, read
-from boathouse.workspace.cluster import Cluster, TaskSpec
+from boathouse.tables.pins import LASTING, RETENTION, materialise, pin, pins, properties, unpin
+from boathouse.tables.table import Lakehouse, drop_all, exists, read
+from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 
 AT, LATER = datetime(2013, 6, 1), datetime(2100, 1, 1)
 BOATS, YEAR = "harbour.boats", "interval 365 days"
@@ -39,9 +39,9 @@ def deadly(change, commits):
 DataFrameWriter.saveAsTable = deadly(DataFrameWriter.saveAsTable, lambda name: True)
 SparkSession.sql = deadly(SparkSession.sql, lambda text: text.split()[0] in ("ALTER", "CREATE", "DROP"))
 
-from boathouse.pins import materialise, pin, unpin
-from boathouse.platform import get_spark
-from boathouse.tables import Lakehouse
+from boathouse.tables.pins import materialise, pin, unpin
+from boathouse.runtime import get_spark
+from boathouse.tables.table import Lakehouse
 
 lake, AT, LATER = Lakehouse(get_spark(), prefix=prefix), datetime(2013, 6, 1), datetime(2100, 1, 1)
 eval(action)

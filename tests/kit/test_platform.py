@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from boathouse.platform import get_dbutils, parameters, run_id, set_task_value
+from boathouse.runtime import get_dbutils, parameters, run_id, set_task_value
 
 
 def called_with(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:

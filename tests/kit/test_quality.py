@@ -5,8 +5,8 @@ from random import Random
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse import quality
-from boathouse.quality import (
+from boathouse.quality import rules as quality
+from boathouse.quality.rules import (
     QualityError,
     Rule,
     RuleError,

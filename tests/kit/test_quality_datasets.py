@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse.dataset_rules import Finding, band, enforce, finding_metrics, fresh, refers, same_schema, unique, usual_count
-from boathouse.quality import METRICS, QualityError
-from boathouse.tables import Column, Lakehouse, Table, drop_all
-from boathouse.writes import append
+from boathouse.quality.dataset_checks import Finding, band, enforce, finding_metrics, fresh, refers, same_schema, unique, usual_count
+from boathouse.quality.rules import METRICS, QualityError
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all
+from boathouse.tables.writes import append
 
 NOON = dt.datetime(2013, 6, 1, 12)
 COUNTS = Table(

@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.expectations import check_portable, constrain, constraints, expectations, in_stream, pipeline_source
-from boathouse.quality import METRICS, Rule, RuleError, judge, kept_rows, rejected_rows
-from boathouse.quality_report import failures_chart, last_results, page, totals
-from boathouse.quarantine import quarantine_of
-from boathouse.tables import Column, Lakehouse, Table, drop_all, read
-from boathouse.versions import version_of
+from boathouse.quality.expectations import check_portable, constrain, constraints, expectations, in_stream, pipeline_source
+from boathouse.quality.quarantine import quarantine_of
+from boathouse.quality.report import failures_chart, last_results, page, totals
+from boathouse.quality.rules import METRICS, Rule, RuleError, judge, kept_rows, rejected_rows
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.versions import version_of
 
 if TYPE_CHECKING:
-    from boathouse.workspace.cluster import Cluster
+    from boathouse.workspace.cluster.cluster import Cluster
 
 NOON = dt.datetime(2013, 6, 1, 12)
 BOATS = Table("harbour.boats", "One row per boat.", (Column("boat", "string", "name"), Column("berth", "int", "where it lies")))
@@ -108,8 +108,8 @@ def test_the_decorators_of_a_pipeline_agree_with_the_judgement_of_a_batch(spark:
 STREAM = """
 import os, signal, sys
 sys.path[:0] = [{src!r}, {tests!r}]
-from boathouse import quarantine as kit
-from boathouse.tables import Lakehouse
+from boathouse.quality import quarantine as kit
+from boathouse.tables.table import Lakehouse
 import test_quality_elsewhere as t
 
 write = kit.append_once
@@ -136,7 +136,7 @@ STREAMED = dataclasses.replace(BOATS, name="harbour.streamed")
 
 
 def test_a_stream_killed_between_its_two_writes_loses_and_doubles_nothing(lake: Lakehouse, cluster: Cluster, tmp_path: Path) -> None:
-    from boathouse.workspace.cluster import TaskSpec
+    from boathouse.workspace.cluster.cluster import TaskSpec
 
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "1.csv").write_text("Ida,1\nTern,-2\nTug,4\n")

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse.contracts import ContractViolation
-from boathouse.quality import QualityError, Rule, RuleError
-from boathouse.quarantine import Judged, guard, quarantine_of, record, requeue
-from boathouse.tables import Column, Lakehouse, Table, drop_all, exists, read
-from boathouse.versions import version_of
-from boathouse.writes import append, last_note
+from boathouse.quality.quarantine import Judged, guard, quarantine_of, record, requeue
+from boathouse.quality.rules import QualityError, Rule, RuleError
+from boathouse.tables.contracts import ContractViolation
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, exists, read
+from boathouse.tables.versions import version_of
+from boathouse.tables.writes import append, last_note
 
 if TYPE_CHECKING:
-    from boathouse.workspace.cluster import Cluster
+    from boathouse.workspace.cluster.cluster import Cluster
 
 NOON = dt.datetime(2013, 6, 1, 12)
 BOATS = Table(
@@ -125,7 +125,7 @@ def test_the_same_run_again_changes_nothing_however_much_was_written_since(
     assert guard(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON) == dataclasses.replace(
         split.found, table=table.name
     )
-    monkeypatch.setattr("boathouse.quarantine.RECENT", 1)  # its note is further back: the table itself knows the transaction
+    monkeypatch.setattr("boathouse.quality.quarantine.RECENT", 1)  # its note is further back: the table itself knows the transaction
     assert guard(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON).counts == split.found.counts
     assert content(lake, table, quarantine) == before
 
@@ -220,8 +220,8 @@ SCRIPT = """
 import os, signal, sys
 sys.path[:0] = [{src!r}, {tests!r}]
 import datetime as dt
-from boathouse import quarantine as kit
-from boathouse.tables import Lakehouse
+from boathouse.quality import quarantine as kit
+from boathouse.tables.table import Lakehouse
 import test_quality_guard as t
 
 table, quarantine = t.named({name!r})
@@ -245,7 +245,7 @@ REQUEUE = "kit.requeue(lake, table, t.RULES, quarantine=quarantine, run='fix', a
 
 def run_killed(cluster: Cluster, folder: Path, name: str, action: str, commits: int) -> None:
     "Run `action` in a process of its own that is killed, without warning, before commit number `commits`."
-    from boathouse.workspace.cluster import TaskSpec
+    from boathouse.workspace.cluster.cluster import TaskSpec
 
     folder.mkdir()
     values = {

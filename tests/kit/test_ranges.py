@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boathouse.ranges import below, since_last, smallest
+from boathouse.point_in_time.ranges import below, since_last, smallest
 
 numbers = st.lists(st.one_of(st.integers(0, 5), st.integers(0, 2**40)), max_size=40)
 ranges = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=10)

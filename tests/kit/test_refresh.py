@@ -11,11 +11,11 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.computed import Computed, Span
-from boathouse.refresh import Refreshed, backfill, refresh
-from boathouse.tables import Column, Lakehouse, Table, drop_all, read
-from boathouse.versions import version_of
-from boathouse.writes import append, merge, replace
+from boathouse.features.definitions import Computed, Span
+from boathouse.features.refresh import Refreshed, backfill, refresh
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.versions import version_of
+from boathouse.tables.writes import append, merge, replace
 
 HOUR = dt.timedelta(hours=1)
 RETURNS = Table(

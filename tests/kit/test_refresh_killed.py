@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.computed import Windowed
-from boathouse.refresh import refresh
-from boathouse.tables import Lakehouse, drop_all, exists, read
-from boathouse.versions import fingerprint
-from boathouse.workspace.cluster import Cluster, TaskSpec
+from boathouse.features.definitions import Windowed
+from boathouse.features.refresh import refresh
+from boathouse.tables.table import Lakehouse, drop_all, exists, read
+from boathouse.tables.versions import fingerprint
+from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 
 UNTIL = datetime(2013, 6, 2)
 
@@ -27,12 +27,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from pyspark.sql import DataFrameWriter, SparkSession
 
-from boathouse.computed import Windowed
-from boathouse.platform import get_spark
-from boathouse.refresh import refresh
-from boathouse.tables import Column, Lakehouse, Table
-from boathouse.versions import fingerprint
-from boathouse.windows import Grid
+from boathouse.features.definitions import Windowed
+from boathouse.runtime import get_spark
+from boathouse.features.refresh import refresh
+from boathouse.tables.table import Column, Lakehouse, Table
+from boathouse.tables.versions import fingerprint
+from boathouse.point_in_time.grid_windows import Grid
 
 HOUR = timedelta(hours=1)
 RETURNS = Table(

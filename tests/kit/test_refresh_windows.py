@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from boathouse.computed import TICK, Span, Windowed, joined
-from boathouse.refresh import Refreshed, backfill, refresh
-from boathouse.tables import Column, Lakehouse, Table, drop_all, read
-from boathouse.windows import Grid, hop_of
-from boathouse.writes import append, merge
+from boathouse.features.definitions import TICK, Span, Windowed, joined
+from boathouse.features.refresh import Refreshed, backfill, refresh
+from boathouse.point_in_time.grid_windows import Grid, hop_of
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.writes import append, merge
 
 HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
 RETURNS = Table(

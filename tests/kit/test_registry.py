@@ -12,7 +12,8 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 from support.histories import Histories
 
-from boathouse.registry import (
+from boathouse.models.integrity import CONTENT, Untrusted
+from boathouse.registry.promotions import (
     APPROVED,
     CHALLENGED,
     CHALLENGER,
@@ -32,9 +33,8 @@ from boathouse.registry import (
     retire,
     rollback,
 )  # fmt: skip
-from boathouse.tables import Lakehouse, drop_all
-from boathouse.trust import CONTENT, Untrusted
-from boathouse.workspace.cluster import Cluster, TaskSpec
+from boathouse.tables.table import Lakehouse, drop_all
+from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 
 FEBRUARY, MARCH, APRIL, MAY = (dt.datetime(2013, m, 1) for m in (2, 3, 4, 5))
 
@@ -193,9 +193,9 @@ import sys, time
 from datetime import datetime
 from pathlib import Path
 
-import boathouse.registry as registry
-from boathouse.platform import get_spark
-from boathouse.tables import Lakehouse
+import boathouse.registry.promotions as registry
+from boathouse.runtime import get_spark
+from boathouse.tables.table import Lakehouse
 
 here, prefix, model, version, expects = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
 write = registry.decided
@@ -242,9 +242,9 @@ DEADLY = """
 import os, signal, sys
 from datetime import datetime
 
-import boathouse.registry as registry
-from boathouse.platform import get_spark
-from boathouse.tables import Lakehouse
+import boathouse.registry.promotions as registry
+from boathouse.runtime import get_spark
+from boathouse.tables.table import Lakehouse
 
 registry.settle = lambda lake, model: os.kill(os.getpid(), signal.SIGKILL)
 registry.promote(Lakehouse(get_spark(), prefix=sys.argv[1]), sys.argv[2], 2, datetime(2013, 3, 1), "better", expects=1)

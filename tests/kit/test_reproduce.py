@@ -18,23 +18,23 @@ from mlflow.tracking import MlflowClient
 from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 
-from boathouse.features import FeatureTables
-from boathouse.holdout import HOLDOUT_OPENINGS
-from boathouse.lineage import LineageError, Manifest, code_of, learned_rows, log_manifest, reads, settings_of
-from boathouse.registry import register
-from boathouse.reproduce import distance, reproduce, reproduce_command
-from boathouse.specs import FeatureFunction, Labels, create_training_set, imported
-from boathouse.tables import Lakehouse, drop_all, read
-from boathouse.training import Recipe, log_pipeline
-from boathouse.training_sets import FeatureLookup
-from boathouse.trust import Untrusted
-from boathouse.versions import fingerprint, version_of
+from boathouse.features.lookups import FeatureLookup
+from boathouse.features.tables import FeatureTables
+from boathouse.features.training_sets import FeatureFunction, Labels, create_training_set, imported
+from boathouse.models.integrity import Untrusted
+from boathouse.models.learners import Recipe, log_pipeline
+from boathouse.registry.manifest import LineageError, Manifest, code_of, learned_rows, log_manifest, reads, settings_of
+from boathouse.registry.promotions import register
+from boathouse.registry.reproduce import distance, reproduce, reproduce_command
+from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.versions import fingerprint, version_of
+from boathouse.training.holdout import HOLDOUT_OPENINGS
 
 MODEL = "spark_catalog.test_ml.reproduced"
 RECIPE = Recipe(("pier",), ("gusts",), "late")
 TRAINER = """
 import numpy as np
-from boathouse.training import fit
+from boathouse.models.learners import fit
 
 def gusts(knots):
     return knots * 1.5

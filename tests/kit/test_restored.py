@@ -11,12 +11,12 @@ from typing import NamedTuple
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse.quality import METRICS, Rule
-from boathouse.quarantine import Judged, guard, quarantine_of, record, requeue
-from boathouse.tables import Column, Lakehouse, Table, drop_all, read
-from boathouse.versions import version_of
-from boathouse.workspace.cluster import Cluster, TaskSpec
-from boathouse.writes import Commit, append, commits, last_note, standing
+from boathouse.quality.quarantine import Judged, guard, quarantine_of, record, requeue
+from boathouse.quality.rules import METRICS, Rule
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.versions import version_of
+from boathouse.tables.writes import Commit, append, commits, last_note, standing
+from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 
 NOON = dt.datetime(2013, 6, 1, 12)
 BOATS = Table("harbour.boats", "One row per boat.", (Column("boat", "string", "name"), Column("berth", "int", "where it lies")))
@@ -97,7 +97,7 @@ def written(lake: Lakehouse) -> Written:
 def test_a_batch_that_a_restore_took_from_either_table_is_written_again_once(
     lake: Lakehouse, written: Written, monkeypatch: pytest.MonkeyPatch, recent: int, taken: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr("boathouse.quarantine.RECENT", recent)
+    monkeypatch.setattr("boathouse.quality.quarantine.RECENT", recent)
     for n in taken:
         restore(lake, written.tables[n], written.before[n])
     for run, rows in (("2", SECOND), ("1", FIRST), ("2", SECOND)):
@@ -157,9 +157,9 @@ def deadly(*words, **more):
 
 DataFrameWriter.saveAsTable = deadly
 import datetime as dt
-from boathouse.quality import Rule
-from boathouse.quarantine import guard, quarantine_of
-from boathouse.tables import Column, Lakehouse, Table
+from boathouse.quality.rules import Rule
+from boathouse.quality.quarantine import guard, quarantine_of
+from boathouse.tables.table import Column, Lakehouse, Table
 
 table = Table("harbour.batch", "One row per boat.", (Column("boat", "string", "name"), Column("berth", "int", "where it lies")))
 rules = (Rule("berthed", "berth > 0", reason="berths count from 1"),)

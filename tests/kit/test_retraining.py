@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boathouse.retraining import Evidence, Policy, decide, holds, symptoms
+from boathouse.monitoring.retraining import Evidence, Policy, decide, holds, symptoms
 
 GOOD = Evidence("May", promised_auc=0.74, auc=0.73, auc_high=0.76, gap=0.0, gap_low=-0.02, gap_high=0.02, labelled_share=0.98)
 UNTRUE = replace(GOOD, gap=0.06, gap_low=0.02, gap_high=0.10)

@@ -13,9 +13,9 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 from sklearn.linear_model import LinearRegression
 
-from boathouse.registry import register
-from boathouse.scoring import PackedModel, pack, positive, score, unpack
-from boathouse.training import Recipe, fit, log_pipeline
+from boathouse.models.learners import Recipe, fit, log_pipeline
+from boathouse.models.scoring import PackedModel, pack, positive, score, unpack
+from boathouse.registry.promotions import register
 
 NAME = "spark_catalog.test_ml.scored"
 

@@ -22,9 +22,20 @@ from hyperopt import hp
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
-from boathouse.search import Journal, SearchError, Trial, chart, chosen_parameters, fold_rows, fold_scores, log_trials, search, summary
-from boathouse.splits import HoldoutError, KeySplit, split_by_time
-from boathouse.training import LEARNERS, PRIOR, Recipe
+from boathouse.models.learners import LEARNERS, PRIOR, Recipe
+from boathouse.training.search import (
+    Journal,
+    SearchError,
+    Trial,
+    chart,
+    chosen_parameters,
+    fold_rows,
+    fold_scores,
+    log_trials,
+    search,
+    summary,
+)
+from boathouse.training.splits import HoldoutError, KeySplit, split_by_time
 
 RECIPE = Recipe(("hull",), ("knots",), "late")
 SPLIT = split_by_time(dt.date(2013, 1, 1), dt.date(2013, 3, 2))
@@ -298,9 +309,9 @@ FATES, SEED = ["sails", "sinks", "nan", "dies"], 4
 
 def cluster(state: Path) -> dict[str, Any]:
     "What a search on two executors says, and the same again after it was cut short."
-    from boathouse.workspace.archive import archive_options
-    from boathouse.workspace.jars import jars
-    from boathouse.workspace.session import environment, lock, start_session
+    from boathouse.workspace.spark.class_archive import archive_options
+    from boathouse.workspace.spark.jars import jars
+    from boathouse.workspace.spark.session import environment, lock, start_session
 
     os.environ |= environment(state)
     lock(state)

@@ -16,7 +16,7 @@ import json, os, signal, sys
 from dataclasses import astuple
 from pathlib import Path
 from hyperopt import hp
-from boathouse.search import search
+from boathouse.training.search import search
 
 def searched(folder, deadly):
     tried = folder / "tried.txt"

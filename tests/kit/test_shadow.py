@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse.deployment import Agreement, agreement, as_tried, golden_rows, in_shadow
-from boathouse.training import Recipe
+from boathouse.models.learners import Recipe
+from boathouse.serving.deployment import Agreement, agreement, as_tried, golden_rows, in_shadow
 
 RECIPE = Recipe(("pier",), ("wind",), "late")
 

@@ -9,8 +9,8 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from boathouse.slices import calibrated, calibration, fair_to_slices, gap_of, pooled, predicts, slice_table, slices, slope_of
-from boathouse.validation import Evidence
+from boathouse.validation.gate import Evidence
+from boathouse.validation.metrics import calibrated, calibration, fair_to_slices, gap_of, pooled, predicts, slice_table, slices, slope_of
 
 RNG = np.random.default_rng(3)
 DAYS = np.repeat(np.arange(40), 60)

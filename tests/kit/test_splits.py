@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from boathouse.splits import HoldoutError, KeySplit, SplitError, TimeSplit, place, place_sql, refuse_holdout, split_by_time, split_of
+from boathouse.training.splits import (
+    HoldoutError,
+    KeySplit,
+    SplitError,
+    TimeSplit,
+    place,
+    place_sql,
+    refuse_holdout,
+    split_by_time,
+    split_of,
+)
 
 FIRST = dt.date(2013, 1, 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

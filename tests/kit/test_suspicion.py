@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from boathouse.suspicion import hashes, nothing_later, plausible, rank_auc, rates_elsewhere, single_aucs, training_facts, unseen_share
+from boathouse.validation.leakage import (
+    hashes,
+    nothing_later,
+    plausible,
+    rank_auc,
+    rates_elsewhere,
+    single_aucs,
+    training_facts,
+    unseen_share,
+)
 
 RNG = np.random.default_rng(3)
 DAYS = np.repeat(np.arange(40), 60)

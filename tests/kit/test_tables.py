@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.tables import Column, Lakehouse, Table, create, drop_all, exists, read
-from boathouse.writes import append, last_note, merge, replace
+from boathouse.tables.table import Column, Lakehouse, Table, create, drop_all, exists, read
+from boathouse.tables.writes import append, last_note, merge, replace
 
 BOATS = Table(
     name="harbour.boats",

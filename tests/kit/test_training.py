@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.training import LEARNERS, PRIOR, Recipe, fit, importances, log_pipeline, probabilities, reference, to_pandas
+from boathouse.models.learners import LEARNERS, PRIOR, Recipe, fit, importances, log_pipeline, probabilities, reference, to_pandas
 
 RECIPE = Recipe(("hull",), ("knots",), "late")
 

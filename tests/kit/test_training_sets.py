@@ -10,10 +10,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.features import versions_of
-from boathouse.tables import Column, Lakehouse, Table, drop_all
-from boathouse.training_sets import FeatureLookup, training_set
-from boathouse.writes import append
+from boathouse.features.lookups import FeatureLookup, training_set
+from boathouse.features.tables import versions_of
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all
+from boathouse.tables.writes import append
 
 HOUR = dt.timedelta(hours=1)
 

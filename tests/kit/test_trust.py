@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 from sklearn.base import BaseEstimator
 
-from boathouse.registry import register
-from boathouse.scoring import pack
-from boathouse.trust import CONTENT, REGISTERED, Allowed, Untrusted, content_hash, refuse_code
+from boathouse.models.integrity import CONTENT, REGISTERED, Allowed, Untrusted, content_hash, refuse_code
+from boathouse.models.scoring import pack
+from boathouse.registry.promotions import register
 
 MODEL = "spark_catalog.test_ml.trusted"
 names = st.text("abc/", min_size=1, max_size=5).map(lambda name: name.strip("/").replace("//", "/")).filter(bool)

@@ -12,8 +12,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
-from boathouse.tables import Lakehouse, drop_all, read
-from boathouse.validation import GATES, Answer, Asked, Evidence, Gate, answer, judge, record, surely, table_of
+from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.validation.gate import GATES, Answer, Asked, Evidence, Gate, answer, judge, record, surely, table_of
 
 ROWS = pd.DataFrame({"late": [True, False], "at": pd.to_datetime(["2013-06-01", "2013-06-02"]), "day": [1, 2]})
 EVIDENCE = Evidence("m", 1, ROWS, {"candidate": np.array([0.7, 0.3])}, "late", "at", "day")

@@ -15,9 +15,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.tables import Column, Lakehouse, Table, VersionGone, create, drop_all, read
-from boathouse.versions import changes, check_version, count_changes, diff, fingerprint, row_hashes, same_rows, version_of
-from boathouse.writes import append, merge
+from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, create, drop_all, read
+from boathouse.tables.versions import changes, check_version, count_changes, diff, fingerprint, row_hashes, same_rows, version_of
+from boathouse.tables.writes import append, merge
 
 BOATS = Table(
     name="harbour.boats",

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from boathouse import windows
-from boathouse.windows import Grid, hops, rolling, ticks
+from boathouse.point_in_time import grid_windows as windows
+from boathouse.point_in_time.grid_windows import Grid, hops, rolling, ticks
 
 HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
 ALL = {

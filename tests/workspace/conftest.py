@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from boathouse.workspace.bundle import load
-from boathouse.workspace.checks import refuse_unrunnable
-from boathouse.workspace.cluster import Cluster, TaskProcess, TaskResult, TaskSpec
-from boathouse.workspace.jobs import all_jobs
-from boathouse.workspace.packages import Packages, Preparation, prepare
+from boathouse.workspace.bundle.jobs import all_jobs
+from boathouse.workspace.bundle.load import load
+from boathouse.workspace.cluster.cluster import Cluster, TaskProcess, TaskResult, TaskSpec
+from boathouse.workspace.packages.prepare import Packages, Preparation, prepare
+from boathouse.workspace.validate.check import refuse_unrunnable
 
 
 class Project:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.workspace.asked import Asked, asked
-from boathouse.workspace.bundle import load
-from boathouse.workspace.checks import findings
+from boathouse.workspace.bundle.jobs import Job, all_jobs
+from boathouse.workspace.bundle.load import load
 from boathouse.workspace.errors import BundleError
-from boathouse.workspace.jobs import Job, all_jobs
+from boathouse.workspace.packages.requirements import Asked, asked
+from boathouse.workspace.validate.check import findings
 
 
 def job(folder: Path, libraries: str = "[]", dependencies: str = "[]", more: str = "") -> Job:

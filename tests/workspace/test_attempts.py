@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from boathouse.workspace.asjson import run_json
-from boathouse.workspace.bundle import load
-from boathouse.workspace.checks import refuse_unrunnable
+from boathouse.workspace.bundle.jobs import all_jobs
+from boathouse.workspace.bundle.load import load
 from boathouse.workspace.errors import BundleError
-from boathouse.workspace.history import History
-from boathouse.workspace.jobs import all_jobs
-from boathouse.workspace.runner import Runner
-from boathouse.workspace.task import TaskResult, TaskSpec
+from boathouse.workspace.history.as_json import run_json
+from boathouse.workspace.history.store import History
+from boathouse.workspace.run.runner import Runner
+from boathouse.workspace.task.spec import TaskResult, TaskSpec
+from boathouse.workspace.validate.check import refuse_unrunnable
 
 OK = TaskResult("SUCCESS")
 BAD = TaskResult("FAILED", error="no oars")

@@ -77,7 +77,7 @@ class Place:
             (root / name).write_text(textwrap.dedent(text).lstrip())
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", "from boathouse.workspace.cli import main; main()", *words, "--json"]
+        command = [sys.executable, "-c", "from boathouse.workspace.cli.main import main; main()", *words, "--json"]
         environ = {**os.environ, "BOATHOUSE_CLUSTER": ""}
         return subprocess.Popen(command, cwd=self.root, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -120,7 +120,8 @@ def test_two_commands_that_start_at_once_get_one_cluster(place: Place) -> None:
     holders = [
         p
         for p in psutil.process_iter(["cmdline"])
-        if "boathouse.workspace.server" in (words := p.info["cmdline"] or []) and str(place.root / ".boathouse" / "local") in words[-1]
+        if "boathouse.workspace.cluster.server" in (words := p.info["cmdline"] or [])
+        and str(place.root / ".boathouse" / "local") in words[-1]
     ]
     assert [p.pid for p in holders] == [place.call("cluster", "status")["pid"]]
 
@@ -128,7 +129,7 @@ def test_two_commands_that_start_at_once_get_one_cluster(place: Place) -> None:
 def test_a_process_of_its_own_works_on_the_same_tables_through_get_spark(place: Place) -> None:
     code = """
         from pyspark.sql.functions import udf
-        from boathouse.platform import get_spark
+        from boathouse.runtime import get_spark
         spark = get_spark()
         spark.range(4).select(udf(lambda n: n * 2, "long")("id").alias("n")).write.saveAsTable("default.three")
         print(spark.table("default.one").count(), spark.sql("select sum(n) from default.three").first()[0])

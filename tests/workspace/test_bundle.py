@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from boathouse.workspace import yamlfile
-from boathouse.workspace.bundle import Bundle, load
+from boathouse.workspace.bundle import yaml_tree as yamlfile
+from boathouse.workspace.bundle.load import Bundle, load
 from boathouse.workspace.errors import BundleError
 
 ROOT = """

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from boathouse.workspace import yamlfile
-from boathouse.workspace.bundle import Bundle, load, read
+from boathouse.workspace.bundle import yaml_tree as yamlfile
+from boathouse.workspace.bundle.load import Bundle, load, read
 from boathouse.workspace.errors import BundleError
 
 NAME = "bundle: {name: demo}\n"
@@ -197,7 +197,7 @@ def test_development_mode_adds_its_tag_pauses_triggers_and_lets_four_run(tmp_pat
 
 
 def test_one_reading_serves_all_targets(tmp_path: Path) -> None:
-    from boathouse.workspace.bundle import with_target
+    from boathouse.workspace.bundle.load import with_target
 
     written = read(write(tmp_path, {"databricks.yml": PRESETS}))
     first = with_target(written, "own", environ={}).jobs["a"]["name"]
@@ -237,7 +237,7 @@ def test_a_target_in_an_included_file_adds_to_the_root_s(tmp_path: Path) -> None
 
 
 def test_no_part_of_the_sdk_is_missing_though_it_is_imported_in_parts() -> None:
-    code = "import boathouse.workspace.sdk as s; import databricks.sdk as d; from databricks.sdk.service import catalog\n"
+    code = "import boathouse.workspace.bundle.sdk as s; import databricks.sdk as d; from databricks.sdk.service import catalog\n"
     code += "print(d.WorkspaceClient.__name__, d.service.jobs.Task is s.Task, d.core.__name__, catalog.__name__)"
     import sys
 

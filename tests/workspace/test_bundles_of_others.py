@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.workspace.validate import check
+from boathouse.workspace.validate.report import check
 
 BUNDLES = Path(__file__).parent / "bundles"
 # What is refused, as `place: message`; every other job runs.
@@ -44,9 +44,9 @@ def test_no_bundle_is_left_out() -> None:
 
 
 def test_only_a_pipeline_and_sql_files_keep_a_job_from_running_here() -> None:
-    from boathouse.workspace.bundle import load
-    from boathouse.workspace.checks import findings
-    from boathouse.workspace.jobs import all_jobs
+    from boathouse.workspace.bundle.jobs import all_jobs
+    from boathouse.workspace.bundle.load import load
+    from boathouse.workspace.validate.check import findings
 
     runnable = {}
     for name in REFUSED:

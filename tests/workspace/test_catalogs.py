@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from boathouse.workspace.asjson import run_json
-from boathouse.workspace.bundle import Bundle, load
-from boathouse.workspace.catalogs import named_catalogs
-from boathouse.workspace.deploy import deploy
-from boathouse.workspace.history import History
-from boathouse.workspace.jobs import all_jobs
-from boathouse.workspace.runner import Runner
+from boathouse.workspace.bundle.catalogs import named_catalogs
+from boathouse.workspace.bundle.jobs import all_jobs
+from boathouse.workspace.bundle.load import Bundle, load
+from boathouse.workspace.history.as_json import run_json
+from boathouse.workspace.history.store import History
+from boathouse.workspace.run.deploy import deploy
+from boathouse.workspace.run.runner import Runner
 
 if TYPE_CHECKING:
-    from boathouse.workspace.cluster import Cluster
+    from boathouse.workspace.cluster.cluster import Cluster
 
 BUNDLE = """
 bundle: {name: demo}

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
-from boathouse.workspace.cli import main
+from boathouse.workspace.cli.main import main
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -66,7 +66,7 @@ def call(bundle: Path, *words: str) -> Result:
 
 
 def shell(bundle: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from boathouse.workspace.cli import main; main()", *words]
+    command = [sys.executable, "-c", "from boathouse.workspace.cli.main import main; main()", *words]
     return subprocess.Popen(command, cwd=bundle, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -150,7 +150,7 @@ def test_a_folder_without_a_bundle_ends_with_2(tmp_path: Path) -> None:
 
 
 def test_help_does_not_import_what_is_heavy() -> None:
-    code = "import sys; from boathouse.workspace.cli import main\nmain(['--help'], standalone_mode=False)\n"
+    code = "import sys; from boathouse.workspace.cli.main import main\nmain(['--help'], standalone_mode=False)\n"
     code += "print(sorted({'pyspark', 'pandas', 'mlflow', 'databricks', 'rich', 'yaml'} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip().endswith("[]")

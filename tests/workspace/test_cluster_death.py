@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from boathouse.workspace.cluster import Cluster, ClusterError, TaskSpec
+from boathouse.workspace.cluster.cluster import Cluster, ClusterError, TaskSpec
 
 SLOW_JOB = """
     import time
@@ -151,7 +151,7 @@ def test_a_zygote_that_dies_takes_its_tasks_along_and_is_named(project, state, c
 HOLDER = """
     import signal, sys, time
     from pathlib import Path
-    from boathouse.workspace.cluster import Cluster, TaskSpec
+    from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
     state, project = Path(sys.argv[1]), Path(sys.argv[2])
     cluster = Cluster.start(state, project, conf={"spark.driver.memory": "600m"})
     def launch(name):
@@ -200,7 +200,7 @@ def test_the_metastore_answers_after_those_who_asked_it_were_killed_and_a_killed
     holder.kill()
     holder.wait()
     assert until(lambda: not any(_alive(pid) for pid in pids), 60), [psutil.Process(pid) for pid in pids if _alive(pid)]
-    reader = ("import sys; from boathouse.workspace.session import local_session\n"
+    reader = ("import sys; from boathouse.workspace.spark.session import local_session\n"
               "print(local_session(sys.argv[1]).table('spark_catalog.silver.boats').count())")  # fmt: skip
     read = subprocess.run([sys.executable, "-c", reader, str(state)], capture_output=True, text=True, check=True, env=_clean_environment())
     assert read.stdout.strip() == "9"

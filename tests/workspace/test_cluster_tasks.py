@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from boathouse.workspace.cluster import Cluster, TaskSpec
+from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 
 PYPROJECT = """
     [project]

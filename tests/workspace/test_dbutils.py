@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from boathouse.workspace.dbutils import DbUtils, NotebookExit, TaskValues, Widgets
-from boathouse.workspace.widgets import InputWidgetNotDefined
+from boathouse.workspace.worker.dbutils.utilities import DbUtils, NotebookExit, TaskValues, Widgets
+from boathouse.workspace.worker.dbutils.widgets import InputWidgetNotDefined
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from boathouse.workspace.address import Address
-from boathouse.workspace.bundle import Bundle, load
-from boathouse.workspace.cli import main
-from boathouse.workspace.doctor import Finding, damage, examine
-from boathouse.workspace.history import History
+from boathouse.workspace.bundle.load import Bundle, load
+from boathouse.workspace.cli.doctor import Finding, damage, examine
+from boathouse.workspace.cli.main import main
+from boathouse.workspace.cluster.address import Address
+from boathouse.workspace.history.store import History
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -53,7 +53,7 @@ def test_a_cluster_whose_process_is_gone_is_no_ill(bundle: Bundle) -> None:
 @pytest.fixture
 def lost(bundle: Bundle) -> Iterator[int]:
     "A zygote that no cluster owns."
-    command = [sys.executable, "-m", "boathouse.workspace.zygote", str(bundle.state / "mlflow.db"), "--spawn"]
+    command = [sys.executable, "-m", "boathouse.workspace.worker.zygote", str(bundle.state / "mlflow.db"), "--spawn"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert b"ready" in process.stdout.readline()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.workspace.dbutils import DbUtils
+from boathouse.workspace.worker.dbutils.utilities import DbUtils
 
 
 class Place:

@@ -9,9 +9,22 @@ from databricks.sdk.service.jobs import RunResultState
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boathouse.workspace import graph as g
-from boathouse.workspace.graph import Edge, Ended, Finish, Graph, Launch, Node, Progress, Result, Settle, Settled, Stop, Stopped
-from boathouse.workspace.selection import expand, select
+from boathouse.workspace.graph import state_machine as g
+from boathouse.workspace.graph.selection import expand, select
+from boathouse.workspace.graph.state_machine import (
+    Edge,
+    Ended,
+    Finish,
+    Graph,
+    Launch,
+    Node,
+    Progress,
+    Result,
+    Settle,
+    Settled,
+    Stop,
+    Stopped,
+)
 
 S, F, X, U = Result.SUCCESS, Result.FAILED, Result.EXCLUDED, Result.UPSTREAM_FAILED
 RULES = ["ALL_SUCCESS", "AT_LEAST_ONE_SUCCESS", "NONE_FAILED", "ALL_DONE", "AT_LEAST_ONE_FAILED", "ALL_FAILED"]

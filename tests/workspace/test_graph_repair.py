@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boathouse.workspace import graph as g
-from boathouse.workspace.graph import Edge, Ended, Graph, Launch, Node, Result, Settled
+from boathouse.workspace.graph import state_machine as g
+from boathouse.workspace.graph.state_machine import Edge, Ended, Graph, Launch, Node, Result, Settled
 
 S, F = Result.SUCCESS, Result.FAILED
 ABC = Graph({"a": Node("a"), "b": Node("b", (Edge("a"),)), "c": Node("c", (Edge("b"),), "ALL_DONE"), "d": Node("d")})

@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from boathouse.workspace.asjson import run_json, run_summary
 from boathouse.workspace.errors import BundleError
-from boathouse.workspace.graph import Result
-from boathouse.workspace.history import History, JobRun, TaskEnd, TaskRun
+from boathouse.workspace.graph.state_machine import Result
+from boathouse.workspace.history.as_json import run_json, run_summary
+from boathouse.workspace.history.store import History, JobRun, TaskEnd, TaskRun
 
 
 def begun(history: History, folder: Path) -> tuple[JobRun, list[TaskRun]]:

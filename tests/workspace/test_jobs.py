@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.workspace.bundle import load
-from boathouse.workspace.checks import findings, refuse_unrunnable
+from boathouse.workspace.bundle.jobs import all_jobs, find_job
+from boathouse.workspace.bundle.load import load
 from boathouse.workspace.errors import BundleError
-from boathouse.workspace.jobs import all_jobs, find_job
+from boathouse.workspace.validate.check import findings, refuse_unrunnable
 
 HEAD = "bundle: {name: demo}\nresources:\n  jobs:\n"
 CHAIN = "    {a}: {{tasks: [{{task_key: t, run_job_task: {{job_id: '${{resources.jobs.{b}.id}}'}}}}]}}\n"

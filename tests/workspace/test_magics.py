@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from boathouse.workspace.magics import Asked, MagicError, asked, fs_arguments, run_arguments, without_installs
-from boathouse.workspace.sqlcell import bound, statements, substituted
+from boathouse.workspace.notebooks.magics import Asked, MagicError, asked, fs_arguments, run_arguments, without_installs
+from boathouse.workspace.worker.notebook.sql import bound, statements, substituted
 
 
 @pytest.mark.parametrize(

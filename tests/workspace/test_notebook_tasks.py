@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from boathouse.workspace import notebookfile
+from boathouse.workspace.worker.notebook import output as notebookfile
 
 
 def source(*cells: str) -> str:

@@ -11,12 +11,12 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from boathouse.workspace.bundle import load
-from boathouse.workspace.cellstreams import LARGEST_OUTPUTS, LONGEST_TEXT, kept_streams, within_limit
-from boathouse.workspace.checks import findings
-from boathouse.workspace.jobs import all_jobs
-from boathouse.workspace.notebookcheck import notebook_problems
-from boathouse.workspace.notebooksource import NotebookError, find, read
+from boathouse.workspace.bundle.jobs import all_jobs
+from boathouse.workspace.bundle.load import load
+from boathouse.workspace.notebooks.source import NotebookError, find, read
+from boathouse.workspace.validate.check import findings
+from boathouse.workspace.validate.notebooks import notebook_problems
+from boathouse.workspace.worker.notebook.streams import LARGEST_OUTPUTS, LONGEST_TEXT, kept_streams, within_limit
 
 PYTHON = """# Databricks notebook source
 # MAGIC %md

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from boathouse.workspace.cli import main
+from boathouse.workspace.cli.main import main
 from boathouse.workspace.errors import BundleError
-from boathouse.workspace.packages import Packages
+from boathouse.workspace.packages.prepare import Packages
 
 if TYPE_CHECKING:
     from conftest import Tiny

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import boathouse.workspace
-from boathouse.workspace import dialect
-from boathouse.workspace.interpolation import REFERENCE
+from boathouse.workspace.bundle.interpolation import REFERENCE
+from boathouse.workspace.spark import dialect
 
 PACKAGE = Path(boathouse.workspace.__file__).parent
 CALLS = {"compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer"}
@@ -156,9 +156,14 @@ def spent(patterns: list[tuple[str, str, int]]) -> str:
 
 def test_every_pattern_is_done_with_a_text_made_against_it() -> None:
     patterns = every_pattern()
-    assert {"interpolation.py", "references.py", "sqlcell.py", "asked.py", "query.py", "dialect.py (Java)"} <= {
-        w.split(":")[0] for w, _, _ in patterns
-    }
+    assert {
+        "bundle/interpolation.py",
+        "parameters/references.py",
+        "worker/notebook/sql.py",
+        "packages/requirements.py",
+        "cluster/query.py",
+        "dialect.py (Java)",
+    } <= {w.split(":")[0] for w, _, _ in patterns}
     assert spent(patterns) == ""
 
 
@@ -193,7 +198,7 @@ TEXTS = [
 
 
 def test_a_text_that_begins_with_a_reference_and_goes_on_is_read_at_once() -> None:
-    code = "import json, sys\nfrom boathouse.workspace.interpolation import REFERENCE\n"
+    code = "import json, sys\nfrom boathouse.workspace.bundle.interpolation import REFERENCE\n"
     code += "print(json.dumps([[REFERENCE.fullmatch(t) is not None, len(REFERENCE.findall(t))] for t in json.load(sys.stdin)]))"
     done = subprocess.run(
         [sys.executable, "-c", code], input=json.dumps(TEXTS), capture_output=True, text=True, timeout=DEADLINE, check=True

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.workspace.execute import find_entry_point
-from boathouse.workspace.projects import Project, names_in, project_in
+from boathouse.workspace.packages.pyproject import Project, names_in, project_in
+from boathouse.workspace.worker.main import find_entry_point
 
 CFG = "[metadata]\nname = oars\n[options.entry_points]\nconsole_scripts =\n    row = oars.main:go\n"
 SETUP = "from setuptools import setup\nsetup(name='oars', entry_points={'jobs': ['row = oars.main:go']})\n"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.workspace.bundle import load
-from boathouse.workspace.checks import findings
-from boathouse.workspace.jobs import all_jobs
-from boathouse.workspace.references import TIMES, Context, Upstream, find, problem, render
+from boathouse.workspace.bundle.jobs import all_jobs
+from boathouse.workspace.bundle.load import load
+from boathouse.workspace.parameters.references import TIMES, Context, Upstream, find, problem, render
+from boathouse.workspace.validate.check import findings
 
 CONTEXT = Context(
     11,

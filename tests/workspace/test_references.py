@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from databricks.sdk.service.jobs import ConditionTask, ConditionTaskOp, NotebookTask, PythonWheelTask, SparkPythonTask, Task
 
-from boathouse.workspace import parameters
+from boathouse.workspace.bundle.jobs import TaskSource
+from boathouse.workspace.bundle.yaml_tree import Map
 from boathouse.workspace.errors import CannotStart, Where
-from boathouse.workspace.foreach import items_of
-from boathouse.workspace.jobs import TaskSource
-from boathouse.workspace.references import Context, Upstream, find, problem, render
-from boathouse.workspace.yamlfile import Map
+from boathouse.workspace.parameters import arguments as parameters
+from boathouse.workspace.parameters.for_each import items_of
+from boathouse.workspace.parameters.references import Context, Upstream, find, problem, render
 
 UPSTREAM = {"up": Upstream(7, "success", {"n": 3, "s": "text", "l": ["a", 1], "yes": True}), "a-b": Upstream(8, "excluded")}
 CONTEXT = Context(

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from boathouse.workspace.asjson import run_json
-from boathouse.workspace.bundle import load
-from boathouse.workspace.checks import refuse_unrunnable
-from boathouse.workspace.history import History
-from boathouse.workspace.jobs import all_jobs
+from boathouse.workspace.bundle.jobs import all_jobs
+from boathouse.workspace.bundle.load import load
+from boathouse.workspace.history.as_json import run_json
+from boathouse.workspace.history.store import History
+from boathouse.workspace.validate.check import refuse_unrunnable
 
 if TYPE_CHECKING:
-    from boathouse.workspace.cluster import Cluster
-    from boathouse.workspace.runner import Runner
+    from boathouse.workspace.cluster.cluster import Cluster
+    from boathouse.workspace.run.runner import Runner
 
 SAY = """
 import json, sys
@@ -37,7 +37,7 @@ print(" ".join(sys.argv[1:]))
 
 def started(cluster: Cluster, folder: Path, jobs: str, **files: str) -> tuple[Runner, History, dict[str, Any]]:
     "A bundle of the given jobs, checked, and a runner for it on the suite's cluster."
-    from boathouse.workspace.runner import Runner
+    from boathouse.workspace.run.runner import Runner
 
     (folder / "databricks.yml").write_text("bundle: {name: demo}\nresources:\n  jobs:\n" + textwrap.indent(textwrap.dedent(jobs), "    "))
     (folder / "say.py").write_text(SAY)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from boathouse.workspace.display import Display, last_lines
-from boathouse.workspace.graph import Result
-from boathouse.workspace.history import JobRun, TaskEnd, TaskRun
+from boathouse.workspace.cli.display import Display, last_lines
+from boathouse.workspace.graph.state_machine import Result
+from boathouse.workspace.history.store import JobRun, TaskEnd, TaskRun
 
 
 def play(display: Display, folder: Path) -> None:

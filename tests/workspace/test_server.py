@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 import boathouse
-from boathouse.workspace.address import Address, Talk, Wanted
-from boathouse.workspace.client import BackgroundCluster, status, stop
-from boathouse.workspace.cluster import Cluster, TaskSpec
+from boathouse.workspace.cluster.address import Address, Talk, Wanted
+from boathouse.workspace.cluster.client import BackgroundCluster, status, stop
+from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
+from boathouse.workspace.cluster.server import Server
 from boathouse.workspace.errors import ClusterError, QueryFailed
-from boathouse.workspace.server import Server
 
 SLOW_QUERY = "select count(*) from range(100000000000) where id % 7 = rand()"
 
@@ -198,7 +198,7 @@ def test_a_cluster_is_of_another_version_once_any_file_of_the_workspace_is_anoth
 
     before = version()
     assert version() == before
-    (package / "workspace" / "rules" / "edges.py").write_text('"Another version."\n')
+    (package / "workspace" / "validate" / "edges.py").write_text('"Another version."\n')
     assert version() != before
 
 
@@ -220,7 +220,7 @@ def test_a_talk_ends_with_none_also_in_the_middle_of_a_line() -> None:
 
 def test_a_cluster_that_has_grown_large_ends_earlier(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"LARGE_BYTES": 0, "LARGE_IDLE": 1.5, "TIDY_AFTER": 0.2}.items():
-        monkeypatch.setattr(f"boathouse.workspace.server.{name}", value)
+        monkeypatch.setattr(f"boathouse.workspace.cluster.server.{name}", value)
     serving = Serving(cluster, 60)
     assert serving.ended(10)
     assert serving.why == "nobody was here for 2 s"

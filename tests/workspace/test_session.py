@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.workspace import archive, jars, session
+from boathouse.workspace.spark import class_archive as archive
+from boathouse.workspace.spark import jars, session
 
 
 def test_a_second_process_on_one_state_is_told_who_has_it(tmp_path):
     session.lock(tmp_path)
     try:
-        code = "import sys; from pathlib import Path; from boathouse.workspace.session import lock; lock(Path(sys.argv[1]))"
+        code = "import sys; from pathlib import Path; from boathouse.workspace.spark.session import lock; lock(Path(sys.argv[1]))"
         other = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
         assert other.returncode == 1
         assert f"WorkspaceLocked: {tmp_path} is in use by process {os.getpid()}" in other.stderr

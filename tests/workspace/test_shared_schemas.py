@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from boathouse.workspace.bundle import Bundle, load
-from boathouse.workspace.checks import refuse_unrunnable
-from boathouse.workspace.deploy import deploy
+from boathouse.workspace.bundle.jobs import all_jobs
+from boathouse.workspace.bundle.load import Bundle, load
+from boathouse.workspace.cli.run import run_job
 from boathouse.workspace.errors import BundleError, QueryFailed
-from boathouse.workspace.jobs import all_jobs
-from boathouse.workspace.rules.schemas import refuse_parameters
-from boathouse.workspace.schemaowners import owners
-from boathouse.workspace.start import run_job
+from boathouse.workspace.run.deploy import deploy
+from boathouse.workspace.spark.schema_owners import owners
+from boathouse.workspace.validate.check import refuse_unrunnable
+from boathouse.workspace.validate.schemas import refuse_parameters
 
 if TYPE_CHECKING:
-    from boathouse.workspace.cluster import Cluster
+    from boathouse.workspace.cluster.cluster import Cluster
 
 
 def bundle(folder: Path, text: str) -> Bundle:

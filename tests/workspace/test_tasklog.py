@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boathouse.workspace.errors import ClusterError
-from boathouse.workspace.tasklog import TaskLog, limit
+from boathouse.workspace.task.log import TaskLog, limit
 
 LEFT_OUT = re.compile(rb"\.\.\. (\d+) bytes left out: [^\n]*\n")
 MIB = 1 << 20

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from boathouse.workspace import udfdaemon
+from boathouse.workspace.spark import udf_daemon as udfdaemon
 
 
 @pytest.fixture

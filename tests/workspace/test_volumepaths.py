@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.workspace import volumepaths
-from boathouse.workspace.volumepaths import VolumePathError, disks, refuse
+from boathouse.workspace.spark import volume_paths as volumepaths
+from boathouse.workspace.spark.volume_paths import VolumePathError, disks, refuse
 
 pytestmark = pytest.mark.skipif(
     Path("/Volumes").exists() and sys.platform != "darwin", reason="an earlier version has left a folder /Volumes here"

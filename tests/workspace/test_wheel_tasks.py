@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from boathouse.workspace.asjson import run_json
-from boathouse.workspace.bundle import load
-from boathouse.workspace.history import History
-from boathouse.workspace.jobs import all_jobs
-from boathouse.workspace.runner import Runner
+from boathouse.workspace.bundle.jobs import all_jobs
+from boathouse.workspace.bundle.load import load
+from boathouse.workspace.history.as_json import run_json
+from boathouse.workspace.history.store import History
+from boathouse.workspace.run.runner import Runner
 
 if TYPE_CHECKING:
-    from boathouse.workspace.cluster import Cluster
+    from boathouse.workspace.cluster.cluster import Cluster
     from conftest import Tiny
 
 OWN_WHEEL = "{tiny: {type: whl, build: python3 -m pip wheel --no-deps --wheel-dir dist .}}"

@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "bench"))
 
 from harbour import POLICY, candidate_of, ferries
 
-from boathouse.gates import gates_of
-from boathouse.validation import Evidence, judge
+from boathouse.validation.gate import Evidence, judge
+from boathouse.validation.policy import gates_of
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from harbour import candidate_of, ferries
 
-from boathouse.validation import Evidence
+from boathouse.validation.gate import Evidence
 
 
 def test_fewer_than_one_in_twenty_good_candidates_is_refused(refused: Callable[[Evidence], set[str]]) -> None:

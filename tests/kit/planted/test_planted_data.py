@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from harbour import INPUTS, KEY, POLICY, but, candidate_of, split
 
-from boathouse.gates import gates_of
-from boathouse.suspicion import training_facts
-from boathouse.validation import Evidence, judge
+from boathouse.validation.gate import Evidence, judge
+from boathouse.validation.leakage import training_facts
+from boathouse.validation.policy import gates_of
 
 Ask = Callable[[Evidence], set[str]]
 

@@ -23,13 +23,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from boathouse.behaviour import CONTENT, content_hash, described, fresh_process, looked_at
-from boathouse.gates import gates_of
-from boathouse.registry import register
-from boathouse.scoring import packed_folder, positive, unpack
-from boathouse.training import fit, log_pipeline
-from boathouse.trust import Untrusted
-from boathouse.validation import Evidence, Fresh, Registered, judge
+from boathouse.models.integrity import Untrusted
+from boathouse.models.learners import fit, log_pipeline
+from boathouse.models.scoring import packed_folder, positive, unpack
+from boathouse.registry.promotions import register
+from boathouse.validation.artifact import CONTENT, content_hash, described, fresh_process, looked_at
+from boathouse.validation.gate import Evidence, Fresh, Registered, judge
+from boathouse.validation.policy import gates_of
 
 MODEL = "spark_catalog.test_ml.planted"
 NUMBERS = ["wind", "waves"]

@@ -9,7 +9,7 @@ import pandas as pd
 from harbour import INPUTS, but, candidate_of, ferries, split, with_scores
 from scipy.special import expit, logit
 
-from boathouse.validation import Evidence
+from boathouse.validation.gate import Evidence
 
 Ask = Callable[[Evidence], set[str]]
 CHAMPION, TIMETABLE = "better than the champion", "better than timetable"

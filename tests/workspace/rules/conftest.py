@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.workspace.bundle import load
-from boathouse.workspace.checks import bundle_findings, findings
-from boathouse.workspace.jobs import all_jobs
-from boathouse.workspace.rules.catalogue import RULES, SUBJECTS
+from boathouse.workspace.bundle.jobs import all_jobs
+from boathouse.workspace.bundle.load import load
+from boathouse.workspace.problems import RULES, SUBJECTS
+from boathouse.workspace.validate.check import bundle_findings, findings
 
 PAGE = Path(__file__).parents[3] / "docs" / "validate.md"
 BEGIN = "<!-- `pytest tests/workspace/rules --save-outputs` writes what follows. -->"

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from boathouse.workspace.rules.catalogue import LEVELS, RULES
+from boathouse.workspace.problems import LEVELS, RULES
 
 
 def test_the_page_lists_every_rule_once_and_no_other(page: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from boathouse.workspace import quartz
+from boathouse.workspace.validate import cron as quartz
 
 N = "notebook_task: {notebook_path: n.py}"
 TASK = f"tasks: [{{task_key: t, {N}}}]\n"

@@ -135,7 +135,7 @@ def test_a_bundle_that_cannot_be_loaded_is_refused(check: Any, page: Any) -> Non
 
 
 def test_what_has_no_effect_here_is_a_note(check: Any, page: Any) -> None:
-    from boathouse.workspace.rules.catalogue import RULES
+    from boathouse.workspace.problems import RULES
 
     assert RULES["no-effect"].level == "note"
     assert check("email_notifications: {on_failure: [me@example.com]}\n" + TASK) == []

@@ -1,0 +1,1 @@
+"Feature tables: define, refresh, look up, build training sets, report leaks and freshness."

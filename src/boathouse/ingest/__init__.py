@@ -1,0 +1,1 @@
+"Files that land in a folder become rows of a bronze table, each file once."

@@ -1,0 +1,1 @@
+"Learners, the integrity of a stored model, and scoring."

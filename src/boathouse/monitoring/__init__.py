@@ -1,0 +1,1 @@
+"Drift and quality over time, and the decision to retrain."

@@ -1,0 +1,1 @@
+"Registered models: promotions, the manifest of what a model was made of, reproduction."

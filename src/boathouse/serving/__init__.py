@@ -1,0 +1,1 @@
+"A model's way into service and out of it."

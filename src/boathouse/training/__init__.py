@@ -1,0 +1,1 @@
+"Splits, the held-out set and the hyperparameter search."

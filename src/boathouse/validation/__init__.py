@@ -1,0 +1,1 @@
+"Gates that a candidate passes before it is promoted, and the evidence they judge."

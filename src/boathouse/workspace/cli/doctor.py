@@ -1,0 +1,224 @@
+"""What a run needs of this machine, looked at one by one, each finding with its fix."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from boathouse.workspace.bundle.load import Bundle
+from boathouse.workspace.cluster import client
+from boathouse.workspace.cluster.address import Address, version
+from boathouse.workspace.spark.delta_log import damages
+
+FREE_BYTES = 5 * 2**30
+OLDEST_JAVA = 17
+
+
+@dataclass(frozen=True)
+class Finding:
+    "One thing looked at."
+
+    what: str
+    well: bool
+    found: str
+    fix: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        "As `doctor --json` prints it."
+        return asdict(self)
+
+
+def examine(bundle: Bundle) -> list[Finding]:
+    "All findings about this machine and the target's state."
+    state = bundle.state
+    return [
+        _python(),
+        _java(),
+        _jars(),
+        _loopback(),
+        _state(state),
+        _lock(state),
+        _cluster(state),
+        _leftovers(state),
+        _history(state),
+        *_tables(state),
+        *_checkpoints(state),
+    ]
+
+
+def _python() -> Finding:
+    well = (3, 11) <= sys.version_info[:2] < (3, 13)
+    return Finding(
+        "python", well, f"{sys.version.split()[0]} at {sys.executable}", "Use Python 3.11 or 3.12, as the Databricks runtimes do."
+    )
+
+
+def _java() -> Finding:
+    fix = f"Install Java {OLDEST_JAVA} or newer, or point JAVA_HOME at one."
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    if java is None or not Path(java).is_file():
+        return Finding("java", False, "not found", fix)
+    said = subprocess.run([java, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False).stderr
+    version = next((line.split("=")[1].strip() for line in said.splitlines() if "java.version =" in line), "")
+    major = version.split(".")[0]
+    return Finding("java", major.isdigit() and int(major) >= OLDEST_JAVA, f"{version or 'unknown version'} at {java}", fix)
+
+
+def _jars() -> Finding:
+    from boathouse.workspace.spark.jars import complete, folders
+
+    found = next((folder for folder in folders() if complete(folder)), None)
+    return Finding(
+        "jars",
+        found is not None,
+        str(found or "not resolved yet"),
+        "Run `python -m boathouse.workspace.spark.session` once, with a network.",
+    )
+
+
+def _state(state: Path) -> Finding:
+    above = next(folder for folder in (state, *state.parents) if folder.exists())
+    free = shutil.disk_usage(above).free
+    well = os.access(above, os.W_OK) and free > FREE_BYTES
+    return Finding("state folder", well, f"{state}, {free / 2**30:.0f} GiB free", "It must be writable, with 5 GiB free at least.")
+
+
+def _loopback() -> Finding:
+    fix = "Tasks talk to the JVM through ports of 127.0.0.1: a firewall or sandbox must allow them."
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), timeout=5):
+            return Finding("ports", True, "127.0.0.1 takes connections")
+    except OSError as e:
+        return Finding("ports", False, f"127.0.0.1 takes no connections ({e})", fix)
+
+
+def _lock(state: Path) -> Finding:
+    from boathouse.workspace.spark.session import WorkspaceLocked, lock, unlock
+
+    if not state.exists() or client.status(state) is not None:
+        return Finding("lock", True, "held by the background cluster" if state.exists() else "free")
+    try:
+        lock(state)
+    except WorkspaceLocked as e:
+        return Finding("lock", False, str(e), "Wait for that process, or end it.")
+    unlock(state)
+    return Finding("lock", True, "free")
+
+
+def _cluster(state: Path) -> Finding:
+    address = Address.read(state)
+    if address is None:
+        return Finding("cluster", True, "none runs")
+    if address.process() is None:
+        return Finding("cluster", True, f"its process {address.pid} is gone; the next command starts another one")
+    if client.status(state) is None:
+        return Finding(
+            "cluster",
+            False,
+            f"process {address.pid} does not answer",
+            f"End it: kill {address.pid}. Its last words are in {state / 'cluster.log'}.",
+        )
+    old = address.version != version()
+    found = f"process {address.pid}" + (", of an earlier version; the next command replaces it" if old else "")
+    return Finding("cluster", True, found)
+
+
+def _leftovers(state: Path) -> Finding:
+    "JVMs and zygotes of this state folder that no living cluster owns."
+    address = Address.read(state)
+    owner = address.process() if address else None
+    ours = {p.pid for p in owner.children(recursive=True)} if owner else set[int]()
+    holder = _holder(state)
+    ours |= {p.pid for p in holder.children(recursive=True)} if holder else set()
+    lost = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in ours and _works_on(state, p.info["cmdline"] or [])]
+    if not lost:
+        return Finding("stale processes", True, "none")
+    numbers = " ".join(str(p.pid) for p in lost)
+    return Finding("stale processes", False, f"{len(lost)} without a cluster: {numbers}", f"End them: kill {numbers}")
+
+
+def _holder(state: Path) -> psutil.Process | None:
+    "The process that last held the lock, if it lives and is not this one, which has just tried it."
+    try:
+        pid = json.loads((state / "lock.json").read_text())["pid"]
+        return psutil.Process(pid) if pid != os.getpid() else None
+    except (FileNotFoundError, json.JSONDecodeError, psutil.NoSuchProcess):
+        return None
+
+
+def _works_on(state: Path, words: list[str]) -> bool:
+    zygote = "boathouse.workspace.worker.zygote" in words and str(state / "mlflow.db") in words
+    return zygote or (bool(words) and words[0].endswith("java") and any(f"-Dderby.stream.error.file={state}/" in word for word in words))
+
+
+def _history(state: Path) -> Finding:
+    file = state / "workspace.db"
+    if not file.exists():
+        return Finding("history", True, "no runs yet")
+    fix = f"Move {file} away: the list of runs begins anew; tables and models are not touched."
+    try:
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            said = database.execute("PRAGMA quick_check").fetchone()[0]
+    except sqlite3.DatabaseError as e:
+        return Finding("history", False, f"damaged: {e}", fix)
+    return Finding("history", said == "ok", "whole" if said == "ok" else f"damaged: {said}", fix)
+
+
+def _tables(state: Path) -> Iterator[Finding]:
+    "Data files and logs of the tables of the warehouse."
+    found = list(damages(state / "warehouse"))
+    for damage in found:
+        yield Finding("tables", False, f"{damage.table}: {damage.found}", f"{damage.fix}.")
+    if not found:
+        yield Finding("tables", True, "whole" if (state / "warehouse").is_dir() else "none")
+
+
+def _checkpoints(state: Path) -> Iterator[Finding]:
+    "Streaming checkpoints (folders with `offsets` and `commits`) anywhere below the state folder."
+    every = [folder.parent for folder in state.glob("volumes/**/offsets") if folder.is_dir()]
+    damaged = [(folder, why) for folder in every if (why := damage(folder))]
+    if not damaged:
+        yield Finding("checkpoints", True, f"{len(every)} whole" if every else "none")
+    for folder, why in damaged:
+        fix = "Delete that file if it is the last one of its folder: the query does that batch again. Else delete the checkpoint, and the query starts anew."
+        yield Finding("checkpoints", False, f"{folder}: {why}", fix)
+
+
+def damage(checkpoint: Path) -> str:
+    "What is wrong with a streaming checkpoint: a log file that was cut off or filled with zeros; empty if nothing is."
+    for log in (
+        "metadata",
+        *sorted(p.relative_to(checkpoint).as_posix() for part in ("offsets", "commits") for p in checkpoint.glob(f"{part}/[0-9]*")),
+    ):
+        file = checkpoint / log
+        if not file.is_file():
+            continue
+        text = file.read_bytes()
+        lines = [line for line in text.split(b"\n") if line]
+        wanted = 1 if log == "metadata" else 2
+        if len(lines) < wanted or b"\0" in text or (wanted == 2 and not lines[0].startswith(b"v")):
+            return f"{log} is damaged ({len(text)} bytes)"
+        if not _json(lines[-1]) and lines[-1] != b"-":
+            return f"{log} is cut off"
+    return ""
+
+
+def _json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return False
+    return True

@@ -1,0 +1,99 @@
+"""Commands that installed packages bring: an entry point of the group `boathouse.commands`, named as the command.
+
+    [project.entry-points."boathouse.commands"]
+    trace = "flights.trace:trace_command"
+
+It is called as `command(spark, catalog, words)`, with a session on the target's cluster, the target's catalog and the words of the
+command line, and returns its findings: sections of a title, a sentence, and rows; or these and the exit code. What it cannot do it says
+with a `LookupError`.
+The `help` is read from the source of the module, which is not imported for it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from boathouse.workspace.bundle.load import Bundle
+
+GROUP = "boathouse.commands"
+Section = tuple[str, str, list[dict[str, Any]]]
+
+
+@cache
+def points() -> dict[str, importlib.metadata.EntryPoint]:
+    "The commands of this environment's packages, by name."
+    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+
+
+def help_of(name: str) -> str:
+    "The docstring of the command's function, read without importing what it needs."
+    point = points()[name]
+    spec = importlib.util.find_spec(point.module)
+    if spec is None or spec.origin is None:
+        return ""
+    module = ast.parse(Path(spec.origin).read_text())
+    functions = (node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == point.attr)
+    return next((ast.get_docstring(node) or "" for node in functions), "")
+
+
+def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foreground: bool | None = None) -> int:
+    "Runs the command on the target's cluster and prints what it found; its exit code, 1 if there is nothing to be found."
+    from boathouse.workspace.cli.run import cluster_of, wants_own
+    from boathouse.workspace.cluster.query import jsonable
+
+    command = points()[name].load()
+    own = wants_own(foreground)
+    with cluster_of(bundle, lambda text: click.echo(text, err=True), spawn=own, foreground=foreground) as cluster:
+        try:
+            told = command(cluster.attach() if not own else cluster.spark.newSession(), bundle.catalog, list(words))
+        except LookupError as e:
+            message = str(e.args[0] if e.args else e)
+            if as_json:
+                click.echo(json.dumps({"error": {"message": message}}))
+            click.echo(message, err=True)
+            return 1
+    found: list[Section]
+    found, code = told if isinstance(told, tuple) else (told, 0)
+    if as_json:
+        sections = [{"title": title, "said": said, "rows": jsonable(rows)} for title, said, rows in found]
+        click.echo(json.dumps({"sections": sections}))
+    else:
+        show(found)
+    return code
+
+
+def show(found: Sequence[Section]) -> None:
+    "Prints the sections, each with its rows as a table."
+    from rich.table import Table
+    from rich.text import Text
+
+    from boathouse.workspace.cli.display import console
+
+    screen = console()
+    for title, said, rows in found:
+        screen.print(Text(title, style="bold"), Text(said))
+        if rows:
+            table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+            for column in rows[0]:
+                table.add_column(Text(column), overflow="fold")
+            for row in rows:
+                table.add_row(*(Text(_cell(value)) for value in row.values()))
+            screen.print(table)
+        screen.print()
+
+
+def _cell(value: Any) -> str:
+    from boathouse.workspace.cluster.query import jsonable
+
+    plain = jsonable(value)
+    return "" if plain is None else plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)

@@ -1,0 +1,197 @@
+"""From a command to a cluster and back: run a job, or one SQL statement, and say how it went."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from boathouse.workspace.bundle.catalogs import named_catalogs
+from boathouse.workspace.bundle.jobs import Job, all_jobs, find_job, reachable
+from boathouse.workspace.bundle.load import Bundle
+from boathouse.workspace.cli.display import Display, console
+from boathouse.workspace.cluster.address import Wanted
+from boathouse.workspace.cluster.client import BackgroundCluster
+from boathouse.workspace.errors import BundleError, ClusterError, QueryFailed
+from boathouse.workspace.graph.state_machine import SUCCEEDED, Result
+from boathouse.workspace.history.as_json import run_json
+from boathouse.workspace.history.store import History
+from boathouse.workspace.packages.prepare import prepare
+from boathouse.workspace.parameters.arguments import run_parameters
+from boathouse.workspace.run.deploy import deploy
+from boathouse.workspace.run.job_run import selected
+from boathouse.workspace.run.repair import plan, run_to_repair
+from boathouse.workspace.run.runner import Runner
+from boathouse.workspace.task.spec import AnyCluster
+from boathouse.workspace.validate.check import Finding, refuse_unrunnable
+from boathouse.workspace.validate.schemas import refuse_parameters
+
+
+@dataclass(frozen=True)
+class How:
+    "How a run is carried out, whatever it runs; `foreground` None asks the environment."
+
+    as_json: bool = False
+    master: str | None = None
+    spawn: bool = False
+    foreground: bool | None = None
+    wheel: bool = False
+
+
+def run_job(bundle: Bundle, key: str, given: Mapping[str, str], only: tuple[str, ...] = (), how: How = How()) -> int:
+    "Runs a job of the bundle and returns the exit code: 0 if it succeeded, with or without failures on the way, else 1."
+    jobs = all_jobs(bundle)
+    job = find_job(jobs, key, bundle.file.name)
+    noted = refuse_unrunnable(jobs, job)
+    refuse_parameters(job, run_parameters(job, given))
+    selected(job, only)
+    return _carry_out(bundle, jobs, job, noted, how, lambda runner: runner.run(job, given, only))
+
+
+def repair_run(bundle: Bundle, run_id: int, given: Mapping[str, str], rerun: tuple[str, ...], rerun_dependents: bool, how: How) -> int:
+    "Runs again what failed or was skipped in a run, under the same id; the exit code is that of its result now."
+    jobs = all_jobs(bundle)
+    with History(bundle.state) as history:
+        history.close_abandoned()
+        row = run_to_repair(history, run_id, bundle)
+        job = jobs[row["job_key"]]
+        noted = refuse_unrunnable(jobs, job)
+        refuse_parameters(job, plan(history, row, job, given, rerun, rerun_dependents).parameters)
+        how = replace(how, wheel=how.wheel or bool(row["wheel"]))
+
+    def again(runner: Runner) -> tuple[int, Result]:
+        row = run_to_repair(runner.history, run_id, bundle)
+        return runner.repair(job, plan(runner.history, row, job, given, rerun, rerun_dependents))
+
+    return _carry_out(bundle, jobs, job, noted, how, again)
+
+
+def _carry_out(
+    bundle: Bundle, jobs: Mapping[str, Job], job: Job, noted: list[Finding], how: How, work: Callable[[Runner], tuple[int, Result]]
+) -> int:
+    screen = console(stderr=how.as_json)
+    _header(screen, bundle, noted)
+    preparation = prepare(bundle, reachable(jobs, job), lambda line: _say(screen, line), wheel=how.wheel)
+    begun = time.monotonic()
+    with cluster_of(bundle, screen.print, how.master, how.spawn, how.foreground) as cluster, History(bundle.state) as history:
+        for closed in history.close_abandoned():
+            screen.print(f"run {closed} had been left unfinished by a process that is gone; it is marked as failed.")
+        deploy(bundle, cluster)
+        screen.print(f"cluster ready in {time.monotonic() - begun:.1f} s")
+        with Display(screen) as display:
+            runner = Runner(cluster, bundle, jobs, history, [display], preparation=preparation)
+            signal.signal(signal.SIGTERM, lambda *_: runner.stop.set())
+            run_id, result = work(runner)
+        if how.as_json:
+            click.echo(json.dumps(run_json(history, run_id)))
+    return 0 if result in SUCCEEDED else 1
+
+
+def cancel_run(bundle: Bundle, run_id: int, as_json: bool) -> int:
+    "Has a run cancelled by the process that runs it, and waits until it has ended."
+    with History(bundle.state) as history:
+        history.close_abandoned()
+        if (run := run_json(history, run_id))["end_time"]:
+            state = run["state"].get("result_state", run["state"]["life_cycle_state"])
+            raise BundleError(f"run {run_id} has ended: {state}.")
+        history.request_cancel(run_id)
+        click.echo(f"cancelling run {run_id}", err=True)
+        while not (run := run_json(history, run_id))["end_time"]:
+            time.sleep(0.1)
+            history.close_abandoned()
+        click.echo(json.dumps(run) if as_json else f"run {run_id}: {run['state']['result_state']}")
+    return 0
+
+
+@contextmanager
+def cluster_of(
+    bundle: Bundle, say: Callable[[str], None], master: str | None = None, spawn: bool = False, foreground: bool | None = None
+) -> Iterator[AnyCluster]:
+    """The background cluster of the bundle's target, started if need be; in the foreground, one of its own, ended afterwards.
+
+    A state folder in use, or a JVM that does not start, is a refusal. `foreground` None asks the environment: BOATHOUSE_CLUSTER=own.
+    """
+    try:
+        wanted = cluster_wanted(bundle, master, spawn)
+        cluster = _own(wanted) if wants_own(foreground) else BackgroundCluster.reach(wanted, say)
+    except ClusterError as e:
+        raise BundleError(str(e)) from e
+    with cluster:
+        yield cluster
+
+
+def wants_own(foreground: bool | None) -> bool:
+    "Whether a command starts a cluster for itself alone."
+    return os.environ.get("BOATHOUSE_CLUSTER") == "own" if foreground is None else foreground
+
+
+def cluster_wanted(bundle: Bundle, master: str | None = None, spawn: bool = False) -> Wanted:
+    "The cluster that the target's tasks and queries run on."
+    return Wanted(bundle.state, bundle.root, bundle.catalog, named_catalogs(bundle), master, spawn)
+
+
+def _own(wanted: Wanted) -> AnyCluster:
+    from boathouse.workspace.cluster.cluster import Cluster
+    from boathouse.workspace.spark.dialect import catalog_settings
+    from boathouse.workspace.spark.session import JarsError, SessionError, WorkspaceLocked
+
+    options: dict[str, Any] = {"master": wanted.master or "local[*]", "spawn": wanted.spawn, "catalog": wanted.catalog}
+    try:
+        return Cluster.start(wanted.state, wanted.project, **options, conf=catalog_settings(wanted.catalogs))
+    except (WorkspaceLocked, SessionError, JarsError) as e:
+        raise ClusterError(str(e)) from e
+
+
+def run_sql(bundle: Bundle, query: str, as_json: bool, foreground: bool | None = None) -> int:
+    "Runs one statement on the target's tables and prints its rows."
+    # No task will run on a cluster of its own, so nothing needs to be imported for one: that is what `spawn` leaves out.
+    with cluster_of(bundle, lambda text: click.echo(text, err=True), spawn=wants_own(foreground), foreground=foreground) as cluster:
+        try:
+            columns, rows = cluster.sql(query, bundle.catalog, named_catalogs(bundle))
+        except QueryFailed as e:
+            if as_json:
+                click.echo(json.dumps({"error": {"message": str(e)}}))
+            click.echo(str(e), err=True)
+            return 1
+    if as_json:
+        click.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows]))
+        return 0
+    table = Table()
+    for column in columns:
+        table.add_column(Text(column))
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    console().print(table)
+    return 0
+
+
+def _cell(value: Any) -> str:
+    return "NULL" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _header(screen: Console, bundle: Bundle, noted: list[Finding]) -> None:
+    for line in bundle.notes:
+        _say(screen, f"note: {line}")
+    # One line a kind of remark, however many jobs it is about.
+    said = dict.fromkeys(f.problem.message for f in noted)
+    for message in said:
+        _say(screen, f"note: {message}")
+    if len(several := named_catalogs(bundle)) > 1:
+        _say(
+            screen,
+            f"note: the catalogs {', '.join(several)} share their schemas on this machine: a schema may be used in one of them only.",
+        )
+
+
+def _say(screen: Console, line: str) -> None:
+    screen.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,1 @@
+"The cluster of one target, in this process or in the background."

@@ -1,0 +1,244 @@
+"Working on the background cluster of a state folder: found, or started by whoever needs it first."
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from boathouse.workspace.cluster.address import FILE, Address, Talk, Wanted, version
+from boathouse.workspace.errors import ClusterError, QueryFailed
+from boathouse.workspace.task.spec import TaskResult, TaskSpec
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+STARTS_WITHIN = 600.0  # the first start on a machine fetches the jars
+ENDS_WITHIN = 60.0
+_sessions: list[Talk] = []  # of this process: each lasts as long as its connection
+
+
+class RemoteTask:
+    "One running attempt on the background cluster."
+
+    def __init__(self, spec: TaskSpec, talk: Talk, pid: int, log: Path) -> None:
+        self.spec, self.pid, self._talk, self._log = spec, pid, talk, log
+        self._ended: Future[TaskResult] = Future()
+        threading.Thread(target=self._follow, name=f"task-{pid}", daemon=True).start()
+
+    def _follow(self) -> None:
+        message = self._talk.hear() or {}
+        if "ended" in message:
+            self._ended.set_result(TaskResult(**message["ended"]))
+        elif "failed" in message:
+            self._ended.set_exception(ClusterError(message["failed"]))
+        else:
+            self._ended.set_exception(ClusterError(f"the cluster ended under the task; see {self._log}"))
+        self._talk.close()
+
+    def poll(self) -> TaskResult | None:
+        "The result, None while the task runs."
+        return self._ended.result() if self._ended.done() else None
+
+    def wait(self, timeout: float | None = None) -> TaskResult | None:
+        "Waits for the result; None when `timeout` seconds pass first."
+        try:
+            return self._ended.result(timeout)
+        except TimeoutError:
+            return None
+
+    def cancel(self) -> None:
+        "Ends the task and all it started; returns when nothing of it is left. Harmless once it has ended."
+        if not self._ended.done():
+            with suppress(OSError):  # if the cluster has ended, the task has with it, and `_follow` says so
+                self._talk.say(cancel=True)
+        self._ended.exception()
+
+
+class BackgroundCluster:
+    "The cluster of a state folder as its clients see it; while one is open, the cluster stays."
+
+    def __init__(self, wanted: Wanted, say: Callable[[str], None]) -> None:
+        self.wanted, self.state = wanted, wanted.state.resolve()
+        self._say, self._changing = say, threading.Lock()
+        self.address, self._stay = self._enter()
+
+    @staticmethod
+    def reach(wanted: Wanted, say: Callable[[str], None] = print) -> BackgroundCluster:
+        "The running cluster, else a new one; ClusterError if it does not start, or runs on another master than the one named."
+        return BackgroundCluster(wanted, say)
+
+    def _enter(self) -> tuple[Address, Talk]:
+        self.state.mkdir(parents=True, exist_ok=True)
+        master = self.wanted.master
+        with FileLock(self.state / "starting.lock"):
+            found = self._running()
+            if found is None:
+                self._say("starting the cluster")
+                found = _start(self.wanted, self.state)
+            if master is not None and found.master != master:
+                raise ClusterError(
+                    f"the cluster of {self.state} runs on {found.master}, not on {master}. End it first: boathouse cluster stop"
+                )
+            stay = found.call(op="stay")
+            if stay.hear() is None:
+                raise ClusterError(f"the cluster hung up at once; see {self.state / 'cluster.log'}")
+        return found, stay
+
+    def _running(self) -> Address | None:
+        found = Address.read(self.state)
+        if found is None or found.process() is None:
+            return None
+        if not answers(found):
+            _await_end(found, self.state)
+            return None
+        if found.version != version():
+            self._say("the cluster runs an earlier version of boathouse: replacing it")
+            stop(self.state)
+            return None
+        return found
+
+    def launch(self, spec: TaskSpec) -> RemoteTask:
+        "Starts one attempt in this process's environment; a cluster that has ended meanwhile is replaced."
+        talk, message = self._ask(op="launch", spec=spec.as_dict(), environ=dict(os.environ))
+        return RemoteTask(spec, talk, message["started"], self.state / "cluster.log")
+
+    def sql(self, query: str, catalog: str | None = None, catalogs: Iterable[str] = ()) -> tuple[list[str], list[list[Any]]]:
+        "Column names and rows of a statement, in JSON's types; `QueryFailed` with what Spark says of it."
+        talk, message = self._ask(again=False, op="query", text=query, catalog=catalog or self.wanted.catalog, catalogs=list(catalogs))
+        talk.close()
+        if "failed" in message:
+            raise QueryFailed(message["failed"])
+        return message["columns"], message["rows"]
+
+    def attach(self) -> SparkSession:
+        "A session of its own for this process, until the process ends."
+        from boathouse.workspace.task.session import attach
+
+        talk, message = self._ask(op="attach", catalog=self.wanted.catalog)
+        for key, value in message["environment"].items():
+            os.environ.setdefault(key, value)
+        time.tzset()
+        spark = attach(message["port"], message["token"])
+        _sessions.append(talk)
+        code = [str(folder) for folder in (self.wanted.project.resolve() / "src", self.wanted.project.resolve()) if folder.is_dir()]
+        paths = dict.fromkeys(str(Path(path).resolve()) for path in [*code, *sys.path] if "site-packages" not in path)
+        spark.sparkContext.environment.update(message["environment"] | {"PYTHONPATH": os.pathsep.join(paths)})
+        return spark
+
+    def _ask(self, *, again: bool = True, **message: Any) -> tuple[Talk, dict[str, Any]]:
+        "Asks the cluster; if it has ended, the one that takes its place, unless what was asked may be done already and `again` is false."
+        address = self.address
+        if again or not answers(address):
+            reply = _exchange(address, **message) if again else None
+            if reply is not None:
+                return reply
+            self._replace(address)
+        reply = _exchange(self.address, **message)
+        if reply is None:
+            raise ClusterError(f"the cluster ended; see {self.state / 'cluster.log'} and {self.state / 'jvm.log'}")
+        return reply
+
+    def _replace(self, ended: Address) -> None:
+        with self._changing:
+            if self.address == ended:
+                self._stay.close()
+                self._say("the cluster has ended: another one takes its place")
+                _await_end(ended, self.state)
+                self.address, self._stay = self._enter()
+
+    def close(self) -> None:
+        "Lets the cluster go; it ends some time after the last one does so."
+        self._stay.close()
+
+    def __enter__(self) -> BackgroundCluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _exchange(address: Address, **message: Any) -> tuple[Talk, dict[str, Any]] | None:
+    "The connection and its first answer; None if the cluster is not there any more."
+    try:
+        talk = address.call(**message)
+        answer = talk.hear()
+    except OSError:
+        return None
+    if answer is None or "gone" in answer:
+        talk.close()
+        return None
+    return talk, answer
+
+
+def answers(address: Address) -> bool:
+    "Whether the cluster takes messages."
+    return _exchange(address, op="status") is not None
+
+
+def status(state: Path) -> dict[str, Any] | None:
+    "What the cluster of the folder says of itself; None if there is none."
+    address = Address.read(state)
+    if address is None or address.process() is None:
+        return None
+    found = _exchange(address, op="status")
+    return found[1] if found else None
+
+
+def stop(state: Path, *, force: bool = False) -> bool:
+    "Ends the cluster of the folder and waits for it; whether there was one. ClusterError if somebody works on it, unless `force`."
+    address = Address.read(state)
+    if address is None or address.process() is None:
+        return False
+    reply = _exchange(address, op="stop", force=force)
+    if reply is not None and "busy" in reply[1]:
+        raise ClusterError(f"the cluster of {state} is in use ({', '.join(reply[1]['busy'])}). Wait, or end it with --force.")
+    _await_end(address, state)
+    return True
+
+
+def _await_end(address: Address, state: Path) -> None:
+    deadline = time.monotonic() + ENDS_WITHIN
+    while address.process() is not None:
+        if time.monotonic() > deadline:
+            raise ClusterError(f"process {address.pid} holds {state} and does not answer. End it: kill {address.pid}")
+        time.sleep(0.05)
+
+
+def _start(wanted: Wanted, state: Path) -> Address:
+    command = [sys.executable, "-m", "boathouse.workspace.cluster.server", wanted.as_text()]
+    log = state / "cluster.log"
+    (state / FILE).unlink(missing_ok=True)
+    with log.open("wb") as said:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd=state, start_new_session=True)
+    deadline = time.monotonic() + STARTS_WITHIN
+    while (found := Address.read(state)) is None or found.pid != child.pid:
+        if child.poll() is not None or time.monotonic() > deadline:
+            child.kill()
+            child.wait()
+            last = "\n".join(log.read_text(errors="replace").strip().splitlines()[-15:])
+            raise ClusterError(last or f"the cluster did not start; see {log}")
+        time.sleep(0.05)
+    threading.Thread(target=child.wait, daemon=True).start()  # if it ends before we do, it is not left a zombie
+    return found
+
+
+def session() -> SparkSession:
+    "The session of a process outside any task: one of its own on the background cluster; with BOATHOUSE_CLUSTER=own, a JVM of its own."
+    from boathouse.workspace.spark.session import default_state, local_session, project_root
+
+    if os.environ.get("BOATHOUSE_CLUSTER") == "own":
+        return local_session()
+    state = default_state()
+    project = project_root(state) or project_root() or Path.cwd()
+    wanted = Wanted(state, project, master=os.environ.get("BOATHOUSE_MASTER"))
+    return BackgroundCluster.reach(wanted, lambda text: print(text, file=sys.stderr)).attach()

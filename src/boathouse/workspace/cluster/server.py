@@ -1,0 +1,237 @@
+"""The cluster as a background process, shared by whoever works on a state folder: runs, queries, notebooks.
+
+Each operation is a connection of its own. What a client started ends when it hangs up, so nothing outlives a client that was killed.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import signal
+import socketserver
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psutil
+
+from boathouse.workspace.cluster.address import Address, Talk, Wanted, idle_seconds
+from boathouse.workspace.cluster.cluster import Cluster
+from boathouse.workspace.errors import ClusterError, QueryFailed
+from boathouse.workspace.spark.dialect import catalog_settings
+from boathouse.workspace.task.spec import TaskSpec
+
+FIRST_WORD = 10.0
+TIDY_AFTER = 20.0
+# The JVM keeps a heap that has once grown: a cluster that has worked hard is ended earlier, a light one costs nobody anything.
+LARGE_BYTES, LARGE_IDLE = 3 * 2**29, 300.0
+
+
+class Server(socketserver.ThreadingTCPServer):
+    "Listens on loopback until nobody has been there for `idle` seconds, it is told to stop, or its JVM or state folder is gone."
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, cluster: Cluster, master: str, idle: float) -> None:
+        super().__init__(("127.0.0.1", 0), _Visit)
+        self.cluster, self.idle = cluster, idle
+        self.ending = threading.Event()
+        self._counting = threading.Lock()
+        self._visits: dict[int, str] = {}
+        self._quiet_since: float | None = time.monotonic()
+        self.address = Address.here(self.server_address[1], secrets.token_hex(32), master)
+
+    def run(self) -> str:
+        "Serves to the end; why it ended."
+        self.address.write(self.cluster.state)
+        threading.Thread(target=self.serve_forever, name="listener", daemon=True).start()
+        try:
+            return self._watch()
+        finally:
+            self.address.withdraw(self.cluster.state)
+            self.shutdown()
+            self.server_close()
+
+    def _watch(self) -> str:
+        tidied: float | None = None
+        patience = self.idle
+        while not self.ending.wait(0.5):
+            if gone := self.cluster.gone():
+                self.cluster.wait_for_tasks()
+                time.sleep(0.5)  # the last words to the clients
+                return gone
+            if Address.read(self.cluster.state) != self.address:
+                return "the state folder was deleted or taken by another cluster"
+            since = self._quiet_since
+            if since is None:
+                continue
+            if time.monotonic() - since > patience:
+                return f"nobody was here for {patience:.0f} s"
+            if time.monotonic() - since > TIDY_AFTER and tidied != since:
+                tidied = since
+                self.cluster.tidy()
+                large = sum(self.cluster.memory().values()) > LARGE_BYTES
+                patience = min(self.idle, LARGE_IDLE) if large else self.idle
+        return "told to stop"
+
+    def enter(self, visit: int, what: str) -> None:
+        "Counts a visit, which keeps the cluster from ending."
+        with self._counting:
+            self._visits[visit] = what
+            self._quiet_since = None
+
+    def leave(self, visit: int) -> None:
+        "A visit is over."
+        with self._counting:
+            self._visits.pop(visit, None)
+            if not self._visits:
+                self._quiet_since = time.monotonic()
+
+    def visits(self) -> list[str]:
+        "What the present visits are for."
+        with self._counting:
+            return [what for what in self._visits.values() if what != "status"]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        "A client that hangs up in the middle of an answer is no error of ours."
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Visit(socketserver.BaseRequestHandler):
+    "One connection: its first message says what it wants."
+
+    server: Server
+
+    def handle(self) -> None:
+        self.talk = Talk(self.request)
+        self.talk.patience(FIRST_WORD)
+        try:
+            first = self.talk.hear()
+        except (TimeoutError, json.JSONDecodeError, UnicodeDecodeError):
+            return
+        if first is None or not hmac.compare_digest(str(first.pop("key", "")), self.server.address.key):
+            return
+        self.talk.patience(None)
+        what = first.pop("op")
+        self.server.enter(id(self), what)
+        try:
+            OPERATIONS[what](self, **first)
+        finally:
+            self.server.leave(id(self))
+
+    def stay(self, op: str = "") -> None:
+        "A client that is at work, though it asks nothing just now."
+        self.talk.say(welcome=True)
+        while self.talk.hear() is not None:
+            continue
+
+    def launch(self, spec: dict[str, Any], environ: dict[str, str]) -> None:
+        "Runs a task; the client may cancel it, and does so by hanging up."
+        try:
+            task = self.server.cluster.launch(TaskSpec.from_dict(spec), environ)
+        except ClusterError as e:
+            self.talk.say(gone=str(e))
+            return
+        self.talk.say(started=task.pid)
+        telling = threading.Thread(target=self._tell_end, args=(task,), daemon=True)
+        telling.start()
+        self.talk.hear()
+        task.cancel()
+        telling.join()
+
+    def _tell_end(self, task: Any) -> None:
+        try:
+            message = {"ended": task.ended.result().as_dict()}
+        except Exception as e:
+            message = {"failed": f"{type(e).__name__}: {e}"}
+        try:
+            self.talk.say(**message)
+        except OSError:
+            return  # the client has gone, and the task with it
+
+    def query(self, text: str, catalog: str, catalogs: Sequence[str] = ()) -> None:
+        "Runs one statement; hanging up cancels it."
+        query = self.server.cluster.query(text, catalog, catalogs)
+        threading.Thread(target=self._tell_rows, args=(query,), daemon=True).start()
+        self.talk.hear()
+        query.cancel()
+
+    def _tell_rows(self, query: Any) -> None:
+        try:
+            columns, rows = query.result()
+            message = {"columns": columns, "rows": rows}
+        except QueryFailed as e:
+            message = {"failed": str(e)}
+        except Exception as e:
+            message = {"failed": self.server.cluster.gone(wait=2) or f"{type(e).__name__}: {e}"}
+        try:
+            self.talk.say(**message)
+        except OSError:
+            return  # the client has gone, and the query with it
+
+    def attach(self, catalog: str) -> None:
+        "Offers a session of its own to the client's process, for as long as it stays."
+        line = self.server.cluster.open(catalog)
+        try:
+            self.talk.say(port=line.port, token=line.token, environment=self.server.cluster.environment)
+            self.talk.hear()
+        finally:
+            self.server.cluster.close(line)
+
+    def status(self) -> None:
+        "What there is, and what it takes."
+        cluster, me = self.server.cluster, psutil.Process()
+        self.talk.say(
+            pid=me.pid,
+            started=me.create_time(),
+            master=self.server.address.master,
+            ends_after_seconds=self.server.idle,
+            tasks=[task.spec.context.get("task_key", task.id) for task in cluster.tasks()],
+            sessions=self.server.visits().count("attach"),
+            clients=self.server.visits().count("stay"),
+            memory_bytes=cluster.memory(),
+        )
+
+    def stop(self, force: bool) -> None:
+        "Ends the cluster, if nobody works on it or `force` is given."
+        busy = [what for what in self.server.visits() if what != "stop"]
+        if busy and not force:
+            self.talk.say(busy=busy)
+            return
+        self.talk.say(stopping=True)
+        self.server.ending.set()
+
+
+OPERATIONS: dict[str, Callable[..., None]] = {
+    name: getattr(_Visit, name) for name in ("stay", "launch", "query", "attach", "status", "stop")
+}
+
+
+def serve(wanted: Wanted) -> str:
+    "Starts the cluster in this process and serves it to its end; why it ended."
+    master = wanted.master or "local[*]"
+    conf = catalog_settings(wanted.catalogs)
+    with Cluster.start(wanted.state, wanted.project, master=master, spawn=wanted.spawn, catalog=wanted.catalog, conf=conf) as cluster:
+        server = Server(cluster, master, idle_seconds())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.ending.set())
+        return server.run()
+
+
+def main() -> None:
+    "The background process: says on standard error why it did not start, or why it ended."
+    from boathouse.workspace.spark.session import JarsError, SessionError, WorkspaceLocked
+
+    try:
+        print(serve(Wanted.from_text(sys.argv[1])), file=sys.stderr)
+    except (WorkspaceLocked, SessionError, JarsError, ClusterError) as e:
+        sys.exit(str(e))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"The runs of a target, kept in a database."

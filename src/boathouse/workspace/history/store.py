@@ -1,0 +1,259 @@
+"""Every run, task attempt, parameter and task value of a target, in SQLite, written as it happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from boathouse.workspace.graph.state_machine import Result
+from boathouse.workspace.history.schema import connect
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """One run of one job; `path` are the names above it on the screen, empty for the run that was asked for; `repair` counts its repairs.
+
+    With `wheel`, its tasks import from built wheels alone.
+    """
+
+    run_id: int
+    job_id: int
+    key: str
+    name: str
+    target: str
+    parameters: Mapping[str, str]
+    folder: Path
+    parent: int | None = None
+    path: tuple[str, ...] = ()
+    repair: int = 0
+    wheel: bool = False
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    "One attempt of one task; `loop` is the run of the for_each around it and `item` its item there."
+
+    run_id: int
+    run: JobRun
+    key: str
+    position: int
+    kind: str
+    folder: Path
+    attempt: int = 0
+    depends_on: tuple[tuple[str, str | None], ...] = ()
+    loop: int | None = None
+    item: str | None = None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        "Its name on the screen, below that of its run."
+        return (*self.run.path, self.key) if self.item is None else (*self.run.path, self.key, self.item)
+
+
+@dataclass(frozen=True)
+class TaskEnd:
+    "How an attempt ended and what it left behind."
+
+    result: Result
+    message: str = ""
+    outcome: str | None = None
+    exit_value: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    child: int | None = None
+    internal: bool = False
+
+
+def now_ms() -> int:
+    "Milliseconds since 1970, as the Jobs API counts."
+    return int(time.time() * 1000)
+
+
+class History:
+    "The history of one target; safe to use from several threads."
+
+    def __init__(self, state: Path) -> None:
+        state.mkdir(parents=True, exist_ok=True)
+        self.path = state / "workspace.db"
+        self._lock = threading.Lock()
+        self._db = connect(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def new_id(self) -> int:
+        "A number no run or task run has had."
+        with self._lock:
+            return int(self._db.execute("INSERT INTO ids DEFAULT VALUES").lastrowid or 0)
+
+    def run_started(self, run: JobRun) -> None:
+        "A run begins, by this process; it is PENDING until `admit` lets it in. A repair begins anew where the run ended."
+        me = psutil.Process()
+        here = (json.dumps(dict(run.parameters)), now_ms(), me.pid, me.create_time(), run.repair, run.wheel)
+        if run.repair:
+            self._reopen(run.run_id, run.repair, here)
+            return
+        self._write(
+            "INSERT INTO runs (run_id, job_id, job_key, job_name, target, parent_task_run, life_cycle_state, parameters, start_time, pid, pid_started,"
+            " repair_count, wheel) VALUES (?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?)",
+            (run.run_id, run.job_id, run.key, run.name, run.target, run.parent, *here),
+        )
+
+    def _reopen(self, run_id: int, number: int, here: tuple[Any, ...]) -> None:
+        with self._transaction():
+            if not self._db.execute("SELECT repair_count FROM runs WHERE run_id = ?", (run_id,)).fetchone()[0]:
+                self._note_repair(run_id, 0)
+            self._db.execute(
+                "UPDATE runs SET life_cycle_state = 'PENDING', result_state = NULL, state_message = '', end_time = NULL, cancel_requested = 0,"
+                " parameters = ?, pid = ?, pid_started = ?, repair_count = ?, wheel = ? WHERE run_id = ?",
+                (here[0], *here[2:], run_id),
+            )
+            self._note_repair(run_id, number, here[1])
+
+    def _note_repair(self, run_id: int, number: int, begun: int | None = None) -> None:
+        "Copies where the run stands into its list of repairs; number 0 is the original."
+        self._db.execute(
+            "INSERT OR REPLACE INTO repairs SELECT run_id, ?, life_cycle_state, result_state, state_message, coalesce(?, start_time), end_time"
+            " FROM runs WHERE run_id = ?",
+            (number, begun, run_id),
+        )
+
+    def admit(self, run: JobRun, limit: int) -> int | None:
+        "Lets a run in unless `limit` others of its job run, or one waits before it: None if it is in, else the run it waits for."
+        with self._transaction():
+            others = self._db.execute(
+                "SELECT run_id FROM runs WHERE job_id = ? AND target = ? AND end_time IS NULL AND run_id <> ?"
+                " AND (life_cycle_state = 'RUNNING' OR run_id < ?) ORDER BY run_id",
+                (run.job_id, run.target, run.run_id, run.run_id),
+            ).fetchall()
+            inside = len(others) < limit
+            state = "RUNNING" if inside else "QUEUED"
+            self._db.execute("UPDATE runs SET life_cycle_state = ? WHERE run_id = ?", (state, run.run_id))
+        return None if inside else int(others[0]["run_id"]) if others else run.run_id
+
+    def run_queued(self, run: JobRun, behind: int) -> None:
+        "A run waits for another one; `admit` has written it down."
+
+    def request_cancel(self, run_id: int) -> None:
+        "Asks whoever runs it to cancel it."
+        self._write("UPDATE runs SET cancel_requested = 1 WHERE run_id = ? AND end_time IS NULL", (run_id,))
+
+    def cancel_requests(self) -> list[int]:
+        "The unfinished runs that somebody wants cancelled."
+        return [int(row["run_id"]) for row in self.rows("SELECT run_id FROM runs WHERE cancel_requested AND end_time IS NULL")]
+
+    def task_waiting(self, task: TaskRun) -> None:
+        "A task (or its next attempt) is known and has not started."
+        depends_on = [{"task_key": k} | ({"outcome": o} if o else {}) for k, o in task.depends_on]
+        self._write(
+            "INSERT INTO task_runs (run_id, job_run, task_key, position, kind, attempt_number, loop_run, item, repair, depends_on, life_cycle_state, folder)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(task.run_id, task.run.run_id, task.key, task.position, task.kind, task.attempt, task.loop, task.item, task.run.repair),
+                *(
+                    json.dumps(depends_on),
+                    "WAITING_FOR_RETRY" if task.attempt else "BLOCKED" if depends_on else "PENDING",
+                    str(task.folder),
+                ),
+            ),
+        )
+
+    def task_started(self, task: TaskRun) -> None:
+        "An attempt begins."
+        self._write("UPDATE task_runs SET life_cycle_state = 'RUNNING', start_time = ? WHERE run_id = ?", (now_ms(), task.run_id))
+
+    def task_ended(self, task: TaskRun, end: TaskEnd) -> None:
+        "An attempt is over, or the task was settled without one."
+        ran = end.result in (Result.SUCCESS, Result.FAILED, Result.TIMEDOUT, Result.CANCELED, Result.SUCCESS_WITH_FAILURES)
+        life = "INTERNAL_ERROR" if end.internal else "TERMINATED" if ran else "SKIPPED"
+        with self._transaction():
+            self._db.execute(
+                "UPDATE task_runs SET life_cycle_state = ?, result_state = ?, state_message = ?, end_time = ?, outcome = ?, exit_value = ?, child_run = ?"
+                " WHERE run_id = ?",
+                (life, end.result.value, end.message, now_ms(), end.outcome, end.exit_value, end.child, task.run_id),
+            )
+            values = [(task.run_id, key, json.dumps(value)) for key, value in end.values.items()]
+            self._db.executemany("INSERT OR REPLACE INTO task_values VALUES (?, ?, ?)", values)
+
+    def run_ended(self, run: JobRun, result: Result, message: str) -> None:
+        "A run is over."
+        life = "SKIPPED" if result == Result.MAXIMUM_CONCURRENT_RUNS_REACHED else "TERMINATED"
+        self._end(run.run_id, life, result.value, message)
+
+    def _end(self, run_id: int, life: str, result: str, message: str) -> None:
+        with self._transaction():
+            self._db.execute(
+                "UPDATE runs SET life_cycle_state = ?, result_state = ?, state_message = ?, end_time = ? WHERE run_id = ?",
+                (life, result, message, now_ms(), run_id),
+            )
+            self._db.execute(
+                "UPDATE repairs SET (life_cycle_state, result_state, state_message, end_time) ="
+                " (SELECT life_cycle_state, result_state, state_message, end_time FROM runs WHERE runs.run_id = repairs.run_id)"
+                " WHERE run_id = ? AND number = (SELECT repair_count FROM runs WHERE runs.run_id = repairs.run_id)",
+                (run_id,),
+            )
+
+    def close_abandoned(self) -> list[int]:
+        "Marks as failed every run whose process no longer lives; their ids."
+        closed = []
+        for row in self.rows("SELECT run_id, pid, pid_started FROM runs WHERE end_time IS NULL ORDER BY run_id"):
+            if not _alive(row["pid"], row["pid_started"]):
+                self._close(row["run_id"], f"The process that ran it (pid {row['pid']}) ended before the run did.")
+                closed.append(row["run_id"])
+        return closed
+
+    def _close(self, run_id: int, why: str) -> None:
+        self._write(
+            "UPDATE task_runs SET result_state = CASE life_cycle_state WHEN 'RUNNING' THEN 'FAILED' ELSE 'CANCELED' END,"
+            " life_cycle_state = CASE life_cycle_state WHEN 'RUNNING' THEN 'INTERNAL_ERROR' ELSE 'SKIPPED' END, state_message = ?, end_time = ?"
+            " WHERE job_run = ? AND result_state IS NULL",
+            (why, now_ms(), run_id),
+        )
+        self._end(run_id, "INTERNAL_ERROR", "FAILED", why)
+
+    def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        "The rows of a query."
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def runs(self) -> Iterator[sqlite3.Row]:
+        "The runs that were asked for (not those other runs started), newest first."
+        yield from self.rows("SELECT * FROM runs WHERE parent_task_run IS NULL ORDER BY run_id DESC")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        "All of the statements inside, or none; whatever goes wrong in one of them, the next transaction can begin."
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    def _write(self, statement: str, values: tuple[Any, ...]) -> None:
+        with self._lock:
+            self._db.execute(statement, values)
+
+
+def _alive(pid: int, started: float) -> bool:
+    if pid == os.getpid():
+        return abs(psutil.Process().create_time() - started) < 1
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,1 @@
+"The source of notebooks, in both formats, and their magics."

@@ -1,0 +1,1 @@
+"What tasks import: requirements, wheels, folders to install into."

@@ -1,0 +1,1 @@
+"References, parameters and loops of jobs and tasks."

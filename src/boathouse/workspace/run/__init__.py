@@ -1,0 +1,1 @@
+"Runs of jobs: attempts, repair, cancellation, deployment of a bundle's resources."

@@ -1,0 +1,244 @@
+"""One run of one job: takes the decisions of `graph` and turns them into processes, waits and entries of the history."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from boathouse.workspace.bundle.jobs import COMPUTE, Job, TaskSource
+from boathouse.workspace.errors import BundleError, Where, did_you_mean
+from boathouse.workspace.graph import state_machine as g
+from boathouse.workspace.graph.selection import select
+from boathouse.workspace.graph.state_machine import Ended, Finish, Launch, Result, Settle, Stop
+from boathouse.workspace.history.store import JobRun, TaskEnd, TaskRun
+from boathouse.workspace.parameters import references
+from boathouse.workspace.parameters.references import Context, Upstream
+from boathouse.workspace.run.attempt import perform
+from boathouse.workspace.run.stop import StopRequest
+
+if TYPE_CHECKING:
+    from boathouse.workspace.run.runner import Runner
+
+QUEUE_SECONDS = 48 * 3600.0
+POLL = 0.3
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a run begins with: nothing, or as the `number`-th repair of run `run_id` with what it keeps of that.
+
+    `kept` is for the graph and `upstream` for the references; `attempts` counts the attempts that each task has had.
+    """
+
+    run_id: int = 0
+    number: int = 0
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, g.Settled] = field(default_factory=dict)
+    upstream: Mapping[str, Upstream] = field(default_factory=dict)
+    attempts: Mapping[str, int] = field(default_factory=dict)
+
+
+class JobRunner:
+    "One run of one job."
+
+    def __init__(
+        self,
+        runner: Runner,
+        job: Job,
+        parameters: Mapping[str, str],
+        stop: StopRequest,
+        *,
+        parent: TaskRun | None = None,
+        only: tuple[str, ...] = (),
+        repair: Repair | None = None,
+    ) -> None:
+        self.runner, self.job, self.stop = runner, job, stop
+        self.graph = selected(job, only)
+        self.started = references.utc_now()
+        self.repair = repair or Repair()
+        run_id = self.repair.run_id or runner.history.new_id()
+        runner.stops[run_id] = stop
+        folder = parent.folder if parent else runner.bundle.state / "runs" / str(run_id)
+        context = Context(job.id, job.name, run_id, self.started, {}, repair_count=self.repair.number)
+        filled = {k: references.render(v, context) for k, v in parameters.items()}
+        path = parent.path if parent else ()
+        parent_id = parent.run_id if parent else None
+        names = (job.id, job.key, job.name, runner.bundle.target)
+        self.this = JobRun(run_id, *names, filled, folder, parent_id, path, self.repair.number, runner.preparation.wheel)
+        self._upstream: dict[str, Upstream] = dict(self.repair.upstream)
+        self._events: queue.SimpleQueue[g.Event] = queue.SimpleQueue()
+        self._tasks: dict[str, TaskRun] = {}
+        self._stops: dict[str, StopRequest] = {}
+        self._begun: dict[tuple[int | None, str, int], float] = {}
+        self._failures: dict[str, str] = {}
+
+    def run(self) -> tuple[int, Result]:
+        "Runs every task that is to run, and returns when nothing of it is left."
+        self.runner.tell("run_started", self.this)
+        refused = self._queue()
+        result = refused or self._run_tasks()
+        self.stop.over()
+        self.runner.tell("run_ended", self.this, result, self._message(result))
+        return self.this.run_id, result
+
+    def _queue(self) -> Result | None:
+        "Waits until the job may run once more, if its queue is on; the run's result if it does not come to run."
+        settings, behind = self.job.settings, None
+        limit = 1 if settings.max_concurrent_runs is None else settings.max_concurrent_runs
+        queues = limit > 0 and (settings.queue is None or settings.queue.enabled)
+        deadline = time.monotonic() + QUEUE_SECONDS
+        while (ahead := self.runner.history.admit(self.this, limit)) is not None:
+            if not queues or time.monotonic() > deadline:
+                return Result.MAXIMUM_CONCURRENT_RUNS_REACHED
+            if ahead != behind:
+                self.runner.tell("run_queued", self.this, ahead)
+                behind = ahead
+            if self._patience(POLL):
+                return Result.CANCELED
+            self.runner.history.close_abandoned()
+        return None
+
+    def _patience(self, seconds: float) -> bool:
+        "Waits; true, and early, when the run is to stop."
+        try:
+            return self.stop.wait(seconds)
+        except KeyboardInterrupt:
+            self.stop.set()
+            return True
+
+    def _run_tasks(self) -> Result:
+        for position, key in enumerate(self.job.tasks):
+            self._tasks[key] = self._task_run(key, position)
+            if key not in self.repair.kept:
+                self.runner.tell("task_waiting", self._tasks[key])
+        self.stop.after(self.job.settings.timeout_seconds)
+        self.stop.then(lambda reason: self._events.put(g.Stopped(reason)))
+        progress, decisions = g.start(self.graph, self.repair.kept)
+        while (result := self._carry_out(decisions)) is None:
+            progress, decisions = g.after(self.graph, progress, self._next_event())
+        return result
+
+    def _next_event(self) -> g.Event:
+        while True:
+            try:
+                return self._events.get()
+            except KeyboardInterrupt:
+                # The first Ctrl-C ends the run in order; a second one while it ends leaves at once.
+                if self.stop.reason is not None:
+                    raise
+                self.stop.set()
+
+    def _carry_out(self, decisions: list[g.Decision]) -> Result | None:
+        for decision in decisions:
+            match decision:
+                case Launch(key, attempt):
+                    self._launch(key, attempt)
+                case Settle(key, result):
+                    self._upstream[key] = Upstream(self._tasks[key].run_id, result.value.lower())
+                    self.runner.tell("task_ended", self._tasks[key], TaskEnd(result))
+                case Stop(key):
+                    self._stops[key].set()
+                case Finish(result):
+                    return result
+        return None
+
+    def _launch(self, key: str, attempt: int) -> None:
+        if attempt:
+            self._tasks[key] = self._task_run(key, self._tasks[key].position, attempt)
+            self.runner.tell("task_waiting", self._tasks[key])
+        self._stops[key] = self.stop.child()
+        upstream = {k: self._upstream[k] for k in self.job.graph.upstream(key) if k in self._upstream}
+        work = threading.Thread(target=self._work, args=(self._tasks[key], upstream), name=f"{self.job.key}.{key}", daemon=True)
+        work.start()
+
+    def _work(self, task: TaskRun, upstream: dict[str, Upstream]) -> None:
+        try:
+            self._work_on(task, upstream)
+        except BaseException as e:
+            # The loop waits for this event; a fault in the bookkeeping itself must end the run, not hang it.
+            self._failures[task.key] = f"Task {task.key}: {type(e).__name__}: {e}"
+            self._events.put(Ended(task.key, Result.FAILED))
+            raise
+
+    def _work_on(self, task: TaskRun, upstream: dict[str, Upstream]) -> None:
+        source = self.job.tasks[task.key]
+        end = self.attempt(task, source, self.context(task, upstream), self._stops[task.key])
+        self._upstream[task.key] = Upstream(task.run_id, end.result.value.lower(), end.values, "RunExecutionError" if end.message else "")
+        self._failures.pop(task.key, None)  # what the attempt before this one said
+        if end.result in g.FAILED and end.message:
+            said = f"Task {task.key} failed" if end.result == Result.FAILED else f"Task {task.key}"
+            self._failures[task.key] = f"{said}: {end.message}"
+        self._events.put(Ended(task.key, end.result, end.outcome))
+
+    def attempt(self, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
+        "One attempt of one task from its wait for a slot to its last entry in the history."
+        interval = (source.task.min_retry_interval_millis or 0) / 1000
+        begun = self._begun.get((task.loop, task.key, task.position))
+        if task.attempt and begun is not None:
+            stop.wait(max(0.0, begun + interval - time.monotonic()))
+        computes = source.kind in COMPUTE
+        if stop.reason is not None or (computes and not self.runner.take_slot(stop)):
+            end = TaskEnd(stop.reason or Result.CANCELED, "Cancelled before it started.")
+        else:
+            self._begun[task.loop, task.key, task.position] = time.monotonic()
+            if not computes:
+                stop.after(source.task.timeout_seconds)
+            self.runner.tell("task_started", task)
+            try:
+                end = perform(self, task, source, context, stop)
+            finally:
+                stop.over()
+                if computes:
+                    self.runner.slots.release()
+        self.runner.tell("task_ended", task, end)
+        return end
+
+    def context(self, task: TaskRun, upstream: Mapping[str, Upstream]) -> Context:
+        "What the references of a task can read."
+        return Context(
+            self.job.id,
+            self.job.name,
+            self.this.run_id,
+            self.started,
+            self.this.parameters,
+            task=task.key,
+            task_run_id=task.run_id,
+            execution=task.attempt + 1,
+            tasks=upstream,
+            repair_count=self.repair.number,
+        )
+
+    def _task_run(self, key: str, position: int, attempt: int = 0) -> TaskRun:
+        source = self.job.tasks[key]
+        attempt += self.repair.attempts.get(key, 0)
+        edges = tuple((d.task_key, d.outcome) for d in source.task.depends_on or [])
+        folder = attempt_folder(self.this.folder / key, attempt)
+        return TaskRun(self.runner.history.new_id(), self.this, key, position, source.kind, folder, attempt, edges)
+
+    def _message(self, result: Result) -> str:
+        if result == Result.TIMEDOUT:
+            return f"The run took longer than {self.job.settings.timeout_seconds} s."
+        if result == Result.CANCELED:
+            return "The run was cancelled."
+        if result == Result.MAXIMUM_CONCURRENT_RUNS_REACHED:
+            return f"Other runs of job '{self.job.key}' have not ended; its max_concurrent_runs is {self.job.settings.max_concurrent_runs or 0}."
+        return " ".join(self._failures.values())
+
+
+def attempt_folder(task_folder: Path, attempt: int) -> Path:
+    "Where an attempt keeps its log: the first one in the task's own folder, later ones below it."
+    return task_folder / f"attempt-{attempt}" if attempt else task_folder
+
+
+def selected(job: Job, only: tuple[str, ...]) -> g.Graph:
+    "The job's graph, reduced to the tasks of `--only` if there are any."
+    try:
+        return select(job.graph, only) if only else job.graph
+    except KeyError as e:
+        key = str(e.args[0])
+        raise BundleError(f"job '{job.key}' has no task '{key}'.", Where("--only"), did_you_mean(key, job.tasks)) from e

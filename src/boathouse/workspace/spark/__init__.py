@@ -1,0 +1,1 @@
+"The JVM: its session, jars, class archive, SQL dialect and file systems."

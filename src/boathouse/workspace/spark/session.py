@@ -1,0 +1,360 @@
+"A Spark session with Delta and a catalog that persists, on one machine: its settings, its state folder, and the lock that keeps it alone."
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyspark
+from filelock import FileLock, Timeout
+from py4j.protocol import Py4JJavaError
+from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
+from pyspark.sql import SparkSession
+
+from boathouse.workspace.spark import udf_daemon as udfdaemon
+from boathouse.workspace.spark import volume_paths as volumepaths
+from boathouse.workspace.spark.class_archive import ArchiveError, archive_options, discard, empty_metastore, make_archive
+from boathouse.workspace.spark.delta_log import table_folders
+from boathouse.workspace.spark.dialect import EXTENSION, JAR, teach
+from boathouse.workspace.spark.jars import JarsError, jars, project_root, resolve
+
+__all__ = ["JarsError", "SessionError", "WorkspaceLocked", "clear_cut_off", "default_state", "environment", "hush", "jars", "local_session", "lock", "project_root", "unlock",
+           "resolve", "spark_conf", "start_session"]  # fmt: skip
+
+FIRST_COMMIT = f"{0:020d}.json"
+NEW_METASTORE = "metastore.new"
+DERBY_IS_DOWN = "08006"  # what Derby raises when it has shut a database down as it was told to
+_held: dict[tuple[int, Path], FileLock] = {}  # the locks of this process, kept until it ends
+
+# The optimising compiler (C2) took a third of the CPU of runs that are over in minutes: it starts four times later here.
+C2_THRESHOLDS = {"Invocation": 5000, "MinInvocation": 600, "Compile": 15000, "BackEdge": 40000}
+
+LOG4J = """\
+rootLogger.level = error
+logger.hms.name = org.apache.hadoop.hive.metastore.RetryingHMSHandler
+logger.hms.level = off
+rootLogger.appenderRef.file.ref = file
+appender.file.type = File
+appender.file.name = file
+appender.file.fileName = {log}
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d{{yyyy-MM-dd HH:mm:ss}} %p %c{{1}}: %m%n%ex
+"""
+
+
+class SessionError(Exception):
+    "The JVM or its Spark session did not start; the message ends with the JVM's last words."
+
+
+class WorkspaceLocked(Exception):
+    "Another process already runs a JVM on this state folder; two could silently lose each other's Delta commits."
+
+
+def default_state() -> Path:
+    "The state folder of a session nobody named one for: `BOATHOUSE_STATE`, else `.boathouse/local` of the project."
+    if named := os.environ.get("BOATHOUSE_STATE"):
+        return Path(named).resolve()
+    return (project_root() or project_root(Path(__file__).parent) or Path.cwd()) / ".boathouse" / "local"
+
+
+def environment(state: Path) -> dict[str, str]:
+    "What a process that works on `state` finds in its environment: MLflow's stores, UTC, loopback, no chatter."
+    return {
+        "BOATHOUSE_STATE": str(state),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{state}/mlflow.db",
+        "MLFLOW_REGISTRY_URI": f"sqlite:///{state}/mlflow.db",
+        # MLflow's SQL store takes the root of new experiments from here, whatever the working directory.
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": str(state / "mlartifacts"),
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "TZ": "UTC",
+    }
+
+
+def spark_conf(state: Path, java: list[str] | None = None) -> dict[str, str]:
+    """Every Spark setting of a session on `state`: tables in `warehouse`, their names in `metastore`, both outliving the process.
+
+    `java` replaces the options of the class-data archive.
+    """
+    state = state.resolve()
+    found = jars()
+    options = [*_java_options(state), *(archive_options(found) if java is None else java)]
+    return {
+        "spark.driver.memory": driver_memory(),
+        "spark.driver.extraClassPath": os.pathsep.join(map(str, found)),
+        "spark.driver.extraJavaOptions": " ".join(f'"{option}"' if " " in option else option for option in options),
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.scheduler.mode": "FAIR",
+        "spark.locality.wait": "0s",
+        "spark.pyspark.python": sys.executable,
+        "spark.pyspark.driver.python": sys.executable,
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.databricks.delta.properties.defaults.checkpointInterval": "100",  # as on Databricks; one costs four commits here
+        "spark.sql.sources.default": "delta",  # as on Databricks
+        "spark.sql.catalogImplementation": "hive",
+        "spark.sql.warehouse.dir": str(state / "warehouse"),
+        "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={state}/metastore;create=true",
+        "spark.hadoop.datanucleus.schema.autoCreateAll": "true",
+        "spark.hadoop.hive.metastore.schema.verification": "false",
+        # Small data: as many partitions as cores, and no re-planning between stages, which costs more here than it finds.
+        "spark.sql.shuffle.partitions": str(min(8, os.cpu_count() or 2)),
+        "spark.sql.adaptive.enabled": "false",
+        # A month runs some hundreds of queries, and the next month the same: their code is generated, and compiled to machine code, once.
+        "spark.sql.codegen.cache.maxEntries": "5000",
+        # The JVM only interprets methods that are longer. Spark then generates many short ones instead: typing 20 columns of text takes half the CPU.
+        "spark.sql.codegen.hugeMethodLimit": "8000",
+        # What is cached here lives for seconds.
+        "spark.sql.inMemoryColumnarStorage.compressed": "false",
+        "spark.sql.session.timeZone": "UTC",
+        # Delta's parser does not bind the parameters of `spark.sql(query, args=...)` otherwise.
+        "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
+        "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
+        # VACUUM lists a table's files in so many tasks; 10,000, the default, take half a minute for a folder of three files.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.repl.eagerEval.enabled": "true",
+        "spark.sql.repl.eagerEval.maxNumRows": "20",
+        "spark.sql.repl.eagerEval.truncate": "60",
+    }
+
+
+def driver_memory() -> str:
+    "Heap of the JVM: `BOATHOUSE_DRIVER_MEMORY`, else 40% of what the machine or its container offers, at most 4 GiB."
+    if named := os.environ.get("BOATHOUSE_DRIVER_MEMORY"):
+        return named
+    offered = psutil.virtual_memory().total
+    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+            offered = min(offered, int(text))
+    return f"{min(4096, max(512, int(offered * 0.4) >> 20))}m"
+
+
+def _java_options(state: Path) -> list[str]:
+    return [
+        "-Djava.net.preferIPv4Stack=true",
+        "-Duser.timezone=UTC",
+        f"-Dderby.stream.error.file={state}/derby.log",
+        f"-Dlog4j2.configurationFile={(state / 'log4j2.properties').as_uri()}",
+        "-XX:-UsePerfData",
+        "-XX:ReservedCodeCacheSize=512m",
+        "-XX:+UseParallelGC",
+        "-XX:MetaspaceSize=256m",  # Spark's classes take 140 MiB: growing there from 20 costs five full collections
+        *(f"-XX:Tier4{name}Threshold={4 * usual}" for name, usual in C2_THRESHOLDS.items()),
+        *os.environ.get("BOATHOUSE_JAVA_OPTIONS", "").split(),
+    ]
+
+
+def lock(state: Path) -> FileLock:
+    "Takes the state folder for this process, or raises `WorkspaceLocked` naming the process that has it; freed when the holder ends, however."
+    state = state.resolve()
+    state.mkdir(parents=True, exist_ok=True)
+    if (known := _held.get((os.getpid(), state))) is not None:
+        return known
+    held, holder = FileLock(state / "lock"), state / "lock.json"
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        who = json.loads(holder.read_text()) if holder.is_file() else {}
+        raise WorkspaceLocked(f"{state} is in use by process {who.get('pid', '?')} ({who.get('command', 'unknown')}). "
+                              f"One JVM a workspace: wait for it, stop it, or name another state folder.") from None  # fmt: skip
+    holder.write_text(json.dumps({"pid": os.getpid(), "command": " ".join(sys.argv)[:200]}))
+    _held[os.getpid(), state] = held
+    return held
+
+
+def unlock(state: Path) -> None:
+    "Gives the state folder back."
+    if (held := _held.pop((os.getpid(), state.resolve()), None)) is not None:
+        held.release()
+
+
+def start_session(
+    state: Path, master: str = "local[*]", conf: dict[str, str] | None = None, *, java: list[str] | None = None
+) -> SparkSession:
+    "Starts a JVM on `state` in this process (which must hold the lock) and returns its main session; `conf` wins over our settings."
+    state = state.resolve()
+    _prepare(state)
+    settings = {**spark_conf(state, java), **_cluster_conf(master), **(conf or {})}
+    try:
+        _launch(state, master, settings)
+    except SessionError:
+        if java is not None or not archive_options(jars()):
+            raise
+        discard(jars())  # a damaged archive can end the JVM before it says anything
+        _launch(state, master, {**settings, **spark_conf(state), **_cluster_conf(master), **(conf or {})})
+    hush()
+    spark = SparkSession.builder.getOrCreate()
+    clear_cut_off(spark, state / "warehouse")
+    return spark
+
+
+def hush() -> None:
+    "Keeps PySpark from printing each failed query as a page of JSON, beside the exception that it raises."
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)
+
+
+def _prepare(state: Path) -> None:
+    # SPARK_CONF_DIR is one empty folder: no stray settings, and the class archive fits one class path only, without files in folders.
+    nothing = jars()[0].parent / "conf"
+    nothing.mkdir(exist_ok=True)
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "log4j2.properties").write_text(LOG4J.format(log=state / "spark.log"))
+    os.environ.update(SPARK_HOME=str(Path(pyspark.__file__).parent), SPARK_CONF_DIR=str(nothing), SPARK_LOCAL_IP="127.0.0.1")
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    empty, metastore = empty_metastore(jars()), state / "metastore"
+    if empty.is_dir() and not metastore.exists():  # its tables take eight seconds to create
+        shutil.rmtree(state / NEW_METASTORE, ignore_errors=True)
+        shutil.copytree(empty, state / NEW_METASTORE, ignore=shutil.ignore_patterns("*.lck"))
+
+
+def _place_metastore(jvm: Any, state: Path) -> None:
+    "Puts the copy of an empty metastore in its place, once its default schema lies in this state's warehouse."
+    new = state / NEW_METASTORE
+    if not new.exists():
+        return
+    place = jvm.java.sql.DriverManager.getConnection(f"jdbc:derby:;databaseName={new}", "APP", "mine")
+    moved = place.prepareStatement("UPDATE DBS SET DB_LOCATION_URI = ? WHERE NAME = 'default'")
+    moved.setString(1, f"file:{state / 'warehouse'}")
+    assert moved.executeUpdate() == 1
+    place.close()
+    try:
+        jvm.java.sql.DriverManager.getConnection(f"jdbc:derby:;databaseName={new};shutdown=true")
+    except Py4JJavaError as error:
+        if error.java_exception.getSQLState() != DERBY_IS_DOWN:
+            raise
+    new.rename(state / "metastore")
+
+
+def clear_cut_off(spark: SparkSession, warehouse: Path, settled: float = 0) -> list[Path]:
+    """Removes the folders of tables whose creation was cut off, and returns them; the caller holds the lock.
+
+    Of a JVM that lives, only those that nothing has written to for `settled` seconds.
+
+    Cut off before the first commit, or after it and before the catalog knew the table: Delta refuses to create a table in such a folder.
+    No row was ever there to read: a folder that has rows, or an entry, stays.
+    """
+    removed = []
+    for table, folder in table_folders(warehouse):
+        log = folder / "_delta_log"
+        commits = sorted(file.name for file in log.iterdir() if re.fullmatch(r"\d{20}\.(json|checkpoint\b.*)", file.name))
+        bare = commits == [FIRST_COMMIT] and '{"add":' not in (log / FIRST_COMMIT).read_text()
+        if not commits or (bare and not _is_known(spark, *table.split(".", 1))):
+            if time.time() - max(file.stat().st_mtime for file in (log, *log.iterdir())) < settled:
+                continue
+            shutil.rmtree(folder)
+            removed.append(folder)
+    if removed:
+        spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()  # else the JVM goes on as if they were there
+    return removed
+
+
+def _is_known(spark: SparkSession, schema: str, table: str) -> bool:
+    "Whether the metastore has a table of this name, whichever catalog its schema belongs to."
+    name = spark._jvm.org.apache.spark.sql.catalyst.TableIdentifier(table, spark._jvm.scala.Option.apply(schema))
+    return bool(spark._jsparkSession.sessionState().catalog().tableExists(name))
+
+
+def _cluster_conf(master: str) -> dict[str, str]:
+    "The settings that depend on where executors run: processes of their own need the jars too, and other machines do not have our modules."
+    found = os.pathsep.join(map(str, jars()))
+    if not master.startswith("local"):
+        return {"spark.jars": found.replace(os.pathsep, ",")}
+    own = {"spark.python.daemon.module": udfdaemon.__name__}
+    return {"spark.executor.extraClassPath": found, **own} if master.startswith("local-cluster") else own
+
+
+def _launch(state: Path, master: str, settings: dict[str, str]) -> None:
+    settings = settings | {"spark.sql.extensions": f"{settings['spark.sql.extensions']},{EXTENSION}"}
+    ours = str(state / JAR)
+    if master.startswith("local-cluster"):
+        settings["spark.executor.extraClassPath"] = os.pathsep.join([ours, settings["spark.executor.extraClassPath"]])
+    conf = SparkConf(loadDefaults=False).setAppName("boathouse").setMaster(master).setAll(list(settings.items()))
+    said = state / "jvm.log"
+    try:
+        with said.open("wb") as log:
+            gateway = SparkContext._gateway or launch_gateway(conf, popen_kwargs={"stdout": log, "stderr": log})
+        _place_metastore(gateway.jvm, state)
+        teach(gateway.jvm, state)
+        conf.setAll(list(volumepaths.SETTINGS.items()))  # now that their classes are there
+        if not master.startswith("local"):
+            conf.set("spark.jars", ",".join([ours, *filter(None, [settings.get("spark.jars")])]))
+        SparkContext(conf=conf, gateway=gateway)
+    except Exception as error:
+        last = "\n".join(said.read_text(errors="replace").splitlines()[-15:])
+        raise SessionError(f"Spark did not start on {state}: {error}\n{last}") from error
+
+
+def local_session(state: Path | str | None = None) -> SparkSession:
+    "The session of this process, made on first call: a JVM on `state` (or the default), MLflow pointed there unless it points elsewhere."
+    if (active := SparkSession.getActiveSession()) is not None:
+        return active
+    folder = Path(state).resolve() if state is not None else default_state()
+    for key, value in environment(folder).items():
+        os.environ.setdefault(key, value)
+    time.tzset()
+    lock(folder)
+    return start_session(folder, os.environ.get("BOATHOUSE_MASTER", "local[*]"))
+
+
+def set_up() -> str:
+    "Fetches the jars, makes the class archive and writes Python's bytecode of what tasks import, where they are missing; one line on what there is."
+    with _still("fetching Delta's jars"):
+        found = jars()
+    if archive_options(found):  # made by an earlier call, with the bytecode: every `make` command calls this
+        return f"Delta's jars and the JVM's class archive: {found[0].parent}"
+    with _still("preparing the classes of the JVM and the libraries of Python"), _writing_bytecode():
+        try:
+            return f"Delta's jars and the JVM's class archive: {make_archive(found).parent}"
+        except ArchiveError as error:
+            return f"Delta's jars: {found[0].parent} ({error})"
+
+
+@contextmanager
+def _still(what: str, every: float = 5.0) -> Iterator[None]:
+    "Prints what is done, every few seconds while the block lasts."
+    done, began = threading.Event(), time.monotonic()
+
+    def report() -> None:
+        while not done.wait(every):
+            print(f"  {what}: {time.monotonic() - began:.0f} s", flush=True)
+
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
+    try:
+        yield
+    finally:
+        done.set()
+        reporter.join()
+
+
+@contextmanager
+def _writing_bytecode() -> Iterator[None]:
+    "While the block lasts, another process imports what tasks do: a library without bytecode takes three times as long to import, each time."
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    importing = subprocess.Popen([sys.executable, "-c", "from boathouse.workspace.worker.zygote import preload; preload()"], env=environ)
+    try:
+        yield
+    finally:
+        importing.wait()
+
+
+if __name__ == "__main__":
+    print(set_up())

@@ -1,0 +1,96 @@
+"""All that `boathouse validate` says about a bundle and its jobs, and what keeps a job from being run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from boathouse.workspace.bundle.jobs import Job, reachable
+from boathouse.workspace.bundle.load import Bundle
+from boathouse.workspace.errors import BundleError
+from boathouse.workspace.problems import LEVELS, RULES, Problem
+from boathouse.workspace.validate import bundle as whole
+from boathouse.workspace.validate import code, edges, nesting, parameters, references, schedules, schemas, tasks, widgets
+from boathouse.workspace.validate import for_each as loops
+from boathouse.workspace.validate import unresolved as elsewhere
+from boathouse.workspace.validate.support import notes, refusals
+
+
+@dataclass(frozen=True)
+class Finding:
+    "One remark about a job, or about the bundle where `job` is empty."
+
+    level: str
+    job: str
+    problem: BundleError
+    rule: str = "bundle"
+
+    def as_json(self) -> dict[str, Any]:
+        "The finding as `validate --json` prints it."
+        why = RULES[self.rule].why
+        return {"level": self.level, "rule": self.rule, "job": self.job or None, **self.problem.as_json()["error"], "why": why or None}
+
+
+def findings(jobs: dict[str, Job], job: Job) -> list[Finding]:
+    "Everything to say about one job, errors first; a job that is not valid by its schema is looked at no further."
+    if job.problems:
+        return _in_order(job.key, [*(Problem("schema", p) for p in job.problems), *whole.of_job(job)])
+    refused = [Problem("not-run-here", e) for e in refusals(job)]
+    noted = [Problem("no-effect", e) for e in notes(job)]
+    return _in_order(job.key, [*_problems(jobs, job), *refused, *elsewhere.problems(job), *noted])
+
+
+def bundle_findings(bundle: Bundle) -> list[Finding]:
+    "Everything to say about the bundle apart from its jobs."
+    return _in_order("", [*whole.problems(bundle), *schemas.problems(bundle)])
+
+
+def _in_order(job: str, problems: list[Problem]) -> list[Finding]:
+    # One sentence a fault: a reference in a circle of tasks, or to a task that does not exist, is reported where it starts.
+    unique = {(str(p.error.where), p.error.message): p for p in problems}
+    ordered = sorted(unique.values(), key=lambda p: LEVELS.index(p.level))
+    return [Finding(p.level, job, p.error, p.rule) for p in ordered]
+
+
+def refuse_unrunnable(jobs: dict[str, Job], job: Job) -> list[Finding]:
+    """Raises the first error or refusal of the bundle's own parts, the job and the jobs it runs; otherwise returns the notes about them.
+
+    No bundle is deployed that has an error outside its jobs. One in a job that has no part in this run is left to `validate`: that job may be somebody
+    else's, half written. What this machine does not do for the bundle as a whole hinders no job that it can run,
+    but for a schema in two catalogs: a run would mix their tables.
+    """
+    every = [f for one in reachable(jobs, job) for f in findings(jobs, one)]
+    serious = [f for f in bundle_findings(job.bundle) if f.level == "error" or f.rule == "shared-schema"] + [
+        f for f in every if f.level in ("error", "refused")
+    ]
+    if serious:
+        first = serious[0].problem
+        more = f"(And {len(serious) - 1} more: see `boathouse validate`.)" if len(serious) > 1 else ""
+        raise BundleError(first.message, first.where, f"{first.hint} {more}".strip())
+    return [f for f in every if f.level == "note"]
+
+
+def _problems(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
+    yield from whole.of_job(job)
+    yield from tasks.of_job(job)
+    yield from parameters.declared(job)
+    yield from schedules.problems(job)
+    yield from schemas.of_job(job)
+    for source in job.every_task():
+        yield from tasks.of_task(job, source)
+    yield from edges.problems(job)
+    circle = edges.circle(job)
+    if circle:
+        # Upstream means nothing in a circle, so references are not looked at.
+        yield circle
+        return
+    yield from nesting.problems(jobs, job)
+    for source in job.every_task():
+        if len(source.kinds) == 1:
+            yield from code.problems(job, source)
+            yield from loops.problems(job, source)
+            yield from references.problems(job, source)
+            yield from parameters.shadowed(jobs, job, source)
+            yield from widgets.problems(job, source)
+    yield from widgets.unread(jobs, job)

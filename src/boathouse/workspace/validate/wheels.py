@@ -1,0 +1,33 @@
+"""The Python packages that a bundle builds, and the entry points of those that are installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from functools import cache
+from pathlib import Path
+
+from boathouse.workspace.bundle.load import Bundle
+from boathouse.workspace.bundle.yaml_tree import Map, where
+from boathouse.workspace.packages.pyproject import Project, project_in
+
+
+def built(bundle: Bundle) -> list[Project]:
+    "The packages of the bundle's wheel artifacts, and of the bundle's own folder."
+    folders: list[Path] = []
+    artifacts = bundle.data.get("artifacts")
+    for artifact in artifacts.values() if isinstance(artifacts, Map) else ():
+        if isinstance(artifact, Map) and artifact.get("type", "whl") == "whl":
+            folders.append(bundle.path(where(artifact, "path"), str(artifact.get("path") or ".")))
+    # What is built from no file that is read here may have any name: a command of its own knows.
+    made = [project_in(folder) or Project(folder) for folder in dict.fromkeys(folders)]
+    own = project_in(bundle.root) if bundle.root not in folders else None
+    return [own, *made] if own is not None else made
+
+
+@cache
+def installed_entry_points(package: str) -> frozenset[str] | None:
+    "The entry points of the installed package of that name; None if there is none."
+    try:
+        return frozenset(e.name for e in importlib.metadata.distribution(package).entry_points)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"`dbutils` in tasks."

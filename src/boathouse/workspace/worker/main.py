@@ -1,0 +1,284 @@
+"A task's own process: its log, environment, path and session; then the wheel entry point, script or notebook; then its result."
+
+from __future__ import annotations
+
+import atexit
+import difflib
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import os
+import runpy
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from boathouse.workspace.packages.pyproject import project_in
+from boathouse.workspace.spark.volume_paths import disks, explanation, refuse_in_process
+from boathouse.workspace.task.session import attach
+from boathouse.workspace.task.spec import TaskResult, TaskSpec
+from boathouse.workspace.worker.dbutils.injected_names import register
+from boathouse.workspace.worker.dbutils.utilities import DbUtils, NotebookExit, Secrets, TaskValues
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+SKIPPED = {"__pycache__", "node_modules", "build", "dist"}
+
+
+Run = Callable[[TaskSpec, "SparkSession", Path, TaskValues, Secrets], str | None]
+
+
+class TaskError(Exception):
+    "The task cannot start as it is described."
+
+
+def perform(request: Mapping[str, Any]) -> None:
+    "Runs one task to its end and leaves the process; `result.json` is the last thing it writes."
+    spec = TaskSpec.from_dict(request["spec"])
+    _redirect(spec.folder / "log.txt")
+    values, secrets = TaskValues(spec.values, in_job=True, loop=spec.context.get("loop", "")), Secrets()
+    error: BaseException | None = None
+    exit_value = None
+    try:
+        runner = _runner(spec.kind)
+        _settle(spec, request)
+        exit_value = runner(spec, *_attach(spec, request), values, secrets)
+    except NotebookExit as ended:
+        exit_value = ended.value
+    except SystemExit as ended:
+        error = ended if ended.code not in (None, 0) else None
+    except BaseException as caught:
+        error = caught
+    result = _result(error, exit_value, values, secrets, explanation(error, *_volumes(spec, request)) if error else "")
+    _leave(spec.folder, result)
+
+
+def _redirect(log: Path) -> None:
+    "Sends what this process and its children print into `log`."
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _settle(spec: TaskSpec, request: Mapping[str, Any]) -> None:
+    os.environ.clear()  # this process began as a copy of the cluster's; its environment is that of whoever asked for the task
+    os.environ.update(request["environ"] | request["environment"] | request["tag"])
+    os.environ.setdefault("MPLBACKEND", "agg")
+    os.environ.update({f"BOATHOUSE_{key.upper()}": value for key, value in spec.context.items()})
+    os.environ.update(spec.env)
+    time.tzset()
+    _set_path(spec)
+    refuse_in_process(*_volumes(spec, request))
+    # A wheel task of a workspace does not stand in the project's files; scripts and notebooks go on to their own folder.
+    os.chdir(spec.project if spec.checkout or spec.kind != "wheel" else spec.folder)
+    _forget_own_package(import_folders(spec))
+    importlib.invalidate_caches()
+
+
+def _volumes(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[Path, frozenset[str]]:
+    "The folder of the workspace's volumes, and the disks of this machine that lie below `/Volumes`."
+    state = Path(request["state"])
+    return state / "volumes", disks(state, spec.project, sys.prefix, tempfile.gettempdir())
+
+
+def import_folders(spec: TaskSpec) -> list[Path]:
+    "Where a task imports from before anything else: installed packages, then the checkout."
+    return [*spec.paths, *([spec.project / "src", spec.project] if spec.checkout else [])]
+
+
+def _set_path(spec: TaskSpec) -> None:
+    first = [str(folder) for folder in import_folders(spec)]
+    kept = [entry for entry in sys.path if entry not in first and (spec.checkout or not _of_checkout(entry, spec.project))]
+    sys.path[:] = [*first, *kept]
+    if not spec.checkout:
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not _finds_checkout(finder, spec.project)]
+
+
+def _of_checkout(entry: str, project: Path) -> bool:
+    "Whether an entry of the path is the project's own source; its virtual environment may lie in it too."
+    folder = Path(entry or ".").resolve()
+    return folder.is_relative_to(project) and not folder.is_relative_to(sys.prefix)
+
+
+def _finds_checkout(finder: Any, project: Path) -> bool:
+    "Whether an import hook of an editable installation leads into the project; setuptools keeps its folders in `MAPPING` beside it."
+    mapping = getattr(sys.modules.get(getattr(finder, "__module__", "")), "MAPPING", None)
+    return isinstance(mapping, dict) and any(_of_checkout(str(folder), project) for folder in mapping.values())
+
+
+def _forget_own_package(folders: list[Path]) -> None:
+    "A project or wheel with a package `boathouse` of its own gets its own, not the one that runs it."
+    ours = Path(__file__).parents[2] / "__init__.py"
+    theirs = next((file for folder in folders if (file := folder / "boathouse" / "__init__.py").is_file()), ours)
+    if not theirs.samefile(ours):
+        for name in [name for name in sys.modules if name == "boathouse" or name.startswith("boathouse.")]:
+            del sys.modules[name]
+
+
+def _runner(kind: str) -> Run:
+    "What runs a task of this kind; imported before the project's own modules come first on the path."
+    if kind == "notebook":
+        from boathouse.workspace.worker.notebook.execute import run_task
+
+        return run_task
+    return _run_wheel if kind == "wheel" else _run_script
+
+
+def _attach(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[SparkSession, Path]:
+    "The task's session, and the folder of the workspace's volumes."
+    spark = attach(request["port"], request["token"])
+    folders = import_folders(spec)
+    # What is installed in the state folder has its content in its name.
+    sources = [source_hash(f) for f in folders if f not in (spec.project, spec.project / "src") and not f.is_relative_to(request["state"])]
+    sources += [source_hash(spec.project)] if spec.checkout else []
+    worker = {"PYTHONPATH": os.pathsep.join(map(str, folders)), "BOATHOUSE_SOURCE": " ".join(sources)}
+    # Spark keeps Python workers by their environment: other source, other workers, so that no UDF runs yesterday's code.
+    spark.sparkContext.environment.update(request["environment"] | worker)
+    return spark, Path(request["state"]) / "volumes"
+
+
+def _run_wheel(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets) -> None:
+    register(spark, DbUtils.make(volumes, {}, values, secrets=secrets, project=spec.project), _show)
+    sys.argv = [str(spec.entry_point), *spec.argv]
+    find_entry_point(spec.project if spec.checkout else None, str(spec.package), str(spec.entry_point))()
+
+
+def _run_script(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets) -> None:
+    names = register(spark, DbUtils.make(volumes, {}, values, secrets=secrets, project=spec.project), _show)
+    file = Path(str(spec.file))
+    if not file.is_file():
+        raise TaskError(f"there is no file {file}")
+    sys.argv = [str(file), *spec.argv]
+    os.chdir(file.parent)  # as on Databricks: what a script opens by a relative path lies beside it
+    sys.path.insert(0, str(file.parent))
+    runpy.run_path(str(file), init_globals=names, run_name="__main__")
+
+
+def _show(*things: Any, **_: Any) -> None:
+    "`display` outside a notebook: tables as text."
+    for thing in things:
+        thing.show() if hasattr(thing, "show") and hasattr(thing, "schema") else print(thing)
+
+
+def source_hash(project: Path) -> str:
+    "Changes when a Python file that the project's tasks may import does."
+    root, seen = (project / "src" if (project / "src").is_dir() else project), hashlib.sha256()
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in SKIPPED and not name.startswith(".") and not name.endswith(".egg-info"))
+        for name in sorted(name for name in files if name.endswith(".py")):
+            file = Path(folder, name)
+            seen.update(f"{file.relative_to(root)}:".encode() + file.read_bytes())
+    return seen.hexdigest()[:16]
+
+
+def find_entry_point(project: Path | None, package: str, name: str) -> Callable[[], Any]:
+    """What a wheel task calls: entry point `name` (of any group) of distribution `package`, else the attribute `name` of module `package`.
+
+    The project's own files count as its wheel's metadata, so an edit there needs no new installation.
+    """
+    points = {point.name: point.value for point in _installed(package)} | dict(_declared(project, package) if project else {})
+    if name in points:
+        return importlib.metadata.EntryPoint(name, points[name], "").load()
+    try:
+        module = importlib.import_module(package.replace("-", "_"))
+    except ModuleNotFoundError as error:
+        if error.name != package.replace("-", "_"):
+            raise
+        module = None
+    if callable(found := getattr(module, name, None)):
+        return found
+    near = difflib.get_close_matches(name, points, 1)
+    hint = (
+        f" Did you mean '{near[0]}'?"
+        if near
+        else f" It has: {', '.join(sorted(points))}."
+        if points
+        else " It is not installed, or has none."
+    )
+    raise TaskError(f"package '{package}' has no entry point '{name}'.{hint}")
+
+
+def _declared(project: Path, package: str) -> Mapping[str, str]:
+    found = project_in(project)
+    return (found.entry_points or {}) if found is not None and found.is_called(package) else {}
+
+
+def _installed(package: str) -> list[importlib.metadata.EntryPoint]:
+    try:
+        return list(importlib.metadata.distribution(package).entry_points)
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
+def _result(error: BaseException | None, exit_value: str | None, values: TaskValues, secrets: Secrets, more: str = "") -> TaskResult:
+    if error is None:
+        return TaskResult("SUCCESS", exit_value=exit_value, values=values.set_here)
+    trace = "".join(traceback.format_exception(type(error), error, _own_frames(error.__traceback__)))
+    print(trace, file=sys.stderr)
+    said = headline(error, secrets._redacted) + more + _place(error)
+    return TaskResult("FAILED", error=said, trace=secrets._redacted(trace), values=values.set_here)
+
+
+def headline(error: BaseException, redact: Callable[[str], str] = str) -> str:
+    "The line that names the error: its class and the first line of its message, once that has gone through `redact`."
+    if isinstance(error, SystemExit):
+        return f"SystemExit: {redact(error.code)}" if isinstance(error.code, str) else f"exit code {error.code}"
+    said = redact(str(error)).strip().splitlines()
+    if type(error).__name__ == "Py4JJavaError" and len(said) > 1:
+        return f"{type(error).__name__}: {said[1].removeprefix(': ')}"  # the first line names a call, the second what went wrong
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+
+
+def _place(error: BaseException) -> str:
+    "The cell of a notebook that raised it."
+    return f" ({error.place})" if hasattr(error, "place") else ""
+
+
+def _own_frames(trace: TracebackType | None) -> TracebackType | None:
+    "The traceback from the first frame that is not this machinery."
+    here = str(Path(__file__).parents[1])
+    while trace is not None and (trace.tb_frame.f_code.co_filename.startswith((here, "<frozen runpy"))):
+        trace = trace.tb_next
+    return trace
+
+
+def _leave(folder: Path, result: TaskResult) -> None:
+    "Ends as an interpreter does (waits for threads, runs exit handlers), then records the result and goes without tearing down the imports."
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    result.write(folder)
+    os._exit(0 if result.state == "SUCCESS" else 1)
+
+
+def main() -> None:
+    "A task in a fresh interpreter: the request comes as one line on standard input, which then stays open as long as the parent lives."
+    leash = os.dup(0)
+    with os.fdopen(os.dup(0), "rb", closefd=True) as given:
+        request = json.loads(given.readline())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    threading.Thread(target=_follow, args=(leash,), daemon=True).start()
+    perform(request)
+
+
+def _follow(leash: int) -> None:
+    os.read(leash, 1)
+    os.killpg(0, 9)
+
+
+if __name__ == "__main__":
+    main()

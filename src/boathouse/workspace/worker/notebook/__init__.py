@@ -1,0 +1,1 @@
+"A notebook run as a task."

@@ -1,0 +1,185 @@
+"A notebook task: every cell in order in the task's own process, without a Jupyter kernel; the executed copy is kept, also when a cell fails."
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from execnb.shell import CaptureShell
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display as ipython_display
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from boathouse.workspace.notebooks import magics
+from boathouse.workspace.notebooks import source as notebooksource
+from boathouse.workspace.notebooks.source import Cell, Notebook
+from boathouse.workspace.task.spec import TaskSpec
+from boathouse.workspace.worker.dbutils.injected_names import register
+from boathouse.workspace.worker.dbutils.utilities import DbUtils, NotebookExit, Secrets, TaskValues
+from boathouse.workspace.worker.notebook import errors as cellerror
+from boathouse.workspace.worker.notebook import output as notebookfile
+from boathouse.workspace.worker.notebook.child import Children
+from boathouse.workspace.worker.notebook.sql import run_sql
+from boathouse.workspace.worker.notebook.streams import kept_streams, within_limit
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+SKIPPED_PIP = "skipped: the task runs in the project's environment"
+
+
+def run_task(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets) -> str | None:
+    "Runs the notebook of a task; returns its exit value, None if it ran to its end. `notebook.ipynb` and `.html` appear in the task's folder."
+    file = Path(str(spec.file))
+    if not file.is_file():
+        raise notebooksource.NotebookError(f"there is no notebook {file}")
+    os.chdir(file.parent)
+    sys.path.insert(0, str(file.parent))
+    return _Run(spec, notebooksource.read(file), spark, volumes, values, secrets).run()
+
+
+class _Run:
+    "One notebook being run: its shell, its own `dbutils`, and its executed copy."
+
+    def __init__(
+        self, spec: TaskSpec, notebook: Notebook, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets
+    ) -> None:
+        self.spec, self.notebook, self.spark = spec, notebook, spark
+        self.utilities = DbUtils.make(volumes, spec.widgets, values, Children(spec, spark, volumes.parent).run, secrets, spec.project)
+        self.executed, self.copy = notebookfile.blank_copy(notebook), spec.folder / "notebook.ipynb"
+
+    def run(self) -> str | None:
+        with _shell() as shell:
+            shell.user_ns.update(register(self.spark, self.utilities, display), __file__=str(self.notebook.file))
+            try:
+                return self._run_cells(shell)
+            finally:
+                notebookfile.write(self.executed, self.copy)
+                notebookfile.write_page(self.executed, self.copy.with_suffix(".html"))
+
+    def _run_cells(self, shell: CaptureShell) -> str | None:
+        for cell in self.notebook.code():
+            node = self.executed.cells[cell.number - 1]
+            error = self._run_cell(shell, self.notebook, cell, node.outputs)
+            node.outputs = notebookfile.redacted(node.outputs, self.utilities.secrets._redacted)
+            node.execution_count = cell.number
+            if isinstance(error, NotebookExit):
+                return error.value
+            if error is not None:
+                raise error
+            notebookfile.write(self.executed, self.copy)
+        return None
+
+    def _run_cell(self, shell: CaptureShell, notebook: Notebook, cell: Cell, outputs: list[NotebookNode]) -> BaseException | None:
+        "Runs one cell, adds what it shows to `outputs`, and returns what it raised, with the place noted on it."
+        first, inline = 0, False
+        try:
+            asked = magics.asked(cell.source, notebook.language)
+            first, inline = asked.line, asked.name == "run"
+            error = self._run_inline(shell, asked.rest, notebook, outputs) if inline else self._run_code(shell, asked, outputs)
+        except (magics.MagicError, notebooksource.NotebookError) as caught:
+            error = caught
+            outputs.append(cellerror.error_output(error))
+        if error is None or isinstance(error, NotebookExit):
+            return error
+        return cellerror.placed(error, notebook, cell, first, whole=inline)
+
+    def _run_code(self, shell: CaptureShell, asked: magics.Asked, outputs: list[NotebookNode]) -> BaseException | None:
+        if asked.name in ("md", "skip"):
+            return None
+        if asked.name == "python":
+            code, left_out = magics.without_installs(asked.body)
+            if left_out:
+                print(*left_out, SKIPPED_PIP, sep="\n")
+                outputs.append(new_output("stream", name="stdout", text=f"{SKIPPED_PIP}\n"))
+        else:
+            shell.user_ns["_magic"] = {"sql": self._sql, "sh": _sh, "fs": self._fs}[asked.name]
+            code = f"_magic({asked.body!r})"
+        with kept_streams() as printed:
+            shown = shell.run(code, stdout=False, stderr=False)
+        error = shell.exc
+        if error is not None:
+            error = error.with_traceback(cellerror.own_frames(error.__traceback__))
+        outputs += printed.outputs()
+        outputs += notebookfile.outputs(within_limit([output for output in shown if output["output_type"] != "error"]))
+        if error is not None and not isinstance(error, NotebookExit):
+            outputs.append(cellerror.error_output(error))
+        return error
+
+    def _run_inline(self, shell: CaptureShell, rest: str, notebook: Notebook, outputs: list[NotebookNode]) -> BaseException | None:
+        "`%run`: the other notebook's cells in this one's namespace."
+        path, values = magics.run_arguments(rest)
+        other = notebooksource.read(notebooksource.find(path, notebook.file.parent, self.spec.project))
+        with self.utilities.widgets._passing(values):
+            for cell in other.code():
+                error = self._run_cell(shell, other, cell, outputs)
+                if error is not None:
+                    return error
+        return None
+
+    def _sql(self, text: str) -> None:
+        "Runs the statements of a `%sql` cell; the last one's rows are shown and kept as `_sqldf`. `:name` is the widget `name`."
+        table = run_sql(text, self.spark, self.utilities.widgets)
+        if table is None:
+            return
+        InteractiveShell.instance().user_ns["_sqldf"] = table
+        if table.columns:
+            display(table)
+
+    def _fs(self, text: str) -> None:
+        "`%fs ls /Volumes/...`: one command of `dbutils.fs`."
+        command, words, recurse = magics.fs_arguments(text)
+        options = {"recurse": True} if recurse else {}
+        found = getattr(self.utilities.fs, command)(*words, **options)
+        if isinstance(found, list):
+            display(self.spark.createDataFrame(found)) if found else print("(empty)")
+        else:
+            print(found)
+
+
+@contextmanager
+def _shell() -> Iterator[CaptureShell]:
+    "A shell of its own; one that was there before is current again afterwards."
+    outer, hook = InteractiveShell._instance, sys.displayhook
+    shell = CaptureShell(mpl_format="png")
+    try:
+        yield shell
+    finally:
+        shell.close()
+        InteractiveShell._instance, sys.displayhook = outer, hook
+
+
+def warm() -> None:
+    "Does once, before any fork, what the first notebook, figure and page of a process take a second for."
+    with _shell() as shell:
+        shell.run(
+            "import matplotlib.pyplot as plt; plt.figure().savefig(__import__('io').BytesIO()); plt.close('all'); plt.switch_backend('agg')"
+        )
+    notebookfile.exporter().from_notebook_node(new_notebook(cells=[new_markdown_cell("# `x`"), new_code_cell("x = 1")]))
+
+
+def display(*things: Any, **_: Any) -> None:
+    "Shows tables (the first rows), figures and values in the notebook."
+    for thing in things:
+        if getattr(thing, "isStreaming", False) is True:
+            print(f"{thing.schema.simpleString()}: a stream is not shown here; write it to a table and show that")
+        else:
+            ipython_display(thing)
+
+
+def _sh(text: str) -> None:
+    "`%sh`: prints what the commands print; they fail the cell only with `-e`, as on the platform."
+    strict = text.lstrip().startswith("-e")
+    command = ["bash", *(["-e"] if strict else []), "-c", text.lstrip().removeprefix("-e").strip() if strict else text]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as done:
+        assert done.stdout is not None
+        while piece := done.stdout.read(1 << 16):
+            print(piece, end="")
+    if strict and done.returncode:
+        raise subprocess.CalledProcessError(done.returncode, command)
