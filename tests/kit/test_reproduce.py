@@ -22,7 +22,7 @@ from boathouse.features.lookups import FeatureLookup
 from boathouse.features.tables import FeatureTables
 from boathouse.features.training_sets import FeatureFunction, Labels, create_training_set, imported
 from boathouse.models.integrity import Untrusted
-from boathouse.models.learners import Recipe, log_pipeline
+from boathouse.models.learners import Recipe, fit, log_pipeline
 from boathouse.registry.manifest import LineageError, Manifest, code_of, learned_rows, log_manifest, reads, settings_of
 from boathouse.registry.promotions import register
 from boathouse.registry.reproduce import distance, reproduce, reproduce_command
@@ -256,6 +256,10 @@ def test_predictions_that_are_missing_on_one_side_are_infinitely_far() -> None:
     assert distance(np.array([]), np.array([])) == 0.0
     with pytest.raises(ValueError, match="not the same rows"):
         distance(np.array([0.5]), np.array([0.5, 0.1]))
+
+
+def test_the_learner_that_a_manifest_names_by_the_module_of_before_is_found() -> None:
+    assert imported("boathouse.training:fit") is fit
 
 
 def test_the_command_says_how_it_is_called_and_which_models_there_are(spark: SparkSession, made: Made) -> None:
