@@ -25,8 +25,7 @@ from boathouse.workspace.errors import ClusterError, QueryFailed
 from boathouse.workspace.spark.session import clear_cut_off, environment, lock, start_session, unlock
 from boathouse.workspace.task.log import TaskLog, keep_relieving, limit
 from boathouse.workspace.task.session import Line, close_line, open_line
-from boathouse.workspace.task.spec import TaskResult, TaskSpec, ended_without_result
-from boathouse.workspace.worker.zygote import TAG
+from boathouse.workspace.task.spec import TAG, TaskResult, TaskSpec, ended_without_result
 
 __all__ = ["Cluster", "ClusterError", "QueryFailed", "TaskProcess", "TaskResult", "TaskSpec"]
 

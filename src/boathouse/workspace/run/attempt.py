@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from boathouse.workspace.bundle.catalogs import named_catalogs
 from boathouse.workspace.bundle.jobs import TaskSource, job_by_id, repeated
@@ -19,14 +18,12 @@ from boathouse.workspace.parameters import arguments as parameters
 from boathouse.workspace.parameters import references
 from boathouse.workspace.parameters.for_each import Item, items_of, label
 from boathouse.workspace.parameters.references import Context
+from boathouse.workspace.run.context import Attempting
 from boathouse.workspace.run.stop import StopRequest
 from boathouse.workspace.task.spec import TaskSpec
 
-if TYPE_CHECKING:
-    from boathouse.workspace.run.job_run import JobRunner
 
-
-def perform(run: JobRunner, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
+def perform(run: Attempting, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
     "Carries out one attempt."
     if source.task.notebook_task is not None:
         context = replace(context, notebook_path=str(task_file(run.job, source).with_suffix("")))
@@ -42,8 +39,8 @@ def perform(run: JobRunner, task: TaskRun, source: TaskSource, context: Context,
         return TaskEnd(Result.FAILED, f"{type(e).__name__}: {e}", internal=True)
 
 
-def _compute(run: JobRunner, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
-    process = run.runner.cluster.launch(_spec(run, task, source, context))
+def _compute(run: Attempting, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
+    process = run.shared.cluster.launch(_spec(run, task, source, context))
     stop.after(source.task.timeout_seconds)  # from here on: waiting for the cluster is not the task's time
     stop.then(lambda _: process.cancel())
     ended = process.wait()
@@ -54,7 +51,7 @@ def _compute(run: JobRunner, task: TaskRun, source: TaskSource, context: Context
     return TaskEnd(Result(ended.state), ended.error or "", exit_value=ended.exit_value, values=ended.values)
 
 
-def _spec(run: JobRunner, task: TaskRun, source: TaskSource, context: Context) -> TaskSpec:
+def _spec(run: Attempting, task: TaskRun, source: TaskSource, context: Context) -> TaskSpec:
     notebook, wheel = source.task.notebook_task, source.task.python_wheel_task
     named = {
         "job_id": run.job.id,
@@ -65,11 +62,11 @@ def _spec(run: JobRunner, task: TaskRun, source: TaskSource, context: Context) -
         "attempt": task.attempt,
         "target": run.this.target,
     } | ({"loop": source.loop} if source.loop else {})
-    packages = run.runner.preparation.of(run.job, source)
+    packages = run.shared.preparation.of(run.job, source)
     return TaskSpec(
         kind="notebook" if notebook else "wheel" if wheel else "script",
         folder=task.folder,
-        project=run.runner.bundle.root,
+        project=run.shared.bundle.root,
         package=wheel.package_name if wheel else None,
         entry_point=wheel.entry_point if wheel else None,
         file=None if wheel else task_file(run.job, source),
@@ -78,25 +75,23 @@ def _spec(run: JobRunner, task: TaskRun, source: TaskSource, context: Context) -
         env={},
         values={key: dict(upstream.values) for key, upstream in context.tasks.items()},
         context={name: str(value) for name, value in named.items()},
-        catalog=run.runner.bundle.catalog,
-        catalogs=named_catalogs(run.runner.bundle, run.this.parameters),
+        catalog=run.shared.bundle.catalog,
+        catalogs=named_catalogs(run.shared.bundle, run.this.parameters),
         paths=packages.paths,
         checkout=packages.checkout,
     )
 
 
-def _condition(run: JobRunner, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
+def _condition(run: Attempting, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
     answer = parameters.holds(source.body, context)
     return TaskEnd(Result.SUCCESS, outcome=str(answer).lower())
 
 
-def _run_job(run: JobRunner, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
-    from boathouse.workspace.run.job_run import JobRunner
-
-    child = job_by_id(dict(run.runner.jobs), source.body.job_id)
+def _run_job(run: Attempting, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
+    child = job_by_id(dict(run.shared.jobs), source.body.job_id)
     assert child is not None, "the checks refuse a run_job_task without a job"
     given = child.parameters | parameters.child_parameters(source, child, context)
-    run_id, result = JobRunner(run.runner, child, given, stop.child(), parent=task).run()
+    run_id, result = run.start_child(child, given, stop.child(), task)
     if stop.reason is not None:
         return TaskEnd(stop.reason, "Stopped.", child=run_id)
     message = "" if result in graph.SUCCEEDED else f"Run {run_id} of job '{child.key}' ended {result.value}."
@@ -104,7 +99,7 @@ def _run_job(run: JobRunner, task: TaskRun, source: TaskSource, context: Context
     return TaskEnd(state, message, child=run_id)
 
 
-def _for_each(run: JobRunner, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
+def _for_each(run: Attempting, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
     inner = repeated(source)
     assert inner is not None
     whole = references.only(source.body.inputs)
@@ -121,14 +116,14 @@ def _for_each(run: JobRunner, task: TaskRun, source: TaskSource, context: Contex
     return TaskEnd(Result.FAILED, f"{bad} of {len(items)} iterations failed.") if bad else TaskEnd(Result.SUCCESS)
 
 
-def _iteration(run: JobRunner, loop: TaskRun, inner: TaskSource, context: Context, number: int, stop: StopRequest) -> Result:
+def _iteration(run: Attempting, loop: TaskRun, inner: TaskSource, context: Context, number: int, stop: StopRequest) -> Result:
     "All attempts for one item."
     limits = Node(inner.key, retries=inner.task.max_retries or 0, retry_on_timeout=bool(inner.task.retry_on_timeout))
     attempt = 0
     while True:
         folder = loop.folder / str(number)
         one = TaskRun(
-            run.runner.history.new_id(),
+            run.shared.history.new_id(),
             replace(loop.run, path=loop.path),
             inner.key,
             number,
@@ -138,7 +133,7 @@ def _iteration(run: JobRunner, loop: TaskRun, inner: TaskSource, context: Contex
             loop=loop.run_id,
             item=label(context.input),
         )
-        run.runner.tell("task_waiting", one)
+        run.shared.tell("task_waiting", one)
         here = replace(context, task=inner.key, task_run_id=one.run_id, execution=attempt + 1)
         end = run.attempt(one, inner, here, stop.child())
         if stop.reason is not None or not graph.retries(limits, end.result, attempt):
@@ -146,7 +141,7 @@ def _iteration(run: JobRunner, loop: TaskRun, inner: TaskSource, context: Contex
         attempt += 1
 
 
-Perform = Callable[["JobRunner", TaskRun, TaskSource, Context, StopRequest], TaskEnd]
+Perform = Callable[[Attempting, TaskRun, TaskSource, Context, StopRequest], TaskEnd]
 KINDS: dict[str, Perform] = {
     "notebook_task": _compute,
     "spark_python_task": _compute,

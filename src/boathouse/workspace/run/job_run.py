@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from boathouse.workspace.bundle.jobs import COMPUTE, Job, TaskSource
 from boathouse.workspace.errors import BundleError, Where, did_you_mean
@@ -19,10 +18,8 @@ from boathouse.workspace.history.store import JobRun, TaskEnd, TaskRun
 from boathouse.workspace.parameters import references
 from boathouse.workspace.parameters.references import Context, Upstream
 from boathouse.workspace.run.attempt import perform
+from boathouse.workspace.run.context import RunContext
 from boathouse.workspace.run.stop import StopRequest
-
-if TYPE_CHECKING:
-    from boathouse.workspace.run.runner import Runner
 
 QUEUE_SECONDS = 48 * 3600.0
 POLL = 0.3
@@ -48,7 +45,7 @@ class JobRunner:
 
     def __init__(
         self,
-        runner: Runner,
+        shared: RunContext,
         job: Job,
         parameters: Mapping[str, str],
         stop: StopRequest,
@@ -57,19 +54,19 @@ class JobRunner:
         only: tuple[str, ...] = (),
         repair: Repair | None = None,
     ) -> None:
-        self.runner, self.job, self.stop = runner, job, stop
+        self.shared, self.job, self.stop = shared, job, stop
         self.graph = selected(job, only)
         self.started = references.utc_now()
         self.repair = repair or Repair()
-        run_id = self.repair.run_id or runner.history.new_id()
-        runner.stops[run_id] = stop
-        folder = parent.folder if parent else runner.bundle.state / "runs" / str(run_id)
+        run_id = self.repair.run_id or shared.history.new_id()
+        shared.stops[run_id] = stop
+        folder = parent.folder if parent else shared.bundle.state / "runs" / str(run_id)
         context = Context(job.id, job.name, run_id, self.started, {}, repair_count=self.repair.number)
         filled = {k: references.render(v, context) for k, v in parameters.items()}
         path = parent.path if parent else ()
         parent_id = parent.run_id if parent else None
-        names = (job.id, job.key, job.name, runner.bundle.target)
-        self.this = JobRun(run_id, *names, filled, folder, parent_id, path, self.repair.number, runner.preparation.wheel)
+        names = (job.id, job.key, job.name, shared.bundle.target)
+        self.this = JobRun(run_id, *names, filled, folder, parent_id, path, self.repair.number, shared.preparation.wheel)
         self._upstream: dict[str, Upstream] = dict(self.repair.upstream)
         self._events: queue.SimpleQueue[g.Event] = queue.SimpleQueue()
         self._tasks: dict[str, TaskRun] = {}
@@ -79,11 +76,11 @@ class JobRunner:
 
     def run(self) -> tuple[int, Result]:
         "Runs every task that is to run, and returns when nothing of it is left."
-        self.runner.tell("run_started", self.this)
+        self.shared.tell("run_started", self.this)
         refused = self._queue()
         result = refused or self._run_tasks()
         self.stop.over()
-        self.runner.tell("run_ended", self.this, result, self._message(result))
+        self.shared.tell("run_ended", self.this, result, self._message(result))
         return self.this.run_id, result
 
     def _queue(self) -> Result | None:
@@ -92,15 +89,15 @@ class JobRunner:
         limit = 1 if settings.max_concurrent_runs is None else settings.max_concurrent_runs
         queues = limit > 0 and (settings.queue is None or settings.queue.enabled)
         deadline = time.monotonic() + QUEUE_SECONDS
-        while (ahead := self.runner.history.admit(self.this, limit)) is not None:
+        while (ahead := self.shared.history.admit(self.this, limit)) is not None:
             if not queues or time.monotonic() > deadline:
                 return Result.MAXIMUM_CONCURRENT_RUNS_REACHED
             if ahead != behind:
-                self.runner.tell("run_queued", self.this, ahead)
+                self.shared.tell("run_queued", self.this, ahead)
                 behind = ahead
             if self._patience(POLL):
                 return Result.CANCELED
-            self.runner.history.close_abandoned()
+            self.shared.history.close_abandoned()
         return None
 
     def _patience(self, seconds: float) -> bool:
@@ -115,7 +112,7 @@ class JobRunner:
         for position, key in enumerate(self.job.tasks):
             self._tasks[key] = self._task_run(key, position)
             if key not in self.repair.kept:
-                self.runner.tell("task_waiting", self._tasks[key])
+                self.shared.tell("task_waiting", self._tasks[key])
         self.stop.after(self.job.settings.timeout_seconds)
         self.stop.then(lambda reason: self._events.put(g.Stopped(reason)))
         progress, decisions = g.start(self.graph, self.repair.kept)
@@ -140,7 +137,7 @@ class JobRunner:
                     self._launch(key, attempt)
                 case Settle(key, result):
                     self._upstream[key] = Upstream(self._tasks[key].run_id, result.value.lower())
-                    self.runner.tell("task_ended", self._tasks[key], TaskEnd(result))
+                    self.shared.tell("task_ended", self._tasks[key], TaskEnd(result))
                 case Stop(key):
                     self._stops[key].set()
                 case Finish(result):
@@ -150,7 +147,7 @@ class JobRunner:
     def _launch(self, key: str, attempt: int) -> None:
         if attempt:
             self._tasks[key] = self._task_run(key, self._tasks[key].position, attempt)
-            self.runner.tell("task_waiting", self._tasks[key])
+            self.shared.tell("task_waiting", self._tasks[key])
         self._stops[key] = self.stop.child()
         upstream = {k: self._upstream[k] for k in self.job.graph.upstream(key) if k in self._upstream}
         work = threading.Thread(target=self._work, args=(self._tasks[key], upstream), name=f"{self.job.key}.{key}", daemon=True)
@@ -167,7 +164,7 @@ class JobRunner:
 
     def _work_on(self, task: TaskRun, upstream: dict[str, Upstream]) -> None:
         source = self.job.tasks[task.key]
-        end = self.attempt(task, source, self.context(task, upstream), self._stops[task.key])
+        end = self.attempt(task, source, self.references(task, upstream), self._stops[task.key])
         self._upstream[task.key] = Upstream(task.run_id, end.result.value.lower(), end.values, "RunExecutionError" if end.message else "")
         self._failures.pop(task.key, None)  # what the attempt before this one said
         if end.result in g.FAILED and end.message:
@@ -182,23 +179,27 @@ class JobRunner:
         if task.attempt and begun is not None:
             stop.wait(max(0.0, begun + interval - time.monotonic()))
         computes = source.kind in COMPUTE
-        if stop.reason is not None or (computes and not self.runner.take_slot(stop)):
+        if stop.reason is not None or (computes and not self.shared.take_slot(stop)):
             end = TaskEnd(stop.reason or Result.CANCELED, "Cancelled before it started.")
         else:
             self._begun[task.loop, task.key, task.position] = time.monotonic()
             if not computes:
                 stop.after(source.task.timeout_seconds)
-            self.runner.tell("task_started", task)
+            self.shared.tell("task_started", task)
             try:
                 end = perform(self, task, source, context, stop)
             finally:
                 stop.over()
                 if computes:
-                    self.runner.slots.release()
-        self.runner.tell("task_ended", task, end)
+                    self.shared.slots.release()
+        self.shared.tell("task_ended", task, end)
         return end
 
-    def context(self, task: TaskRun, upstream: Mapping[str, Upstream]) -> Context:
+    def start_child(self, job: Job, given: Mapping[str, str], stop: StopRequest, parent: TaskRun) -> tuple[int, Result]:
+        "Runs another job to its end, as the task `parent`; the id of the run and its result."
+        return JobRunner(self.shared, job, given, stop, parent=parent).run()
+
+    def references(self, task: TaskRun, upstream: Mapping[str, Upstream]) -> Context:
         "What the references of a task can read."
         return Context(
             self.job.id,
@@ -218,7 +219,7 @@ class JobRunner:
         attempt += self.repair.attempts.get(key, 0)
         edges = tuple((d.task_key, d.outcome) for d in source.task.depends_on or [])
         folder = attempt_folder(self.this.folder / key, attempt)
-        return TaskRun(self.runner.history.new_id(), self.this, key, position, source.kind, folder, attempt, edges)
+        return TaskRun(self.shared.history.new_id(), self.this, key, position, source.kind, folder, attempt, edges)
 
     def _message(self, result: Result) -> str:
         if result == Result.TIMEDOUT:

@@ -1,33 +1,22 @@
-"""Runs jobs on one cluster: hands out the slots in which tasks compute, tells the watchers, and heeds cancels from elsewhere."""
+"Runs jobs on one cluster, and heeds cancels from elsewhere."
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
 
 from boathouse.workspace.bundle.jobs import Job
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.graph.state_machine import Result
-from boathouse.workspace.history.store import History, JobRun, TaskEnd, TaskRun
+from boathouse.workspace.history.store import History
 from boathouse.workspace.packages.prepare import AS_IT_IS, Preparation
 from boathouse.workspace.parameters.arguments import run_parameters
+from boathouse.workspace.run.context import RunContext, Watcher
 from boathouse.workspace.run.job_run import POLL, JobRunner, Repair
 from boathouse.workspace.run.stop import StopRequest
 from boathouse.workspace.task.spec import AnyCluster
 
 SLOTS = 4
-
-
-class Watcher(Protocol):
-    "Whoever is told what happens in a run: the history, the display."
-
-    def run_started(self, run: JobRun) -> None: ...
-    def run_queued(self, run: JobRun, behind: int) -> None: ...
-    def task_waiting(self, task: TaskRun) -> None: ...
-    def task_started(self, task: TaskRun) -> None: ...
-    def task_ended(self, task: TaskRun, end: TaskEnd) -> None: ...
-    def run_ended(self, run: JobRun, result: Result, message: str) -> None: ...
 
 
 class Runner:
@@ -43,19 +32,19 @@ class Runner:
         slots: int = SLOTS,
         preparation: Preparation = AS_IT_IS,
     ) -> None:
-        self.cluster, self.bundle, self.jobs, self.history, self.preparation = cluster, bundle, jobs, history, preparation
-        self.slots = threading.BoundedSemaphore(slots)
-        self.stop = StopRequest()
-        self.stops: dict[int, StopRequest] = {}
-        self._watchers: tuple[Watcher, ...] = (history, *watchers)
+        self.shared, self.history, self.stop = (
+            RunContext(cluster, bundle, jobs, history, watchers, slots, preparation),
+            history,
+            StopRequest(),
+        )
 
     def run(self, job: Job, given: Mapping[str, str] | None = None, only: Iterable[str] = ()) -> tuple[int, Result]:
         "Runs a job to its end; the id of the run and its result."
-        return self._run(JobRunner(self, job, run_parameters(job, given or {}), self.stop, only=tuple(only)))
+        return self._run(JobRunner(self.shared, job, run_parameters(job, given or {}), self.stop, only=tuple(only)))
 
     def repair(self, job: Job, repair: Repair) -> tuple[int, Result]:
         "Runs again what of an earlier run is to run again; its id and its result now."
-        return self._run(JobRunner(self, job, repair.parameters, self.stop, repair=repair))
+        return self._run(JobRunner(self.shared, job, repair.parameters, self.stop, repair=repair))
 
     def _run(self, run: JobRunner) -> tuple[int, Result]:
         over = threading.Event()
@@ -71,17 +60,5 @@ class Runner:
         "Stops the runs, and nested runs, that another process wants cancelled."
         while not over.wait(POLL):
             for run_id in self.history.cancel_requests():
-                if (stop := self.stops.get(run_id)) is not None:
+                if (stop := self.shared.stops.get(run_id)) is not None:
                     stop.set()
-
-    def tell(self, event: str, *details: Any) -> None:
-        "Tells every watcher."
-        for watcher in self._watchers:
-            getattr(watcher, event)(*details)
-
-    def take_slot(self, stop: StopRequest) -> bool:
-        "Waits until a task may compute; false if it was stopped while waiting."
-        while not self.slots.acquire(timeout=0.2):
-            if stop.reason is not None:
-                return False
-        return True

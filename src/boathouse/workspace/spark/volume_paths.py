@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from boathouse.workspace.worker.dbutils import fs as files
-
 ROOT = "/Volumes"
 DISKS, VOLUMES = "boathouse.disks", "boathouse.volumes"  # system properties of the JVM
 REMEDY = "Pass ${resources.volumes.<key>.volume_path} to the task as a parameter, or use dbutils.fs."
@@ -166,11 +164,14 @@ def refuse(path: str, volumes: Path, own: Iterable[str]) -> None:
         raise VolumePathError(why)
 
 
-def explanation(error: BaseException, volumes: Path, own: Iterable[str]) -> str:
-    "The sentence about the first path of a volume that is named by the error of a library which looked for the file itself; else empty."
+def explanation(error: BaseException, volumes: Path, own: Iterable[str], knows: str) -> str:
+    """The sentence about the first path of a volume that is named by the error of a library which looked for the file itself; else empty.
+
+    The module in the file `knows` reaches volumes: its errors need no such sentence.
+    """
     frames = traceback.walk_tb(error.__traceback__)
-    if not isinstance(error, OSError) or any(frame.f_code.co_filename == files.__file__ for frame, _ in frames):
-        return ""  # `dbutils.fs` knows these paths
+    if not isinstance(error, OSError) or any(frame.f_code.co_filename == knows for frame, _ in frames):
+        return ""
     return next((f" {why}" for path in IN_COMMAND.findall(str(error)) if (why := refusal(path, volumes, own))), "")
 
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 KINDS = ("wheel", "script", "notebook")
+TAG = "BOATHOUSE_TASK_ID"  # in the environment of each process of a task: which task it belongs to
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from boathouse.workspace.packages.pyproject import project_in
 from boathouse.workspace.spark.volume_paths import disks, explanation, refuse_in_process
 from boathouse.workspace.task.session import attach
 from boathouse.workspace.task.spec import TaskResult, TaskSpec
+from boathouse.workspace.worker.dbutils import fs
 from boathouse.workspace.worker.dbutils.injected_names import register
 from boathouse.workspace.worker.dbutils.utilities import DbUtils, NotebookExit, Secrets, TaskValues
 
@@ -57,7 +58,7 @@ def perform(request: Mapping[str, Any]) -> None:
         error = ended if ended.code not in (None, 0) else None
     except BaseException as caught:
         error = caught
-    result = _result(error, exit_value, values, secrets, explanation(error, *_volumes(spec, request)) if error else "")
+    result = _result(error, exit_value, values, secrets, explanation(error, *_volumes(spec, request), fs.__file__) if error else "")
     _leave(spec.folder, result)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from boathouse.workspace.task.spec import interpreter_environment
+from boathouse.workspace.task.spec import TAG, interpreter_environment
 
 # What every task needs: imported before the first one is taken.
 ESSENTIAL = (
@@ -41,7 +41,6 @@ PRELOAD = (
 )  # fmt: skip
 STORE = "mlflow.store.model_registry.sqlalchemy_store"  # from here on MLflow's tables can be made
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-TAG = "BOATHOUSE_TASK_ID"
 OWN = "boathouse"
 
 

@@ -20,8 +20,7 @@ from boathouse.workspace.notebooks.source import find
 from boathouse.workspace.spark.schema_owners import SETTING
 from boathouse.workspace.spark.session import environment
 from boathouse.workspace.task.session import OWNER
-from boathouse.workspace.task.spec import TaskResult, TaskSpec, interpreter_environment
-from boathouse.workspace.worker.zygote import TAG
+from boathouse.workspace.task.spec import TAG, TaskResult, TaskSpec, interpreter_environment
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
