@@ -17,8 +17,8 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 
 from boathouse.tables.contracts import check
-from boathouse.tables.evolution import plan
-from boathouse.tables.table import Column, Lakehouse, Table, create, declaration, exists
+from boathouse.tables.evolution import create, plan
+from boathouse.tables.table import Column, Lakehouse, Table, declaration, exists
 from boathouse.tables.writes import append, merge, replace
 from boathouse.workspace.spark.session import local_session
 

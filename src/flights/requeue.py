@@ -15,7 +15,8 @@ from pyspark.sql import functions as F
 
 from boathouse.quality.rules import kept_rows
 from boathouse.runtime import get_spark, kept, parameters, run_id
-from boathouse.tables.table import Lakehouse, create, exists, read
+from boathouse.tables.evolution import create
+from boathouse.tables.table import Lakehouse, exists, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import append, last_note, noted
 from flights.bronze import end_of

@@ -20,7 +20,8 @@ from pyspark.sql import functions as F
 from boathouse.ingest.csv_lines import LINE
 from boathouse.quality.rules import FAILED, Rule, judge, kept_rows, measure, metrics, observe, observed, rejected_rows
 from boathouse.runtime import get_spark, kept, parameters
-from boathouse.tables.table import Lakehouse, Table, create, exists, read
+from boathouse.tables.evolution import create
+from boathouse.tables.table import Lakehouse, Table, exists, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import append, last_note, merge, replace
 from flights import tables as t

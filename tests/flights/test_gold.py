@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse.tables.table import Lakehouse, create, drop_all, read
+from boathouse.tables.evolution import create
+from boathouse.tables.table import Lakehouse, drop_all, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import last_note, merge
 from flights import tables as t

@@ -11,7 +11,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from boathouse.tables.contracts import ContractViolation, check, check_rows, document, misfits, storable
-from boathouse.tables.table import Column, Lakehouse, Table, create, drop_all, read
+from boathouse.tables.evolution import create
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import append, merge, replace
 

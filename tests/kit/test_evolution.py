@@ -11,8 +11,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 from boathouse.tables.contracts import ContractViolation
-from boathouse.tables.evolution import RETENTION, Change, evolve, listed, plan, widens
-from boathouse.tables.table import Column, Lakehouse, Table, create, declaration, drop_all, exists, read
+from boathouse.tables.evolution import RETENTION, Change, create, evolve, listed, plan, widens
+from boathouse.tables.table import Column, Lakehouse, Table, declaration, drop_all, exists, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import append
 

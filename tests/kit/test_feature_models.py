@@ -17,7 +17,6 @@ from pyspark.sql import DataFrame, SparkSession
 from sklearn.linear_model import LinearRegression
 
 from boathouse.features.lookups import FeatureLookup
-from boathouse.features.tables import FeatureTables
 from boathouse.features.training_sets import (
     FeatureFunction,
     FeatureSpec,
@@ -29,6 +28,7 @@ from boathouse.features.training_sets import (
     with_features,
     with_functions,
 )
+from boathouse.serving.client import FeatureTables
 from boathouse.serving.feature_models import log_model, rebuild_training_set, score_batch, spec_of
 from boathouse.tables.table import drop_all
 from boathouse.tables.versions import fingerprint, version_of

@@ -10,9 +10,11 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from boathouse.features.tables import FeatureTables, declaration_of
+from boathouse.features.tables import declaration_of
+from boathouse.serving.client import FeatureTables
 from boathouse.tables.contracts import ContractViolation
-from boathouse.tables.table import Column, Table, create, declaration, drop_all
+from boathouse.tables.evolution import create
+from boathouse.tables.table import Column, Table, declaration, drop_all
 from boathouse.tables.versions import version_of
 
 DAY = dt.datetime(2013, 6, 1)

@@ -15,9 +15,10 @@ from pyspark.sql import functions as F
 
 from boathouse.features.leak_report import LeakError, leak_report, refuse_leaks
 from boathouse.features.lookups import FeatureLookup
-from boathouse.features.tables import FeatureTables, declaration_of, declared
+from boathouse.features.tables import declaration_of, declared
 from boathouse.features.training_sets import FeatureFunction, TrainingSet, create_training_set, with_features
 from boathouse.point_in_time.grid_windows import rolling
+from boathouse.serving.client import FeatureTables
 from boathouse.tables.table import Lakehouse, drop_all
 from boathouse.tables.versions import fingerprint
 from boathouse.tables.writes import append

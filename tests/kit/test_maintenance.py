@@ -11,9 +11,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.tables import maintenance as maintenance_module
+from boathouse.tables.evolution import create
 from boathouse.tables.maintenance import MAINTENANCE, MaintenanceFailed, layout, maintain, optimize, retained, tend, vacuum
 from boathouse.tables.pins import pin, protect, read_pin, release
-from boathouse.tables.table import Column, Lakehouse, Table, create, drop_all, read
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 from boathouse.tables.versions import fingerprint, version_of
 from boathouse.tables.writes import append, last_note, replace
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import Row, SparkSession
 
+from boathouse.tables.evolution import create
 from boathouse.tables.maintenance import vacuum
 from boathouse.tables.pins import (
     LASTING,
@@ -30,7 +31,7 @@ from boathouse.tables.pins import (
     release,
     unpin,
 )
-from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, create, drop_all, exists, read
+from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, drop_all, exists, read
 from boathouse.tables.versions import check_version, fingerprint, version_of
 
 BOATS = Table(

@@ -13,7 +13,8 @@ from pyspark.sql import SparkSession
 from support.histories import Histories
 
 from boathouse.models.integrity import CONTENT, Untrusted
-from boathouse.registry.promotions import (
+from boathouse.registry.manifest import retire
+from boathouse.registry.promotions import (  # fmt: skip
     APPROVED,
     CHALLENGED,
     CHALLENGER,
@@ -30,9 +31,8 @@ from boathouse.registry.promotions import (
     moves,
     promote,
     register,
-    retire,
     rollback,
-)  # fmt: skip
+)
 from boathouse.tables.table import Lakehouse, drop_all
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 

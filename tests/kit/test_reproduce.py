@@ -19,13 +19,13 @@ from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 
 from boathouse.features.lookups import FeatureLookup
-from boathouse.features.tables import FeatureTables
 from boathouse.features.training_sets import FeatureFunction, Labels, create_training_set, imported
 from boathouse.models.integrity import Untrusted
 from boathouse.models.learners import Recipe, fit, log_pipeline
 from boathouse.registry.manifest import LineageError, Manifest, code_of, learned_rows, log_manifest, reads, settings_of
 from boathouse.registry.promotions import register
 from boathouse.registry.reproduce import distance, reproduce, reproduce_command
+from boathouse.serving.client import FeatureTables
 from boathouse.tables.table import Lakehouse, drop_all, read
 from boathouse.tables.versions import fingerprint, version_of
 from boathouse.training.holdout import HOLDOUT_OPENINGS

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
+from boathouse.tables.evolution import create
 from boathouse.tables.history import states
-from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, create, drop_all, read
+from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, drop_all, read
 
 BOATS = Table(
     name="harbour.boats",

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.tables.table import Column, Lakehouse, Table, create, drop_all, exists, read
+from boathouse.tables.evolution import create
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, exists, read
 from boathouse.tables.writes import append, last_note, merge, replace
 
 BOATS = Table(

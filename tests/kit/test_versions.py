@@ -15,7 +15,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, create, drop_all, read
+from boathouse.tables.evolution import create
+from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, drop_all, read
 from boathouse.tables.versions import changes, check_version, count_changes, diff, fingerprint, row_hashes, same_rows, version_of
 from boathouse.tables.writes import append, merge
 

@@ -26,7 +26,8 @@ from pyspark.sql import functions as F
 
 from boathouse.ingest.csv_lines import Delivery, inspect, obstacle, rows_of
 from boathouse.tables.contracts import check
-from boathouse.tables.table import Column, Lakehouse, Table, create, exists, quoted, read
+from boathouse.tables.evolution import create
+from boathouse.tables.table import Column, Lakehouse, Table, exists, quoted, read
 from boathouse.tables.writes import Commit, append, commits, written
 
 PORTION = 1000

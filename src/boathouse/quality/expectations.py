@@ -16,7 +16,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.quality.quarantine import guard
 from boathouse.quality.rules import Rule, RuleError, bare, check_rules
-from boathouse.tables.table import Lakehouse, Table, create, quoted, read
+from boathouse.tables.evolution import create
+from boathouse.tables.table import Lakehouse, Table, quoted, read
 
 SYNTAX = {"and", "or", "not", "in", "when", "then", "else", "case", "end", "as", "between", "like", "rlike", "ilike", "is", "any", "all", "some", "exists",
           "distinct", "from", "varchar", "char", "interval", "escape", "div", "nulls", "filter"}  # fmt: skip

@@ -38,7 +38,8 @@ from boathouse.quality.rules import (
 )  # fmt: skip
 from boathouse.runtime import kept
 from boathouse.tables.contracts import check
-from boathouse.tables.table import Column, Lakehouse, Table, create, exists, read
+from boathouse.tables.evolution import create
+from boathouse.tables.table import Column, Lakehouse, Table, exists, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import Commit, commits, last_note, noted, standing, written
 

@@ -18,7 +18,8 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
 from boathouse.models.integrity import CONTENT, Untrusted
-from boathouse.registry.promotions import TRAINED_BY, RegistryError, alias_version, approve, is_approved, moves, reject, retire, rollback
+from boathouse.registry.manifest import retire
+from boathouse.registry.promotions import TRAINED_BY, RegistryError, alias_version, approve, is_approved, moves, reject, rollback
 from boathouse.runtime import now
 from boathouse.tables.table import Lakehouse
 

@@ -6,7 +6,7 @@
 __all__ = ['MANIFEST_FILE', 'LIBRARIES', 'SETTINGS', 'TableRead', 'reads', 'Code', 'modules_of', 'git', 'checkout', 'code_of',
            'LineageError', 'refuse_dirty', 'Manifest', 'schema', 'written', 'checked', 'told', 'settings_of',
            'learned_rows', 'dataset_inputs', 'log_manifest', 'manifest_of', 'pin_name', 'pin_versions',
-           'unpin_versions']
+           'unpin_versions', 'retire']
 
 # %% ../../../notebooks/kit/13_lineage.ipynb #84e0b964
 import hashlib
@@ -31,6 +31,7 @@ from pyspark.sql import functions as F
 
 from boathouse.features.training_sets import FeatureSpec, from_json, to_json
 from boathouse.models.learners import Recipe, to_pandas
+from boathouse.registry.promotions import CHALLENGER, CHAMPION, RETIRED, RegistryError, alias_version, move, moves
 from boathouse.tables.pins import Pin, detail, pin_all, pins, unpin
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.versions import counted_fingerprint
@@ -290,3 +291,14 @@ def unpin_versions(lake: Lakehouse, model: str, version: int, at: datetime, why:
     for found in held:
         unpin(lake, found.name, at, why)
     return [found.table_name for found in held]
+
+# %% ../../../notebooks/kit/13_lineage.ipynb #caf9cdcf
+def retire(lake: Lakehouse, model: str, version: int, at: datetime, reason: str, by: str) -> list[str]:
+    "Retire a version, and let go of what it was made from: the tables whose pins were released. RegistryError for the champion or the challenger."
+    aliases = [alias for alias in (CHAMPION, CHALLENGER) if alias_version(MlflowClient(), model, alias) == version]
+    if aliases:
+        raise RegistryError(f"{model}: version {version} is the {aliases[0]}: promote or roll back to another first")
+    if not any(row["move"] == RETIRED and row["version"] == version for row in moves(lake, model)):
+        move(lake, model, version, RETIRED, at, reason, by)
+    MlflowClient().set_model_version_tag(model, str(version), "retired", reason)
+    return unpin_versions(lake, model, version, at, f"{model} version {version} was retired: {reason}")

@@ -7,7 +7,7 @@ __all__ = ['CHAMPION', 'CHALLENGER', 'PROMOTED', 'ROLLED_BACK', 'WITHDRAWN', 'CH
            'TRAINED_BY', 'OVERTAKEN', 'PROMOTIONS', 'RegistryError', 'moves', 'promotions', 'decided', 'move',
            'line_of', 'champion_among', 'register', 'champion_as_of', 'alias_version', 'settle', 'promote', 'name_of',
            'usable', 'approve', 'reject', 'look', 'last_said', 'is_approved', 'challenge', 'one_before', 'rollback',
-           'withdraw', 'retire']
+           'withdraw']
 
 # %% ../../../notebooks/kit/08_registry.ipynb #1cf6f260
 import json
@@ -26,7 +26,8 @@ from pyspark.sql import functions as F
 
 from boathouse.models.integrity import USUAL, Allowed, fetched, sealed
 from boathouse.runtime import run_id
-from boathouse.tables.table import Column, Lakehouse, Table, create, exists, read
+from boathouse.tables.evolution import create
+from boathouse.tables.table import Column, Lakehouse, Table, exists, read
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 PROMOTED, ROLLED_BACK, WITHDRAWN = "promoted", "rolled back", "withdrawn"
@@ -318,16 +319,3 @@ def withdraw(lake: Lakehouse, model: str, version: int, at: datetime, reason: st
     move(lake, model, version, WITHDRAWN, at, reason, by, CHAMPION)
     settle(lake, model)
     return True
-
-# %% ../../../notebooks/kit/08_registry.ipynb #caf9cdcf
-def retire(lake: Lakehouse, model: str, version: int, at: datetime, reason: str, by: str) -> list[str]:
-    "Retire a version, and let go of what it was made from: the tables whose pins were released. RegistryError for the champion or the challenger."
-    from boathouse.registry.manifest import unpin_versions  # that chapter builds on this one
-
-    aliases = [alias for alias in (CHAMPION, CHALLENGER) if alias_version(MlflowClient(), model, alias) == version]
-    if aliases:
-        raise RegistryError(f"{model}: version {version} is the {aliases[0]}: promote or roll back to another first")
-    if not any(row["move"] == RETIRED and row["version"] == version for row in moves(lake, model)):
-        move(lake, model, version, RETIRED, at, reason, by)
-    MlflowClient().set_model_version_tag(model, str(version), "retired", reason)
-    return unpin_versions(lake, model, version, at, f"{model} version {version} was retired: {reason}")

@@ -4,16 +4,14 @@
 
 # %% auto #0
 __all__ = ['DIGEST', 'RESCUED', 'RETENTION', 'RESERVED', 'UNSTORABLE', 'Column', 'Table', 'quoted', 'assigned', 'Lakehouse',
-           'exists', 'drop_all', 'properties_of', 'declaration', 'made', 'create', 'VersionGone', 'gone', 'read']
+           'exists', 'drop_all', 'properties_of', 'declaration', 'VersionGone', 'gone', 'read']
 
 # %% ../../../notebooks/kit/02_tables.ipynb #abd26594
 import hashlib
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from delta.exceptions import ProtocolChangedException
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import DataType, StructType
@@ -169,30 +167,6 @@ def declaration(lake: Lakehouse, table: Table | str) -> str | None:
         if not exists(lake, table):
             return None
         return properties_of(lake, table).get(DIGEST, "")  # another process made it between the two questions
-
-# %% ../../../notebooks/kit/02_tables.ipynb #e383c0db
-def made(lake: Lakehouse, table: Table) -> None:
-    "Make the table; where another process makes it in the same moment, wait for that one to be done."
-    for left in range(20, -1, -1):
-        try:
-            lake.spark.sql(f"CREATE TABLE IF NOT EXISTS {lake.name(table)} {table.ddl}")
-            return
-        except (AnalysisException, ProtocolChangedException) as error:
-            if not left or not ("DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION" in str(error) or "DELTA_PROTOCOL_CHANGED" in str(error)):
-                raise
-            time.sleep(0.25)
-
-# %% ../../../notebooks/kit/02_tables.ipynb #e383c0da
-def create(lake: Lakehouse, table: Table) -> None:
-    "Create the table and its schema; a table that was declared otherwise when it was made is brought up to date, or ContractViolation."
-    found, name = declaration(lake, table), lake.name(table)
-    if found is None:
-        lake.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name.rpartition('.')[0]}")
-        made(lake, table)
-    elif found != table.digest:
-        from boathouse.tables.evolution import evolve  # that chapter builds on this one
-
-        evolve(lake, table)
 
 # %% ../../../notebooks/kit/02_tables.ipynb #a6b0c1d4
 class VersionGone(Exception):

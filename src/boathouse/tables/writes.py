@@ -21,7 +21,8 @@ from pyspark.sql.types import StructType
 
 from boathouse.runtime import kept
 from boathouse.tables.contracts import ContractViolation, check, check_new, check_rows, counted, ticked
-from boathouse.tables.table import Lakehouse, Table, create, exists, read
+from boathouse.tables.evolution import create
+from boathouse.tables.table import Lakehouse, Table, exists, read
 
 NOTE = "spark.databricks.delta.commitInfo.userMetadata"
 SKIP_EMPTY = "spark.databricks.delta.skipRecordingEmptyCommits"
