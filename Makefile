@@ -10,7 +10,7 @@ TARGET ?= local
 # Python writes bytecode here whatever the machine's settings: without it each process compiles its libraries anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help check setup run year test long prep lab bench clean
+.PHONY: help check setup run year test long prep update outputs lab bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -69,6 +69,11 @@ prep: setup  ## Format, clean and export the notebooks, and check that modules a
 	@$(BIN)/python tests/support/export.py
 	@$(BIN)/ruff check notebooks src/boathouse/workspace tests bench conftest.py
 	@$(BIN)/python -m pytest -q tests/test_sync.py
+
+update: setup  ## Carry edits of generated modules back into their notebooks
+	@$(BIN)/python -c "from nbdev.doclinks import _build_modidx; _build_modidx()"
+	@$(BIN)/nbdev-update
+	@rm src/_modidx.py
 
 outputs: prep  ## Run every chapter and write its outputs back
 	@$(BIN)/python -m pytest -q tests/test_notebooks.py --save-outputs
