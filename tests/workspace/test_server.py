@@ -190,7 +190,7 @@ def test_a_cluster_is_of_another_version_once_any_file_of_the_workspace_is_anoth
     shutil.copytree(Path(boathouse.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
 
     def version() -> str:
-        command = [sys.executable, "-c", "from boathouse.workspace import address; print(address.__file__, address.version())"]
+        command = [sys.executable, "-c", "from boathouse.workspace.cluster import address; print(address.__file__, address.version())"]
         done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True)
         file, found = done.stdout.split()
         assert Path(file).is_relative_to(package)
