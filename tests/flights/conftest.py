@@ -149,8 +149,9 @@ def clone() -> Callable[[Path], Path]:
 
 @pytest.fixture(scope="module")
 def environ() -> Mapping[str, str]:
-    "The environment of the commands: as everybody's, with the background cluster."
-    return {**os.environ, "BOATHOUSE_CLUSTER": ""}
+    "The environment of the commands: as everybody's, with the background cluster, whatever the suite's own session has set for MLflow."
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "_MLFLOW"))}
+    return {**own, "BOATHOUSE_CLUSTER": ""}
 
 
 @pytest.fixture(scope="module")
