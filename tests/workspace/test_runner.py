@@ -15,6 +15,9 @@ from boathouse.workspace.bundle.jobs import all_jobs
 from boathouse.workspace.bundle.load import load
 from boathouse.workspace.history.as_json import run_json
 from boathouse.workspace.history.store import History
+from boathouse.workspace.packages.prepare import AS_IT_IS
+from boathouse.workspace.run.context import RunContext
+from boathouse.workspace.run.stop import StopRequest
 from boathouse.workspace.validate.check import refuse_unrunnable
 
 if TYPE_CHECKING:
@@ -273,6 +276,21 @@ def test_tasks_that_do_not_depend_on_each_other_run_at_the_same_time_up_to_the_c
         for i in range(2)
     ]
     assert result(ran(cluster, tmp_path, f"a: {{tasks: [{', '.join(rows)}]}}\n", wait=wait)) == "SUCCESS"
+
+
+def test_no_more_tasks_compute_than_there_are_slots_and_one_that_waits_can_be_stopped() -> None:
+    shared, stop = RunContext(None, None, {}, None, (), 2, AS_IT_IS), StopRequest()  # type: ignore[arg-type]
+    assert [shared.take_slot(stop) for _ in range(2)] == [True, True]
+    waiting = threading.Thread(target=lambda: took.append(shared.take_slot(stop)))
+    took: list[bool] = []
+    waiting.start()
+    waiting.join(1)
+    assert waiting.is_alive(), "a third task computes beside two"
+    stop.set()
+    waiting.join(10)
+    assert took == [False]
+    shared.slots.release()
+    assert shared.take_slot(stop)
 
 
 @pytest.mark.parametrize("kind", ["raise", "kill"])
