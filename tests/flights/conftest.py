@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
+from support.environment import clean_environment
 
 from boathouse.registry.promotions import register
 from boathouse.tables.table import Lakehouse
@@ -149,9 +149,8 @@ def clone() -> Callable[[Path], Path]:
 
 @pytest.fixture(scope="module")
 def environ() -> Mapping[str, str]:
-    "The environment of the commands: as everybody's, with the background cluster, whatever the suite's own session has set for MLflow."
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "_MLFLOW"))}
-    return {**own, "BOATHOUSE_CLUSTER": ""}
+    "The environment of the commands: as everybody's, with the background cluster."
+    return {**clean_environment(), "BOATHOUSE_CLUSTER": ""}
 
 
 @pytest.fixture(scope="module")

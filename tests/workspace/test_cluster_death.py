@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.environment import clean_environment
 
 from boathouse.workspace.cluster.cluster import Cluster, ClusterError, TaskSpec
 
@@ -202,7 +203,7 @@ def test_the_metastore_answers_after_those_who_asked_it_were_killed_and_a_killed
     assert until(lambda: not any(_alive(pid) for pid in pids), 60), [psutil.Process(pid) for pid in pids if _alive(pid)]
     reader = ("import sys; from boathouse.workspace.spark.session import local_session\n"
               "print(local_session(sys.argv[1]).table('spark_catalog.silver.boats').count())")  # fmt: skip
-    read = subprocess.run([sys.executable, "-c", reader, str(state)], capture_output=True, text=True, check=True, env=_clean_environment())
+    read = subprocess.run([sys.executable, "-c", reader, str(state)], capture_output=True, text=True, check=True, env=clean_environment())
     assert read.stdout.strip() == "9"
 
 
@@ -211,10 +212,6 @@ def _alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _clean_environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "BOATHOUSE_STATE", "_MLFLOW"))}
 
 
 SLEEPY = """
@@ -244,7 +241,7 @@ def test_a_jvm_that_is_ended_from_outside_is_told_in_a_sentence(tmp_path, until)
     (tmp_path / "databricks.yml").write_text(textwrap.dedent(SLEEPY))
     (tmp_path / "sleep.py").write_text("import time\nprint(spark.range(3).count(), flush=True)\ntime.sleep(600)\n")
     command = [str(Path(sys.executable).parent / "boathouse"), "run", "nap"]
-    runner = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_clean_environment())
+    runner = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=clean_environment())
     log = tmp_path / ".boathouse/local/runs/1/sleep/log.txt"
     assert until(lambda: log.is_file() and "3" in log.read_text(), 60)
     jvm = next(p for p in psutil.Process(runner.pid).children(recursive=True) if p.name() == "java")

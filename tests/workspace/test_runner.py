@@ -281,8 +281,8 @@ def test_tasks_that_do_not_depend_on_each_other_run_at_the_same_time_up_to_the_c
 def test_no_more_tasks_compute_than_there_are_slots_and_one_that_waits_can_be_stopped() -> None:
     shared, stop = RunContext(None, None, {}, None, (), 2, AS_IT_IS), StopRequest()  # type: ignore[arg-type]
     assert [shared.take_slot(stop) for _ in range(2)] == [True, True]
-    waiting = threading.Thread(target=lambda: took.append(shared.take_slot(stop)))
     took: list[bool] = []
+    waiting = threading.Thread(target=lambda: took.append(shared.take_slot(stop)))
     waiting.start()
     waiting.join(1)
     assert waiting.is_alive(), "a third task computes beside two"

@@ -1,4 +1,4 @@
-"The catalogs that a target names; on this machine they share one metastore (see `dialect` and `schemaowners`)."
+"The catalogs that a target names; on this machine they share one metastore (see `dialect` and `schema_owners`)."
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Cluster:
         self._tasks: dict[str, TaskProcess] = {}
         self._ids = itertools.count(1)
         self._writing = threading.Lock()
-        self._left: list[Any] = []  # the JVM's threads that worked for tasks which have ended
+        self._ending: list[Any] = []  # the JVM's threads that worked for tasks which have ended
         self._cut_off = False  # whether a task was killed, and not cleared up after yet
         self._clearing = threading.Lock()
         # JVM calls come from these threads only: each Python thread that makes one costs a thread in the JVM.
@@ -255,7 +255,7 @@ class Cluster:
 
     def _close(self, line: Line) -> str | None:
         try:
-            self._left += close_line(line)
+            self._ending += close_line(line)
             if not self._tasks:
                 self.spark.catalog.clearCache()  # what tasks cached and did not release; with one still running it may be that one's
         except (Py4JError, OSError):
@@ -266,7 +266,7 @@ class Cluster:
 
     def _wait_for_commands(self) -> None:
         "Waits until no command of an ended task goes on in the JVM: it would write beside the next attempt."
-        threads, self._left = self._left, []
+        threads, self._ending = self._ending, []
         deadline = time.monotonic() + PATIENCE
         try:
             for thread in threads:

@@ -18,12 +18,12 @@ from boathouse.workspace.parameters import arguments as parameters
 from boathouse.workspace.parameters import references
 from boathouse.workspace.parameters.for_each import Item, items_of, label
 from boathouse.workspace.parameters.references import Context
-from boathouse.workspace.run.context import Attempting
+from boathouse.workspace.run.context import RunningJob
 from boathouse.workspace.run.stop import StopRequest
 from boathouse.workspace.task.spec import TaskSpec
 
 
-def perform(run: Attempting, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
+def perform(run: RunningJob, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
     "Carries out one attempt."
     if source.task.notebook_task is not None:
         context = replace(context, notebook_path=str(task_file(run.job, source).with_suffix("")))
@@ -39,7 +39,7 @@ def perform(run: Attempting, task: TaskRun, source: TaskSource, context: Context
         return TaskEnd(Result.FAILED, f"{type(e).__name__}: {e}", internal=True)
 
 
-def _compute(run: Attempting, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
+def _compute(run: RunningJob, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
     process = run.shared.cluster.launch(_spec(run, task, source, context))
     stop.after(source.task.timeout_seconds)  # from here on: waiting for the cluster is not the task's time
     stop.then(lambda _: process.cancel())
@@ -51,7 +51,7 @@ def _compute(run: Attempting, task: TaskRun, source: TaskSource, context: Contex
     return TaskEnd(Result(ended.state), ended.error or "", exit_value=ended.exit_value, values=ended.values)
 
 
-def _spec(run: Attempting, task: TaskRun, source: TaskSource, context: Context) -> TaskSpec:
+def _spec(run: RunningJob, task: TaskRun, source: TaskSource, context: Context) -> TaskSpec:
     notebook, wheel = source.task.notebook_task, source.task.python_wheel_task
     named = {
         "job_id": run.job.id,
@@ -82,12 +82,12 @@ def _spec(run: Attempting, task: TaskRun, source: TaskSource, context: Context) 
     )
 
 
-def _condition(run: Attempting, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
+def _condition(run: RunningJob, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
     answer = parameters.holds(source.body, context)
     return TaskEnd(Result.SUCCESS, outcome=str(answer).lower())
 
 
-def _run_job(run: Attempting, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
+def _run_job(run: RunningJob, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
     child = job_by_id(dict(run.shared.jobs), source.body.job_id)
     assert child is not None, "the checks refuse a run_job_task without a job"
     given = child.parameters | parameters.child_parameters(source, child, context)
@@ -99,7 +99,7 @@ def _run_job(run: Attempting, task: TaskRun, source: TaskSource, context: Contex
     return TaskEnd(state, message, child=run_id)
 
 
-def _for_each(run: Attempting, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
+def _for_each(run: RunningJob, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
     inner = repeated(source)
     assert inner is not None
     whole = references.only(source.body.inputs)
@@ -116,7 +116,7 @@ def _for_each(run: Attempting, task: TaskRun, source: TaskSource, context: Conte
     return TaskEnd(Result.FAILED, f"{bad} of {len(items)} iterations failed.") if bad else TaskEnd(Result.SUCCESS)
 
 
-def _iteration(run: Attempting, loop: TaskRun, inner: TaskSource, context: Context, number: int, stop: StopRequest) -> Result:
+def _iteration(run: RunningJob, loop: TaskRun, inner: TaskSource, context: Context, number: int, stop: StopRequest) -> Result:
     "All attempts for one item."
     limits = Node(inner.key, retries=inner.task.max_retries or 0, retry_on_timeout=bool(inner.task.retry_on_timeout))
     attempt = 0
@@ -141,7 +141,7 @@ def _iteration(run: Attempting, loop: TaskRun, inner: TaskSource, context: Conte
         attempt += 1
 
 
-Perform = Callable[[Attempting, TaskRun, TaskSource, Context, StopRequest], TaskEnd]
+Perform = Callable[[RunningJob, TaskRun, TaskSource, Context, StopRequest], TaskEnd]
 KINDS: dict[str, Perform] = {
     "notebook_task": _compute,
     "spark_python_task": _compute,

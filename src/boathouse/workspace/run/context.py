@@ -58,7 +58,7 @@ class RunContext:
         return True
 
 
-class Attempting(Protocol):
+class RunningJob(Protocol):
     "The run of a job as an attempt of one of its tasks sees it."
 
     shared: RunContext

@@ -2,7 +2,7 @@
 
 Spark finds a catalog by its class, and only its own catalog holds Delta tables, views and functions without a server beside it. So the class
 of a named catalog answers with Spark's own. Janino compiles it, as it compiles Spark's queries: in 0.05 s, without a compiler on the machine.
-The check refuses paths of volumes (`volumepaths`) and schemas that belong to another catalog (`schemaowners`).
+The check refuses paths of volumes (`volume_paths`) and schemas that belong to another catalog (`schema_owners`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Hadoop's own classes run `chmod` for each file that they create and `readlink` for each file that they rename, unless its native library is
 installed: some six processes per Delta commit. These classes call the JVM instead, and leave everything else (checksums, atomic renames) to Hadoop's.
-`volumepaths` builds on them, and `dialect` has them compiled.
+`volume_paths` builds on them, and `dialect` has them compiled.
 """
 
 from __future__ import annotations
