@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 # The reports are tasks of jobs: they need the tables of a run, and the test of the whole lifecycle runs them there.
 CHAPTERS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if p.parent.name not in {"reports", ".ipynb_checkpoints"})
 # What lies inside the as-of join is proven by its tests; as notebooks these chapters run last.
-INTERNALS = {"05b_matching", "05c_engines", "05d_files", "05f_ranges"}
+INTERNALS = {f"kit/05_point_in_time/{name}" for name in ("02_spark", "03_match", "04_parquet", "07_ranges")}
 
 
 def shown(notebook: Any) -> list[tuple[str, str]]:
@@ -51,8 +51,9 @@ def execute(path: Path) -> Any:
 
 def chapter(path: Path) -> Any:
     "The parameter of a chapter's test."
-    marks = [pytest.mark.long(order=90, minutes=1)] if path.stem in INTERNALS else []
-    return pytest.param(path, id=f"{path.parent.name}/{path.stem}", marks=marks)
+    name = path.relative_to(ROOT / "notebooks").with_suffix("").as_posix()
+    marks = [pytest.mark.long(order=90, minutes=1)] if name in INTERNALS else []
+    return pytest.param(path, id=name, marks=marks)
 
 
 @pytest.mark.parametrize("path", map(chapter, CHAPTERS))

@@ -55,10 +55,10 @@ def test_every_module_is_what_its_notebook_exports(tmp_path: Path) -> None:
 def test_a_hand_edit_an_orphan_and_a_stale_module_are_caught(project: Path, tmp_path: Path) -> None:
     edited = project / "src/boathouse/tables/table.py"
     edited.write_text(edited.read_text() + "\n# a hand edit\n")
-    (project / "notebooks/kit/03_quality.ipynb").unlink()
-    notebook = nbformat.read(project / "notebooks/kit/04_ingest.ipynb", 4)
+    (project / "notebooks/kit/03_quality/01_rules.ipynb").unlink()
+    notebook = nbformat.read(project / "notebooks/kit/04_ingest/01_files.ipynb", 4)
     notebook.cells.append(nbformat.v4.new_code_cell("#| export\ndef forgotten() -> int:\n    return 1", id="forgotten"))
-    nbformat.write(notebook, project / "notebooks/kit/04_ingest.ipynb")
+    nbformat.write(notebook, project / "notebooks/kit/04_ingest/01_files.ipynb")
     found = differences(project, tmp_path)
     assert "boathouse/tables/table.py: differs from its notebook" in found
     assert "boathouse/quality/rules.py: no notebook exports it" in found

@@ -135,7 +135,7 @@ def _in_notebook(old: str, new: str, root: Path) -> Iterator[Edit]:
 
 
 def select(selections: tuple[str, ...], root: Path) -> Selection:
-    "Test selections, such as `tests/kit/test_as_of.py` or `... -k lookback or ties`, as files and words; `Unusable` if a file is not found."
+    "Test selections, such as `tests/kit/point_in_time/test_join.py` or `... -k lookback or ties`, as files and words; `Unusable` if a file is not found."
     rules: dict[str, tuple[str, ...]] = {}
     for text in selections:
         found = KEYWORD.fullmatch(text.strip())

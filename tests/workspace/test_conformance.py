@@ -43,12 +43,14 @@ def test_every_rule_is_listed_once_with_a_test_that_exists() -> None:
 
 
 def test_a_table_with_a_missing_test_a_double_rule_or_a_broken_row_is_found() -> None:
-    good = "| 4.1-a | rule | `test_graph.py::test_only_leaves_decide_the_result_of_a_run` |\n"
-    told = faults(good + good + "| 4.1-b | rule | `test_graph.py::test_gone` |\n| 4.1-c | rule | pending |\n| 4.1-d | rule | none |\n")
+    good = "| 4.1-a | rule | `graph/test_state_machine.py::test_only_leaves_decide_the_result_of_a_run` |\n"
+    told = faults(
+        good + good + "| 4.1-b | rule | `graph/test_state_machine.py::test_gone` |\n| 4.1-c | rule | pending |\n| 4.1-d | rule | none |\n"
+    )
     assert told[:4] == [
         "4.1-a is listed 2 times",
         "4.1-c is pending",
-        "4.1-b: there is no test test_graph.py::test_gone",
+        "4.1-b: there is no test graph/test_state_machine.py::test_gone",
         "not a rule: | 4.1-d | rule | none |",
     ]
     assert "section 5 has no rule" in told

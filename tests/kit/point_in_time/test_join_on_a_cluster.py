@@ -1,0 +1,232 @@
+"""As-of joins and windows where tasks run in processes of their own: executors with another working directory and another time zone than the driver."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import math
+import os
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+LOOKBACK, HOUR = dt.timedelta(days=2), dt.timedelta(hours=1)
+AGGREGATES = {"rows": ("count", "a"), "kinds": ("approx_distinct", "a % 7"), "half": ("percentile(0.5)", "a % 50"), "sum": ("sum", "a")}
+COLUMNS = [f"{name}_2d" for name in AGGREGATES]
+WAYS = (
+    "cogroup",
+    "cogroup, a hot key cut, rows known late",
+    "cogroup, column by column",
+    "union",
+    "auto, driver",
+    "auto, without room on the driver",
+)
+
+
+def made() -> tuple[list[tuple], list[tuple]]:
+    "Labels (n, p, q, t) and features (a, p, q, at, seen, b): half of them on one key, some tied, some without key or instant."
+    rng, start = random.Random(11), dt.datetime(2013, 6, 1)
+
+    def maybe(value: object) -> object:
+        return None if rng.random() < 0.03 else value
+
+    def key() -> tuple[object, object]:
+        return (7, "hot") if rng.random() < 0.5 else (maybe(rng.randrange(12)), maybe(rng.choice(["é", "b", ""])))
+
+    def when() -> object:
+        return maybe(start + rng.randrange(4000) * dt.timedelta(minutes=15) + rng.randrange(2) * dt.timedelta(microseconds=1))
+
+    labels = [(n, *key(), when()) for n in range(1500)]
+
+    def later(at: Any) -> object:
+        return None if at is None else maybe(at + rng.choice([0, 0, 40]) * dt.timedelta(hours=1))
+
+    whens = [when() for _ in range(3000)]
+    return labels, [(a, *key(), at, later(at), None if rng.random() < 0.3 else rng.random()) for a, at in enumerate(whens)]
+
+
+def plain_loop(hashes: dict[int, int], by_column: bool = False, late: bool = False) -> dict[int, list]:
+    "What each label finds, by a look at every row of its key: [a, b]."
+    labels, features = made()
+    by_key: dict[tuple, list[tuple]] = {}
+    for a, p, q, at, seen, b in features:
+        known = seen if late else at
+        if None not in (p, q, at, known):
+            by_key.setdefault((p, q), []).append((at, known, hashes[a], a, b))
+    found = {}
+    for n, p, q, t in labels:
+        rows = [row for row in by_key.get((p, q), []) if t is not None and max(row[:2]) <= t]
+        newest = max(rows, default=None)
+        known = max((row for row in rows if row[4] is not None), default=None) if by_column else newest
+        found[n] = [None if row is None or row[0] < t - LOOKBACK else row[3 + part] for part, row in enumerate((newest, known))]
+    return found
+
+
+def windows_by_loop() -> dict[str, list[list]]:
+    "The windows of two days at each label's instant, and at each tick of twelve hours, by a look at every event."
+    labels, features = made()
+    start = dt.datetime(2013, 6, 1)
+
+    def window(key: tuple, end: dt.datetime | None) -> list:
+        inside = [a for a, p, q, at, *_ in features if (p, q) == key and None not in (p, q, at, end) and end - LOOKBACK <= at < end]
+        half = sorted(a % 50 for a in inside)[math.ceil(len(inside) / 2) - 1] if inside else None
+        return [len(inside), len({a % 7 for a in inside}), half, sum(inside) if inside else None]
+
+    keys = {(p, q) for _, p, q, at, *_ in features if None not in (p, q, at)}
+    ticks = [(*key, start + n * 12 * HOUR) for key in keys for n in range(90)]
+    grid = [[p, q, (tick - dt.datetime(1970, 1, 1)) // dt.timedelta(microseconds=1), *window((p, q), tick)] for p, q, tick in ticks]
+    return {"grid": [row for row in grid if row[3]], "instant": [[n, *window((p, q), t)] for n, p, q, t in labels]}
+
+
+def cluster(state: Path) -> dict[str, Any]:
+    "What a session on two executors says: the rows of each way, the tie-breaks, where its tasks ran, and what was sent to them."
+    from pyspark.serializers import CloudPickleSerializer
+    from pyspark.sql.classic.dataframe import DataFrame
+
+    from boathouse.point_in_time.event_windows import window_join
+    from boathouse.point_in_time.grid_windows import rolling
+    from boathouse.point_in_time.join import Asked, as_of_join, hot_keys, plan_join
+    from boathouse.point_in_time.spark import Side, cogroup_join, row_hash
+    from boathouse.workspace.spark.class_archive import archive_options
+    from boathouse.workspace.spark.jars import jars
+    from boathouse.workspace.spark.session import environment, lock, start_session
+
+    os.environ |= environment(state)
+    time.tzset()
+    lock(state)
+    java = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Duser.timezone=Asia/Tokyo", *archive_options(jars())]
+    conf = {
+        "spark.executor.extraJavaOptions": " ".join(java), "spark.executorEnv.TZ": "Asia/Tokyo", "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"],
+        "spark.scheduler.minRegisteredResourcesRatio": "1.0", "spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    }  # fmt: skip
+    spark = start_session(state, "local-cluster[2,1,2048]", conf)
+    sent, really = [], DataFrame.mapInArrow
+
+    def recorded(df: DataFrame, task: Any, schema: Any, *more: Any) -> DataFrame:
+        sent.append(CloudPickleSerializer().dumps(task))
+        return really(df, task, schema, *more)
+
+    def here(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        list(batches)
+        time.sleep(0.2)
+        yield pa.RecordBatch.from_pydict({"folder": [os.getcwd()], "zone": [os.environ["TZ"]], "executor": [os.getppid()]})
+
+    try:
+        for name, rows, schema in zip(
+            ("labels", "features"),
+            made(),
+            ("n int, p int, q string, t timestamp", "a int, p bigint, q string, at timestamp, seen timestamp, b double"),
+            strict=True,
+        ):
+            spark.createDataFrame(rows, schema).repartition(3).write.format("delta").save(f"{state}/{name}")
+        labels, features = (spark.read.format("delta").load(f"{state}/{name}") for name in ("labels", "features"))
+        side = Side(features, ("p", "q"), "at", {"a": "a", "b": "b"}, LOOKBACK)
+        late = replace(side, known_by="seen")
+        hot = hot_keys(labels, Asked(("p", "q"), "t", late), 4500, most=100)
+        assert hot is not None, "no key was found to be hot"
+        DataFrame.mapInArrow = recorded
+
+        def join(engine: str, **more: Any) -> DataFrame:
+            return as_of_join(labels, features, ["p", "q"], "t", "at", ["a", "b"], LOOKBACK, engine=engine, **more)
+
+        ways = {
+            "cogroup": join("cogroup"), "cogroup, a hot key cut, rows known late": cogroup_join(labels, ["p", "q"], "t", [late], 4, hot),
+            "cogroup, column by column": join("cogroup", nulls="column"), "union": join("union"), "auto, driver": join("auto"),
+            "auto, without room on the driver": join("auto", budget=1),
+        }  # fmt: skip
+        DataFrame.mapInArrow = really
+        keys, spans = ["p", "q"], {"2d": LOOKBACK}
+        grid = rolling(features, keys, "at", AGGREGATES, spans, hop=12 * HOUR).selectExpr("p", "q", "unix_micros(tick)", *COLUMNS)
+        instant = window_join(labels, features, keys, "t", "at", AGGREGATES, spans, engine="cogroup").select("n", *COLUMNS)
+        return {
+            "windows": {"grid": [list(row) for row in grid.collect()], "instant": [list(row) for row in instant.collect()]},
+            "ways": {name: [[row.n, row.a, row.b] for row in df.select("n", "a", "b").collect()] for name, df in ways.items()},
+            "engines": [plan_join(labels, [Asked(("p", "q"), "t", side)], "auto", budget).engine for budget in (None, 1)],
+            "hashes": [[row.a, row.tie] for row in features.select("a", row_hash(features).alias("tie")).collect()],
+            "hot": [list(row) for row in hot.rows],
+            "tasks": [list(row) for row in spark.range(0, 8, 1, 8).mapInArrow(here, "folder string, zone string, executor long").collect()],
+            "sent": [base64.b64encode(task).decode() for task in sent],
+        }
+    finally:
+        jvm, work = spark.sparkContext._gateway.proc, Path(os.environ["SPARK_HOME"], "work", spark.sparkContext.applicationId)
+        spark.stop()
+        jvm.stdin.close()
+        jvm.wait(60)
+        shutil.rmtree(work)  # the executors' folders: such a cluster keeps them
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("driver")
+    paths = os.pathsep.join([str(Path(__file__).parents[3] / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    (folder / "temporary").mkdir()
+    environ = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(folder / "temporary")}
+    words = [sys.executable, __file__, str(folder / "state"), str(folder / "said.json")]
+    done = subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return {**json.loads((folder / "said.json").read_text()), "folder": str(folder)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_executors_give_the_rows_of_a_plain_loop(said: dict[str, Any], way: str) -> None:
+    wanted = plain_loop(dict(said["hashes"]), by_column="column" in way, late="late" in way)
+    assert sum(row[0] is not None for row in wanted.values()) > 800
+    assert sorted([n, *row] for n, row in wanted.items()) == sorted(said["ways"][way])
+
+
+def test_executors_give_the_windows_of_a_plain_loop_on_a_grid_and_at_instants(said: dict[str, Any]) -> None:
+    def numbers(rows: list[list]) -> list[str]:  # a percentile is a double on the grid, and a bigint at an instant
+        return sorted(str([float(value) if isinstance(value, int) else value for value in row]) for row in rows)
+
+    for where, wanted in windows_by_loop().items():
+        assert len(wanted) > 900
+        assert numbers(wanted) == numbers(said["windows"][where]), where
+
+
+def test_the_hot_key_was_cut_and_auto_took_the_driver_or_the_cluster_by_the_room_there_is(said: dict[str, Any]) -> None:
+    [(p, q, cuts)] = said["hot"]
+    assert (p, q) == (7, "hot")
+    assert len(cuts) >= 20
+    assert said["engines"] == ["local", "cogroup"]
+
+
+def test_tasks_ran_in_two_executors_away_from_the_drivers_folder_and_zone(said: dict[str, Any]) -> None:
+    assert len({executor for *_, executor in said["tasks"]}) == 2
+    assert {zone for _, zone, _ in said["tasks"]} == {"Asia/Tokyo"}
+    assert not any(folder.startswith(said["folder"]) for folder, *_ in said["tasks"])
+
+
+def test_what_a_task_is_sent_names_no_path_of_the_driver_and_works_without_a_session(said: dict[str, Any]) -> None:
+    # A DataFrame or a session among it could not have been pickled.
+    values = pa.struct({"a": pa.int32(), "b": pa.float64()})
+    kinds = {"_label": pa.struct({"n": pa.int32(), "p": pa.int32(), "q": pa.string(), "t": pa.timestamp("us", "UTC")})}
+    kinds["_row0"] = pa.struct(
+        dict.fromkeys(("at", "known"), pa.int64())
+        | {"time": pa.timestamp("us", "UTC"), "tie": pa.int64(), "until": pa.int64(), "values": values}
+    )
+    kinds = {"_key0": pa.int64(), "_key1": pa.string(), "_bracket": pa.int32(), "_at": pa.int64(), **kinds}
+    key, row = {"_key0": 7, "_key1": "hot", "_bracket": 0}, {"tie": 0, "until": None}
+    bucket = [{**key, "_at": 5, "_label": {"n": 1, "p": 7, "q": "hot", "t": 5}}]
+    bucket += [
+        {**key, "_at": at, "_row0": {**row, "at": at, "known": at, "time": at, "values": {"a": at, "b": at / 2}}} for at in (3, 4, 6)
+    ]
+    batch = pa.RecordBatch.from_pylist(bucket, pa.schema(list(kinds.items())))
+    assert len(said["sent"]) == 4
+    for task in map(base64.b64decode, said["sent"]):
+        assert said["folder"].encode() not in task
+        assert [(r["n"], r["a"], r["b"]) for found in pickle.loads(task)(iter([batch])) for r in found.to_pylist()] == [(1, 4, 2.0)]
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).write_text(json.dumps(cluster(Path(sys.argv[1]))))

@@ -1,0 +1,297 @@
+"""The guarded write and the way back, also under `kill -9` at each point between two commits."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from boathouse.quality.quarantine import Judged, guard, quarantine_of, record, requeue
+from boathouse.quality.rules import QualityError, Rule, RuleError
+from boathouse.tables.contracts import ContractViolation
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, exists, read
+from boathouse.tables.versions import version_of
+from boathouse.tables.writes import append, last_note
+
+if TYPE_CHECKING:
+    from boathouse.workspace.cluster.cluster import Cluster
+
+NOON = dt.datetime(2013, 6, 1, 12)
+BOATS = Table(
+    "harbour.boats", "One row per boat.", (Column("boat", "string", "name", nullable=False), Column("berth", "int", "where it lies"))
+)
+RULES = (
+    Rule("named", "boat IS NOT NULL", reason="a boat has a name"),
+    Rule("berthed", "berth > 0", reason="berths count from 1"),
+    Rule("ours", "berth < 100", action="fail", applies="berth IS NOT NULL", reason="another harbour's boats"),
+    Rule("not_the_tug", "boat != 'Tug'", action="drop", applies="boat IS NOT NULL"),
+)
+ROWS = [
+    ("Ida", 1, "Ida,1"),
+    ("Tern", -2, "Tern,-2"),
+    (None, 3, ",3"),
+    ("Tug", 4, "Tug,4"),
+    ("Gull", None, "Gull,"),
+    ("Tern", -2, "Tern,-2"),
+]
+
+
+@pytest.fixture(scope="module")
+def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+    lake = Lakehouse(spark, prefix="test_guard_")
+    yield lake
+    drop_all(lake)
+
+
+def boats(spark: SparkSession, rows: list = ROWS) -> DataFrame:
+    return spark.createDataFrame(rows, "boat string, berth int, _raw string")
+
+
+def named(name: str) -> tuple[Table, Table]:
+    table = dataclasses.replace(BOATS, name=f"harbour.{name}")
+    return table, quarantine_of(table)
+
+
+def content(lake: Lakehouse, table: Table, quarantine: Table) -> tuple[list, list]:
+    "The rows of both tables; of the quarantine what does not depend on chance."
+    lies = (
+        read(lake, quarantine).select("boat", "berth", "_raw", "_failed_rules", "_run", "_requeued_run")
+        if exists(lake, quarantine)
+        else None
+    )
+    return sorted(map(tuple, read(lake, table).collect()), key=str), sorted(map(tuple, lies.collect()), key=str) if lies else []
+
+
+def mended(rows: DataFrame) -> DataFrame:
+    return rows.selectExpr("coalesce(boat, 'Nobody') AS boat", "abs(berth) AS berth", "_id")
+
+
+class Split(NamedTuple):
+    "A table and its quarantine after one guarded write of ROWS, what it found, and the rows of both."
+
+    table: Table
+    quarantine: Table
+    found: Judged
+    content: tuple[list, list]
+
+
+@pytest.fixture(scope="module")
+def split(lake: Lakehouse) -> Split:
+    "Only read; a test that writes takes a copy."
+    table, quarantine = named("split")
+    found = guard(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON, note={"upto": 3})
+    return Split(table, quarantine, found, content(lake, table, quarantine))
+
+
+@pytest.fixture
+def copy(lake: Lakehouse, state: Path, split: Split) -> Callable[[str], tuple[Table, Table]]:
+    "The two tables as they are after that write, files and log, under another name."
+
+    def copied(name: str) -> tuple[Table, Table]:
+        harbour, pair = state / "warehouse" / "test_guard_harbour.db", named(name)
+        for old, new in zip((split.table, split.quarantine), pair, strict=True):
+            folder = shutil.copytree(harbour / old.name.partition(".")[2], harbour / new.name.partition(".")[2])
+            lake.spark.sql(f"CREATE TABLE {lake.name(new)} USING delta LOCATION '{folder}'")
+        return pair
+
+    return copied
+
+
+def test_a_guarded_write_splits_counts_and_keeps_what_was_given(lake: Lakehouse, split: Split) -> None:
+    done = split.found
+    assert done.counts == {"checked": 6, "named": 1, "berthed": 3, "ours": 0, "not_the_tug": 1}
+    assert done.passed() == {"named": 5, "berthed": 3, "ours": 6, "not_the_tug": 5}
+    assert done.failed("drop", "fail") == {"not_the_tug": 1}
+    good, bad = split.content
+    assert good == [("Ida", 1)]
+    tern = ("Tern", -2, "Tern,-2", ["berthed"], "1", None)
+    assert bad == [("Gull", None, "Gull,", ["berthed"], "1", None), tern, tern, (None, 3, ",3", ["named"], "1", None)]
+    assert last_note(lake, split.table) == last_note(lake, split.quarantine) == {"upto": 3, "guard": "1"}
+
+
+def test_the_same_run_again_changes_nothing_however_much_was_written_since(
+    lake: Lakehouse, split: Split, copy: Callable[[str], tuple[Table, Table]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, quarantine = copy("again")
+    guard(lake, table, boats(lake.spark, ROWS[:2]), RULES, quarantine=quarantine, run="2", at=NOON)
+    append(lake, table, boats(lake.spark, [("Swan", 9, "")]).drop("_raw"))
+    before = content(lake, table, quarantine)
+    assert guard(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON) == dataclasses.replace(
+        split.found, table=table.name
+    )
+    monkeypatch.setattr("boathouse.quality.quarantine.RECENT", 1)  # its note is further back: the table itself knows the transaction
+    assert guard(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON).counts == split.found.counts
+    assert content(lake, table, quarantine) == before
+
+
+def test_a_batch_that_breaks_a_fail_rule_leaves_no_commit_anywhere(lake: Lakehouse, split: Split) -> None:
+    versions = version_of(lake, split.table), version_of(lake, split.quarantine)
+    foreign = [*ROWS, ("Kon-Tiki", 100, ""), ("Fram", 200, "")]
+    with pytest.raises(QualityError, match=r"^ours \(2 of 8 rows\): another harbour's boats$"):
+        guard(lake, split.table, boats(lake.spark, foreign), RULES, quarantine=split.quarantine, run="2", at=NOON)
+    assert versions == (version_of(lake, split.table), version_of(lake, split.quarantine))
+
+
+def test_a_batch_without_fault_or_without_rows_needs_no_quarantine(lake: Lakehouse) -> None:
+    table, quarantine = named("clean")
+    assert guard(lake, table, boats(lake.spark, ROWS[:1]), RULES, quarantine=quarantine, run="1", at=NOON).failed() == {}
+    empty = guard(lake, table, boats(lake.spark).where("false"), RULES, quarantine=quarantine, run="2", at=NOON, note={"upto": 7})
+    assert set(empty.counts.values()) == {0}
+    assert last_note(lake, table) == {"guard": "2", "upto": 7}
+    assert not exists(lake, quarantine)
+
+
+def test_rows_that_do_not_fit_the_table_or_rules_that_cannot_be_judged_create_nothing(lake: Lakehouse) -> None:
+    table, quarantine = named("unfit")
+    for df, rules, error in (
+        (boats(lake.spark).withColumnRenamed("boat", "ship"), (), ContractViolation),
+        (boats(lake.spark).selectExpr("*", "1 AS more"), RULES, ContractViolation),
+        (boats(lake.spark), (Rule("x", "ship > 1"),), RuleError),
+    ):
+        with pytest.raises(error):
+            guard(lake, table, df, rules, quarantine=quarantine, run="1", at=NOON)
+    assert not exists(lake, table)
+
+
+def test_a_hundred_rules_reject_the_rows_that_each_of_them_names(lake: Lakehouse) -> None:
+    table, quarantine = named("hundred")
+    rows = lake.spark.sql("SELECT concat('b', id) AS boat, cast(id AS int) AS berth FROM range(120)")
+    rules = [Rule(f"not_{n}", f"berth != {n}") for n in range(100)]
+    assert guard(lake, table, rows, rules, quarantine=quarantine, run="1", at=NOON).counts == {"checked": 120, **{r.name: 1 for r in rules}}
+    assert {(row.berth, *row._failed_rules) for row in read(lake, quarantine).collect()} == {(n, f"not_{n}") for n in range(100)}
+    assert read(lake, table).count() == 20
+
+
+def test_the_counts_are_recorded_once(lake: Lakehouse, split: Split) -> None:
+    kinds = {
+        "table_name": "string",
+        "rule": "string",
+        "action": "string",
+        "checked": "bigint",
+        "failed": "bigint",
+        "batch": "string",
+        "measured_at": "timestamp",
+    }
+    counts = Table("monitoring.recorded", "One row per rule and batch.", tuple(Column(name, kind, "") for name, kind in kinds.items()))
+    for _ in range(2):
+        record(lake, counts, split.found, NOON)
+    assert sorted((row.rule, row.checked, row.failed) for row in read(lake, counts).collect()) == [
+        ("berthed", 6, 3),
+        ("named", 6, 1),
+        ("not_the_tug", 6, 1),
+        ("ours", 6, 0),
+    ]
+
+
+def test_what_passes_after_the_fix_goes_on_once_and_the_rest_gets_its_new_reason(
+    lake: Lakehouse, copy: Callable[[str], tuple[Table, Table]]
+) -> None:
+    table, quarantine = copy("back")
+    stricter = (*RULES, Rule("not_nobody", "boat != 'Nobody'"))
+    for _ in range(2):
+        requeue(lake, table, stricter, quarantine=quarantine, run="fix", at=NOON, fix=mended)
+    good, bad = content(lake, table, quarantine)
+    assert good == [("Ida", 1), ("Tern", 2), ("Tern", 2)]
+    tern = ("Tern", -2, "Tern,-2", ["berthed"], "1", "fix")
+    assert bad == [("Gull", None, "Gull,", ["berthed"], "1", None), tern, tern, (None, 3, ",3", ["not_nobody"], "1", None)]
+    assert last_note(lake, table)["upto"] == last_note(lake, quarantine)["upto"] == 3  # progress of others is not forgotten
+    requeue(lake, table, RULES, quarantine=quarantine, run="later", at=NOON, fix=mended)  # the rule was a mistake
+    assert [boat for boat, _ in content(lake, table, quarantine)[0]] == ["Ida", "Nobody", "Tern", "Tern"]
+
+
+def test_a_fix_that_loses_track_of_rows_or_brings_foreign_ones_changes_nothing(lake: Lakehouse, split: Split) -> None:
+    for fix, error in (
+        (lambda rows: rows.drop("_id"), ValueError),
+        (lambda rows: rows.unionByName(rows), ValueError),
+        (lambda rows: mended(rows).selectExpr("boat", "berth + 100 AS berth", "_id"), QualityError),
+    ):
+        with pytest.raises(error):
+            requeue(lake, split.table, RULES, quarantine=split.quarantine, run="fix", at=NOON, fix=fix)
+    assert content(lake, split.table, split.quarantine) == split.content
+
+
+SCRIPT = """
+import os, signal, sys
+sys.path[:0] = [{src!r}, {tests!r}]
+import datetime as dt
+from boathouse.quality import quarantine as kit
+from boathouse.tables.table import Lakehouse
+import test_quarantine as t
+
+table, quarantine = t.named({name!r})
+lake, left = Lakehouse(spark, prefix="test_guard_"), {commits}
+
+def counted(write):
+    def call(*words, **more):
+        global left
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        return write(*words, **more)
+    return call
+
+kit.append_once, kit.mark = counted(kit.append_once), counted(kit.mark)
+{action}
+"""
+GUARD = "kit.guard(lake, table, t.boats(spark), t.RULES, quarantine=quarantine, run='1', at=t.NOON)"
+REQUEUE = "kit.requeue(lake, table, t.RULES, quarantine=quarantine, run='fix', at=t.NOON, fix=t.mended)"
+
+
+def run_killed(cluster: Cluster, folder: Path, name: str, action: str, commits: int) -> None:
+    "Run `action` in a process of its own that is killed, without warning, before commit number `commits`."
+    from boathouse.workspace.cluster.cluster import TaskSpec
+
+    folder.mkdir()
+    values = {
+        "src": str(Path(__file__).parents[3] / "src"),
+        "tests": str(Path(__file__).parent),
+        "name": name,
+        "commits": commits,
+        "action": action,
+    }
+    (folder / "it.py").write_text(SCRIPT.format(**values))
+    result = cluster.launch(TaskSpec(kind="script", folder=folder / "run", project=folder, file=folder / "it.py")).wait()
+    assert result is not None
+    assert result.state != "SUCCESS"
+
+
+@pytest.mark.parametrize("commits", [pytest.param(0, marks=pytest.mark.long(order=5, minutes=3)), 1])
+def test_a_write_killed_before_either_commit_is_completed_and_doubles_nothing(
+    lake: Lakehouse, cluster: Cluster, split: Split, tmp_path: Path, commits: int
+) -> None:
+    table, quarantine = named(f"killed_{commits}")
+    run_killed(cluster, tmp_path / "killed", f"killed_{commits}", GUARD, commits)
+    assert [exists(lake, table), exists(lake, quarantine)] == [commits > 0, False]
+    if commits:
+        assert read(lake, table).count() == 1
+        guard(lake, table, boats(lake.spark, ROWS[:2]), RULES, quarantine=quarantine, run="2", at=NOON)  # somebody else is faster
+    done = guard(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON)
+    assert done.counts == split.found.counts
+    good, bad = split.content
+    others = ([("Ida", 1)], [("Tern", -2, "Tern,-2", ["berthed"], "2", None)]) if commits else ([], [])
+    assert content(lake, table, quarantine) == (good + others[0], sorted(bad + others[1], key=str))
+
+
+def test_a_requeue_killed_between_its_commits_is_completed_for_the_rows_it_saw(
+    lake: Lakehouse, cluster: Cluster, copy: Callable[[str], tuple[Table, Table]], tmp_path: Path
+) -> None:
+    table, quarantine = copy("halfway")
+    run_killed(cluster, tmp_path / "between", "halfway", REQUEUE, 1)
+    assert read(lake, table).count() == 4
+    assert read(lake, quarantine).where("_requeued_run IS NOT NULL").isEmpty()
+    guard(lake, table, boats(lake.spark, [("Swan", -7, "")]), RULES, quarantine=quarantine, run="2", at=NOON)  # rejected meanwhile
+    with pytest.raises(QualityError, match="the requeue 'fix' was cut off"):
+        requeue(lake, table, RULES, quarantine=quarantine, run="other", at=NOON, fix=mended)
+    for _ in range(2):
+        requeue(lake, table, RULES, quarantine=quarantine, run="fix", at=NOON, fix=mended)
+    good, bad = content(lake, table, quarantine)
+    assert [boat for boat, _ in good] == ["Ida", "Nobody", "Tern", "Tern"]
+    assert [(row[0], row[5]) for row in bad] == [("Gull", None), ("Swan", None), ("Tern", "fix"), ("Tern", "fix"), (None, "fix")]
+    requeue(lake, table, RULES, quarantine=quarantine, run="other", at=NOON, fix=mended)
+    assert [boat for boat, _ in content(lake, table, quarantine)[0]] == ["Ida", "Nobody", "Swan", "Tern", "Tern"]

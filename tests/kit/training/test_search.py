@@ -1,0 +1,375 @@
+"""A search is never worse than where it began, ends when it should, and says of every trial what became of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from hyperopt import hp
+from mlflow.tracking import MlflowClient
+from pyspark.sql import SparkSession
+
+from boathouse.models.learners import LEARNERS, PRIOR, Recipe
+from boathouse.training.search import (
+    Journal,
+    SearchError,
+    Trial,
+    chart,
+    chosen_parameters,
+    fold_rows,
+    fold_scores,
+    log_trials,
+    search,
+    summary,
+)
+from boathouse.training.splits import HoldoutError, KeySplit, split_by_time
+
+RECIPE = Recipe(("hull",), ("knots",), "late")
+SPLIT = split_by_time(dt.date(2013, 1, 1), dt.date(2013, 3, 2))
+SPACE = hp.choice(
+    "learner",
+    [
+        {"learner": "lightgbm", "n_estimators": hp.quniform("trees", 2, 20, 2), "deep": {"rate": hp.uniform("rate", 0, 1)}},
+        {"learner": "logistic", "C": hp.loguniform("C", -5, 2)},
+        {"learner": "extra_trees", "min_samples_leaf": hp.quniform("leaf", 5, 50, 5)},
+    ],
+)
+X = {"x": hp.uniform("x", 0, 1)}
+SPACE_OF_X = hp.choice("half", [{"x": hp.uniform("low", 0, 0.5)}, {"x": hp.uniform("high", 0.5, 1), "also": hp.randint("also", 3)}])
+
+
+def boats(days: int = 60, a_day: int = 30) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    n = days * a_day
+    day = np.repeat([dt.date(2013, 1, 1) + dt.timedelta(days=d) for d in range(days)], a_day)
+    rows = pd.DataFrame({"day": day, "boat": np.arange(n) % 97, "hull": rng.choice(["s", "l"], n), "knots": rng.gamma(4, 3, n)})
+    return rows.assign(late=rng.random(n) < 1 / (1 + np.exp(4 - 0.3 * rows.knots)))
+
+
+def hill(p: Mapping[str, Any]) -> tuple[float, ...]:
+    return (1 - abs(p["x"] - 0.3), 0.9 - abs(p["x"] - 0.3))
+
+
+def quiet(line: str) -> None: ...
+
+
+def test_no_fold_is_trained_on_its_own_days_or_later_ones() -> None:
+    # The label turns round on the fold's first day: a model that had seen one day of the fold would not be this wrong.
+    rows, split = boats(), split_by_time(dt.date(2013, 1, 1), dt.date(2013, 3, 2), folds=1)
+    start = split.folds[0][0]
+    turned = rows.assign(late=np.where(rows.day >= start, rows.knots < 12, rows.knots >= 12))
+    assert next(fold_scores(RECIPE, fold_rows(RECIPE, turned[split.training(rows)], split), {"n_estimators": 10})) < 0.05
+
+
+def test_no_key_is_learned_from_and_judged_in_the_same_fold() -> None:
+    split, rows = KeySplit(("boat",)), boats()
+    folds = fold_rows(RECIPE, rows[split.training(rows)], split)
+    for known, judged in folds:
+        assert not set(rows.boat[known.index]) & set(rows.boat[judged.index])
+    assert sum(len(judged) for _, judged in folds) == split.training(rows).sum()
+
+
+def test_one_held_out_row_among_the_rows_ends_the_search_before_it_begins() -> None:
+    rows = boats()
+    training = SPLIT.training(rows)
+    assert len(fold_rows(RECIPE, rows[training], SPLIT)) == 3
+    training[np.flatnonzero(SPLIT.held_out(rows))[0]] = True
+    with pytest.raises(HoldoutError, match=r"^1 of \d+ rows are held out, 0 are in no part"):
+        fold_rows(RECIPE, rows[training], SPLIT)
+
+
+def test_the_search_never_ends_below_its_known_points() -> None:
+    trials = search(hill, X, {"defaults": {"x": 0.3}, "baseline": {"x": 0.9}}, max_evals=12, seed=1, tell=quiet)
+    assert trials[0].name == "defaults"
+    assert trials[0].scores == (1.0, 0.9)
+    assert len(trials) == 12
+    assert [t.score for t in trials] == sorted((t.score for t in trials), reverse=True)
+    found = search(hill, X, {"defaults": {"x": 0.9}}, max_evals=20, seed=1, tell=quiet)
+    assert found[0].score > 0.9 > found[-1].score
+
+
+def test_baselines_are_trials_beside_the_budget_and_neither_chosen_over_something_better_nor_hidden() -> None:
+    words = {"known": {"defaults": {"x": 0.8}}, "max_evals": 6, "seed": 1, "tell": quiet}
+    without = search(hill, X, **words)
+    beaten = search(hill, X, baselines={"the tide": {"x": 0.95}}, **words)
+    assert [t for t in beaten if not t.baseline] == [replace(t, number=t.number + (t.number > 1)) for t in without]
+    assert [(t.name, t.kind, t.number) for t in beaten if t.baseline] == [("the tide", "baseline", 2)]
+    best = search(hill, X, baselines={"the tide": {"x": 0.3}}, **words)[0]
+    assert (best.name, best.baseline, best.score) == ("the tide", True, 0.95)
+    even = search(hill, X, baselines={"the tide": {"x": 0.8}}, **words | {"max_evals": 1})
+    assert [t.name for t in even] == ["defaults", "the tide"]
+
+
+def test_the_share_alone_scores_one_half_exactly_on_every_fold() -> None:
+    rows = boats()
+    folds = fold_rows(RECIPE, rows[SPLIT.training(rows)], SPLIT)
+    assert tuple(fold_scores(RECIPE, folds, {"learner": PRIOR})) == (0.5, 0.5, 0.5)
+    assert tuple(fold_scores(RECIPE, folds, {"learner": "logistic", "columns": ["knots"]})) > (0.6, 0.6, 0.6)
+
+
+def test_a_proposal_is_given_up_after_the_fold_on_which_it_falls_behind_the_best_known_set_and_never_wins() -> None:
+    asked: list[tuple[float, int]] = []
+
+    def score(p: Mapping[str, float]) -> Iterator[float]:
+        for fold, easier in enumerate((0.4, 0.0, 0.0)):  # the first fold is much easier: a mean over it alone would win
+            asked.append((p["x"], fold))
+            yield 0.5 - (p["x"] - 0.3) ** 2 + easier
+
+    trials = search(
+        score, X, {"defaults": {"x": 0.35}, "poor": {"x": 0.9}}, max_evals=30, seed=1, baselines={"the tide": {"x": 0.8}}, tell=quiet
+    )
+    folds = {t.name: len(t.scores) for t in trials}
+    assert folds["defaults"] == folds["poor"] == folds["the tide"] == 3  # what is known is tried on every fold
+    given_up = [t for t in trials if t.expected is not None]
+    assert {len(t.scores) for t in given_up} == {1}
+    worse = [t for t in trials if t.name.startswith("proposed") and (t.parameters["x"] - 0.3) ** 2 > 0.0025 + 0.001]
+    assert given_up
+    assert {t.name for t in given_up} == {t.name for t in worse}
+    assert sum(x == given_up[0].parameters["x"] for x, _ in asked) == 1
+    truth = [0.5 - (t.parameters["x"] - 0.3) ** 2 + 0.4 / 3 for t in given_up]
+    assert [t.score for t in given_up] == pytest.approx(truth)
+    assert trials[0].expected is None
+    assert [t.score for t in trials] == sorted((t.score for t in trials), reverse=True)
+
+
+def test_the_same_seed_gives_the_same_trials_and_another_seed_others() -> None:
+    one, two, other = (search(hill, SPACE_OF_X, {"defaults": {"x": 0.3}}, 14, seed, tell=quiet) for seed in (1, 1, 2))
+    assert one == two
+    assert [t.parameters for t in one] != [t.parameters for t in other]
+
+
+def test_trials_that_raise_or_score_no_number_are_failures_and_not_the_end() -> None:
+    def score(p: Mapping[str, float]) -> tuple[float, ...]:
+        if p["x"] > 0.8:
+            raise RuntimeError("out of memory")
+        return (0.5, float("nan")) if p["x"] > 0.5 else (float("inf"), 0.5) if p["x"] > 0.4 else () if p["x"] > 0.35 else hill(p)
+
+    known = {"raises": {"x": 0.9}, "nan": {"x": 0.6}, "infinite": {"x": 0.45}, "nothing": {"x": 0.37}, "good": {"x": 0.3}}
+    said: list[str] = []
+    trials = search(score, X, known, max_evals=25, seed=1, tell=said.append)
+    assert len(trials) == 25
+    errors = {t.name: t.error for t in trials if t.name in known}
+    assert errors == {
+        "raises": "RuntimeError: out of memory",
+        "nan": "fold 2 scored nan",
+        "infinite": "fold 1 scored inf",
+        "nothing": "no fold was scored",
+        "good": "",
+    }
+    failed = [t for t in trials if t.name.startswith("proposed") and not t.scores]
+    assert failed
+    assert all(t.error and t.parameters["x"] > 0.35 for t in failed)
+    assert trials[0].name == "good"
+    assert len(said) == 25
+    assert said[0] == "trial 1/25 raises, lightgbm: failed: RuntimeError: out of memory; none so far"
+    assert said[4] == "trial 5/25 good, lightgbm: 0.9500 ± 0.0500, worst fold 0.9000; best so far 0.9500 (good)"
+
+
+def test_a_search_in_which_everything_fails_says_so_of_every_trial() -> None:
+    trials = search(lambda p: (float("nan"),), X, {"defaults": {"x": 0.5}}, 9, seed=1, tell=quiet)
+    assert [t.error for t in trials] == ["fold 1 scored nan"] * 9
+
+
+def test_it_stops_after_so_many_trials_without_progress() -> None:
+    trials = search(lambda p: (0.5,), X, {"defaults": {"x": 0.5}}, 50, seed=1, patience=4, tell=quiet)
+    assert len(trials) == 1 + 4
+    rising = iter(np.linspace(0.5, 0.9, 60))
+    assert len(search(lambda p: (next(rising),), X, {"defaults": {"x": 0.5}}, 20, seed=1, patience=4, tell=quiet)) == 20
+
+
+def test_it_stops_when_the_time_is_up_but_known_points_are_always_tried() -> None:
+    known = {"defaults": {"x": 0.5}, "baseline": {"x": 0.1}}
+    assert {t.name for t in search(hill, X, known, 50, seed=1, seconds=0, tell=quiet)} == set(known)
+    slow = search(lambda p: time.sleep(0.02) or hill(p), X, known, 10_000, seed=1, seconds=0.5, tell=quiet)
+    assert len(slow) < 10_000
+
+
+def test_each_learner_of_a_conditional_space_gets_its_own_parameters_also_nested_ones() -> None:
+    wanted = {"lightgbm": {"learner", "n_estimators", "deep"}, "logistic": {"learner", "C"}, "extra_trees": {"learner", "min_samples_leaf"}}
+    trials = search(lambda p: (float(set(p) == wanted[p["learner"]]),), SPACE, {}, 30, seed=1, tell=quiet)
+    assert {t.learner for t in trials} == set(LEARNERS)
+    assert all(t.score == 1.0 and set(t.parameters) == wanted[t.learner] for t in trials)
+    assert all(set(t.parameters["deep"]) == {"rate"} for t in trials if t.learner == "lightgbm")
+
+
+def test_finished_trials_are_not_tried_again_and_a_torn_line_is(tmp_path: Path) -> None:
+    known, calls = {"defaults": {"x": 0.3}, "fails": {"x": 2}}, []
+
+    def score(p: Mapping[str, float]) -> tuple[float, ...]:
+        calls.append(p["x"])
+        if p["x"] == 2:
+            raise RuntimeError("sank")
+        return hill(p)
+
+    journal = tmp_path / "search.jsonl"
+    first = search(score, X, known, 10, seed=1, journal=journal, tell=quiet)
+    assert len(calls) == 10
+    written = journal.read_bytes()
+    assert search(score, X, known, 10, seed=1, journal=journal, tell=quiet) == first
+    assert len(calls) == 10
+    assert [found.name for found in tmp_path.iterdir()] == [journal.name]
+    journal.write_bytes(written[:-20])
+    assert search(score, X, known, 10, seed=1, journal=journal, tell=quiet) == first
+    assert len(calls) == 11
+    assert journal.read_bytes() == written
+    longer = search(score, X, known, 12, seed=1, journal=journal, tell=quiet)
+    assert len(calls) >= 13
+    assert len(longer) == 12
+
+
+def test_a_journal_of_another_search_is_refused_in_words(tmp_path: Path) -> None:
+    journal = tmp_path / "search.jsonl"
+    search(hill, X, {}, 2, seed=1, journal=journal, about="boats at version 3", tell=quiet)
+    for changed, why in (
+        ({"seed": 2}, "seed was 1, is 2"),
+        ({"about": "boats at version 4"}, "about was 'boats at version 3', is 'boats at version 4'"),
+        ({"space": {"x": hp.uniform("x", 0, 2)}}, "space was "),
+    ):
+        words = {"space": X, "known": {}, "max_evals": 2, "seed": 1, "about": "boats at version 3", **changed}
+        with pytest.raises(SearchError, match=f"search.jsonl is the journal of another search: {why}"):
+            search(hill, journal=journal, tell=quiet, **words)
+    (tmp_path / "notes.txt").write_text("Ida sailed at noon\n")
+    with pytest.raises(SearchError, match="is not a journal of a search"):
+        Journal(tmp_path / "notes.txt", {}).trials()
+
+
+def test_every_trial_is_a_nested_run_with_parameters_and_fold_spread_and_a_failed_one_says_why(spark: SparkSession) -> None:
+    client = MlflowClient()
+    mlflow.set_experiment("/test_search")
+    trials = [
+        Trial(
+            "good",
+            {"learner": "logistic", "C": 0.5, "deep": {"rate": 0.25}, "columns": ["knots"]},
+            (0.7, 0.8, 0.6),
+            number=2,
+            baseline=True,
+        ),
+        Trial("bad", {"n_estimators": -1}, error="ValueError: " + "x" * 600, number=1),
+    ]
+    with mlflow.start_run() as run:
+        mlflow.log_params(summary(RECIPE, SPLIT, {"gold.trips": 3}, trials[0], 100))
+        log_trials(client, run.info.run_id, trials)
+    logged = client.get_run(run.info.run_id)
+    assert chosen_parameters(logged.data.params) == {"learner": "logistic", "C": 0.5, "deep.rate": 0.25, "columns": ["knots"]}
+    assert logged.data.params["split"] == SPLIT.to_json()
+    nested = {
+        r.data.tags["trial"]: r for r in client.search_runs([logged.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+    }
+    good, bad = nested["good"], nested["bad"]
+    assert good.data.params == {"learner": "logistic", "C": "0.5", "deep.rate": "0.25", "columns": '["knots"]'}
+    assert (good.data.tags["baseline"], bad.data.tags["baseline"]) == ("true", "false")
+    assert {k: round(v, 6) for k, v in good.data.metrics.items()} == {
+        "fold_auc": 0.6, "mean_auc": 0.7, "std_auc": 0.081650, "worst_auc": 0.6, "number": 2,
+    }  # fmt: skip
+    assert [m.value for m in client.get_metric_history(good.info.run_id, "fold_auc")] == [0.7, 0.8, 0.6]
+    assert (good.info.status, bad.info.status) == ("FINISHED", "FAILED")
+    assert bad.data.tags["error"].startswith("ValueError: xxx")
+    assert bad.data.params == {"n_estimators": "-1"}
+    assert "search.png" in {f.path for f in client.list_artifacts(run.info.run_id)}
+
+
+def test_the_chart_shows_each_learner_the_spread_of_folds_the_best_so_far_and_failures() -> None:
+    trials = [
+        Trial("b", {"learner": "logistic"}, (0.7, 0.9), number=3),
+        Trial("a", {}, (0.6, 0.8), number=1),
+        Trial("c", {}, (0.5, 0.5), number=4),
+        Trial("d", {}, error="sank", number=2),
+        Trial("e", {"learner": "prior"}, (0.5, 0.5), number=5, baseline=True),
+        Trial("f", {"columns": ["hull"]}, (0.5, 0.6), number=6, baseline=True),
+    ]
+    axes = chart(trials).axes[0]
+    shown = {container.get_label(): container for container in axes.containers}
+    assert set(shown) == {"lightgbm", "logistic", "baseline"}
+    assert len({container[0].get_color() for container in shown.values()}) == 3
+    assert [list(point) for point in shown["baseline"][0].get_xydata()] == [[5, 0.5], [6, 0.55]]
+    assert [list(point) for point in shown["lightgbm"][0].get_xydata()] == [[1, pytest.approx(0.7)], [4, 0.5]]
+    reach = shown["logistic"][2][0].get_segments()[0]
+    assert [round(y, 6) for _, y in reach] == [0.7, 0.9]
+    lines = {line.get_label(): line for line in axes.lines}
+    assert [round(y, 6) for y in lines["best so far"].get_ydata()] == [0.7, 0.8, 0.8, 0.8, 0.8]
+    assert list(lines["failed"].get_xdata()) == [2]
+    assert chart([trials[3]]).axes[0].lines[0].get_label() == "failed"
+
+
+FATES, SEED = ["sails", "sinks", "nan", "dies"], 4
+
+
+def cluster(state: Path) -> dict[str, Any]:
+    "What a search on two executors says, and the same again after it was cut short."
+    from boathouse.workspace.spark.class_archive import archive_options
+    from boathouse.workspace.spark.jars import jars
+    from boathouse.workspace.spark.session import environment, lock, start_session
+
+    os.environ |= environment(state)
+    lock(state)
+    java = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", *archive_options(jars())]
+    conf = {
+        "spark.executor.extraJavaOptions": " ".join(java), "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"],
+        "spark.scheduler.minRegisteredResourcesRatio": "1.0", "spark.task.maxFailures": "1",
+    }  # fmt: skip
+    spark = start_session(state, "local-cluster[2,1,1024]", conf)
+    driver = os.getpid()
+
+    def score(p: Mapping[str, Any]) -> tuple[float, ...]:
+        if os.getpid() == driver and p["x"] != 0.3:
+            raise RuntimeError("scored on the driver")
+        if p["fate"] == "sinks":
+            raise RuntimeError("sank")
+        if p["fate"] == "dies":
+            os._exit(1)
+        return (float("nan") if p["fate"] == "nan" else 0.5, 1 - abs(p["x"] - 0.3))
+
+    def told(trials: list[Trial]) -> list[list[Any]]:
+        return [[t.name, t.parameters, list(t.scores), t.error] for t in trials]
+
+    try:
+        # The first four proposals are drawn before anything is known, so by the seed alone; with this one they are of all four fates.
+        journal, space = state / "search.jsonl", {"x": hp.uniform("x", 0, 1), "fate": hp.choice("fate", FATES)}
+        words = (space, {"defaults": {"x": 0.3, "fate": "sails"}})
+        part = search(score, *words, 9, SEED, spark, journal=journal, tell=quiet)
+        whole = search(score, *words, 11, SEED, spark, journal=journal, tell=quiet)
+        return {"part": told(part), "whole": told(whole), "lines": len(journal.read_text().splitlines())}
+    finally:
+        jvm, work = spark.sparkContext._gateway.proc, Path(os.environ["SPARK_HOME"], "work", spark.sparkContext.applicationId)
+        spark.stop()
+        jvm.stdin.close()
+        jvm.wait(60)
+        shutil.rmtree(work)
+
+
+def test_on_a_cluster_trials_run_on_executors_and_neither_an_error_nor_a_dead_process_ends_the_search(tmp_path: Path) -> None:
+    paths = os.pathsep.join([str(Path(__file__).parents[3] / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    (tmp_path / "temporary").mkdir()
+    environ = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path / "temporary")}
+    words = [sys.executable, __file__, str(tmp_path / "state"), str(tmp_path / "said.json")]
+    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    said = json.loads((tmp_path / "said.json").read_text())
+    assert len(said["part"]) == 9
+    assert len(said["whole"]) == 11
+    assert said["lines"] == 1 + 11, "a trial that the first search had finished was written, so done, again"
+    assert [row for row in said["part"] if row not in said["whole"]] == []
+    errors = {"sails": "", "sinks": "RuntimeError: sank", "nan": "fold 1 scored nan", "dies": "its process died: "}
+    for name, parameters, scores, error in said["whole"]:
+        assert bool(scores) == (parameters["fate"] == "sails"), (name, parameters, error)
+        assert error.startswith(errors[parameters["fate"]]), (name, parameters, error)
+        assert bool(error) == (not scores)
+    assert {row[1]["fate"] for row in said["part"]} == set(FATES)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).mkdir()
+    Path(sys.argv[2]).write_text(json.dumps(cluster(Path(sys.argv[1]))))
