@@ -18,7 +18,7 @@ from boathouse.features.lookups import FeatureLookup
 from boathouse.features.tables import declaration_of, declared
 from boathouse.features.training_sets import FeatureFunction, TrainingSet, create_training_set, with_features
 from boathouse.point_in_time.grid_windows import rolling
-from boathouse.serving.client import FeatureTables
+from boathouse.serving.client import FeatureEngineeringClient
 from boathouse.tables.table import Lakehouse, drop_all
 from boathouse.tables.versions import fingerprint
 from boathouse.tables.writes import append
@@ -190,7 +190,7 @@ def test_any_number_of_features_is_reported_in_one_aggregation(lake: Lakehouse) 
 
 
 def test_a_future_planted_anywhere_changes_no_value(lake: Lakehouse) -> None:
-    spark, tables, rng = lake.spark, FeatureTables(lake.spark, prefix=lake.prefix), random.Random(4)
+    spark, tables, rng = lake.spark, FeatureEngineeringClient(spark=lake.spark, prefix=lake.prefix), random.Random(4)
     untouched = training(lake, WIND, BULLETIN, LATENESS).df.orderBy("n").collect()
 
     def soon(count: int) -> list[tuple[str, dt.timedelta, int]]:

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from boathouse.features.tables import declaration_of
-from boathouse.serving.client import FeatureTables
+from boathouse.serving.client import FeatureEngineeringClient
 from boathouse.tables.contracts import ContractViolation
 from boathouse.tables.evolution import create
 from boathouse.tables.table import Column, Table, declaration, drop_all
@@ -21,8 +21,8 @@ DAY = dt.datetime(2013, 6, 1)
 
 
 @pytest.fixture(scope="module")
-def tables(spark: SparkSession) -> Iterator[FeatureTables]:
-    tables = FeatureTables(spark, prefix="test_features_")
+def tables(spark: SparkSession) -> Iterator[FeatureEngineeringClient]:
+    tables = FeatureEngineeringClient(spark=spark, prefix="test_features_")
     drop_all(tables.lake)
     yield tables
     drop_all(tables.lake)
@@ -32,11 +32,11 @@ def wind(spark: SparkSession, *rows: tuple) -> DataFrame:
     return spark.createDataFrame([*rows], "pier string, at timestamp, knots double")
 
 
-def seen(tables: FeatureTables, name: str) -> dict:
+def seen(tables: FeatureEngineeringClient, name: str) -> dict:
     return {row.pier: tuple(row)[2:] for row in tables.read_table(name).collect()}
 
 
-def test_a_table_is_made_from_rows_and_tells_what_it_is(spark: SparkSession, tables: FeatureTables) -> None:
+def test_a_table_is_made_from_rows_and_tells_what_it_is(spark: SparkSession, tables: FeatureEngineeringClient) -> None:
     tables.create_table(
         "spark_catalog.features.made",
         "pier",
@@ -54,7 +54,7 @@ def test_a_table_is_made_from_rows_and_tells_what_it_is(spark: SparkSession, tab
     assert not tables.read_table("features.made").schema["at"].nullable
 
 
-def test_a_write_replaces_known_keys_adds_others_and_grows_by_new_columns(spark: SparkSession, tables: FeatureTables) -> None:
+def test_a_write_replaces_known_keys_adds_others_and_grows_by_new_columns(spark: SparkSession, tables: FeatureEngineeringClient) -> None:
     tables.create_table("features.grown", "pier", wind(spark, ("east", DAY, 12.0), ("west", DAY, 5.0)), timeseries_column="at")
     tables.write_table("features.grown", wind(spark, ("east", DAY, 13.0), ("north", DAY, 1.0)).selectExpr("*", "knots + 10 AS gusts"))
     assert seen(tables, "features.grown") == {"east": (13.0, 23.0), "west": (5.0, None), "north": (1.0, 11.0)}
@@ -63,7 +63,7 @@ def test_a_write_replaces_known_keys_adds_others_and_grows_by_new_columns(spark:
 
 
 def test_a_key_that_comes_twice_is_refused_with_its_number_and_examples_and_nothing_is_written(
-    spark: SparkSession, tables: FeatureTables
+    spark: SparkSession, tables: FeatureEngineeringClient
 ) -> None:
     tables.create_table("features.kept", "pier", wind(spark, ("east", DAY, 12.0)), timeseries_column="at")
     version = version_of(tables.lake, "features.kept")
@@ -76,7 +76,9 @@ def test_a_key_that_comes_twice_is_refused_with_its_number_and_examples_and_noth
     assert (seen(tables, "features.kept"), version_of(tables.lake, "features.kept")) == ({"east": (12.0,)}, version)
 
 
-def test_a_stream_is_merged_batch_by_batch_and_goes_on_where_it_was(spark: SparkSession, tables: FeatureTables, tmp_path: Path) -> None:
+def test_a_stream_is_merged_batch_by_batch_and_goes_on_where_it_was(
+    spark: SparkSession, tables: FeatureEngineeringClient, tmp_path: Path
+) -> None:
     tables.create_table("features.streamed", "pier", schema=wind(spark, ("east", DAY, 12.0)).schema, timeseries_column="at")
     tables.create_table("features.source", "pier", wind(spark, ("east", DAY, 12.0)), timeseries_column="at")
     for n in range(2):
@@ -88,7 +90,7 @@ def test_a_stream_is_merged_batch_by_batch_and_goes_on_where_it_was(spark: Spark
         tables.write_table("features.streamed", spark.readStream.table(tables.lake.name("features.source")))
 
 
-def test_what_cannot_be_created_or_written_is_refused_with_what_to_do(spark: SparkSession, tables: FeatureTables) -> None:
+def test_what_cannot_be_created_or_written_is_refused_with_what_to_do(spark: SparkSession, tables: FeatureEngineeringClient) -> None:
     rows = wind(spark, ("east", DAY, 12.0))
     tables.create_table("features.refused", ["pier"], rows, timeseries_column="at")
     for call, said in (
@@ -108,7 +110,7 @@ def test_what_cannot_be_created_or_written_is_refused_with_what_to_do(spark: Spa
         tables.get_table("features.refused")
 
 
-def test_a_table_declared_elsewhere_is_read_back_as_it_was_declared(tables: FeatureTables) -> None:
+def test_a_table_declared_elsewhere_is_read_back_as_it_was_declared(tables: FeatureEngineeringClient) -> None:
     table = Table(
         "features.declared",
         "One row a pier.",

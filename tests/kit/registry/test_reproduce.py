@@ -25,7 +25,7 @@ from boathouse.models.learners import Recipe, fit, log_pipeline
 from boathouse.registry.manifest import LineageError, Manifest, code_of, learned_rows, log_manifest, reads, settings_of
 from boathouse.registry.promotions import register
 from boathouse.registry.reproduce import distance, reproduce, reproduce_command
-from boathouse.serving.client import FeatureTables
+from boathouse.serving.client import FeatureEngineeringClient
 from boathouse.tables.table import Lakehouse, drop_all, read
 from boathouse.tables.versions import fingerprint, version_of
 from boathouse.training.holdout import HOLDOUT_OPENINGS
@@ -80,7 +80,7 @@ def forget() -> None:
 def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     lake = Lakehouse(spark, prefix="test_reproduce_")
     drop_all(lake)
-    tables = FeatureTables(spark, prefix="test_reproduce_")
+    tables = FeatureEngineeringClient(spark=spark, prefix="test_reproduce_")
     wind = spark.sql(
         "SELECT 'east' AS pier, timestamp_seconds(1370044800 + 3600 * id) AS at, double(id * 7919 % 31) AS knots FROM range(300)"
     )
@@ -126,7 +126,7 @@ def made(lake: Lakehouse, written: Path) -> Made:
         uri = log_pipeline(pipeline, RECIPE, rows, "model")
     version = register(MODEL, uri, run.info.run_id)
     again = lake.spark.sql("SELECT 'east' AS pier, timestamp_seconds(1370044800) AS at, 99D AS knots")
-    FeatureTables(lake.spark, prefix=lake.prefix).write_table("features.wind", again)
+    FeatureEngineeringClient(spark=lake.spark, prefix=lake.prefix).write_table("features.wind", again)
     return Made(uri, manifest, version)
 
 

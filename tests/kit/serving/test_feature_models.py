@@ -28,7 +28,7 @@ from boathouse.features.training_sets import (
     with_features,
     with_functions,
 )
-from boathouse.serving.client import FeatureTables
+from boathouse.serving.client import FeatureEngineeringClient
 from boathouse.serving.feature_models import log_model, rebuild_training_set, score_batch, spec_of
 from boathouse.tables.table import drop_all
 from boathouse.tables.versions import fingerprint, version_of
@@ -54,7 +54,7 @@ def doubled(value: pd.Series) -> pd.Series:
 
 @dataclass(frozen=True)
 class Harbour:
-    tables: FeatureTables
+    tables: FeatureEngineeringClient
     labels: Labels
     uri: str
     before: dict[str, int]
@@ -63,7 +63,7 @@ class Harbour:
 @pytest.fixture(scope="module")
 def harbour(spark: SparkSession) -> Iterator[Harbour]:
     "Two feature tables, trips as labels, and a model of them; since then the pier has grown, and a trip was corrected."
-    tables = FeatureTables(spark, prefix="test_feature_models_")
+    tables = FeatureEngineeringClient(spark=spark, prefix="test_feature_models_")
     drop_all(tables.lake)
     wind = spark.sql(
         "SELECT 'east' AS pier, timestamp_seconds(1370044800 + 3600 * id) AS at, double(id % 7) AS knots, int(id % 3) AS boats FROM range(60)"
