@@ -8,7 +8,7 @@ __all__ = ['TAG', 'FeatureTable', 'FeatureTables']
 # %% ../../../notebooks/kit/11_serving/02_client.ipynb #9d000002
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
@@ -70,7 +70,7 @@ class FeatureTables:
         if (df is None) == (schema is None):
             raise ValueError(f"feature table {name}: its columns come from `df` or from `schema`, one of them")
         keys = [primary_keys] if isinstance(primary_keys, str) else list(primary_keys)
-        create(self.lake, declared(short, keys, schema if df is None else df.schema, timeseries_column, description))
+        create(self.lake, declared(short, keys, cast(StructType, schema if df is None else df.schema), timeseries_column, description))
         for key, value in (tags or {}).items():
             self.set_feature_table_tag(name, key, value)
         if df is not None:
@@ -83,7 +83,7 @@ class FeatureTables:
         df: DataFrame,
         mode: str = "merge",
         checkpoint_location: str | None = None,
-        trigger: Mapping[str, object] | None = None,
+        trigger: Mapping[str, Any] | None = None,
     ) -> StreamingQuery | None:
         """Merge rows by primary key. Columns that the table does not have yet are added, null in the rows that are there; columns that `df` lacks keep their values.
 
@@ -97,7 +97,11 @@ class FeatureTables:
             if checkpoint_location is None:
                 raise ValueError(f"a stream into {name} needs a checkpoint_location, or it would begin anew each time")
             stream = df.writeStream.option("checkpointLocation", checkpoint_location).trigger(**(trigger or {"availableNow": True}))
-            return stream.foreachBatch(lambda batch, _: self.write_table(name, batch)).start()
+
+            def merge_batch(batch: DataFrame, _: int) -> None:
+                self.write_table(name, batch)
+
+            return stream.foreachBatch(merge_batch).start()
         new = [f for f in df.schema if f.name not in {c.name for c in table.columns}]
         added = tuple(Column(f.name, f.dataType.simpleString(), (f.metadata or {}).get("comment", "")) for f in new)
         if missing := [c for c in table.primary_key if c not in df.columns]:
@@ -119,7 +123,7 @@ class FeatureTables:
         keys, time = table_keys(self.lake, short)
         found, columns = properties_of(self.lake, short), read(self.lake, short).columns
         tags = {key.removeprefix(TAG): value for key, value in found.items() if key.startswith(TAG)}
-        described = self.lake.spark.sql(f"DESCRIBE DETAIL {self.lake.name(short)}").first().description or ""
+        described = self.lake.spark.sql(f"DESCRIBE DETAIL {self.lake.name(short)}").collect()[0].description or ""
         return FeatureTable(self.lake.name(short), keys, time, described, tuple(c for c in columns if c not in {*keys, time}), tags)
 
     def create_training_set(
