@@ -63,11 +63,14 @@ test: setup  ## Run the suite: units, properties, every notebook
 long: setup  ## Run the tests that take minutes each: a lifecycle by the command line, kills after every commit, the whole year
 	@$(BIN)/python -m pytest $(SUITE) -m long
 
+# What ruff formats and checks; tests/test_format.py reads this line.
+SOURCES := notebooks src/boathouse/workspace tests bench conftest.py
+
 prep: setup  ## Format, clean and export the notebooks, and check that modules agree with them
-	@$(BIN)/ruff format --quiet notebooks src/boathouse/workspace tests bench conftest.py
+	@$(BIN)/ruff format --quiet $(SOURCES)
 	@$(BIN)/nbdev-clean
 	@$(BIN)/python tests/support/export.py
-	@$(BIN)/ruff check notebooks src/boathouse/workspace tests bench conftest.py
+	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/python -m pytest -q tests/test_sync.py
 
 update: setup  ## Carry edits of generated modules back into their notebooks

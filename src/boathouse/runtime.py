@@ -84,13 +84,14 @@ def run_id() -> str:
         return os.environ["BOATHOUSE_RUN_ID"]
     if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
         return "interactive"
-    context = get_dbutils().notebook.entry_point.getDbutils().notebook().getContext().toJson()
+    dbutils: Any = get_dbutils()
+    context = dbutils.notebook.entry_point.getDbutils().notebook().getContext().toJson()
     return str(json.loads(context).get("tags", {}).get("runId", "interactive"))
 
 # %% ../../notebooks/kit/01_runtime.ipynb #24f0fb01
 def user(spark: SparkSession) -> str:
     "Who runs this: the platform's user, on one machine that of the operating system."
-    return spark.sql("SELECT current_user()").first()[0]
+    return spark.sql("SELECT current_user()").collect()[0][0]
 
 # %% ../../notebooks/kit/01_runtime.ipynb #24f0fb02
 def now() -> datetime:

@@ -49,7 +49,7 @@ FEATURE_REFRESHES = Table(
 def record(lake: Lakehouse, definitions: Sequence[Computed | Windowed]) -> int:
     "Copy what the refreshes of these tables noted into `ops.feature_refreshes`; how many were new."
     tables = [stage.table for definition in definitions for stage in definition.stages(lake)]
-    known = {}
+    known: dict[str, datetime] = {}
     if exists(lake, FEATURE_REFRESHES):
         known = dict(read(lake, FEATURE_REFRESHES).groupBy("table_name").agg(F.max("committed_at")).collect())
     with ThreadPoolExecutor(max_workers=4) as pool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 from pyspark.sql import Column, DataFrame
@@ -85,12 +85,12 @@ def aged(made: TrainingSet, instant: str | None, known: Mapping[str, str]) -> Da
     """
     if made.match is None:
         raise ValueError("the training set keeps no instants: make it with match='the name of a column for them'")
-    kept, found = made.df.schema[made.match].dataType.names, {}
+    kept, found = cast(T.StructType, made.df.schema[made.match].dataType).names, dict[str, Column]()
     fields = {n: name for n, name in enumerate(match_fields(made.spec.lookups)) if name in kept}
     rows = made.df.withColumns({f"_at{n}": F.col(f"`{made.match}`.`{name}`") for n, name in fields.items()})
     for n in fields:
         one = made.spec.lookups[n]
-        when, told = instant or one.timestamp_lookup_key, known.get(one.table_name)
+        when, told = instant or cast(str, one.timestamp_lookup_key), known.get(one.table_name)
         if missing := [c for c in (when, told) if c is not None and c not in rows.columns]:
             raise ValueError(f"the training set has no {', '.join(missing)}: leave it in until the report is made")
         at, label = moment(rows, f"_at{n}"), moment(rows, when)
@@ -127,7 +127,7 @@ def leak_report(
     found = sources_of(made)
     asked = {name: found.get(name, Source(LABEL_ROW)) for name in names}
     groups = {source.lookups or name: facts_of(name, source) for name, source in asked.items()}
-    count, *facts = aged(made, instant, known or {}).agg(F.count("*"), *groups.values()).first()
+    count, *facts = aged(made, instant, known or {}).agg(F.count("*"), *groups.values()).collect()[0]
     said = {group: dict.fromkeys(FACTS) | fact.asDict() for group, fact in zip(groups, facts, strict=True)}
     rows: list[dict[str, Any]] = []
     for name, source in asked.items():

@@ -9,8 +9,8 @@ __all__ = ['NO_FEED', 'changed', 'instant_of', 'Stale', 'stale', 'last_refresh',
 # %% ../../../notebooks/kit/06_features/05_refresh.ipynb #f5j00002
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal, cast
 
 from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException
@@ -112,10 +112,11 @@ def stale(lake: Lakehouse, stage: Computed, until: datetime, since: datetime | N
     found = None if done is None else changed_since(lake, stage, note, now)
     if found is None and (done is None or stage.late is None or not same_making(lake, stage, note, now)):
         return Stale("everything", [whole], now)
-    events = [Span(done - stage.late, done)] if found is None else [span for span, _ in found]
+    done, late = cast(datetime, done), cast(timedelta, stage.late)
+    events = [Span(done - late, done)] if found is None else [span for span, _ in found]
     spans = [*[span.moved(stage.lag, stage.back) for span in events], Span(stage.upto(done), whole.until), *([anew] if anew else [])]
     inside = [Span(max(span.since, whole.since), min(span.until, whole.until)) for span in spans]
-    kind = "backfill" if anew else "time range" if found is None else "changes"
+    kind: Literal["backfill", "time range", "changes"] = "backfill" if anew else "time range" if found is None else "changes"
     return Stale(kind, joined(inside), now, max((newest for _, newest in found or [] if newest and newest < upto), default=None))
 
 # %% ../../../notebooks/kit/06_features/05_refresh.ipynb #f5j0ff01
@@ -156,7 +157,7 @@ def changed_since(
 # %% ../../../notebooks/kit/06_features/05_refresh.ipynb #f5j0000d
 def identity(lake: Lakehouse, table: Table) -> str:
     "The id of a table, which another table of the same name does not have."
-    return DeltaTable.forName(lake.spark, lake.name(table)).detail().select("id").first()[0]
+    return DeltaTable.forName(lake.spark, lake.name(table)).detail().select("id").collect()[0][0]
 
 # %% ../../../notebooks/kit/06_features/05_refresh.ipynb #f5j0000f
 @dataclass(frozen=True)
@@ -179,11 +180,11 @@ def refresh_stage(lake: Lakehouse, stage: Computed, found: Stale | None, run: st
     "Make anew what was found out of date in one table."
     if found is None:
         return Refreshed(stage.table.name, None)
-    started = lake.spark.sql("SELECT current_timestamp()").first()[0]
-    key, version = stage.table.time_key, found.note["source_version"]
+    started = lake.spark.sql("SELECT current_timestamp()").collect()[0][0]
+    key, version = cast(str, stage.table.time_key), found.note["source_version"]
     needed = joined([span.moved(-stage.back, -stage.lag) for span in found.spans])
     events = stage.events(read(lake, stage.source, version)).where(condition(needed, stage.time))
-    newest = found.newest or (events.agg(F.max(stage.fresh or stage.time)).first()[0] if found.kind == "everything" else None)
+    newest = found.newest or (events.agg(F.max(stage.fresh or stage.time)).collect()[0][0] if found.kind == "everything" else None)
     note = found.note | {"kind": found.kind, "spans": len(found.spans), "run": run, "started": started.isoformat()}
     note |= {"newest": newest and newest.isoformat()}
     where = "true" if found.kind == "everything" else condition(found.spans, key)

@@ -47,7 +47,7 @@ def declared(name: str, primary_keys: Sequence[str], schema: StructType, time: s
 def declaration_of(lake: Lakehouse, name: str) -> Table:
     "The declaration of an existing feature table, read off the table."
     keys, time = table_keys(lake, name)
-    detail = lake.spark.sql(f"DESCRIBE DETAIL {lake.name(name)}").first()
+    detail = lake.spark.sql(f"DESCRIBE DETAIL {lake.name(name)}").collect()[0]
     schema, found = read(lake, name).schema, detail.properties
     made = declared(name, keys, schema, time, detail.description or "")
     return replace(

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -42,7 +42,7 @@ class FeatureFunction:
         names = [name for name in inspect.signature(function).parameters if name in self.input_bindings]
         if unknown := sorted(set(self.input_bindings) - set(names)):
             raise ValueError(f"{self.udf_name} takes no {', '.join(unknown)}: it takes {', '.join(inspect.signature(function).parameters)}")
-        return F.pandas_udf(function, self.returns)(*[F.col(f"`{self.input_bindings[name]}`") for name in names])
+        return cast(Any, F.pandas_udf)(function, self.returns)(*[F.col(f"`{self.input_bindings[name]}`") for name in names])
 
 # %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #f5f90006
 MOVED = {"boathouse.training:fit": "boathouse.models.learners:fit"}  # names that stored manifests may still have

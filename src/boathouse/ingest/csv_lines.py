@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -136,7 +136,7 @@ def inspect(path: Path, name: str, columns: Sequence[str], on_change: str = "fai
     why = None
     try:
         before = path.stat()
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
             try:
                 found = tally(file)
             except (EOFError, zlib.error, gzip.BadGzipFile):
@@ -229,7 +229,7 @@ def alike(spark: SparkSession, landing: Path, files: Sequence[Delivery], columns
 # %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00035
 def broken(spark: SparkSession, landing: Path, files: Sequence[Delivery]) -> list[DataFrame]:
     "Every line of broken files, with the file's problem in `_malformed`; and the rows that no line is read for."
-    rows = [(d.name, None, d.problem, 1) for d in files if not d.text]
+    rows: list[tuple[Any, ...]] = [(d.name, None, d.problem, 1) for d in files if not d.text]
     rows += [(d.name, d.first, "the header comes again", d.repeated) for d in files if d.repeated]
     bare = spark.createDataFrame(rows, "_source_file string, _raw string, _malformed string, times int") if rows else None
     parts = [bare.withColumn("_n", F.explode(F.array_repeat(F.lit(0), F.col("times")))).drop("_n", "times")] if bare else []

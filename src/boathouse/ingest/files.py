@@ -103,7 +103,7 @@ def ledger(lake: Lakehouse, table: Table) -> list[Entry]:
         return []
     kept = ("path", "size", "unix_micros(modified_at)", "content_hash", "lines", "problem", "revision", "bronze_version")
     rows = read(lake, INGESTED_FILES).where(F.col("table_name") == table.name).selectExpr(*kept, "string(taken_at)").collect()
-    return [Entry(Delivery(*row[:5], problem=row[5]), *row[6:]) for row in rows]
+    return [Entry(Delivery(name, size, at, content, n, problem=problem), *more) for name, size, at, content, n, problem, *more in rows]
 
 # %% ../../../notebooks/kit/04_ingest/01_files.ipynb #c4a00009
 def enter(lake: Lakehouse, table: Table, entries: Sequence[Entry]) -> None:
@@ -300,7 +300,7 @@ def take_stream(lake: Lakehouse, table: Table, landing: Path, folder: str, at: d
 
     if (landing / folder).is_dir():
         source = lake.spark.readStream.format("binaryFile").schema("path string, modificationTime timestamp, length bigint, content binary")
-        options = {"pathGlobFilter": "{*.csv,*.csv.gz}", "maxFilesPerTrigger": PORTION, "maxFileAge": "36500d"}
+        options: dict[str, Any] = {"pathGlobFilter": "{*.csv,*.csv.gz}", "maxFilesPerTrigger": PORTION, "maxFileAge": "36500d"}
         shown = source.options(**options).load(re.sub(r"([\\*?\[\]{}])", r"\\\1", str(landing / folder))).select("path")
         query = shown.writeStream.foreachBatch(portion).option("checkpointLocation", str(checkpoint)).trigger(availableNow=True).start()
         query.awaitTermination()

@@ -79,7 +79,7 @@ def narrowed(recipe: Recipe, columns: Sequence[str]) -> Recipe:
 # %% ../../../notebooks/kit/07_models/01_learners.ipynb #daffc36b
 def fit(recipe: Recipe, rows: pd.DataFrame, parameters: Mapping[str, Any], threads: int = 1) -> Pipeline:
     "A pipeline fitted on `rows`, by the `learner` among the parameters: lightgbm (the default), logistic, extra_trees or prior; `columns` among them are all that it looks at."
-    given = {k: int(v) if k in WHOLE and float(v).is_integer() else v for k, v in parameters.items()}
+    given: dict[str, Any] = {k: int(v) if k in WHOLE and float(v).is_integer() else v for k, v in parameters.items()}
     learner, used = given.pop("learner", LEARNERS[0]), narrowed(recipe, given.pop("columns", recipe.inputs))
     if learner not in (*LEARNERS, PRIOR):
         raise ValueError(f"there is no learner {learner!r}: use one of {', '.join((*LEARNERS, PRIOR))}")
@@ -92,7 +92,13 @@ def fit(recipe: Recipe, rows: pd.DataFrame, parameters: Mapping[str, Any], threa
         forest = {"n_estimators": 50, "min_samples_leaf": 50, "max_leaf_nodes": 500} | given
         steps = [("columns", coded(used)), ("forest", ExtraTreesClassifier(random_state=recipe.seed, n_jobs=threads, **forest))]
     else:
-        fixed = {"random_state": recipe.seed, "n_jobs": threads, "deterministic": True, "force_col_wise": True, "verbose": -1}
+        fixed: dict[str, Any] = {
+            "random_state": recipe.seed,
+            "n_jobs": threads,
+            "deterministic": True,
+            "force_col_wise": True,
+            "verbose": -1,
+        }
         steps = [("columns", coded(used)), ("trees", LGBMClassifier(**given, **fixed))]
         more = {"trees__categorical_feature": list(range(len(used.categorical)))}
     return Pipeline(steps).fit(rows[recipe.inputs], label, **more)

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import mlflow
 import numpy as np
@@ -47,7 +47,7 @@ class PackedModel:
     def file(self, name: str) -> bytes | None:
         "The content of one of the files; None if there is no such file."
         with tarfile.open(fileobj=io.BytesIO(self.content)) as tar:
-            return tar.extractfile(name).read() if name in tar.getnames() else None
+            return cast(IO[bytes], tar.extractfile(name)).read() if name in tar.getnames() else None
 
 # %% ../../../notebooks/kit/07_models/03_scoring.ipynb #9b07a1c4
 def packed_folder(files: Path, name: str, version: int) -> PackedModel:

@@ -121,9 +121,15 @@ def profile(
     rows = sliced(df.withColumn("_window", number).where("_window IS NOT NULL"), slices)
     by = ["_window", "slice_key", "slice_value"]
     kinds, out = dict(df.dtypes), []
-    for (w, key, value, name), cells in histogram(rows, columns, by).toPandas().groupby([*by, "column_name"], dropna=False, sort=True):
+    counts: pd.DataFrame = histogram(rows, columns, by).toPandas()
+    for (w, key, value, name), cells in counts.groupby([*by, "column_name"], dropna=False, sort=True):
         start, end = windows[int(w)]
-        where = {"window": {"start": start, "end": end}, "log_type": log_type, "granularity": granularity, "model_id": model_id}
+        where: dict[str, Any] = {
+            "window": {"start": start, "end": end},
+            "log_type": log_type,
+            "granularity": granularity,
+            "model_id": model_id,
+        }
         where |= {"slice_key": None if pd.isna(key) else key, "slice_value": None if pd.isna(value) else value, "column_name": name}
         out.append(where | summary(cells, kinds[name]))
     return out
@@ -170,7 +176,7 @@ def shares(row: dict[str, Any], baseline: dict[str, Any]) -> tuple[np.ndarray, n
 def distances(row: dict[str, Any], baseline: dict[str, Any]) -> dict[str, Any]:
     "Distances between two profile rows, named as in Databricks' drift table; `ks_test` has no p-value on purpose."
     p, q = shares(row, baseline)
-    out = {
+    out: dict[str, Any] = {
         "population_stability_index": float(((p - q) * np.log(p / q)).sum()),
         "js_distance": float(jensenshannon(p, q, base=2)),
         "tv_distance": float(np.abs(p - q).sum() / 2),
@@ -237,7 +243,8 @@ def score_buckets(
     }  # fmt: skip
     sums = [F.coalesce(F.sum(value), F.lit(0)).alias(name) for name, value in counted.items()]
     grouped = df.where(p.isNotNull()).groupBy(*by, F.least(F.floor(p * steps), F.lit(steps - 1)).alias("step")).agg(*sums)
-    return grouped.toPandas().sort_values([*by, "step"], ignore_index=True)
+    found: pd.DataFrame = grouped.toPandas()
+    return found.sort_values([*by, "step"], ignore_index=True)
 
 # %% ../../../notebooks/kit/12_monitoring/01_drift.ipynb #2c559189
 def auc(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
@@ -295,4 +302,5 @@ def interval(buckets: pd.DataFrame, unit: str, draws: int = 400, level: float = 
     gaps = (drawn_pos.sum(1) - (weights @ p).sum(1)) / np.maximum(drawn_n.sum(1), 1)
     ends = [(1 - level) / 2, (1 + level) / 2]
     drawn = {"roc_auc_score": aucs, "gap": gaps}
-    return {name: tuple(round(float(v), 6) for v in np.nanquantile(values, ends)) for name, values in drawn.items()}
+    found = {name: [round(float(v), 6) for v in np.nanquantile(values, ends)] for name, values in drawn.items()}
+    return {name: (low, high) for name, (low, high) in found.items()}

@@ -118,7 +118,7 @@ def window_columns(labels: Line, events: Line, values: Sequence[pa.Array], wante
     spans: dict[tuple[str, int], list[int | None]] = {}
     for _, function, n, span in wanted.columns:
         spans.setdefault((function, n), []).append(span)
-    made = {}
+    made: dict[tuple[str, int, int | None], pa.Array] = {}
     for (function, n), several in spans.items():  # what an aggregate is made of is made once for all windows
         found = aggregate(function, *sorted_values[n], np.concatenate([starts[span] for span in several]), np.tile(ends, len(several)))
         made |= {(function, n, span): found[k * len(ends) : (k + 1) * len(ends)] for k, span in enumerate(several)}
@@ -184,7 +184,7 @@ def window_join(
     if clash := sorted(set(made.names) & set(labels.columns)):
         raise ValueError(f"the labels already have {', '.join(clash)}: name the aggregates or windows otherwise")
     spans = list(windows.values())
-    back = None if None in spans else max(spans)
+    back = None if None in spans else max(span for span in spans if span is not None)
     values = [c for c in rows.columns if c.startswith("_v")]
     side = Side(rows, tuple(keys), right_time, {c: c for c in values}, back, distinct=True)
     kinds, room = key_types(labels, keys, side), room_for(budget)

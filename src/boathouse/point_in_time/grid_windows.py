@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from functools import reduce
 from itertools import pairwise
-from operator import and_
-from typing import Any
+from operator import and_, ge, lt
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -137,9 +137,15 @@ def hops(
         raise ValueError(f"a key cannot be called {', '.join(clash)}: the grid has columns of these names; rename it in the events")
     kind = events.schema[time].dataType
     wanted = [F.col(f"`{c}`").isNotNull() for c in [*keys, time]]
-    wanted += [] if since is None else [F.col(f"`{time}`") >= instant(utc_micros(since), kind)]
-    wanted += [] if until is None else [F.col(f"`{time}`") < instant(utc_micros(until), kind)]
     at = moment(events, time)
+
+    def both_sides(bound: datetime) -> tuple[Column, Column]:
+        "The time column and the bound, as literals of its type where there are any, which skips files; else both in microseconds."
+        literal = None if isinstance(kind, T.DateType) else instant(utc_micros(bound), kind)
+        return (at, F.lit(utc_micros(bound))) if literal is None else (F.col(f"`{time}`"), literal)
+
+    wanted += [] if since is None else [ge(*both_sides(since))]
+    wanted += [] if until is None else [lt(*both_sides(until))]
     rows = events.where(reduce(and_, wanted)).select(
         *[F.col(f"`{c}`") for c in keys],
         F.timestamp_micros(at - F.pmod(at, F.lit(step))).alias(HOP),
@@ -222,7 +228,7 @@ def distinct(sketches: pa.Array, start: np.ndarray, end: np.ndarray) -> pa.Array
     parts = np.empty(len(sketches), object)
     parts[:] = [together(compact_theta_sketch.deserialize(sketch.as_py())) for sketch in sketches]
     each = np.frompyfunc(together, 2, 1)
-    (found,) = blocks((parts,), start, end, lambda a, b: (each(a[0], b[0]),), (None,))
+    (found,) = blocks((parts,), start, end, lambda a, b: (each(a[0], b[0]),), (cast(float, None),))
     return pa.array([0 if sketch is None else round(sketch.get_estimate()) for sketch in found], pa.int64())
 
 # %% ../../../notebooks/kit/05_point_in_time/05_grid_windows.ipynb #f5f00017
@@ -234,7 +240,7 @@ def put_together(function: str, parts: Mapping[str, pa.Array], start: np.ndarray
         return aggregate(by, parts[kind], *numbers_of(parts[kind]), start, end)
 
     if name == "percentile":
-        return percentile(share, parts["histogram"], start, end)
+        return percentile(cast(Fraction, share), parts["histogram"], start, end)
     if name == "approx_distinct":
         return distinct(parts["distinct"], start, end)
     if name == "count":
@@ -314,8 +320,9 @@ def ticks(
                 yield from made.to_batches(max_chunksize=1 << 16)
 
     kind = T.TimestampType()
-    wanted = [] if first is None else [F.col(HOP) >= instant(first - micros(grid.longest), kind)]
-    wanted += [] if last is None else [F.col(HOP) < instant(last, kind)]
+    oldest, end = (None if first is None else instant(first - micros(grid.longest), kind)), (None if last is None else instant(last, kind))
+    wanted = [] if oldest is None else [F.col(HOP) >= oldest]
+    wanted += [] if end is None else [F.col(HOP) < end]
     near = reduce(and_, wanted) if wanted else F.lit(True)
     many = guess(by_hop) // max(16, 8 * len(by_hop.columns))
     buckets = int(min(max(parallelism(by_hop.sparkSession), -(-many // BUCKET)), 4096))

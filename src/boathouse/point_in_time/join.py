@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -125,7 +125,7 @@ def to_spark(spark: SparkSession, table: pa.Table, schema: T.StructType) -> Data
     batch, cores = "spark.sql.execution.arrow.maxRecordsPerBatch", parallelism(spark)
     rows = table_of(table.columns, to_arrow_schema(schema, timezone="UTC"))
     with CONVERTING:
-        before = spark.conf.get(batch)
+        before = str(spark.conf.get(batch))
         spark.conf.set(batch, max(1, -(-table.num_rows // cores)))
         try:
             return spark.createDataFrame(rows, schema)
@@ -200,7 +200,9 @@ def source_of(side: Side, first: int | None, last: int | None, room: float) -> t
     files = files_of(side.rows, span_of(side, first, last))
     need = [*side.keys, side.time, *filter(None, (side.known_by, side.until)), *(side.outputs if side.nulls == "column" else ())]
     if files is not None:
-        size = files.rows * (files.width(need) + WORKING) + (os.cpu_count() or 1) * max(files.sizes, default=0) * files.width(side.outputs)
+        size = files.rows * (files.width(need) + WORKING) + (os.cpu_count() or 1) * max(files.sizes, default=0) * files.width(
+            list(side.outputs)
+        )
         return (files, size) if size <= room else (None, size)
     near = pruned(side, first, last)
     wanted = list(dict.fromkeys([*need, *side.outputs])) if side.distinct else near.rows.columns
@@ -351,7 +353,7 @@ def hot_keys(labels: DataFrame, asked: Asked, rows: int, most: int = 2 * BUCKET,
 def carry_out(labels: DataFrame, plan: Plan) -> DataFrame:
     "Every label once, with the columns of the plan's sides, in their order."
     if plan.engine == "local":
-        return local_join(plan.table, labels.schema, plan.asked, plan.sources, labels.sparkSession)
+        return local_join(plan.table, labels.schema, plan.asked, cast(Sequence[Files | Held], plan.sources), labels.sparkSession)
     out = labels
     by_group = sorted(plan.asked, key=lambda each: (each.on, each.at))
     for (on, at), group in groupby(by_group, key=lambda each: (each.on, each.at)):

@@ -10,6 +10,7 @@ __all__ = ['AGGREGATES', 'SHARE', 'blocks', 'moments', 'levels', 'smallest', 'be
 import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -117,7 +118,7 @@ def by_rank(function: str, values: np.ndarray, start: np.ndarray, end: np.ndarra
     ranks, start, end = ranks.astype(small), start.astype(small), end.astype(small)
     if function == "approx_distinct":
         return pa.array(below(since_last(ranks), start, end, start + 1))
-    share, count = share_of(function), end.astype(np.int64) - start
+    share, count = cast(Fraction, share_of(function)), end.astype(np.int64) - start
     if not len(different):
         return pa.array(np.zeros(len(count), values.dtype), mask=count == 0)
     return pa.array(different[smallest(ranks, start, end, place_of(share, count)).clip(max=len(different) - 1)], mask=count == 0)

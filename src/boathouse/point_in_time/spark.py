@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
 from operator import and_, or_
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -90,7 +91,7 @@ def row_hash(df: DataFrame) -> Column:
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c0000b
 def key_types(labels: DataFrame, on: Sequence[str], side: Side) -> list[T.DataType]:
     "The type as which each key is compared; ValueError if the two sides do not fit, or the type is none for a key."
-    found = []
+    found: list[T.DataType] = []
     for ours, theirs in zip(on, side.keys, strict=True):
         a, b = labels.schema[ours].dataType, side.rows.schema[theirs].dataType
         if isinstance(a, T.IntegralType) and isinstance(b, T.IntegralType):
@@ -176,7 +177,7 @@ def union_join(labels: DataFrame, on: Sequence[str], at: str, sides: Sequence[Si
     out = {sides[n].outputs[c]: F.col(f"_{n}_{m}.values")[c] for n, m, _, columns in known for c in columns}
     for n, m, _, columns in known:
         if sides[n].match_time and (not columns or sides[n].nulls == "row"):
-            out[sides[n].match_time] = F.col(f"_{n}_{m}.time")
+            out[cast(str, sides[n].match_time)] = F.col(f"_{n}_{m}.time")
     return seen.select("_label.*", *[out[name].alias(name) for side in sides for name in side.names])
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c00016
@@ -212,8 +213,11 @@ def matched(labels: Line, features: Line, row: pa.StructArray, side: Told) -> li
     how = (labels, line, side.terms, until, settle)
     newest = search(*how) if side.match_time or not side.terms.by_column else None
     values = {name: part["values"].field(n) for n, name in enumerate(side.columns)}
-    places = {name: search_column(value, *how) if side.terms.by_column else newest for name, value in values.items()}
-    return [*[taken(values[name], places[name]) for name in side.columns], *([taken(part["time"], newest)] if side.match_time else [])]
+    places = {name: search_column(value, *how) if side.terms.by_column else cast(np.ndarray, newest) for name, value in values.items()}
+    return [
+        *[taken(values[name], places[name]) for name in side.columns],
+        *([taken(part["time"], cast(np.ndarray, newest))] if side.match_time else []),
+    ]
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c0001a
 def bucket_join(rows: pa.Table, sides: Sequence[Told], schema: pa.Schema) -> pa.Table:

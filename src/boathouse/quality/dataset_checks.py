@@ -45,7 +45,7 @@ def unique(df: DataFrame, key: Sequence[str], *, action: Literal["warn", "fail"]
     "Broken by the rows whose key comes more than once or has a null in it."
     null = " OR ".join(f"`{k}` IS NULL" for k in key)
     keys = df.groupBy(*key).agg(F.count(F.lit(1)).alias("rows")).withColumn("wrong", F.expr(f"rows > 1 OR {null}"))
-    checked, failed = keys.agg(F.sum("rows"), F.sum(F.expr("IF(wrong, rows, 0)"))).first()
+    checked, failed = keys.agg(F.sum("rows"), F.sum(F.expr("IF(wrong, rows, 0)"))).collect()[0]
     detail = f"not unique or null: {shown(keys.where('wrong'), key)}" if failed else ""
     return Finding(name or f"unique_{'_'.join(key)}", action, checked or 0, failed or 0, detail)
 
@@ -66,7 +66,7 @@ def refers(
     some = " AND ".join(f"`{k}` IS NOT NULL" for k in key)
     keys = df.groupBy(*key).agg(F.count(F.lit(1)).alias("rows")).join(there, list(key), "left")
     keys = keys.withColumn("wrong", F.expr(f"there IS NULL AND {some}"))
-    checked, failed = keys.agg(F.sum("rows"), F.sum(F.expr("IF(wrong, rows, 0)"))).first()
+    checked, failed = keys.agg(F.sum("rows"), F.sum(F.expr("IF(wrong, rows, 0)"))).collect()[0]
     detail = f"points to nothing: {shown(keys.where('wrong'), key)}" if failed else ""
     return Finding(name or f"refers_{'_'.join(key)}", action, checked or 0, failed or 0, detail)
 
@@ -76,7 +76,7 @@ def fresh(
 ) -> Finding:
     "Broken (1) if the newest instant of `column` is older than `within` at `at`, later than `at`, or missing."
     age = F.unix_micros(F.lit(at).cast("timestamp")) - F.unix_micros(F.max(F.col(column).cast("timestamp")))
-    checked, found = df.agg(F.count(F.lit(1)), age).first()
+    checked, found = df.agg(F.count(F.lit(1)), age).collect()[0]
     if found is None:
         return Finding(name or f"fresh_{column}", action, checked, 1, f"{column} has no value at all")
     old = timedelta(microseconds=found)

@@ -231,9 +231,9 @@ def mark(lake: Lakehouse, quarantine: Table, judged: DataFrame, rules: Sequence[
     "Write into the quarantine what became of the judged rows: sent on, or the reason why not, where that has changed."
     on = ~breaks(rules, "drop", "quarantine")
     verdict = judged.select("_id", on.alias("on"), *[column.alias(name) for name, column in reasons(rules).items()]).dropDuplicates(["_id"])
-    told = {"_failed_rules": "new._failed_rules", "_reason": "new._reason", "_rule_set": f"'{rule_set(rules)}'"}
+    told: dict[str, Any] = {"_failed_rules": "new._failed_rules", "_reason": "new._reason", "_rule_set": f"'{rule_set(rules)}'"}
     changed = f"old._reason != new._reason OR old._rule_set != '{rule_set(rules)}'"
-    sent = {"_requeued_at": F.lit(at).cast("timestamp"), "_requeued_run": F.lit(run)}
+    sent: dict[str, Any] = {"_requeued_at": F.lit(at).cast("timestamp"), "_requeued_run": F.lit(run)}
     target = DeltaTable.forName(lake.spark, lake.name(quarantine)).alias("old")
     with noted(lake.spark, {**last_note(lake, quarantine), "requeue": run}):
         rows = target.merge(verdict.alias("new"), "old._id = new._id AND old._requeued_at IS NULL")

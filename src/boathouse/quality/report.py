@@ -9,6 +9,7 @@ __all__ = ['INK', 'NONE', 'WORST', 'STYLE', 'SCALE', 'last_results', 'failures_c
 import base64
 from html import escape
 from io import BytesIO
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 INK, NONE, WORST = "#2d3748", "#eef1f4", "#c8553d"
-STYLE = {"font.size": 9, "axes.titlesize": 12, "axes.titleweight": "bold", "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
+STYLE: Any = {"font.size": 9, "axes.titlesize": 12, "axes.titleweight": "bold", "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
          "savefig.facecolor": "white", "figure.dpi": 110}  # fmt: skip
 SCALE = LinearSegmentedColormap.from_list("share", ["#f6ddd5", WORST])
 
@@ -31,7 +32,8 @@ def last_results(metrics: DataFrame, table: str, batches: int = 30) -> pd.DataFr
     rows = mine.join(latest, "batch").selectExpr(
         "rule", "action", "checked", "failed", "checked - failed AS passed", "batch", "measured_at"
     )
-    return rows.toPandas().sort_values(["measured_at", "batch"], kind="stable", ignore_index=True)
+    found: pd.DataFrame = rows.toPandas()
+    return found.sort_values(["measured_at", "batch"], kind="stable", ignore_index=True)
 
 # %% ../../../notebooks/kit/03_quality/05_report.ipynb #c3e00009
 def failures_chart(results: pd.DataFrame, table: str) -> Figure:

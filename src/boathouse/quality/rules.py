@@ -152,7 +152,7 @@ def rejected_rows(judged: DataFrame, rules: Sequence[Rule]) -> DataFrame:
 def measure(judged: DataFrame, rules: Sequence[Rule]) -> dict[str, int]:
     "How many rows were checked and how many broke each rule, by a pass of its own."
     broken = [F.expr(f"count_if({bit(rules, n)} = 1L)").alias(rule.name) for n, rule in enumerate(rules)]
-    return judged.agg(F.count(F.lit(1)).alias("checked"), *broken).first().asDict()
+    return judged.agg(F.count(F.lit(1)).alias("checked"), *broken).collect()[0].asDict()
 
 # %% ../../../notebooks/kit/03_quality/01_rules.ipynb #a2546e4b
 def tallies(rules: Sequence[Rule]) -> list[Column]:

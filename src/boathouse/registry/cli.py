@@ -84,13 +84,13 @@ def versions_listed(lake: Lakehouse, model: str) -> list[Section]:
 def facts(model: str, version: str) -> dict[str, dict[str, Any]]:
     "What is recorded of a version: tags, parameters, metrics, tables and gates, each by name."
     client, found = MlflowClient(), version_of_model(model, version)
-    run = client.get_run(found.run_id)
-    files = {entry.path for entry in client.list_artifacts(found.run_id)}
+    run = client.get_run(str(found.run_id))
+    files = {entry.path for entry in client.list_artifacts(run.info.run_id)}
 
     def read_json(name: str) -> dict[str, Any]:
         if name not in files:
             return {}
-        with open(client.download_artifacts(found.run_id, name), encoding="utf-8") as file:
+        with open(client.download_artifacts(run.info.run_id, name), encoding="utf-8") as file:
             return json.load(file)
 
     manifest, verdict = read_json("manifest.json"), read_json("validation.json")

@@ -89,11 +89,11 @@ def settings(spark: SparkSession, wanted: Mapping[str, str]) -> Iterator[None]:
             spark.conf.set(name, value)
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
+        for name, was in before.items():
+            if was is None:
                 spark.conf.unset(name)
             else:
-                spark.conf.set(name, value)
+                spark.conf.set(name, was)
 
 # %% ../../../notebooks/kit/10_registry/03_reproduce.ipynb #df8c3420
 def distance(was: np.ndarray, now: np.ndarray) -> float:
@@ -144,11 +144,11 @@ def reproduce(
 
     `at` is the logical instant at which the holdout is opened; that of the training, if none is given.
     """
-    manifest = manifest_of(MlflowClient().get_model_version(model, str(version)).run_id)
+    manifest = manifest_of(str(MlflowClient().get_model_version(model, str(version)).run_id))
     say(f"{len(manifest.tables)} tables: are they as they were?")
     differences = table_differences(lake, manifest.tables)
     differences += code_differences(manifest.code, code_of(list(dict.fromkeys(name.partition(".")[0] for name in manifest.code.modules))))
-    differences += named("setting", manifest.settings, {name: lake.spark.conf.get(name, "") for name in manifest.settings})
+    differences += named("setting", manifest.settings, {name: str(lake.spark.conf.get(name, "")) for name in manifest.settings})
     if any(found.kind == "data" for found in differences):
         return Reproduction(model, version, "cannot", None, (), tuple(differences))
     with settings(lake.spark, manifest.settings):
@@ -167,7 +167,8 @@ def reproduce(
 # %% ../../../notebooks/kit/10_registry/03_reproduce.ipynb #98e5111a
 def recipe_of(manifest: Manifest) -> Recipe:
     "The recipe that a manifest tells."
-    return Recipe(**{name: tuple(value) if isinstance(value, list) else value for name, value in manifest.recipe.items()})
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in manifest.recipe.items()}
+    return Recipe(**fields)
 
 # %% ../../../notebooks/kit/10_registry/03_reproduce.ipynb #17cff694
 def labels_of(manifest: Manifest) -> Labels:

@@ -8,7 +8,7 @@ __all__ = ['TAG', 'FeatureTable', 'FeatureEngineeringClient']
 # %% ../../../notebooks/kit/11_serving/02_client.ipynb #9d000002
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 from pyspark.sql import DataFrame, SparkSession
@@ -100,7 +100,7 @@ class FeatureEngineeringClient:
             raise ValueError(f"create_table of {name} needs exactly one of `df` and `schema`")
         keys = [primary_keys] if isinstance(primary_keys, str) else list(primary_keys)
         partitions = [partition_columns] if isinstance(partition_columns, str) else list(partition_columns or ())
-        table = declared(short, keys, schema if df is None else df.schema, timeseries_column, description or "")
+        table = declared(short, keys, cast(StructType, schema if df is None else df.schema), timeseries_column, description or "")
         create(self.lake, replace(table, partition_by=tuple(partitions)))
         for key, value in (tags or {}).items():
             self.set_feature_table_tag(name, key, value)
@@ -114,7 +114,7 @@ class FeatureEngineeringClient:
         df: DataFrame,
         mode: str = "merge",
         checkpoint_location: str | None = None,
-        trigger: Mapping[str, object] | None = None,
+        trigger: Mapping[str, Any] | None = None,
     ) -> StreamingQuery | None:
         """Merge rows by primary key.
 
@@ -129,7 +129,11 @@ class FeatureEngineeringClient:
             if checkpoint_location is None:
                 raise ValueError(f"write_table of a stream into {name} needs a checkpoint_location, so that it continues where it stopped")
             stream = df.writeStream.option("checkpointLocation", checkpoint_location).trigger(**(trigger or {"availableNow": True}))
-            return stream.foreachBatch(lambda batch, _: self.write_table(name, batch)).start()
+
+            def merge_batch(batch: DataFrame, _: int) -> None:
+                self.write_table(name, batch)
+
+            return stream.foreachBatch(merge_batch).start()
         new = [f for f in df.schema if f.name not in {c.name for c in table.columns}]
         added = tuple(Column(f.name, f.dataType.simpleString(), (f.metadata or {}).get("comment", "")) for f in new)
         if missing := [c for c in table.primary_key if c not in df.columns]:
@@ -151,7 +155,7 @@ class FeatureEngineeringClient:
         keys, time = table_keys(self.lake, short)
         found, columns = properties_of(self.lake, short), read(self.lake, short).columns
         tags = {key.removeprefix(TAG): value for key, value in found.items() if key.startswith(TAG)}
-        described = self.lake.spark.sql(f"DESCRIBE DETAIL {self.lake.name(short)}").first().description or ""
+        described = self.lake.spark.sql(f"DESCRIBE DETAIL {self.lake.name(short)}").collect()[0].description or ""
         return FeatureTable(self.lake.name(short), keys, time, described, tuple(c for c in columns if c not in {*keys, time}), tags)
 
     def create_training_set(

@@ -136,8 +136,10 @@ def agreement(scored: DataFrame, champion: bool = True, threshold: float = 0.5) 
     missing = F.count_if(~F.coalesce(new.between(0, 1), F.lit(False)) | F.isnan(new))
     parts = [F.count("*"), missing, F.avg(new)]
     parts += [F.avg(old), F.avg(((new >= threshold) != (old >= threshold)).cast("double"))] if champion else []
-    rows, without, *means = scored.agg(*parts).first()
-    return Agreement(rows, without, *(None if mean is None else float(mean) for mean in (means if rows else [float("nan")])))
+    rows, without, mean, *more = scored.agg(*parts).collect()[0]
+    return Agreement(
+        rows, without, float("nan") if mean is None else float(mean), *(None if value is None else float(value) for value in more)
+    )
 
 # %% ../../../notebooks/kit/11_serving/03_deployment.ipynb #664e151a
 def in_shadow(found: Agreement, shift: float = 0.15, turned: float = 0.25) -> Asked:
@@ -189,7 +191,7 @@ def as_tried(served: DataFrame, tried: DataFrame, key: str, tolerance: float = S
     now, then = served.select(key, F.col("probability").alias("now")), tried.select(key, F.col("probability").alias("then"))
     far = F.abs(F.col("now") - F.col("then"))
     rows, other, most = (
-        now.join(then, key, "full").agg(F.count("*"), F.count_if(~F.coalesce(far <= tolerance, F.lit(False))), F.max(far)).first()
+        now.join(then, key, "full").agg(F.count("*"), F.count_if(~F.coalesce(far <= tolerance, F.lit(False))), F.max(far)).collect()[0]
     )
     said = f"{other} of {rows} rows are served otherwise than they were tried" if other else f"{rows} rows served as they were tried"
     return asked("served as tried", None if not rows else not other, most, tolerance, said)
@@ -198,7 +200,7 @@ def as_tried(served: DataFrame, tried: DataFrame, key: str, tolerance: float = S
 def passed(lake: Lakehouse, model: str, version: int, at: datetime, answers: Sequence[Asked]) -> None:
     "Keep the answers of a step; DeploymentFailed, with the reasons, if one of them refuses."
     run_id = MlflowClient().get_model_version(model, str(version)).run_id
-    write_answers(lake, run_id, model, version, answers, at)
+    write_answers(lake, str(run_id), model, version, answers, at)
     if refused := [f"{a.name}: {a.reason}" for a in answers if not a.passed]:
         raise DeploymentFailed(f"{model} version {version} is not deployed. {'; '.join(refused)}")
 

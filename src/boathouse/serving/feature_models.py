@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 from mlflow import MlflowClient
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -45,7 +46,7 @@ def log_model(
     spec = replace(training_set.spec, fingerprint=fingerprint(training_set.load_df()))
     if "signature" not in more:
         label = [spec.label] if spec.label else []
-        sample = training_set.load_df().limit(100).toPandas()
+        sample: pd.DataFrame = training_set.load_df().limit(100).toPandas()
         more["signature"] = mlflow.models.infer_signature(sample.drop(columns=label), sample[label] if label else None)
     info = flavor.log_model(model, name=name, **more)
     log_spec(info.model_id, spec)

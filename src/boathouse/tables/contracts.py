@@ -138,7 +138,7 @@ def check_rows(df: DataFrame, table: Table) -> None:
         counts = df.agg(F.lit(0), *nulls)
     else:
         return
-    found, *missing = [count or 0 for count in counts.first()]
+    found, *missing = [count or 0 for count in counts.collect()[0]]
     problems = []
     if found:
         wrong = groups.where(bad_key).orderBy(F.desc("_rows"), *keys).select("_rows", *keys).limit(3).collect()

@@ -55,7 +55,7 @@ class Change:
 # %% ../../../notebooks/kit/02_tables/02_evolution.ipynb #c1b0001d
 def widens(old: T.DataType, new: T.DataType) -> bool:
     "Whether every value of `old` is a value of `new`, and Delta can change a column so without writing it again."
-    whole = [T.ByteType(), T.ShortType(), T.IntegerType(), T.LongType()]
+    whole: list[T.DataType] = [T.ByteType(), T.ShortType(), T.IntegerType(), T.LongType()]
     if isinstance(new, T.DecimalType):
         digits = (old.precision, old.scale) if isinstance(old, T.DecimalType) else (20 if old == whole[3] else 10, 0)
         more = new.scale - digits[1]
@@ -119,7 +119,7 @@ def plan(lake: Lakehouse, table: Table) -> list[Change]:
     "Every difference between the declaration and the table that exists, in the order in which they would be made."
     if declaration(lake, table) is None:
         return [Change("table", "", table.name, "", "CREATE TABLE")]
-    detail = lake.spark.sql(f"DESCRIBE DETAIL {lake.name(table)}").first()
+    detail = lake.spark.sql(f"DESCRIBE DETAIL {lake.name(table)}").collect()[0]
     changes = column_changes(read(lake, table).schema, table)
     parted, clustered, grain = list(detail.partitionColumns), list(detail.clusteringColumns), detail.description or ""
     if parted != list(table.partition_by):

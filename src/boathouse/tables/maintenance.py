@@ -26,7 +26,7 @@ WEEK = timedelta(days=7)
 def layout(lake: Lakehouse, table: Table | str) -> Row:
     "One row about the table as it is: createdAt, numFiles, sizeInBytes, clusteringColumns, properties."
     wanted = ("createdAt", "numFiles", "sizeInBytes", "clusteringColumns", "properties")
-    return DeltaTable.forName(lake.spark, lake.name(table)).detail().select(*wanted).first()
+    return DeltaTable.forName(lake.spark, lake.name(table)).detail().select(*wanted).collect()[0]
 
 # %% ../../../notebooks/kit/02_tables/08_maintenance.ipynb #b5a00009
 def settled(lake: Lakehouse, table: Table | str) -> bool:

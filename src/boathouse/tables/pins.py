@@ -92,7 +92,7 @@ def pin_named(lake: Lakehouse, name: str) -> Pin:
 # %% ../../../notebooks/kit/02_tables/07_pins.ipynb #d4d00001
 def detail(lake: Lakehouse, table: Table | str, column: str) -> Any:
     "What Delta says of the table in one column of `DESCRIBE DETAIL`."
-    return DeltaTable.forName(lake.spark, lake.name(table)).detail().select(column).first()[0]
+    return DeltaTable.forName(lake.spark, lake.name(table)).detail().select(column).collect()[0][0]
 
 # %% ../../../notebooks/kit/02_tables/07_pins.ipynb #b4a0000d
 def properties(lake: Lakehouse, table: Table | str) -> dict[str, str]:
@@ -144,7 +144,7 @@ def pin_all(lake: Lakehouse, wanted: Mapping[str, tuple[Table | str, int]], at: 
 
     def held(where: str) -> str:
         "The id of a table, whose versions that are to be pinned can all be read from here on."
-        it = DeltaTable.forName(lake.spark, lake.name(where)).detail().select("id", "properties").first()
+        it = DeltaTable.forName(lake.spark, lake.name(where)).detail().select("id", "properties").collect()[0]
         protect(lake, where, it.properties)
         for version in {version for name, version in missing.values() if name == where}:
             check_version(lake, where, version)

@@ -10,7 +10,7 @@ __all__ = ['DIGEST', 'RESCUED', 'RETENTION', 'RESERVED', 'UNSTORABLE', 'Column',
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
@@ -67,7 +67,7 @@ class Table:
 
     @cached_property
     def _parsed(self) -> StructType:
-        return DataType.fromDDL(", ".join(self.column_ddl))
+        return cast(StructType, DataType.fromDDL(", ".join(self.column_ddl)))
 
     @property
     def schema(self) -> StructType:

@@ -22,7 +22,7 @@ from boathouse.tables.table import Lakehouse, Table, gone, read
 # %% ../../../notebooks/kit/02_tables/05_versions.ipynb #863ca921
 def version_of(lake: Lakehouse, table: Table | str) -> int:
     "The latest version of the table."
-    return DeltaTable.forName(lake.spark, lake.name(table)).history(1).select("version").first()[0]
+    return DeltaTable.forName(lake.spark, lake.name(table)).history(1).select("version").collect()[0][0]
 
 # %% ../../../notebooks/kit/02_tables/05_versions.ipynb #b3b00002
 def check_version(lake: Lakehouse, table: Table | str, version: int) -> None:
@@ -78,7 +78,7 @@ def counted_fingerprint(df: DataFrame) -> tuple[int, str]:
         raise ValueError(f"a column comes twice, and a fingerprint tells columns apart by name: {sorted(df.columns)}")
     parts = ((0, (1 << 21) - 1), (21, (1 << 21) - 1), (42, (1 << 22) - 1))
     cut = [F.shiftright(h, shift).bitwiseAND(F.lit(mask)) for h in ("h0", "h1") for shift, mask in parts]
-    sums = row_hashes(df).agg(F.count(F.lit(1)), *[F.sum(part) for part in cut]).first()
+    sums = row_hashes(df).agg(F.count(F.lit(1)), *[F.sum(part) for part in cut]).collect()[0]
     columns = sorted((field.name, field.dataType.simpleString()) for field in df.schema)
     return sums[0], hashlib.sha256(repr([columns, *sums]).encode()).hexdigest()[:32]
 

@@ -184,7 +184,7 @@ def key_of(parameters: Mapping[str, Any]) -> str:
 # %% ../../../notebooks/kit/08_training/02_search.ipynb #f802c50a
 def trials_for(spark: SparkSession | None) -> Trials | SparkTrials:
     "Where trials run: on the executors of a cluster that has some, else in this process."
-    if spark is None or spark.conf.get("spark.master", "").split("[")[0] == "local":
+    if spark is None or str(spark.conf.get("spark.master", "")).split("[")[0] == "local":
         return Trials()
     return SparkTrials(parallelism=min(8, spark.sparkContext.defaultParallelism), spark_session=spark)
 
@@ -266,7 +266,7 @@ def search(
         for trial in ended(trials, space, seen):
             note(trial)
         newest_best = max(range(len(done)), key=lambda n: done[n].score, default=0)
-        return bool(patience) and len(done) - max(newest_best + 1, start) >= patience, []
+        return patience is not None and 0 < patience <= len(done) - max(newest_best + 1, start), []
 
     if (wanted := max_evals + len(baselines) - start) > 0 and left() > 0:
         with suppress(AllTrialsFailed):  # raised at the end, when all is noted

@@ -206,7 +206,7 @@ def split_of(text: str) -> TimeSplit | KeySplit:
         told = json.loads(text)
         kind = told.pop("kind")
         if kind == "time":
-            days = {name: date.fromisoformat(told.pop(name)) for name in ("first", "holdout", "end")}
+            days: dict[str, Any] = {name: date.fromisoformat(told.pop(name)) for name in ("first", "holdout", "end")}
             folds = tuple((date.fromisoformat(start), date.fromisoformat(end)) for start, end in told.pop("folds"))
             return TimeSplit(**days, folds=folds, **told)
         if kind == "key" and told.pop("rule") == RULE:

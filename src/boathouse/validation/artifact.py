@@ -49,7 +49,7 @@ def looked_at(model: str, version: int, folder: str | Path) -> tuple[Path, Regis
     "The files of a registered version, copied into `folder`, and what is known of the version."
     found = MlflowClient().get_model_version(model, str(version))
     files = Path(mlflow.artifacts.download_artifacts(f"models:/{model}/{version}", dst_path=str(folder)))
-    return files, described(files, found.description, dict(found.tags))
+    return files, described(files, found.description or "", dict(found.tags))
 
 # %% ../../../notebooks/kit/09_validation/05_artifact.ipynb #6a4c81df
 FRESH = """
@@ -149,9 +149,8 @@ def signed() -> Gate:
 
     def ask(evidence: Evidence) -> Answer:
         faults = signature_faults(evidence)
-        return answer(
-            not faults, len(faults), 0, "; ".join(faults) if faults else f"{len(evidence.registered.signature)} inputs, as in the rows"
-        )
+        declared = evidence.registered.signature if evidence.registered is not None else None
+        return answer(not faults, len(faults), 0, "; ".join(faults) if faults else f"{len(declared or ())} inputs, as in the rows")
 
     return Gate("signature tells the truth", "blocks", ask)
 

@@ -11,7 +11,7 @@ __all__ = ['Ranked', 'ranked', 'spans', 'DayParts', 'day_parts', 'Gain', 't_inte
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -233,7 +233,7 @@ def against_baseline(name: str, at_least: float = 0.0, level: float = 0.95) -> G
 
 # %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #2588d0be
 def against_champion(
-    at_least: float = 0.0, tolerance: float | None = None, level: float = 0.95, few: int = 7, unsure: str = "refuse"
+    at_least: float = 0.0, tolerance: float | None = None, level: float = 0.95, few: int = 7, unsure: Literal["pass", "refuse"] = "refuse"
 ) -> Gate:
     """The gate against the champion: better by `at_least`, or, given a `tolerance`, not worse than that. A first model passes.
 

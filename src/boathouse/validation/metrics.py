@@ -8,7 +8,7 @@ __all__ = ['predicts', 'gives_probabilities', 'metrics', 'roc', 'good_enough', '
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #e341bf79
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ def gives_probabilities() -> Gate:
     return Gate("predicts probabilities", "blocks", lambda e: predicts(e.scores[CANDIDATE]))
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #051b45d0
-def metrics(late: Sequence[bool], scores: np.ndarray) -> dict[str, float]:
+def metrics(late: Sequence[bool] | np.ndarray, scores: np.ndarray) -> dict[str, float]:
     "AUC, log loss, Brier score, share late, mean probability and rows."
     truth = np.asarray(late, bool)
     return {
@@ -45,14 +45,14 @@ def metrics(late: Sequence[bool], scores: np.ndarray) -> dict[str, float]:
     }
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #4daefa5e
-def roc(late: Sequence[bool], scores: np.ndarray, points: int = 100) -> list[list[float]]:
+def roc(late: Sequence[bool] | np.ndarray, scores: np.ndarray, points: int = 100) -> list[list[float]]:
     "The ROC curve at evenly spaced false positive rates: [false positive rate, true positive rate]."
     false, true, _ = roc_curve(np.asarray(late, bool), scores)
     grid = np.linspace(0, 1, points + 1)
     return [[round(float(x), 4), round(float(y), 4)] for x, y in zip(grid, np.interp(grid, false, true), strict=True)]
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #ca89308a
-def good_enough(floor: float, level: float = 0.95, unsure: str = "refuse") -> Gate:
+def good_enough(floor: float, level: float = 0.95, unsure: Literal["pass", "refuse"] = "refuse") -> Gate:
     "The gate that asks for an AUC of at least `floor`: the whole interval above it passes, the whole interval below refuses."
 
     def ask(evidence: Evidence) -> Answer:
@@ -65,7 +65,7 @@ def good_enough(floor: float, level: float = 0.95, unsure: str = "refuse") -> Ga
     return Gate("good enough", "blocks", ask, unsure)
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #c3db4093
-def calibration(late: Sequence[bool], scores: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
+def calibration(late: Sequence[bool] | np.ndarray, scores: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
     "Rows sorted by score in equal groups: mean score, share late, rows."
     order = np.argsort(scores, kind="stable")
     groups = zip(np.array_split(np.asarray(scores, float)[order], bins), np.array_split(np.asarray(late, float)[order], bins), strict=True)
@@ -111,7 +111,9 @@ def gap_of(late: np.ndarray, scores: np.ndarray, days: np.ndarray) -> tuple[floa
     return float(left.sum() / rows.sum()), ((left.sum() - left) / np.maximum(rows.sum() - rows, 1))[there]
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #e26efdf6
-def calibrated(gap: float = 0.05, slope: tuple[float, float] = (0.7, 1.4), level: float = 0.95, unsure: str = "pass") -> Gate:
+def calibrated(
+    gap: float = 0.05, slope: tuple[float, float] = (0.7, 1.4), level: float = 0.95, unsure: Literal["pass", "refuse"] = "pass"
+) -> Gate:
     "The gate that refuses probabilities whose mean is surely off by more than `gap`, or whose slope surely lies outside of `slope`; half the level each."
 
     def ask(evidence: Evidence) -> Answer:
@@ -169,7 +171,8 @@ def sliced_parts(evidence: Evidence, by: Sequence[str], at_least: int = 200) -> 
     "For each slice (column, value), what each day has to do with the candidate's AUC in it."
 
     def make() -> dict[tuple[str, str], DayParts]:
-        order, days, found = order_of(evidence, CANDIDATE), int(evidence.days.max()) + 1, {}
+        order, days = order_of(evidence, CANDIDATE), int(evidence.days.max()) + 1
+        found: dict[tuple[str, str], DayParts] = {}
         for column in by:
             codes, names = pooled(evidence.rows[column], evidence.truth, at_least)
             found |= {(column, name): day_parts(order.only(codes == n), days) for n, name in enumerate(names) if (codes == n).any()}
@@ -195,7 +198,12 @@ def slice_table(evidence: Evidence, by: Sequence[str], at_least: int = 200, leve
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #17ccea14
 def fair_to_slices(
-    by: Sequence[str], floor: float = 0.55, gap: float = 0.1, at_least: int = 200, level: float = 0.95, unsure: str = "pass"
+    by: Sequence[str],
+    floor: float = 0.55,
+    gap: float = 0.1,
+    at_least: int = 200,
+    level: float = 0.95,
+    unsure: Literal["pass", "refuse"] = "pass",
 ) -> Gate:
     "The gate that refuses a candidate with a slice whose AUC is surely below `floor`, or surely more than `gap` below that of all rows."
 

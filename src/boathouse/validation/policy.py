@@ -84,7 +84,7 @@ class Policy:
     looks: int = 5
     level: float = 0.95
     faults_level: float = 0.99
-    in_doubt: str = "refuse"
+    in_doubt: Literal["pass", "refuse"] = "refuse"
 
 # %% ../../../notebooks/kit/09_validation/07_policy.ipynb #49343d8a
 def gates_of(policy: Policy) -> tuple[Gate, ...]:

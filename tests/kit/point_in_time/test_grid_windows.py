@@ -130,6 +130,17 @@ def test_a_part_of_the_ticks_is_the_same_as_that_part_of_all_ticks(spark: SparkS
     assert len(some) == 4
 
 
+@pytest.mark.parametrize("kind", ["timestamp_ntz", "date"])
+def test_bounds_hold_for_a_time_column_of_any_type(spark: SparkSession, kind: str) -> None:
+    "A local timestamp has no literal to compare with: the comparison was null, and no event was left. A date was compared with the bound's day."
+    events = spark.createDataFrame([("x", at(h), h) for h in range(48)], "k string, at timestamp, v int")
+    events = events.withColumn("at", events.at.cast(kind))
+    grid = Grid({"n": ("count", "v")}, {"1h": HOUR}, hop=HOUR)
+    found = hops(events, "k", "at", grid, since=at(20), until=at(25))
+    expected = {"timestamp_ntz": {at(h) for h in range(20, 25)}, "date": {at(24)}}[kind]
+    assert {row.hop for row in found.collect()} == expected
+
+
 def test_ticks_made_in_slices_are_those_made_at_once(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     events = spark.createDataFrame([(f"k{h % 7}", at(h / 5), h) for h in range(90)], "k string, at timestamp, v int")
     by_hop = hops(events, "k", "at", GRID).toArrow().sort_by([("k", "ascending"), ("hop", "ascending")])

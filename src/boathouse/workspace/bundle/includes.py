@@ -150,9 +150,11 @@ def _check_resources(resources: Any, holder: Map, remarks: list[Problem]) -> Non
         if kind not in RESOURCES and did_you_mean(kind, RESOURCES):
             hint = did_you_mean(kind, RESOURCES)
             remarks.append(problem("unknown-key", f"'{kind}' is not a type of resource and is ignored.", resources.keys_at[kind], hint))
-        if group is not None and not isinstance(group, Map):
+        if group is None:
+            continue
+        if not isinstance(group, Map):
             raise BundleError(f"'resources.{kind}' must be a mapping of resources by key.", resources.values_at[kind])
-        for key, resource in (group or {}).items():
+        for key, resource in group.items():
             if not isinstance(resource, Map):
                 raise BundleError(f"'resources.{kind}.{key}' must be a mapping.", group.values_at[key])
             if kind == "jobs":
@@ -161,7 +163,7 @@ def _check_resources(resources: Any, holder: Map, remarks: list[Problem]) -> Non
 
 def _refuse_same_resources(tree: Map, part: Map) -> None:
     for kind, group in (part.get("resources") or {}).items():
-        existing = (tree.get("resources") or {}).get(kind) or {}
+        existing = (tree.get("resources") or {}).get(kind) or Map(part.at)
         for key in group or ():
             if key in existing:
                 first = existing.keys_at[key]

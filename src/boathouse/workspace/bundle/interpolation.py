@@ -114,7 +114,7 @@ class Interpolation:
             rest = steps[2:]
             return variable.value, variable.at, rest[1:] if steps[0] == "variables" and rest[:1] in (["value"], ["default"]) else rest
         if steps[0] == "resources" and len(steps) == 4:
-            computed = self._computed(*steps[1:], at=at)
+            computed = self._computed(steps[1], steps[2], steps[3], at)
             if computed is not None:
                 return computed, at, []
         if steps[:2] == ["bundle", "git"] and len(steps) == 3 and steps[2] in GIT:
@@ -125,7 +125,7 @@ class Interpolation:
 
     def _step(self, value: Any, step: str | int, written: str, at: Where, found_at: Where) -> tuple[Any, Where]:
         if isinstance(value, Map) and step in value:
-            return value[step], value.values_at[str(step)]
+            return value[str(step)], value.values_at[str(step)]
         if isinstance(value, List) and isinstance(step, int) and step < len(value):
             return value[step], value.items_at[step]
         if isinstance(value, dict) and step in value:
@@ -145,7 +145,7 @@ class Interpolation:
         if steps[0] != "resources" or len(steps) != 4 or steps[3] not in DEPLOYED:
             return ""
         resource = self._resource(*steps[1:3])
-        if resource is None or resource.get(steps[3]) is not None or self._computed(*steps[1:], at=resource.at) is not None:
+        if resource is None or resource.get(steps[3]) is not None or self._computed(steps[1], steps[2], steps[3], resource.at) is not None:
             return ""
         return f"a workspace gives it to resources.{steps[1]}.{steps[2]} when that is deployed"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -137,12 +137,12 @@ def find_job(jobs: dict[str, Job], wanted: str, file: str) -> Job:
     raise BundleError(f"the bundle has no job '{wanted}'.", Where(file), hint)
 
 
-def job_by_id(jobs: dict[str, Job], number: int) -> Job | None:
+def job_by_id(jobs: Mapping[str, Job], number: int) -> Job | None:
     "The job that a run_job_task's job_id names."
     return next((j for j in jobs.values() if j.id == number), None)
 
 
-def reachable(jobs: dict[str, Job], job: Job) -> list[Job]:
+def reachable(jobs: Mapping[str, Job], job: Job) -> list[Job]:
     "The job and every job it runs, directly or not."
     found: dict[str, Job] = {}
     todo = [job]

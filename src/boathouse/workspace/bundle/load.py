@@ -138,8 +138,9 @@ def _with_target(tree: Map, name: str) -> Map:
     if target.get("variables"):
         out.put("target_variables", target["variables"], target.keys_at["variables"], target.values_at["variables"])
     jobs = (out.get("resources") or {}).get("jobs")
-    for key in jobs or ():
-        jobs[key] = merge_keyed(jobs[key])
+    if jobs is not None:
+        for key in jobs:
+            jobs[key] = merge_keyed(jobs[key])
     return out
 
 
@@ -149,9 +150,9 @@ def _with_local_workspace(tree: Map, root: Path, target: str) -> Map:
     bundle.put("target", target, bundle.at, bundle.at)
     bundle.put("environment", target, bundle.at, bundle.at)
     person = Map(workspace.at)
-    for key, value in {"userName": user, "short_name": re.sub(r"\W", "_", user), "domain_friendly_name": user}.items():
-        person.put(key, value, workspace.at, workspace.at)
-    local = {
+    for name, text in {"userName": user, "short_name": re.sub(r"\W", "_", user), "domain_friendly_name": user}.items():
+        person.put(name, text, workspace.at, workspace.at)
+    local: dict[str, Any] = {
         "current_user": person,
         "file_path": str(root),
         "root_path": workspace.get("root_path") or f"~/.bundle/{bundle['name']}/{target}",

@@ -41,7 +41,8 @@ def refuse_duplicates(job: Map) -> None:
     "Refuses two tasks (parameters, clusters, environments) of the same key in one and the same definition of a job."
     for key, by in KEYED.items():
         seen: dict[str, Where] = {}
-        for item in job.get(key) if isinstance(job.get(key), List) else []:
+        items = job.get(key)
+        for item in items if isinstance(items, List) else ():
             name = item.get(by) if isinstance(item, Map) else None
             if isinstance(name, str) and name in seen:
                 raise BundleError(f"{by} '{name}' appears twice under '{key}' (first at line {seen[name].line}).", item.values_at[by])
@@ -59,7 +60,7 @@ def merge_keyed(job: Map) -> Map:
 
 
 def _merge_items(items: List, by: str) -> List:
-    out, index = List(items.at), {}
+    out, index = List(items.at), dict[str, int]()
     for item, at in zip(items, items.items_at, strict=True):
         name = item.get(by) if isinstance(item, Map) else None
         if isinstance(name, str) and name in index:

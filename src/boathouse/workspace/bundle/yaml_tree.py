@@ -98,7 +98,7 @@ class _Python(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, yaml
 _Parser: Any = yaml.cyaml.CParser if yaml.__with_libyaml__ else _Python
 
 
-class _Loader(_Parser, _Resolver):  # type: ignore[misc]
+class _Loader(_Parser, _Resolver):
     def __init__(self, text: str) -> None:
         _Parser.__init__(self, text)
         _Resolver.__init__(self)

@@ -18,12 +18,14 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 if TYPE_CHECKING:
     from boathouse.workspace.bundle.load import Bundle
+    from boathouse.workspace.cluster.client import BackgroundCluster
+    from boathouse.workspace.cluster.cluster import Cluster
 
 GROUP = "boathouse.commands"
 Section = tuple[str, str, list[dict[str, Any]]]
@@ -55,7 +57,8 @@ def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foregrou
     own = wants_own(foreground)
     with cluster_of(bundle, lambda text: click.echo(text, err=True), spawn=own, foreground=foreground) as cluster:
         try:
-            told = command(cluster.attach() if not own else cluster.spark.newSession(), bundle.catalog, list(words))
+            session = cast("Cluster", cluster).spark.newSession() if own else cast("BackgroundCluster", cluster).attach()
+            told = command(session, bundle.catalog, list(words))
         except LookupError as e:
             message = str(e.args[0] if e.args else e)
             if as_json:

@@ -209,7 +209,8 @@ class Cluster:
 
     def tidy(self) -> None:
         "Gives memory back that nobody needs just now."
-        self._calls.submit(self.spark._jvm.System.gc).result()
+        jvm: Any = self.spark._jvm
+        self._calls.submit(jvm.System.gc).result()
 
     def _say(self, **message: Any) -> None:
         with self._writing:

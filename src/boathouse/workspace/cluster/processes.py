@@ -38,7 +38,8 @@ def stop_jvm(spark: SparkSession) -> None:
     if gateway is None or jvm is None:
         return
     gateway.shutdown()
-    jvm.stdin.close()  # what tells it to end
+    if jvm.stdin is not None:
+        jvm.stdin.close()  # the JVM ends when its standard input does
     try:
         jvm.wait(20)
     except subprocess.TimeoutExpired:

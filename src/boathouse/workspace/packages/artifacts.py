@@ -17,7 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from boathouse.workspace.bundle.load import Bundle
-from boathouse.workspace.bundle.yaml_tree import List, Map, where
+from boathouse.workspace.bundle.yaml_tree import Map, where
 from boathouse.workspace.errors import BundleError, Where
 from boathouse.workspace.packages.pip import environment, met, pip
 from boathouse.workspace.packages.pyproject import Project, project_in
@@ -65,8 +65,8 @@ def _artifact(bundle: Bundle, key: str, node: Any, at: Where) -> Artifact | None
     if not isinstance(node, Map) or node.get("type", "whl") != "whl":
         return None
     folder = bundle.path(where(node, "path"), str(node.get("path") or "."))
-    files = node.get("files") if isinstance(node.get("files"), List) else []
-    outputs = [bundle.path(where(f, "source"), str(f["source"])) for f in files if isinstance(f, Map) and f.get("source")]
+    files = node.get("files")
+    outputs = [bundle.path(where(f, "source"), str(f["source"])) for f in files or () if isinstance(f, Map) and f.get("source")]
     command, shell = node.get("build"), node.get("executable")
     place = where(node, "build") if command else at
     places = tuple(outputs) or (folder / "dist" / "*.whl",)

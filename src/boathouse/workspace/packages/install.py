@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from email.parser import HeaderParser
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from packaging.requirements import Requirement
@@ -94,7 +95,7 @@ def _install(scratch: Path, lines: Sequence[str], options: Sequence[str], beside
     report.unlink()
 
 
-def _exactly(chosen: dict) -> str:  # type: ignore[type-arg]
+def _exactly(chosen: dict[str, Any]) -> str:
     "One line of pip's report as a requirement that means this file and no other."
     name, info = chosen["metadata"]["name"], chosen["download_info"]
     if vcs := info.get("vcs_info"):

@@ -262,13 +262,15 @@ def clear_cut_off(spark: SparkSession, warehouse: Path, settled: float = 0) -> l
             shutil.rmtree(folder)
             removed.append(folder)
     if removed:
-        spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()  # else the JVM goes on as if they were there
+        jvm: Any = spark._jvm
+        jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()  # else the JVM goes on as if they were there
     return removed
 
 
 def _is_known(spark: SparkSession, schema: str, table: str) -> bool:
     "Whether the metastore has a table of this name, whichever catalog its schema belongs to."
-    name = spark._jvm.org.apache.spark.sql.catalyst.TableIdentifier(table, spark._jvm.scala.Option.apply(schema))
+    jvm: Any = spark._jvm
+    name = jvm.org.apache.spark.sql.catalyst.TableIdentifier(table, jvm.scala.Option.apply(schema))
     return bool(spark._jsparkSession.sessionState().catalog().tableExists(name))
 
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
@@ -38,7 +38,7 @@ def open_line(spark: SparkSession, tag: str, pool: str, catalog: str | None, cat
     The JVM's threads inherit from the one that starts them: the calling thread's job group, tag, pool and active session are set while the
     server is built (which starts it), so that every job of the task carries them, whichever thread it comes from.
     """
-    context, jvm = spark.sparkContext, spark._jvm
+    context, jvm = spark.sparkContext, cast(Any, spark._jvm)
     session = spark._jsparkSession.newSession()
     for key, value in catalog_settings({*catalogs, *([catalog] if catalog else [])}).items():
         session.conf().set(key, value)
@@ -57,7 +57,7 @@ def open_line(spark: SparkSession, tag: str, pool: str, catalog: str | None, cat
         server = builder.authToken(token).javaPort(0).javaAddress(loopback).build()
     finally:
         for name in ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel", "spark.scheduler.pool"):
-            context.setLocalProperty(name, None)
+            context.setLocalProperty(name, cast(str, None))
         context.removeJobTag(tag)
         jvm.SparkSession.setActiveSession(main)
     return Line(tag, server.getJavaServer().getListeningPort(), token, session, server, context)
@@ -116,7 +116,7 @@ def attach(port: int, token: str) -> SparkSession:
     jcontext = gateway.jvm.org.apache.spark.api.java.JavaSparkContext(jsession.sparkContext())
     context = SparkContext(gateway=gateway, jsc=jcontext, conf=SparkConf(_jconf=jcontext.sc().conf()))
     # A session that finds none in its process makes itself the default of the whole JVM: the cluster's stays that.
-    SparkSession._instantiatedSession = SimpleNamespace(_sc=context)
+    SparkSession._instantiatedSession = cast(SparkSession, SimpleNamespace(_sc=context))
     session = SparkSession(context, jsession)
     SparkSession._instantiatedSession = SparkSession._activeSession = session
     hush()

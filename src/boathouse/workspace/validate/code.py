@@ -105,13 +105,14 @@ def _files(job: Job, source: TaskSource) -> Iterator[Problem]:
     for path in (("sql_task", "file", "path"), ("dbt_task", "project_directory")):
         node = source.node
         for step in path[:-1]:
-            node = node.get(step) if isinstance(node.get(step), Map) else Map(node.at)
+            below = node.get(step)
+            node = below if isinstance(below, Map) else Map(node.at)
         if isinstance(node.get(path[-1]), str) and str(node.get("source")) != "GIT" and job.source.get("git_source") is None:
             wanted.append((node[path[-1]], where(node, path[-1])))
     for text, at in wanted:
-        path = job.file(at, text)
-        if is_local(text) and "${" not in text and not path.exists():
-            yield problem("no-file", f"there is no file {shown(job, path)}.", at, _similar(path))
+        file = job.file(at, text)
+        if is_local(text) and "${" not in text and not file.exists():
+            yield problem("no-file", f"there is no file {shown(job, file)}.", at, _similar(file))
 
 
 def _outside(job: Job, path: Path, text: str, at: Where) -> Iterator[Problem]:

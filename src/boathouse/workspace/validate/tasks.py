@@ -112,7 +112,7 @@ def _old_runtime(job: Job, source: TaskSource) -> Iterator[Problem]:
             cluster = shared.get("new_cluster")
     version = str(cluster.get("spark_version") or "") if isinstance(cluster, Map) else ""
     found = re.match(r"(\d+)\.(\d+)\.", version)
-    if found and (int(found[1]), int(found[2])) < OLDEST_RUNTIME:
+    if found and isinstance(cluster, Map) and (int(found[1]), int(found[2])) < OLDEST_RUNTIME:
         message = f"task '{source.key}' takes a wheel built here to Databricks runtime {found[1]}.{found[2]}; 13.3 is the oldest that installs it."
         yield problem("old-runtime", message, cluster.values_at["spark_version"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from boathouse.workspace.worker.dbutils.help import Utility
@@ -52,7 +53,7 @@ class Secrets(Utility):
         start = f"{self.PREFIX}{_shout(scope)}_"
         return [SecretMetadata(name.removeprefix(start).lower()) for name in sorted(os.environ) if name.startswith(start)]
 
-    def listScopes(self) -> list[SecretScope]:
+    def listScopes(self) -> Sequence[SecretScope]:
         "The names of the scopes."
         names = {name.removeprefix(self.PREFIX).split("_")[0].lower() for name in os.environ if name.startswith(self.PREFIX)}
         return [SecretScope(name) for name in sorted(names)]
