@@ -64,10 +64,10 @@ long: setup  ## Run the tests that take minutes each: a lifecycle by the command
 	@$(BIN)/python -m pytest $(SUITE) -m long
 
 prep: setup  ## Format, clean and export the notebooks, and check that modules agree with them
-	@$(BIN)/ruff format --quiet notebooks src/boathouse/workspace tests bench conftest.py
+	@$(BIN)/ruff format --quiet notebooks src/boathouse/point_in_time src/boathouse/workspace tests bench conftest.py
 	@$(BIN)/nbdev-clean
 	@$(BIN)/python tests/support/export.py
-	@$(BIN)/ruff check notebooks src/boathouse/workspace tests bench conftest.py
+	@$(BIN)/ruff check notebooks src/boathouse/point_in_time src/boathouse/workspace tests bench conftest.py
 	@$(BIN)/python -m pytest -q tests/test_sync.py
 
 update: setup  ## Carry edits of generated modules back into their notebooks

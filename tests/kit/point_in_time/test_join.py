@@ -1,4 +1,4 @@
-"""As-of joins: one contract for three engines, with the defects that other systems were seen to have."""
+"""As-of joins: one contract for both engines, with the defects that other systems were seen to have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYS = ("case", "k")
 Found = dict[int, tuple]
 
 
-@pytest.fixture(scope="module", params=["local", "cogroup", "union"])
+@pytest.fixture(scope="module", params=["local", "union"])
 def engine(request: pytest.FixtureRequest) -> str:
     return request.param
 
