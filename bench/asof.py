@@ -100,7 +100,8 @@ def tables(spark: Any, folder: Path) -> tuple[Any, Any]:
 
 def ours(engine: str) -> Callable[[Path, Path], Callable[[], Any]]:
     def begin(folder: Path, state: Path) -> Callable[[], Any]:
-        from boathouse.point_in_time.join import Asked, as_of_join, plan_join
+        from boathouse.point_in_time.join import as_of_join
+        from boathouse.point_in_time.plan import Asked, plan_join
         from boathouse.point_in_time.spark import Side
 
         spark = session(state)

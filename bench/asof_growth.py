@@ -28,7 +28,8 @@ from rich.console import Console
 from rich.table import Table
 from ways import tree_seconds
 
-from boathouse.point_in_time.join import Asked, join_all
+from boathouse.point_in_time.join import join_all
+from boathouse.point_in_time.plan import Asked
 from boathouse.point_in_time.spark import Side
 from boathouse.workspace.spark.session import local_session
 

@@ -25,9 +25,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from boathouse.point_in_time.join import guess, parallelism
+from boathouse.point_in_time.local import parallelism
 from boathouse.point_in_time.match import instants, integers, whole
 from boathouse.point_in_time.parquet import instant
+from boathouse.point_in_time.plan import guess
 from boathouse.point_in_time.ranges import aggregate, blocks, moments, place_of, share_of, smallest
 from boathouse.point_in_time.spark import micros, moment
 

@@ -12,7 +12,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.point_in_time.join import Asked, as_of_join, join_all
+from boathouse.point_in_time.join import as_of_join, join_all
+from boathouse.point_in_time.plan import Asked
 from boathouse.point_in_time.spark import Side, row_hash
 
 HOUR, MICROSECOND = dt.timedelta(hours=1), dt.timedelta(microseconds=1)

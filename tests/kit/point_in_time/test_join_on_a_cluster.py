@@ -88,7 +88,8 @@ def cluster(state: Path) -> dict[str, Any]:
     from pyspark.sql.classic.dataframe import DataFrame
 
     from boathouse.point_in_time.grid_windows import rolling
-    from boathouse.point_in_time.join import Asked, as_of_join, plan_join
+    from boathouse.point_in_time.join import as_of_join
+    from boathouse.point_in_time.plan import Asked, plan_join
     from boathouse.point_in_time.spark import Side, row_hash
     from boathouse.workspace.spark.class_archive import archive_options
     from boathouse.workspace.spark.jars import jars

@@ -10,8 +10,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.point_in_time.join import Asked, as_of_join, join_all, plan_join
+from boathouse.point_in_time.join import as_of_join, join_all
 from boathouse.point_in_time.parquet import Files, files_of
+from boathouse.point_in_time.plan import Asked, plan_join
 from boathouse.point_in_time.spark import Side
 from boathouse.tables.table import Lakehouse, drop_all, read
 
