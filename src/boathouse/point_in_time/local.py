@@ -69,7 +69,8 @@ def hashes(spark: SparkSession, rows: pa.Table, schema: T.StructType) -> np.ndar
 def to_spark(spark: SparkSession, table: pa.Table, schema: T.StructType) -> DataFrame:
     "An Arrow table as a DataFrame of this schema, in as many partitions as the cluster has cores."
     batch, cores = "spark.sql.execution.arrow.maxRecordsPerBatch", parallelism(spark)
-    rows = table_of(table.columns, to_arrow_schema(schema, timezone="UTC"))
+    kinds = to_arrow_schema(schema, timezone="UTC")
+    rows = pa.Table.from_arrays([column.cast(field.type) for column, field in zip(table.columns, kinds, strict=True)], schema=kinds)
     with CONVERTING:
         before = spark.conf.get(batch)
         spark.conf.set(batch, max(1, -(-table.num_rows // cores)))
@@ -77,11 +78,6 @@ def to_spark(spark: SparkSession, table: pa.Table, schema: T.StructType) -> Data
             return spark.createDataFrame(rows, schema)
         finally:
             spark.conf.set(batch, before)
-
-
-def table_of(columns: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema) -> pa.Table:
-    "The columns as a table of this schema."
-    return pa.Table.from_arrays([column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
 
 
 def parallelism(spark: SparkSession) -> int:

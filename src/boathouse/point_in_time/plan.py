@@ -100,8 +100,10 @@ def check_asked(labels: DataFrame, asked: Sequence[Asked]) -> None:
         side = each.side
         check_columns("labels", labels, [*each.on, each.at])
         check_columns("features", side.rows, [*side.keys, side.time, *side.outputs, *filter(None, (side.known_by, side.until))])
-        if side.boundary not in ("le", "lt") or side.nulls not in ("row", "column"):
-            raise ValueError(f"boundary must be 'le' or 'lt', got {side.boundary!r}; nulls must be 'row' or 'column', got {side.nulls!r}")
+        if side.boundary not in ("le", "lt"):
+            raise ValueError(f"boundary must be 'le' or 'lt', got {side.boundary!r}")
+        if side.nulls not in ("row", "column"):
+            raise ValueError(f"nulls must be 'row' or 'column', got {side.nulls!r}")
         if len(each.on) != len(side.keys) or not each.on:
             raise ValueError(f"the labels' keys {', '.join(each.on)} are compared with {', '.join(side.keys) or 'nothing'}: one for one")
         key_types(labels, each.on, side)
