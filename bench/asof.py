@@ -1,4 +1,4 @@
-"""What an as-of join costs: this project's three engines against union and window by hand, tempo, Feast, and DuckDB and Polars alone.
+"""What an as-of join costs: this project's two engines against union and window by hand, tempo, Feast, and DuckDB and Polars alone.
 
 python bench/asof.py [--sets A B C] [--rounds 3] [--ways NAME ...] [--limit 600] [--scale 1]
 
@@ -100,7 +100,8 @@ def tables(spark: Any, folder: Path) -> tuple[Any, Any]:
 
 def ours(engine: str) -> Callable[[Path, Path], Callable[[], Any]]:
     def begin(folder: Path, state: Path) -> Callable[[], Any]:
-        from boathouse.point_in_time.join import Asked, as_of_join, plan_join
+        from boathouse.point_in_time.join import as_of_join
+        from boathouse.point_in_time.plan import Asked, plan_join
         from boathouse.point_in_time.spark import Side
 
         spark = session(state)
@@ -197,7 +198,7 @@ def polars(folder: Path, state: Path) -> Callable[[], Any]:
 DUCKDB, BY_HAND = "DuckDB alone", "union + window by hand"
 WAYS = {
     DUCKDB: Way(duckdb, "columnar"), "Polars alone": Way(polars, "columnar"), "boathouse, auto (local)": Way(ours("auto")),
-    "boathouse, cogroup": Way(ours("cogroup")), "boathouse, union": Way(ours("union")), BY_HAND: Way(by_hand), "tempo 0.1.30": Way(tempo, "tempo"),
+    "boathouse, union": Way(ours("union")), BY_HAND: Way(by_hand), "tempo 0.1.30": Way(tempo, "tempo"),
     "Feast 0.67": Way(feast, "Feast", once=True),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""How the cost of an as-of join grows, for each of the three engines: with rows, labels, rows a key, lookups, columns, and the share of one key.
+"""How the cost of an as-of join grows, for each of the two engines: with rows, labels, rows a key, lookups, columns, and the share of one key.
 
 python bench/asof_growth.py [ROUNDS]     2 rounds, after one that warms up and compares the engines' rows
 
@@ -28,11 +28,12 @@ from rich.console import Console
 from rich.table import Table
 from ways import tree_seconds
 
-from boathouse.point_in_time.join import Asked, join_all
+from boathouse.point_in_time.join import join_all
+from boathouse.point_in_time.plan import Asked
 from boathouse.point_in_time.spark import Side
 from boathouse.workspace.spark.session import local_session
 
-ENGINES = ("local", "cogroup", "union")
+ENGINES = ("local", "union")
 STEEP = 1.1
 
 

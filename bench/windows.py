@@ -1,9 +1,8 @@
 """What windows cost: five windows by five aggregates of 10 million events, against range frames of Spark and DuckDB, and a refresh against starting anew.
 
-python bench/windows.py [--sets instant grid day] [--rounds 2] [--ways NAME ...] [--limit 900] [--scale 1]
+python bench/windows.py [--sets grid day] [--rounds 2] [--ways NAME ...] [--limit 900] [--scale 1]
 
-instant: for each of a million labels the windows that end at it; 100,000 keys, so about a hundred events a key. grid: a row per key and hour with an event in
-the longest window; 100 keys, so about eleven events an hour. Range frames stand over the events of a key together with its labels, or over its hours.
+grid: a row per key and hour with an event in the longest window; 100 keys, so about eleven events an hour. Range frames are over the hours of a key.
 day: the same events as a Delta table with a change feed, whose feature table is there, and a day more: refreshed, or made anew.
 
 count, sum, avg, min and max over 1 hour, 6 hours, 1, 7 and 28 days, on Delta tables of several files in no order. Values are multiples of 1/1024, so that
@@ -25,7 +24,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from asof import ENVIRONMENTS, UNIT, rows, session, tables
+from asof import ENVIRONMENTS, UNIT, rows, session
 from ways import Way, compare, pythons, show, work
 
 HOURS = {"1h": 1, "6h": 6, "1d": 24, "7d": 168, "28d": 672}
@@ -38,30 +37,26 @@ LAST_DAY = 364  # of the year, for the set `day`
 
 @dataclass(frozen=True)
 class Data:
-    "How many events, labels and keys a set has, and in how many files."
+    "How many events and keys a set has, and in how many files."
 
     events: int
-    labels: int
     keys: int
     files: int = 16
 
 
-SETS = {"instant": Data(10_000_000, 1_000_000, 100_000), "grid": Data(10_000_000, 0, 100), "day": Data(10_000_000, 0, 100)}
+SETS = {"grid": Data(10_000_000, 100), "day": Data(10_000_000, 100)}
 
 
 def make(spark: Any, folder: Path, data: Data, by_day: bool) -> None:
-    "The Delta tables `features` (events) and, if there are any, `labels`; their rows in no order, or as they came."
+    "The Delta table `features` of events, in the order of time or in no order."
     from pyspark.sql import functions as F
 
-    for name, count, files, width in (("features", data.events, data.files, 1), ("labels", data.labels, 4, 0)):
-        if not count:
-            continue
-        made = rows(spark, count, data.keys, 0.0, width, 100 if width else 200)
-        if by_day:
-            made.repartitionByRange(data.files, "time").drop("id").write.format("delta").save(f"{folder}/{name}")
-            continue
-        mixed = made.repartition(files, F.xxhash64("id", F.lit(7))).sortWithinPartitions(F.xxhash64("id", F.lit(8)))
-        (mixed.drop("id") if name == "features" else mixed).write.format("delta").save(f"{folder}/{name}")
+    made = rows(spark, data.events, data.keys, 0.0, 1, 100)
+    if by_day:
+        mixed = made.repartitionByRange(data.files, "time")
+    else:
+        mixed = made.repartition(data.files, F.xxhash64("id", F.lit(7))).sortWithinPartitions(F.xxhash64("id", F.lit(8)))
+    mixed.drop("id").write.format("delta").save(f"{folder}/features")
 
 
 def spans() -> dict[str, timedelta]:
@@ -70,54 +65,6 @@ def spans() -> dict[str, timedelta]:
 
 def aggregates() -> dict[str, tuple[str, str]]:
     return {function: (function, "v0") for function in FUNCTIONS}
-
-
-def at_instants(engine: str) -> Callable[[Path, Path], Callable[[], Any]]:
-    def begin(folder: Path, state: Path) -> Callable[[], Any]:
-        from boathouse.point_in_time.event_windows import window_join
-
-        spark = session(state)
-
-        def join() -> Any:
-            labels, events = tables(spark, folder)
-            return window_join(labels, events, "key", "time", "time", aggregates(), spans(), engine=engine)
-
-        return join
-
-    return begin
-
-
-def frames_at_instants(folder: Path, state: Path) -> Callable[[], Any]:
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
-
-    spark = session(state)
-
-    def join() -> Any:
-        labels, events = tables(spark, folder)
-        both = labels.withColumn("label", F.lit(True)).unionByName(events, allowMissingColumns=True).withColumn("at", F.unix_micros("time"))
-        made = []
-        for function in FUNCTIONS:
-            for window, hours in HOURS.items():
-                frame = Window.partitionBy("key").orderBy("at").rangeBetween(-hours * HOUR, -1)
-                made.append(getattr(F, function)("v0").over(frame).alias(f"{function}_{window}"))
-        return both.select("id", "key", "time", "label", *made).where("label").drop("label")
-
-    return join
-
-
-def duckdb_at_instants(folder: Path, state: Path) -> Callable[[], Any]:
-    import duckdb
-
-    made = ", ".join(
-        f"{function}(v0) OVER (PARTITION BY key ORDER BY moment RANGE BETWEEN {hours * HOUR} PRECEDING AND 1 PRECEDING) AS {function}_{window}"
-        for function in FUNCTIONS
-        for window, hours in HOURS.items()
-    )
-    query = f"""SELECT * EXCLUDE label FROM (SELECT id, key, moment, label, {made} FROM (
-                    SELECT id, key, epoch_us(time) AS moment, NULL AS v0, true AS label FROM read_parquet('{folder}/labels/*.parquet') UNION ALL
-                    SELECT NULL, key, epoch_us(time), v0, false FROM read_parquet('{folder}/features/*.parquet'))) WHERE label"""
-    return lambda: duckdb.sql(query).to_arrow_table()
 
 
 def on_grid(folder: Path, state: Path) -> Callable[[], Any]:
@@ -176,12 +123,6 @@ def duckdb_on_grid(folder: Path, state: Path) -> Callable[[], Any]:
 
 
 WAYS = {
-    "instant": {
-        "DuckDB, range frames": Way(duckdb_at_instants, "columnar"),
-        "Spark, range frames": Way(frames_at_instants, once=True),
-        "boathouse, auto": Way(at_instants("auto")),
-        "boathouse, cogroup": Way(at_instants("cogroup")),
-    },
     "grid": {
         "DuckDB, range frames": Way(duckdb_on_grid, "columnar"),
         "Spark, range frames": Way(frames_on_grid),
@@ -262,7 +203,7 @@ def main(sets: list[str], rounds: int, ways: list[str], limit: float, scale: flo
     with tempfile.TemporaryDirectory(prefix="boathouse-bench-") as scratch:
         for name in sets:
             full = SETS[name]
-            data = Data(int(full.events * scale), int(full.labels * scale), max(1, int(full.keys * scale)), full.files)
+            data = Data(int(full.events * scale), max(1, int(full.keys * scale)), full.files)
             folder = Path(scratch, name)
             asked = [sys.executable, __file__, "--make", str(folder), json.dumps(vars(data)), name]
             subprocess.run(asked, check=True, stderr=subprocess.DEVNULL)
@@ -271,7 +212,7 @@ def main(sets: list[str], rounds: int, ways: list[str], limit: float, scale: flo
                 continue
             chosen = {f"{name}: {way}": how for way, how in WAYS[name].items() if not ways or any(w.lower() in way.lower() for w in ways)}
             results = compare(__file__, chosen, python, folder, rounds, limit)
-            title = f"{name}: {data.events:,} events, {data.labels:,} labels, {data.keys:,} keys, 5 windows x 5 aggregates"
+            title = f"{name}: {data.events:,} events, {data.keys:,} keys, 5 windows x 5 aggregates"
             show(title, results, {f"{name}: DuckDB, range frames": "DuckDB", f"{name}: Spark, range frames": "Spark's frames"})
 
 

@@ -16,8 +16,8 @@ from nbdev.clean import clean_nb
 ROOT = Path(__file__).parent.parent
 # The reports are tasks of jobs: they need the tables of a run, and the test of the whole lifecycle runs them there.
 CHAPTERS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if p.parent.name not in {"reports", ".ipynb_checkpoints"})
-# What lies inside the as-of join is proven by its tests; as notebooks these chapters run last.
-INTERNALS = {f"kit/05_point_in_time/{name}" for name in ("02_spark", "03_match", "04_parquet", "07_ranges")}
+# What lies inside the as-of join is proven by its tests; as a notebook this chapter runs last.
+INTERNALS = {"kit/05_point_in_time/02_spark"}
 
 
 def shown(notebook: Any) -> list[tuple[str, str]]:

@@ -20,8 +20,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from boathouse.features.tables import table_keys, versions_of
-from boathouse.point_in_time.join import Asked, carry_out, plan_join, pruned, refuse_clash
+from boathouse.point_in_time.join import carry_out
 from boathouse.point_in_time.parquet import Facts
+from boathouse.point_in_time.plan import Asked, plan_join, pruned, refuse_clash
 from boathouse.point_in_time.spark import Side, micros, moment, row_hash
 from boathouse.tables.table import Lakehouse, read
 

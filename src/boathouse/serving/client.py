@@ -178,13 +178,16 @@ class FeatureEngineeringClient:
         """
         if features is not None:
             raise ValueError("create_training_set takes feature_lookups or feature_spec here: declarative `features` are not supported")
-        if (feature_lookups is None) == (feature_spec is None):
+        if feature_spec is not None and feature_lookups is None:
+            wanted: Sequence[FeatureLookup | FeatureFunction] = feature_spec.features
+            excluded = feature_spec.exclude_columns if exclude_columns is None else exclude_columns
+        elif feature_lookups is not None and feature_spec is None:
+            wanted, excluded = feature_lookups, exclude_columns or ()
+        else:
             raise ValueError("create_training_set needs exactly one of feature_lookups and feature_spec")
         labels = [label] if isinstance(label, str) else list(label or [])
         if len(labels) > 1:
             raise ValueError(f"create_training_set takes one label, got {len(labels)}: {', '.join(labels)}")
-        wanted = feature_spec.features if feature_lookups is None else feature_lookups
-        excluded = exclude_columns if exclude_columns is not None else feature_spec.exclude_columns if feature_spec else ()
         return create_training_set(self.lake, df, wanted, labels[0] if labels else None, excluded, **how)
 
     def log_model(
@@ -203,13 +206,13 @@ class FeatureEngineeringClient:
 
         `artifact_path` and `name` mean the same, as in MLflow 3. `more` goes to the flavor's `log_model`.
         """
-        if (artifact_path is None) == (name is None):
+        logged_as = name if artifact_path is None else artifact_path
+        if logged_as is None or None not in (artifact_path, name):
             raise ValueError("log_model needs exactly one of artifact_path and name")
         if infer_input_example:
             columns = [c for c in training_set.load_df().columns if c != training_set.spec.label]
             more["input_example"] = training_set.load_df().select(*columns).limit(5).toPandas()
-        chosen = {"flavor": flavor, "training_set": training_set, "registered_model_name": registered_model_name}
-        return log_model(model, name or artifact_path, **chosen, **more)
+        return log_model(model, logged_as, flavor=flavor, training_set=training_set, registered_model_name=registered_model_name, **more)
 
     def score_batch(
         self,

@@ -89,7 +89,7 @@ def test_a_table_without_keys_cannot_be_looked_up(spark: SparkSession, lake: Lak
         training_set(lake, labels(spark, (1, "x", at(1))), [FeatureLookup("features.loose", "k")])
 
 
-@pytest.mark.parametrize("engine", ["local", "cogroup", "union"])
+@pytest.mark.parametrize("engine", ["local", "union"])
 def test_a_row_on_the_grid_that_was_not_known_yet_is_taken_by_no_engine(spark: SparkSession, lake: Lakehouse, engine: str) -> None:
     grid = FeatureLookup("features.known", "k", timestamp_lookup_key="t", grid=HOUR, known_by="known")
     left = labels(spark, (1, "x", at(1.24)), (2, "x", at(1.25)), (3, "x", at(2)))

@@ -1,4 +1,4 @@
-"""As-of joins: one contract for three engines, with the defects that other systems were seen to have."""
+"""As-of joins: one contract for both engines, with the defects that other systems were seen to have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.point_in_time.join import Asked, as_of_join, join_all
+from boathouse.point_in_time.join import as_of_join, join_all
+from boathouse.point_in_time.plan import Asked
 from boathouse.point_in_time.spark import Side, row_hash
 
 HOUR, MICROSECOND = dt.timedelta(hours=1), dt.timedelta(microseconds=1)
@@ -20,7 +21,7 @@ KEYS = ("case", "k")
 Found = dict[int, tuple]
 
 
-@pytest.fixture(scope="module", params=["local", "cogroup", "union"])
+@pytest.fixture(scope="module", params=["local", "union"])
 def engine(request: pytest.FixtureRequest) -> str:
     return request.param
 

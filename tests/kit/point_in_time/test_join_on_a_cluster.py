@@ -1,4 +1,4 @@
-"""As-of joins and windows where tasks run in processes of their own: executors with another working directory and another time zone than the driver."""
+"""As-of joins and windows on a grid where tasks run in processes of their own: executors with another working directory and another time zone than the driver."""
 
 from __future__ import annotations
 
@@ -14,24 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from datasketches import update_theta_sketch
 
 LOOKBACK, HOUR = dt.timedelta(days=2), dt.timedelta(hours=1)
 AGGREGATES = {"rows": ("count", "a"), "kinds": ("approx_distinct", "a % 7"), "half": ("percentile(0.5)", "a % 50"), "sum": ("sum", "a")}
 COLUMNS = [f"{name}_2d" for name in AGGREGATES]
-WAYS = (
-    "cogroup",
-    "cogroup, a hot key cut, rows known late",
-    "cogroup, column by column",
-    "union",
-    "auto, driver",
-    "auto, without room on the driver",
-)
+WAYS = ("union", "union, rows known late", "union, column by column", "auto, driver", "auto, without room on the driver")
 
 
 def made() -> tuple[list[tuple], list[tuple]]:
@@ -73,20 +66,20 @@ def plain_loop(hashes: dict[int, int], by_column: bool = False, late: bool = Fal
     return found
 
 
-def windows_by_loop() -> dict[str, list[list]]:
-    "The windows of two days at each label's instant, and at each tick of twelve hours, by a look at every event."
-    labels, features = made()
+def windows_by_loop() -> list[list]:
+    "The windows of two days at each tick of twelve hours, by a look at every event."
+    _, features = made()
     start = dt.datetime(2013, 6, 1)
 
-    def window(key: tuple, end: dt.datetime | None) -> list:
-        inside = [a for a, p, q, at, *_ in features if (p, q) == key and None not in (p, q, at, end) and end - LOOKBACK <= at < end]
+    def window(key: tuple, end: dt.datetime) -> list:
+        inside = [a for a, p, q, at, *_ in features if (p, q) == key and at is not None and end - LOOKBACK <= at < end]
         half = sorted(a % 50 for a in inside)[math.ceil(len(inside) / 2) - 1] if inside else None
         return [len(inside), len({a % 7 for a in inside}), half, sum(inside) if inside else None]
 
     keys = {(p, q) for _, p, q, at, *_ in features if None not in (p, q, at)}
     ticks = [(*key, start + n * 12 * HOUR) for key in keys for n in range(90)]
     grid = [[p, q, (tick - dt.datetime(1970, 1, 1)) // dt.timedelta(microseconds=1), *window((p, q), tick)] for p, q, tick in ticks]
-    return {"grid": [row for row in grid if row[3]], "instant": [[n, *window((p, q), t)] for n, p, q, t in labels]}
+    return [row for row in grid if row[3]]
 
 
 def cluster(state: Path) -> dict[str, Any]:
@@ -94,10 +87,10 @@ def cluster(state: Path) -> dict[str, Any]:
     from pyspark.serializers import CloudPickleSerializer
     from pyspark.sql.classic.dataframe import DataFrame
 
-    from boathouse.point_in_time.event_windows import window_join
     from boathouse.point_in_time.grid_windows import rolling
-    from boathouse.point_in_time.join import Asked, as_of_join, hot_keys, plan_join
-    from boathouse.point_in_time.spark import Side, cogroup_join, row_hash
+    from boathouse.point_in_time.join import as_of_join
+    from boathouse.point_in_time.plan import Asked, plan_join
+    from boathouse.point_in_time.spark import Side, row_hash
     from boathouse.workspace.spark.class_archive import archive_options
     from boathouse.workspace.spark.jars import jars
     from boathouse.workspace.spark.session import environment, lock, start_session
@@ -132,29 +125,23 @@ def cluster(state: Path) -> dict[str, Any]:
             spark.createDataFrame(rows, schema).repartition(3).write.format("delta").save(f"{state}/{name}")
         labels, features = (spark.read.format("delta").load(f"{state}/{name}") for name in ("labels", "features"))
         side = Side(features, ("p", "q"), "at", {"a": "a", "b": "b"}, LOOKBACK)
-        late = replace(side, known_by="seen")
-        hot = hot_keys(labels, Asked(("p", "q"), "t", late), 4500, most=100)
-        assert hot is not None, "no key was found to be hot"
-        DataFrame.mapInArrow = recorded
 
         def join(engine: str, **more: Any) -> DataFrame:
             return as_of_join(labels, features, ["p", "q"], "t", "at", ["a", "b"], LOOKBACK, engine=engine, **more)
 
         ways = {
-            "cogroup": join("cogroup"), "cogroup, a hot key cut, rows known late": cogroup_join(labels, ["p", "q"], "t", [late], 4, hot),
-            "cogroup, column by column": join("cogroup", nulls="column"), "union": join("union"), "auto, driver": join("auto"),
+            "union": join("union"), "union, rows known late": join("union", known_by="seen"),
+            "union, column by column": join("union", nulls="column"), "auto, driver": join("auto"),
             "auto, without room on the driver": join("auto", budget=1),
         }  # fmt: skip
+        DataFrame.mapInArrow = recorded
+        grid = rolling(features, ["p", "q"], "at", AGGREGATES, {"2d": LOOKBACK}, hop=12 * HOUR)
         DataFrame.mapInArrow = really
-        keys, spans = ["p", "q"], {"2d": LOOKBACK}
-        grid = rolling(features, keys, "at", AGGREGATES, spans, hop=12 * HOUR).selectExpr("p", "q", "unix_micros(tick)", *COLUMNS)
-        instant = window_join(labels, features, keys, "t", "at", AGGREGATES, spans, engine="cogroup").select("n", *COLUMNS)
         return {
-            "windows": {"grid": [list(row) for row in grid.collect()], "instant": [list(row) for row in instant.collect()]},
+            "windows": [list(row) for row in grid.selectExpr("p", "q", "unix_micros(tick)", *COLUMNS).collect()],
             "ways": {name: [[row.n, row.a, row.b] for row in df.select("n", "a", "b").collect()] for name, df in ways.items()},
             "engines": [plan_join(labels, [Asked(("p", "q"), "t", side)], "auto", budget).engine for budget in (None, 1)],
             "hashes": [[row.a, row.tie] for row in features.select("a", row_hash(features).alias("tie")).collect()],
-            "hot": [list(row) for row in hot.rows],
             "tasks": [list(row) for row in spark.range(0, 8, 1, 8).mapInArrow(here, "folder string, zone string, executor long").collect()],
             "sent": [base64.b64encode(task).decode() for task in sent],
         }
@@ -185,20 +172,14 @@ def test_executors_give_the_rows_of_a_plain_loop(said: dict[str, Any], way: str)
     assert sorted([n, *row] for n, row in wanted.items()) == sorted(said["ways"][way])
 
 
-def test_executors_give_the_windows_of_a_plain_loop_on_a_grid_and_at_instants(said: dict[str, Any]) -> None:
-    def numbers(rows: list[list]) -> list[str]:  # a percentile is a double on the grid, and a bigint at an instant
-        return sorted(str([float(value) if isinstance(value, int) else value for value in row]) for row in rows)
-
-    for where, wanted in windows_by_loop().items():
-        assert len(wanted) > 900
-        assert numbers(wanted) == numbers(said["windows"][where]), where
+def test_executors_give_the_windows_of_a_plain_loop(said: dict[str, Any]) -> None:
+    wanted = windows_by_loop()
+    assert len(wanted) > 900
+    assert sorted(wanted) == sorted(said["windows"])
 
 
-def test_the_hot_key_was_cut_and_auto_took_the_driver_or_the_cluster_by_the_room_there_is(said: dict[str, Any]) -> None:
-    [(p, q, cuts)] = said["hot"]
-    assert (p, q) == (7, "hot")
-    assert len(cuts) >= 20
-    assert said["engines"] == ["local", "cogroup"]
+def test_auto_took_the_driver_or_the_cluster_by_the_room_there_is(said: dict[str, Any]) -> None:
+    assert said["engines"] == ["local", "union"]
 
 
 def test_tasks_ran_in_two_executors_away_from_the_drivers_folder_and_zone(said: dict[str, Any]) -> None:
@@ -209,23 +190,19 @@ def test_tasks_ran_in_two_executors_away_from_the_drivers_folder_and_zone(said: 
 
 def test_what_a_task_is_sent_names_no_path_of_the_driver_and_works_without_a_session(said: dict[str, Any]) -> None:
     # A DataFrame or a session among it could not have been pickled.
-    values = pa.struct({"a": pa.int32(), "b": pa.float64()})
-    kinds = {"_label": pa.struct({"n": pa.int32(), "p": pa.int32(), "q": pa.string(), "t": pa.timestamp("us", "UTC")})}
-    kinds["_row0"] = pa.struct(
-        dict.fromkeys(("at", "known"), pa.int64())
-        | {"time": pa.timestamp("us", "UTC"), "tie": pa.int64(), "until": pa.int64(), "values": values}
-    )
-    kinds = {"_key0": pa.int64(), "_key1": pa.string(), "_bracket": pa.int32(), "_at": pa.int64(), **kinds}
-    key, row = {"_key0": 7, "_key1": "hot", "_bracket": 0}, {"tie": 0, "until": None}
-    bucket = [{**key, "_at": 5, "_label": {"n": 1, "p": 7, "q": "hot", "t": 5}}]
-    bucket += [
-        {**key, "_at": at, "_row0": {**row, "at": at, "known": at, "time": at, "values": {"a": at, "b": at / 2}}} for at in (3, 4, 6)
-    ]
-    batch = pa.RecordBatch.from_pylist(bucket, pa.schema(list(kinds.items())))
-    assert len(said["sent"]) == 4
-    for task in map(base64.b64decode, said["sent"]):
-        assert said["folder"].encode() not in task
-        assert [(r["n"], r["a"], r["b"]) for found in pickle.loads(task)(iter([batch])) for r in found.to_pylist()] == [(1, 4, 2.0)]
+    sketch = update_theta_sketch()
+    sketch.update(1)
+    hop = {"p": 7, "q": "hot", "hop": 0, "newest": 5, "rows_n": 3, "kinds_distinct": sketch.compact().serialize(), "sum_sum": 6}
+    histogram = pa.list_(pa.struct({"value": pa.float64(), "n": pa.int64()}))
+    kinds = {"p": pa.int64(), "q": pa.string(), **dict.fromkeys(("hop", "newest"), pa.timestamp("us", "UTC")), "rows_n": pa.int64()}
+    kinds |= {"kinds_distinct": pa.binary(), "half_histogram": histogram, "sum_sum": pa.int64()}
+    row = {**hop, "half_histogram": [{"value": 2.0, "n": 3}]}
+    batch = pa.RecordBatch.from_pylist([row], pa.schema(list(kinds.items())))
+    assert len(said["sent"]) == 1
+    task = base64.b64decode(said["sent"][0])
+    assert said["folder"].encode() not in task
+    found = [row for made in pickle.loads(task)(iter([batch])) for row in made.to_pylist()]
+    assert [tuple(row[name] for name in COLUMNS) for row in found] == [(3, 1, 2.0, 6)] * 4  # a window of two days, in hops of half a day
 
 
 if __name__ == "__main__":

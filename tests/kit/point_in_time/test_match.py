@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boathouse.point_in_time.match import NEVER, Line, Terms, instants, key_codes, newest, ordered, search
+from boathouse.point_in_time.match import NEVER, Line, Terms, instants, key_codes, newest, ordered, search, search_column
 
 far = st.sampled_from([0, 1, 2, 3, -5, 10**9, -(2**61), 2**61])  # distances that do not fit into the bits left by a key
 near = st.integers(0, 5)
@@ -66,6 +66,16 @@ def test_lookback_and_validity_judge_the_row_that_was_found(labels: list, rows: 
         for (_, at), n in zip(labels, best, strict=True)
     ]
     assert search(line(labels), line(rows), Terms(lookback), until).tolist() == fresh
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), near), max_size=10),
+    st.lists(st.tuples(st.integers(0, 2), near, st.booleans()), unique_by=lambda row: row[:2], max_size=20),
+)
+def test_a_column_is_matched_among_the_rows_that_have_a_value_in_it(labels: list, rows: list) -> None:
+    column = pa.array([1 if there else None for *_, there in rows], pa.int64())
+    best = [plain(label, [(k if there else -2, at, at) for k, at, there in rows], [0] * len(rows)) for label in labels]
+    assert search_column(column, line(labels), line(rows), Terms()).tolist() == best
 
 
 values = st.one_of(st.none(), st.integers(-3, 3), st.sampled_from([-(2**62), 2**62, 10**12]))

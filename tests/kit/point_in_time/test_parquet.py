@@ -69,6 +69,8 @@ def test_the_checksum_lists_the_files_that_spark_lists_and_spark_is_not_asked(
     assert [set(files.paths) for files in found] == expected
     assert found[2].names == {"at": "n", "n": "at"}
     assert (found[0].rows, found[1].rows) == (7, 4)
+    assert files_of(table.where("n > 3")) is None
+    assert files_of(table.selectExpr("n * 2 AS twice")) is None
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut off", "without files", "a file short", "another size"])

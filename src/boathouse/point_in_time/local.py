@@ -1,0 +1,87 @@
+"""Join as of a time on the driver: Arrow columns in, the match of `point_in_time.match`, a `take`, and the result back to Spark.
+
+Rows of one key and time are settled by Spark's hash of the row, the same as on a cluster. It is computed for these rows alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from boathouse.point_in_time.match import Line, instants, key_codes, search, search_column, taken, whole
+from boathouse.point_in_time.parquet import Files, Held
+from boathouse.point_in_time.plan import Asked
+from boathouse.point_in_time.spark import row_hash
+
+CONVERTING = threading.Lock()  # a session's setting is changed for a moment
+
+
+def local_join(
+    labels: pa.Table, schema: T.StructType, asked: Sequence[Asked], sources: Sequence[Files | Held | None], spark: SparkSession
+) -> DataFrame:
+    "Every label once with the columns of all sides, computed here and now."
+    columns, fields = list(labels.columns), list(schema.fields)
+    for each, source in zip(asked, sources, strict=True):
+        if source is None:
+            raise ValueError("the driver joins only what the plan gave it a source for: plan the join with engine 'local'")
+        columns += local_side(labels, each, source, spark).columns
+        fields += each.side.schema.fields
+    table = pa.Table.from_arrays(columns, names=[f.name for f in fields])
+    return to_spark(spark, table, T.StructType(fields))
+
+
+def local_side(labels: pa.Table, asked: Asked, source: Files | Held, spark: SparkSession) -> pa.Table:
+    "What the labels find on one side: the columns that it adds, a row per label."
+    side, all_columns = asked.side, [f.name for f in asked.side.rows.schema]
+    need = dict.fromkeys([*side.keys, side.time, *filter(None, (side.known_by, side.until))])
+    by_column = [c for c in side.outputs if side.nulls == "column"]
+    rows = source.columns(list(need | dict.fromkeys(by_column)))
+    ours, codes = key_codes([labels[c] for c in asked.on], [rows[c] for c in side.keys])
+    known = instants(rows[side.known_by]) if side.known_by else None
+    line, features = Line(ours, instants(labels[asked.at])), Line(codes, instants(rows[side.time]), known)
+    until = instants(rows[side.until]) if side.until else None
+    settle = None if side.distinct else lambda found: hashes(spark, source.take(all_columns, found), side.rows.schema)
+    how = (line, features, side.terms, until, settle)
+    out: dict[str, Any] = {}
+    for c in by_column:
+        values = whole(rows[c])
+        out[side.outputs[c]] = taken(values, search_column(values, *how))
+    if side.match_time or not by_column:
+        newest = search(*how)
+        del rows, codes, features, how
+        wanted = [c for c in side.outputs if c not in by_column]
+        got = source.take(list(dict.fromkeys([*wanted, *([side.time] if side.match_time else [])])), newest)
+        out |= {side.outputs[c]: got[c] for c in wanted} | ({side.match_time: got[side.time]} if side.match_time else {})
+    return pa.table({name: out[name] for name in side.names})
+
+
+def hashes(spark: SparkSession, rows: pa.Table, schema: T.StructType) -> np.ndarray:
+    "The tie-break of each row, as Spark computes it."
+    df = spark.createDataFrame(rows, schema)
+    return df.select(row_hash(df).alias("tie")).toArrow()["tie"].combine_chunks().to_numpy()
+
+
+def to_spark(spark: SparkSession, table: pa.Table, schema: T.StructType) -> DataFrame:
+    "An Arrow table as a DataFrame of this schema, in as many partitions as the cluster has cores."
+    batch, cores = "spark.sql.execution.arrow.maxRecordsPerBatch", parallelism(spark)
+    kinds = to_arrow_schema(schema, timezone="UTC")
+    rows = pa.Table.from_arrays([column.cast(field.type) for column, field in zip(table.columns, kinds, strict=True)], schema=kinds)
+    with CONVERTING:
+        before = str(spark.conf.get(batch))
+        spark.conf.set(batch, max(1, -(-table.num_rows // cores)))
+        try:
+            return spark.createDataFrame(rows, schema)
+        finally:
+            spark.conf.set(batch, before)
+
+
+def parallelism(spark: SparkSession) -> int:
+    "How many tasks run side by side; 8 where a remote session does not say."
+    return spark.sparkContext.defaultParallelism if hasattr(spark, "_jsparkSession") else 8

@@ -1,0 +1,228 @@
+"""Plan an as-of join: check what is asked, skip the rows that no label can match, and choose the engine by size.
+
+The planner adds up the bytes of all keys and times, of the labels, and of the columns that they bring home. The sum must fit into a budget: by
+default a quarter of the free memory, at most two gibibytes. If it does not fit, or its size is unknown, or Arrow lacks the type of a column, the
+cluster joins.
+
+Both engines skip feature rows later than the last label, and with a lookback those too old for the first label. Delta skips the files of such
+rows by their statistics. On a cluster, few labels also send their keys along, and only rows of these keys are shuffled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from boathouse.point_in_time.match import NEVER, instants
+from boathouse.point_in_time.parquet import Facts, Files, Held, Span, facts, files_of
+from boathouse.point_in_time.spark import Side, key_columns, key_types, micros, moment
+from boathouse.runtime import free_memory
+
+ENGINES = ("auto", "local", "union")
+WORKING = 48  # bytes a row while keys and instants are sorted
+
+
+@dataclass(frozen=True)
+class Asked:
+    "A side, the label columns its keys are compared with, and the label's instant."
+
+    on: tuple[str, ...]
+    at: str
+    side: Side
+
+
+@dataclass(frozen=True)
+class Plan:
+    "How a join is done: the engine and why, the labels' facts, the pruned sides, their sources if the driver reads them, and on a cluster the labels' facts by time column."
+
+    engine: str
+    why: str
+    labels: Facts
+    asked: tuple[Asked, ...]
+    sources: tuple[Files | Held | None, ...]
+    table: pa.Table | None = None
+    bounds: Mapping[str, Facts] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"as-of join of {self.labels.rows:,} labels: engine {self.engine}, {self.why}"]
+        for each, source in zip(self.asked, self.sources, strict=True):
+            size = "read by Spark" if source is None else "read from files" if isinstance(source, Files) else "held in memory"
+            rows = f"{source.rows:,} rows in {len(source.paths)} files, " if isinstance(source, Files) else ""
+            lines.append(f"  {', '.join(each.side.outputs) or '(match only)'} by {', '.join(each.on)} as of {each.at}: {rows}{size}")
+        return "\n".join(lines)
+
+
+def plan_join(
+    labels: DataFrame, asked: Sequence[Asked], engine: str = "auto", budget: int | None = None, spread_out: Sequence[Asked] | None = None
+) -> Plan:
+    """Plan how these labels are joined. The local engine's inputs are in memory afterwards.
+
+    `spread_out`: those of the sides that a cluster's plan is for, where the caller has a shorter way to the others; all, if None.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be 'auto', 'local' or 'union', got {engine!r}")
+    check_asked(labels, asked)
+    room, why = room_for(budget), "as asked"
+    plain = in_arrow(labels.schema, *[each.side.rows.schema for each in asked])
+    if not plain and engine == "local":
+        raise ValueError("engine 'local' moves rows through Arrow, which has no type for a column of these: take 'union'")
+    if plain and engine != "union":
+        found = plan_local(labels, asked, room)
+        if isinstance(found, Plan):
+            return found
+        if engine == "local":
+            raise ValueError(f"engine 'local' has a budget of {room / 2**20:,.0f} MiB, and {found}: take 'auto', or give a greater budget")
+        why = found
+    elif engine == "auto":
+        why = "a column has a type that Arrow does not have"
+    bounds = {at: facts(labels.select(F.col(f"`{at}`")), at) for at in dict.fromkeys(each.at for each in asked)}
+    first = bounds[asked[0].at]
+    near = tuple(
+        replace(each, side=with_keys(labels, each, pruned(each.side, bounds[each.at].first, bounds[each.at].last), first.rows))
+        for each in (asked if spread_out is None else spread_out)
+    )
+    return Plan("union", why, first, near, (None,) * len(near), bounds=bounds)
+
+
+def check_asked(labels: DataFrame, asked: Sequence[Asked]) -> None:
+    "Raise ValueError, naming it, for a column that is missing or would be there twice, keys that do not fit, and words that are not known."
+    refuse_clash(labels, [name for each in asked for name in each.side.names])
+    for each in asked:
+        side = each.side
+        check_columns("labels", labels, [*each.on, each.at])
+        check_columns("features", side.rows, [*side.keys, side.time, *side.outputs, *filter(None, (side.known_by, side.until))])
+        if side.boundary not in ("le", "lt"):
+            raise ValueError(f"boundary must be 'le' or 'lt', got {side.boundary!r}")
+        if side.nulls not in ("row", "column"):
+            raise ValueError(f"nulls must be 'row' or 'column', got {side.nulls!r}")
+        if len(each.on) != len(side.keys) or not each.on:
+            raise ValueError(f"the labels' keys {', '.join(each.on)} are compared with {', '.join(side.keys) or 'nothing'}: one for one")
+        key_types(labels, each.on, side)
+        moment(labels, each.at), moment(side.rows, side.time)
+        clocks = {isinstance(df.schema[name].dataType, T.IntegralType) for df, name in ((labels, each.at), (side.rows, side.time))}
+        if len(clocks) == 2 or (True in clocks and side.lookback is not None):
+            raise ValueError(f"{each.at!r} and {side.time!r} are timestamps or dates, or both whole numbers, which know no lookback")
+
+
+def check_columns(whose: str, df: DataFrame, names: Sequence[str]) -> None:
+    "Raise ValueError if the rows, which are `whose`, lack one of these columns."
+    if missing := [name for name in names if name not in df.columns]:
+        raise ValueError(f"the {whose} have no {', '.join(missing)}: they have {', '.join(df.columns)}")
+
+
+def refuse_clash(labels: DataFrame, names: Sequence[str]) -> None:
+    "Raise ValueError if two lookups give a column of one name, or the labels have it already."
+    if clash := sorted({name for name in names if name in labels.columns or names.count(name) > 1}):
+        raise ValueError(
+            f"the labels already have {', '.join(clash)}, or two lookups give it: rename the outputs of a lookup, or drop the columns"
+        )
+
+
+def pruned(side: Side, first: int | None, last: int | None) -> Side:
+    "The side without the rows that labels between `first` and `last` cannot match."
+    return replace(side, rows=span_of(side, first, last).rows(side.rows))
+
+
+def span_of(side: Side, first: int | None, last: int | None) -> Span:
+    "The rows of the side that labels between `first` and `last` can match, by their time."
+    return Span(side.time, None if side.lookback is None or first is None else first - micros(side.lookback), last)
+
+
+def with_keys(labels: DataFrame, asked: Asked, side: Side, rows: int) -> Side:
+    "The side without rows of keys that no label has, where labels are few and the side is not."
+    if rows > 100_000 or guess(side.rows) < 64 << 20:
+        return side
+    mine = F.broadcast(labels.select(*key_columns(asked.on, key_types(labels, asked.on, side))).distinct())
+    same = [mine[f"_key{n}"] == side.rows[theirs] for n, theirs in enumerate(side.keys)]
+    return replace(side, rows=side.rows.join(mine, same, "left_semi"))
+
+
+def plan_local(labels: DataFrame, asked: Sequence[Asked], room: float) -> Plan | str:
+    "The plan of a join on the driver with its inputs read, or a sentence why they do not fit."
+    added = sum(8 * len(each.side.names) for each in asked)
+    table, used = read_labels(labels, asked[0].at, added + WORKING, room)
+    if table is None:
+        return f"the labels and what they find need about {used / 2**20:,.0f} MiB"
+    sources: list[Files | Held] = []
+    most = 0.0
+    for each in asked:
+        source, size = source_of(each.side, *ends_of(instants(table[each.at])), room - used - most)
+        if source is None:
+            return f"with the rows of {', '.join(each.side.outputs)} it needs about {(used + most + size) / 2**20:,.0f} MiB"
+        if isinstance(source, Held):
+            used += size
+        else:  # one at a time is in memory
+            most = max(most, size)
+        sources.append(source)
+    why = f"{(used + most) / 2**20:,.1f} of {room / 2**20:,.0f} MiB"
+    return Plan("local", why, Facts(table.num_rows, table.nbytes, None, None), tuple(asked), tuple(sources), table)
+
+
+def read_labels(labels: DataFrame, at: str, added: int, room: float) -> tuple[pa.Table | None, float]:
+    "The labels in memory, and the bytes that they take with so many `added` to each; None if that is more than `room`."
+    files = files_of(labels)
+    if files is None and guess(labels) > 8 * room:
+        return None, float(guess(labels))
+    if files:
+        used = 3.0 * files.rows * (files.width(labels.columns) + added)
+    else:
+        found = facts(labels, at)
+        used = 3.0 * (found.bytes + found.rows * added)
+    if used > room:
+        return None, used
+    return files.columns(labels.columns) if files else labels.toArrow(), used
+
+
+def source_of(side: Side, first: int | None, last: int | None, room: float) -> tuple[Files | Held | None, float]:
+    "Where the rows that can match are read from, and the bytes that they take; None if they need more than `room`, or their size cannot be told."
+    files = files_of(side.rows, span_of(side, first, last))
+    need = [*side.keys, side.time, *filter(None, (side.known_by, side.until)), *(side.outputs if side.nulls == "column" else ())]
+    if files is not None:
+        size = files.rows * (files.width(need) + WORKING) + (os.cpu_count() or 1) * max(files.sizes, default=0) * files.width(
+            list(side.outputs)
+        )
+        return (files, size) if size <= room else (None, size)
+    near = pruned(side, first, last)
+    wanted = list(dict.fromkeys([*need, *side.outputs])) if side.distinct else near.rows.columns
+    rows = near.rows.select(*[F.col(f"`{c}`") for c in wanted])
+    if guess(rows) > 8 * room:
+        return None, guess(rows)
+    found = facts(rows, side.time)
+    size = 2 * found.bytes + WORKING * found.rows
+    return (Held(rows.toArrow()), size) if size <= room else (None, size)
+
+
+def room_for(budget: int | None) -> float:
+    "The bytes that a join on the driver may take: `budget`, or a quarter of what is free, two gibibytes at most."
+    return float(min(free_memory() // 4, 2 << 30) if budget is None else budget)
+
+
+def guess(df: DataFrame) -> int:
+    "Spark's own estimate of the bytes in a DataFrame; 0 where it has none."
+    size = int(df._jdf.queryExecution().optimizedPlan().stats().sizeInBytes()) if hasattr(df, "_jdf") else 0
+    return size if size < 1 << 60 else 0
+
+
+def in_arrow(*schemas: T.StructType) -> bool:
+    "Whether every column has a twin in Arrow."
+    try:
+        for schema in schemas:
+            to_arrow_schema(schema, timezone="UTC")
+    except (PySparkException, NotImplementedError):
+        return False
+    return True
+
+
+def ends_of(when: np.ndarray) -> tuple[int | None, int | None]:
+    "The first and the last of the instants; None if there is none."
+    there = when[when != NEVER]
+    return (int(there.min()), int(there.max())) if len(there) else (None, None)
