@@ -48,9 +48,7 @@ def broken_links(page: Path) -> list[str]:
         if re.match(r"[a-z]+:", target):
             continue
         file = (page.parent / target).resolve() if target else page
-        if not file.exists() or ROOT not in file.parents:
-            found.append(link)
-        elif anchor and file.suffix == ".md" and anchor not in anchors_of(file):
+        if not file.exists() or ROOT not in file.parents or (anchor and file.suffix == ".md" and anchor not in anchors_of(file)):
             found.append(link)
     return found
 
