@@ -10,7 +10,7 @@ TARGET ?= local
 # Python writes bytecode here whatever the machine's settings: without it each process compiles its libraries anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help check setup run year test long prep update outputs lab bench clean
+.PHONY: help check setup run year test long prep update outputs lab docs bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -85,10 +85,14 @@ outputs: prep  ## Run every chapter and write its outputs back
 lab: setup  ## Open the notebooks in JupyterLab, on this workspace's tables
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
+docs: setup  ## Build the site of docs/ into site/, without a network
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html (search works when served: mkdocs serve)"
+
 bench: setup  ## Print the side-by-side measurements
 	@for script in bench/*.py; do $(BIN)/python $$script; done
 
 clean:  ## Delete what runs made (tables, models, logs), not the environment
 	@for state in .boathouse/*/cluster.json; do if [ -f $$state ]; then $(BIN)/boathouse cluster stop --force -t $$(basename $$(dirname $$state)); fi; done
 	@find .boathouse -mindepth 1 -maxdepth 1 ! -name jars -exec rm -rf {} + 2>/dev/null || true
-	@rm -rf .pytest_cache .hypothesis .ruff_cache build dist
+	@rm -rf .pytest_cache .hypothesis .ruff_cache build dist site
