@@ -71,6 +71,19 @@ def read(folder: Path) -> Written:
     return Written(root, file, tree, tuple(remarks))
 
 
+def find_bundle_root(start: Path) -> Path:
+    "The nearest folder with a root file, from `start` upwards, as git and the Databricks CLI look for theirs."
+    searched = [start.resolve(), *start.resolve().parents]
+    found = next((folder for folder in searched if any((folder / name).is_file() for name in ROOT_FILES)), None)
+    if found is None:
+        folders = ", ".join(map(str, searched))
+        raise BundleError(
+            f"there is no {ROOT_FILES[0]} in the working directory or above it. Searched: {folders}.",
+            hint="Go to a folder of a bundle, or name one with --bundle DIR.",
+        )
+    return found
+
+
 def find_root_file(folder: Path) -> Path:
     "The one root file of the bundle in `folder`."
     found = [folder / name for name in ROOT_FILES if (folder / name).is_file()]

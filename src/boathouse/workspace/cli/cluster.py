@@ -1,4 +1,4 @@
-"`boathouse cluster`: start, stop and look at the background cluster of a target."
+"`boathouse cluster`: start, stop and inspect the background cluster of a target."
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import click
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cli.run import cluster_wanted
 from boathouse.workspace.cluster import client
+from boathouse.workspace.durations import format_duration
 from boathouse.workspace.errors import BundleError, ClusterError
 
 
 def start(bundle: Bundle, as_json: bool, master: str | None, foreground: bool) -> int:
-    "Starts it, in the background or here."
+    "Start the cluster, in the background or in this process."
     if foreground:
         return _serve(bundle, master)
     try:
@@ -38,7 +39,7 @@ def _serve(bundle: Bundle, master: str | None) -> int:
 
 
 def stop(bundle: Bundle, as_json: bool, force: bool) -> int:
-    "Ends it; 0 also when there was none."
+    "Stop the cluster; 0 also when there was none."
     try:
         was = client.stop(bundle.state, force=force)
     except ClusterError as e:
@@ -51,7 +52,7 @@ def stop(bundle: Bundle, as_json: bool, force: bool) -> int:
 
 
 def status(bundle: Bundle, as_json: bool) -> int:
-    "Says what there is; 0 if a cluster runs, else 1."
+    "Print the state of the cluster; 0 if it runs, else 1."
     found = client.status(bundle.state)
     if as_json:
         click.echo(json.dumps({"running": found is not None, "state": str(bundle.state)} | (found or {})))
@@ -66,16 +67,12 @@ def _print(bundle: Bundle, found: dict[str, Any]) -> None:
     memory = found["memory_bytes"]
     rows = {
         "state": str(bundle.state),
-        "process": f"{found['pid']}, {_age(time.time() - found['started'])} old",
+        "process": f"{found['pid']}, {format_duration(time.time() - found['started'])} old",
         "master": found["master"],
         "in use by": f"{found['clients']} runs or queries, {found['sessions']} notebooks",
         "tasks": ", ".join(found["tasks"]) or "none",
         "memory": f"{sum(memory.values()) / 2**20:.0f} MiB: " + ", ".join(f"{k} {v / 2**20:.0f}" for k, v in memory.items()),
-        "ends": f"after {_age(found['ends_after_seconds'])} without use, or with: boathouse cluster stop",
+        "ends": f"after {format_duration(found['ends_after_seconds'])} without use, or with: boathouse cluster stop",
     }
     for name, value in rows.items():
         click.echo(f"{name:<10} {value}")
-
-
-def _age(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

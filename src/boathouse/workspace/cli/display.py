@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from boathouse.workspace.durations import format_duration
 from boathouse.workspace.graph.state_machine import FAILED, SUCCEEDED, Result
 from boathouse.workspace.history.store import JobRun, TaskEnd, TaskRun
 
@@ -125,7 +126,7 @@ class Display:
         with self._lock:
             row = self._rows[task.run_id]
             row.ended, row.end = time.monotonic(), end
-            seconds = "" if row.seconds is None else f"  {row.seconds:.1f} s"
+            seconds = "" if row.seconds is None else f"  {format_duration(row.seconds)}"
             if self._live is None:
                 self._line(task, f"{end.result}{'' if end.outcome is None else f' ({end.outcome})'}{seconds}")
             if end.result in (Result.FAILED, Result.TIMEDOUT):
@@ -143,7 +144,9 @@ class Display:
             seconds = time.monotonic() - self._zero
             colour = COLOURS.get(result, "red")
             self._say(
-                Text.assemble(f"run {run.run_id} of job '{run.key}': ", (str(result), colour), f" in {seconds:.1f} s. {message}".rstrip())
+                Text.assemble(
+                    f"run {run.run_id} of job '{run.key}': ", (str(result), colour), f" in {format_duration(seconds)}. {message}".rstrip()
+                )
             )
             if result == Result.SUCCESS_WITH_FAILURES:
                 self._say("warning: a task failed, but the tasks that decide the result (those nothing depends on) succeeded.")
@@ -153,7 +156,7 @@ class Display:
 
     def _line(self, task: TaskRun, what: str) -> None:
         attempt = f" #{task.attempt + 1}" if task.attempt else ""
-        self._say(f"{time.monotonic() - self._zero:7.1f}  {'/'.join(task.path)}{attempt}  {what}")
+        self._say(f"{format_duration(time.monotonic() - self._zero):>7}  {'/'.join(task.path)}{attempt}  {what}")
 
     def _report(self) -> None:
         "Prints the newest lines of the tasks that run, until the run is over."
@@ -191,9 +194,9 @@ class Display:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("task", no_wrap=True)
         table.add_column("result", no_wrap=True)
-        table.add_column("seconds", justify="right", no_wrap=True)
+        table.add_column("time", justify="right", no_wrap=True)
         for depth, row in self._walk():
-            seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
+            seconds = "" if row.seconds is None else format_duration(row.seconds)
             table.add_row(Text("  " * depth + row.name), _state(row), seconds)
         return table
 
@@ -205,7 +208,7 @@ class Display:
 
     def _branch(self, tree: Tree, parent: int | None) -> None:
         for row in self._children(parent):
-            seconds = "" if row.seconds is None else f"  {row.seconds:.0f} s"
+            seconds = "" if row.seconds is None else f"  {format_duration(row.seconds)}"
             newest = row.newest  # reads the end of the log
             label = Text.assemble(row.name, "  ", _state(row), seconds, Text(f"  {newest}" if newest else "", style="bright_black"))
             label.no_wrap, label.overflow = True, "ellipsis"

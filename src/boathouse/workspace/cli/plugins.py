@@ -50,15 +50,14 @@ def help_of(name: str) -> str:
 
 def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foreground: bool | None = None) -> int:
     "Runs the command on the target's cluster and prints what it found; its exit code, 1 if there is nothing to be found."
-    from boathouse.workspace.cli.run import cluster_of, wants_own
+    from boathouse.workspace.cli.run import cluster_of, session_of, wants_own
     from boathouse.workspace.cluster.query import jsonable
 
     command = points()[name].load()
     own = wants_own(foreground)
     with cluster_of(bundle, lambda text: click.echo(text, err=True), spawn=own, foreground=foreground) as cluster:
         try:
-            session = cast("Cluster", cluster).spark.newSession() if own else cast("BackgroundCluster", cluster).attach()
-            told = command(session, bundle.catalog, list(words))
+            told = command(session_of(cluster, bundle), bundle.catalog, list(words))
         except LookupError as e:
             message = str(e.args[0] if e.args else e)
             if as_json:

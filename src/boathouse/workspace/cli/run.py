@@ -1,4 +1,4 @@
-"""From a command to a cluster and back: run a job, or one SQL statement, and say how it went."""
+"""From a command to a cluster and back: run, repair or cancel, and the exit code."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from boathouse.workspace.bundle.catalogs import named_catalogs
 from boathouse.workspace.bundle.jobs import Job, all_jobs, find_job, reachable
@@ -22,7 +20,8 @@ from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cli.display import Display, console
 from boathouse.workspace.cluster.address import Wanted
 from boathouse.workspace.cluster.client import BackgroundCluster
-from boathouse.workspace.errors import BundleError, ClusterError, QueryFailed
+from boathouse.workspace.durations import format_duration
+from boathouse.workspace.errors import BundleError, ClusterError
 from boathouse.workspace.graph.state_machine import SUCCEEDED, Result
 from boathouse.workspace.history.as_json import run_json
 from boathouse.workspace.history.store import History
@@ -35,6 +34,9 @@ from boathouse.workspace.run.runner import Runner
 from boathouse.workspace.task.spec import AnyCluster
 from boathouse.workspace.validate.check import Finding, refuse_unrunnable
 from boathouse.workspace.validate.schemas import refuse_parameters
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _carry_out(
         for closed in history.close_abandoned():
             screen.print(f"run {closed} had been left unfinished by a process that is gone; it is marked as failed.")
         deploy(bundle, cluster)
-        screen.print(f"cluster ready in {time.monotonic() - begun:.1f} s")
+        screen.print(f"cluster ready in {format_duration(time.monotonic() - begun)}")
         with Display(screen) as display:
             runner = Runner(cluster, bundle, jobs, history, [display], preparation=preparation)
             signal.signal(signal.SIGTERM, lambda *_: runner.stop.set())
@@ -130,6 +132,20 @@ def cluster_of(
         yield cluster
 
 
+def session_of(cluster: AnyCluster, bundle: Bundle) -> SparkSession:
+    "A session on the cluster for this process, in the target's catalog."
+    from boathouse.workspace.cluster.cluster import Cluster
+    from boathouse.workspace.cluster.query import use_catalog
+
+    if isinstance(cluster, BackgroundCluster):
+        session = cluster.attach()
+    else:
+        assert isinstance(cluster, Cluster)
+        session = cluster.spark.newSession()
+    use_catalog(session, bundle.catalog, named_catalogs(bundle))
+    return session
+
+
 def wants_own(foreground: bool | None) -> bool:
     "Whether a command starts a cluster for itself alone."
     return os.environ.get("BOATHOUSE_CLUSTER") == "own" if foreground is None else foreground
@@ -150,33 +166,6 @@ def _own(wanted: Wanted) -> AnyCluster:
         return Cluster.start(wanted.state, wanted.project, **options, conf=catalog_settings(wanted.catalogs))
     except (WorkspaceLocked, SessionError, JarsError) as e:
         raise ClusterError(str(e)) from e
-
-
-def run_sql(bundle: Bundle, query: str, as_json: bool, foreground: bool | None = None) -> int:
-    "Runs one statement on the target's tables and prints its rows."
-    # No task will run on a cluster of its own, so nothing needs to be imported for one: that is what `spawn` leaves out.
-    with cluster_of(bundle, lambda text: click.echo(text, err=True), spawn=wants_own(foreground), foreground=foreground) as cluster:
-        try:
-            columns, rows = cluster.sql(query, bundle.catalog, named_catalogs(bundle))
-        except QueryFailed as e:
-            if as_json:
-                click.echo(json.dumps({"error": {"message": str(e)}}))
-            click.echo(str(e), err=True)
-            return 1
-    if as_json:
-        click.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows]))
-        return 0
-    table = Table()
-    for column in columns:
-        table.add_column(Text(column))
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    console().print(table)
-    return 0
-
-
-def _cell(value: Any) -> str:
-    return "NULL" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _header(screen: Console, bundle: Bundle, noted: list[Finding]) -> None:

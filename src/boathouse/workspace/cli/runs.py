@@ -1,35 +1,49 @@
-"""The history on a terminal: the runs of a target, or one run with its tasks."""
+"""The history on a terminal: the runs of a target, or one run with its tasks and logs; and the page of a run."""
 
 from __future__ import annotations
 
 import json
+import webbrowser
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.table import Table
 from rich.text import Text
 
+from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cli.display import console
+from boathouse.workspace.cli.options import shorten_path
+from boathouse.workspace.durations import format_duration
+from boathouse.workspace.errors import BundleError, did_you_mean
 from boathouse.workspace.history.as_json import run_json, run_summary
 from boathouse.workspace.history.store import History
 
+PAGE = "index.html"
 
-def show_runs(history: History, as_json: bool) -> None:
-    "All runs, newest first."
-    runs = [run_summary(row) for row in history.runs()]
+
+def show_runs(history: History, bundle: Bundle, as_json: bool, job: str | None = None, limit: int | None = None) -> None:
+    "Print the runs, newest first; of one job, and at most `limit` of them."
+    found = list(history.runs())
+    if job is not None:
+        known = {*bundle.jobs, *(row["job_key"] for row in found)}
+        if job not in known:
+            raise BundleError(f"there is no job '{job}', in the bundle or in the history.", hint=did_you_mean(job, known))
+        found = [row for row in found if row["job_key"] == job]
+    runs = [run_summary(row) for row in found[:limit]]
     if as_json:
         click.echo(json.dumps({"runs": runs}))
         return
-    table = _table("run", "job", "result", "started", "seconds", "message")
+    table = _table("run", "job", "result", "started", "time", "message")
     for run in runs:
         started = datetime.fromtimestamp(run["start_time"] / 1000).isoformat(" ", "seconds")
-        table.add_row(str(run["run_id"]), run["job_key"], _result(run), started, _seconds(run), _message(run))
+        table.add_row(str(run["run_id"]), run["job_key"], _result(run), started, _duration(run), _message(run))
     console().print(table)
 
 
 def show_run(history: History, run_id: int, as_json: bool) -> None:
-    "One run with its tasks, those of nested runs below them."
+    "Print one run with its tasks and logs, those of nested runs below them."
     run = run_json(history, run_id)
     if as_json:
         click.echo(json.dumps(run))
@@ -38,15 +52,43 @@ def show_run(history: History, run_id: int, as_json: bool) -> None:
     click.echo(
         f"run {run_id} of job '{run['run_name']}' (target {run['target']}): {_result(run)}  {given}\n{run['state']['state_message']}".rstrip()
     )
-    table = _table("task", "result", "attempt", "seconds", "message")
+    table = _table("task", "result", "attempt", "time", "message", "log")
     _add_tasks(table, run["tasks"], 0)
     console().print(table)
+
+
+def open_page(history: History, state: Path, run_id: int | None, as_json: bool, browse: bool) -> None:
+    "Print the address of a run's page, the latest run's by default, and open it in the browser; BundleError if there is none."
+    if run_id is None:
+        latest = next(iter(history.runs()), None)
+        if latest is None:
+            raise BundleError(f"no run is recorded in {state}.", hint="Start one: boathouse run JOB")
+        run_id = int(latest["run_id"])
+    ended = bool(run_json(history, run_id)["end_time"])
+    top = top_run(history, run_id)
+    page = state / "runs" / str(top) / PAGE
+    if not page.is_file():
+        hint = "Runs of an earlier version have no page: run the job again." if ended else "The page is written when the run has ended."
+        raise BundleError(f"run {run_id} has no page: there is no {page}.", hint=f"{hint} `boathouse runs {run_id}` prints the run.")
+    address = page.resolve().as_uri()
+    click.echo(json.dumps({"run_id": run_id, "page": address}) if as_json else address)
+    if browse and not webbrowser.open(address):
+        raise BundleError("no browser could be started.", hint=f"Open {address} in one.")
+
+
+def top_run(history: History, run_id: int) -> int:
+    "The run that was started by a command: `run_id`, or the one around it."
+    above = "SELECT t.job_run FROM runs r JOIN task_runs t ON t.run_id = r.parent_task_run WHERE r.run_id = ?"
+    while rows := history.rows(above, run_id):
+        run_id = int(rows[0]["job_run"])
+    return run_id
 
 
 def _add_tasks(table: Table, tasks: list[dict[str, Any]], depth: int) -> None:
     for task in tasks:
         name = task["task_key"] if "input" not in task else f"{task['input']} ({task['task_key']})"
-        table.add_row(Text("  " * depth + name), _result(task), str(task["attempt_number"]), _seconds(task), _message(task))
+        log = Text(shorten_path(task["log"]) if Path(task["log"]).is_file() else "")
+        table.add_row(Text("  " * depth + name), _result(task), str(task["attempt_number"]), _duration(task), _message(task), log)
         _add_tasks(table, task.get("for_each_task", {}).get("iterations", []), depth + 1)
         _add_tasks(table, task.get("run", {}).get("tasks", []), depth + 1)
 
@@ -60,12 +102,13 @@ def _message(thing: dict[str, Any]) -> Text:
     return Text(line if len(line) <= 120 else f"{line[:117]}...")
 
 
-def _seconds(thing: dict[str, Any]) -> str:
-    return f"{thing['execution_duration'] / 1000:.1f}" if thing["end_time"] and thing["start_time"] else ""
+def _duration(thing: dict[str, Any]) -> str:
+    return format_duration(thing["execution_duration"] / 1000) if thing["end_time"] and thing["start_time"] else ""
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, justify="right" if column in ("run", "seconds", "attempt") else "left", no_wrap=column != "message")
+        right, folds = column in ("run", "time", "attempt"), column in ("message", "log")
+        table.add_column(column, justify="right" if right else "left", no_wrap=not folds, overflow="fold" if folds else "ellipsis")
     return table

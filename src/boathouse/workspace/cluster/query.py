@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -45,15 +45,25 @@ class Query:
 
     def _run(self) -> Rows:
         self._session = session = self._spark.newSession()
-        for key, value in catalog_settings(self._catalogs).items():
-            session.conf.set(key, value)
-        if session.catalog.currentCatalog() != self._catalog:
-            session.sql(f"USE CATALOG `{self._catalog}`")  # the catalog's own call looks for it in the settings of another session
-        try:
-            table = session.sql(self._text)
-            return table.columns, [[jsonable(value) for value in row] for row in table.collect()]
-        except (PySparkException, Py4JJavaError) as e:
-            raise QueryFailed(said(str(e).split("\n\nJVM stacktrace")[0])) from e
+        use_catalog(session, self._catalog, self._catalogs)
+        return run_statement(session, self._text)
+
+
+def use_catalog(session: SparkSession, catalog: str, catalogs: Iterable[str]) -> None:
+    "Make `catalog` current in a session, where all of `catalogs` can be named."
+    for key, value in catalog_settings({catalog, *catalogs}).items():
+        session.conf.set(key, value)
+    if session.catalog.currentCatalog() != catalog:
+        session.sql(f"USE CATALOG `{catalog}`")  # the catalog's own call looks for it in the settings of another session
+
+
+def run_statement(session: SparkSession, text: str) -> Rows:
+    "Column names and rows of one statement; QueryFailed with Spark's message."
+    try:
+        table = session.sql(text)
+        return table.columns, [[jsonable(value) for value in row] for row in table.collect()]
+    except (PySparkException, Py4JJavaError) as e:
+        raise QueryFailed(said(str(e).split("\n\nJVM stacktrace")[0])) from e
 
 
 def said(message: str) -> str:

@@ -1,0 +1,55 @@
+"""Refusals of the command line: printed on stderr and as JSON, exit code 2. Works with the standard library alone."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+
+from boathouse.workspace.errors import BundleError
+
+# The modules of the extra `local` in pyproject.toml; a test compares the two lists.
+EXTRA = {
+    "click": "click",
+    "databricks": "databricks-sdk",
+    "delta": "delta-spark",
+    "execnb": "execnb",
+    "filelock": "filelock",
+    "matplotlib": "matplotlib",
+    "mlflow": "mlflow",
+    "nbconvert": "nbconvert",
+    "nbformat": "nbformat",
+    "packaging": "packaging",
+    "pandas": "pandas",
+    "psutil": "psutil",
+    "py4j": "pyspark",
+    "pyarrow": "pyarrow",
+    "pyspark": "pyspark",
+    "rich": "rich",
+    "sklearn": "scikit-learn",
+    "sqlparse": "sqlparse",
+    "yaml": "PyYAML",
+}
+
+
+def missing_extra(error: ModuleNotFoundError) -> BundleError | None:
+    "The refusal for a missing module of the extra `local`; None for any other module."
+    package = EXTRA.get((error.name or "").split(".")[0])
+    if package is None:
+        return None
+    return BundleError(f"the package '{package}' is not installed.", hint='Install what running jobs needs: pip install "boathouse[local]"')
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    "Whether a command line asks for JSON, also one that cannot be parsed."
+    pairs = set(itertools.pairwise(words))
+    return bool({"--json", "-ojson", "--output=json"} & set(words)) or bool({("-o", "json"), ("--output", "json")} & pairs)
+
+
+def print_refusal(refusal: BundleError, as_json: bool) -> int:
+    "Print a refusal on stderr, with JSON wanted also as an object on stdout; return the exit code of refusals, 2."
+    if as_json:
+        print(json.dumps(refusal.as_json()), flush=True)
+    print(refusal, file=sys.stderr)
+    return 2

@@ -1,0 +1,12 @@
+"How long something took, as a person reads it."
+
+from __future__ import annotations
+
+
+def format_duration(seconds: float) -> str:
+    "`4.2s` below a minute, `21m56s` below an hour, else `1h02m03s`."
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m{rest:02}s" if hours else f"{minutes}m{rest:02}s"
