@@ -25,7 +25,7 @@ def play(display: Display, folder: Path) -> None:
         (folder / task.key).mkdir()
     (folder / "nested" / "bad").mkdir()
     (folder / "nested" / "bad" / "log.txt").write_text("\n".join(f"line {i} [red]" for i in range(100)))
-    (folder / "report" / "notebook.html").write_text("<html>")
+    (folder / "index.html").write_text("<html>")
     display.run_started(top)
     for task in (nested, report):
         display.task_waiting(task)
@@ -57,9 +57,9 @@ def test_without_a_terminal_each_event_is_a_line_and_the_table_nests(tmp_path: P
     table = [line for line in said.splitlines() if line.startswith(("nested  ", "  bad  ", "report  "))]
     assert [line.split() for line in table] == [["nested", "FAILED", "N"], ["bad", "FAILED", "N"], ["report", "SUCCESS", "N"]]
     assert "\nreport:\na | b\n1 | 2\n" in said
-    assert f"report: {tmp_path}/report/notebook.html" in lines
-    assert lines[-2].startswith("run 1 of job 'outer': SUCCESS_WITH_FAILURES in N.")
-    assert lines[-1].startswith("warning: a task failed")
+    assert lines[-3].startswith("run 1 of job 'outer': SUCCESS_WITH_FAILURES in N.")
+    assert lines[-2].startswith("warning: a task failed")
+    assert lines[-1] == f"page: {(tmp_path / 'index.html').as_uri()}"
 
 
 def test_on_a_terminal_a_tree_shows_what_runs_and_the_table_stays(tmp_path: Path) -> None:

@@ -266,3 +266,29 @@ def test_of_an_exit_value_longer_than_five_megabytes_the_api_gives_so_much(tmp_p
         run, _ = ran(tmp_path, job, lambda spec, cancelled, length=length: TaskResult("SUCCESS", exit_value="x" * length))
         told = run["tasks"][0]["notebook_output"]
         assert (len(told["result"]), told["truncated"]) == (given, truncated)
+
+
+def test_every_run_leaves_a_page_also_a_nested_one_a_failed_one_and_one_that_was_refused(tmp_path: Path) -> None:
+    jobs = """
+    a: {tasks: [{task_key: t, run_job_task: {job_id: "${resources.jobs.b.id}"}}]}
+    b: {tasks: [{task_key: t, spark_python_task: {python_file: s.py}}]}
+    """
+    run, _ = ran(tmp_path, jobs, failing(9))
+    pages = [run["run_page_url"], run["tasks"][0]["run"]["run_page_url"]]
+    folder = tmp_path / ".boathouse" / "default" / "runs" / str(run["run_id"])
+    assert pages == [(folder / "index.html").as_uri(), (folder / "t" / "index.html").as_uri()]
+    assert [text.count("no oars") > 0 for text in ((folder / "index.html").read_text(), (folder / "t" / "index.html").read_text())] == [
+        True
+    ] * 2
+    refused, _ = ran(tmp_path, f"a: {{max_concurrent_runs: 0, tasks: [{{task_key: t, {TASK.replace('{{input}}', 'x')}}}]}}")
+    assert "MAXIMUM_CONCURRENT_RUNS_REACHED" in (folder.parent / str(refused["run_id"]) / "index.html").read_text()
+
+
+def test_a_run_whose_page_cannot_be_written_has_its_result_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def block(spec: TaskSpec, cancelled: threading.Event) -> TaskResult:
+        (spec.folder.parent / "index.html").mkdir(parents=True)
+        return OK
+
+    run, _ = ran(tmp_path, f"a: {{tasks: [{{task_key: t, {TASK.replace('{{input}}', 'x')}}}]}}", block)
+    assert (result(run), "run_page_url" in run) == ("SUCCESS", False)
+    assert capsys.readouterr().err.count(f"The page of run {run['run_id']} could not be written: IsADirectoryError") == 1

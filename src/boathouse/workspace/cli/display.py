@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from rich.console import Console
@@ -17,11 +16,11 @@ from rich.tree import Tree
 
 from boathouse.workspace.durations import format_duration
 from boathouse.workspace.graph.state_machine import FAILED, SUCCEEDED, Result
+from boathouse.workspace.history.run_tree import PAGE
 from boathouse.workspace.history.store import JobRun, TaskEnd, TaskRun
+from boathouse.workspace.task.log import last_lines
 
-LAST_LINES = 15
 LONG = 5.0  # seconds after which a running task shows its newest line, and between two of them where there is no terminal
-TAIL_BYTES = 16_384
 SHOWN_VALUE = 10_000
 COLOURS = {
     Result.SUCCESS: "green",
@@ -150,6 +149,8 @@ class Display:
             )
             if result == Result.SUCCESS_WITH_FAILURES:
                 self._say("warning: a task failed, but the tasks that decide the result (those nothing depends on) succeeded.")
+            if (page := run.folder / PAGE).is_file():
+                self._say(f"page: {page.resolve().as_uri()}")
 
     def _say(self, line: str | Text) -> None:
         self.console.print(line, soft_wrap=True, markup=False, highlight=False)
@@ -218,15 +219,10 @@ class Display:
                 self._branch(branch, row.task.run_id)
 
     def _outputs(self) -> None:
-        rows = [row for _, row in self._walk()]
         needed = {key for row in self._children(None) for key, _ in row.task.depends_on}
         for row in self._children(None):
             if row.end is not None and row.end.exit_value and row.task.key not in needed:
                 self._say(f"\n{row.task.key}:\n{_shortened(row.end.exit_value)}\n")
-        reports = [row.task.folder / "notebook.html" for row in rows if row.task.kind == "notebook_task"]
-        for report in reports:
-            if report.is_file():
-                self._say(f"report: {report}")
 
 
 def _state(row: Row) -> Text:
@@ -239,14 +235,3 @@ def _state(row: Row) -> Text:
 
 def _shortened(value: str) -> str:
     return value if len(value) <= SHOWN_VALUE else f"{value[:SHOWN_VALUE]}... ({len(value)} characters)"
-
-
-def last_lines(log: Path, count: int = LAST_LINES) -> list[str]:
-    "The last lines of a log, none if there is no log; only its end is read, however long it is."
-    if not log.is_file():
-        return []
-    with log.open("rb") as file:
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - TAIL_BYTES))
-        text = file.read().decode("utf-8", errors="replace")
-    return [line[:500] for line in text.splitlines()[-count:]]

@@ -29,6 +29,7 @@ from boathouse.workspace.packages.prepare import prepare
 from boathouse.workspace.parameters.arguments import run_parameters
 from boathouse.workspace.run.deploy import deploy
 from boathouse.workspace.run.job_run import selected
+from boathouse.workspace.run.page import try_write_page
 from boathouse.workspace.run.repair import plan, run_to_repair
 from boathouse.workspace.run.runner import Runner
 from boathouse.workspace.task.spec import AnyCluster
@@ -88,6 +89,7 @@ def _carry_out(
     with cluster_of(bundle, screen.print, how.master, how.spawn, how.foreground) as cluster, History(bundle.state) as history:
         for closed in history.close_abandoned():
             screen.print(f"run {closed} had been left unfinished by a process that is gone; it is marked as failed.")
+            try_write_page(history, closed)
         deploy(bundle, cluster)
         screen.print(f"cluster ready in {format_duration(time.monotonic() - begun)}")
         with Display(screen) as display:

@@ -7,6 +7,7 @@ import sqlite3
 from typing import Any
 
 from boathouse.workspace.errors import BundleError
+from boathouse.workspace.history.run_tree import PAGE, run_folder
 from boathouse.workspace.history.store import History
 
 LONGEST_EXIT_VALUE = 5 * 1024 * 1024  # of a longer one the Jobs API gives this much
@@ -33,7 +34,7 @@ def run_json(history: History, run_id: int) -> dict[str, Any]:
         "job_parameters": [{"name": name, "value": value} for name, value in parameters.items()],
         "tasks": [_task(history, t) for t in _latest(tasks)],
         "repair_history": _repairs(history, run_id),
-    }
+    } | ({"run_page_url": page.resolve().as_uri()} if (page := run_folder(history, row) / PAGE).is_file() else {})
 
 
 def run_summary(row: sqlite3.Row) -> dict[str, Any]:

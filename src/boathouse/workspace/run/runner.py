@@ -13,6 +13,7 @@ from boathouse.workspace.packages.prepare import AS_IT_IS, Preparation
 from boathouse.workspace.parameters.arguments import run_parameters
 from boathouse.workspace.run.context import RunContext, Watcher
 from boathouse.workspace.run.job_run import POLL, JobRunner, Repair
+from boathouse.workspace.run.page import RunPages
 from boathouse.workspace.run.stop import StopRequest
 from boathouse.workspace.task.spec import AnyCluster
 
@@ -32,11 +33,8 @@ class Runner:
         slots: int = SLOTS,
         preparation: Preparation = AS_IT_IS,
     ) -> None:
-        self.shared, self.history, self.stop = (
-            RunContext(cluster, bundle, jobs, history, watchers, slots, preparation),
-            history,
-            StopRequest(),
-        )
+        self.history, self.stop, self.pages = history, StopRequest(), RunPages(history)
+        self.shared = RunContext(cluster, bundle, jobs, history, (self.pages, *watchers), slots, preparation)
 
     def run(self, job: Job, given: Mapping[str, str] | None = None, only: Iterable[str] = ()) -> tuple[int, Result]:
         "Runs a job to its end; the id of the run and its result."
@@ -48,13 +46,18 @@ class Runner:
 
     def _run(self, run: JobRunner) -> tuple[int, Result]:
         over = threading.Event()
-        listener = threading.Thread(target=self._heed_cancels, args=(over,), name="cancels", daemon=True)
-        listener.start()
+        threads = [
+            threading.Thread(target=self._heed_cancels, args=(over,), name="cancels", daemon=True),
+            threading.Thread(target=self.pages.refresh, args=(over,), name="pages", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
         try:
             return run.run()
         finally:
             over.set()
-            listener.join()
+            for thread in threads:
+                thread.join()
 
     def _heed_cancels(self, over: threading.Event) -> None:
         "Stops the runs, and nested runs, that another process wants cancelled."

@@ -22,6 +22,7 @@ BLOCK = 1 << 16  # a multiple of every file system's
 PIECE = 1 << 20
 KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
 INNER, FIRST = bytes(range(0x80, 0xC0)), bytes(range(0xC0, 0x100))  # of a character of several bytes in UTF-8
+LAST_LINES, TAIL_BYTES = 15, 16_384
 NOTEBOOKS_BELOW = ("notebook-*/log.txt", "notebook-*/notebook-*/log.txt")
 
 
@@ -35,6 +36,17 @@ def limit(environ: Mapping[str, str]) -> int:
     if not 0 < mib < float("inf"):
         raise ClusterError(f"{SETTING} is '{text}'. It takes a number of MiB above 0, such as {USUAL_MIB:.0f}.")
     return int(mib * (1 << 20))
+
+
+def last_lines(log: Path, count: int = LAST_LINES) -> list[str]:
+    "The last lines of a log, none if there is no log; only its end is read, however long it is."
+    if not log.is_file():
+        return []
+    with log.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - TAIL_BYTES))
+        text = file.read().decode("utf-8", errors="replace")
+    return [line[:500] for line in text.splitlines()[-count:]]
 
 
 class TaskLog:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from boathouse.workspace.history.mlflow_runs import JOB, TASK_RUN
 from boathouse.workspace.packages.pyproject import project_in
 from boathouse.workspace.spark.volume_paths import disks, explanation, refuse_in_process
 from boathouse.workspace.task.session import attach
@@ -79,6 +80,7 @@ def _settle(spec: TaskSpec, request: Mapping[str, Any]) -> None:
     os.environ.update(request["environ"] | request["environment"] | request["tag"])
     os.environ.setdefault("MPLBACKEND", "agg")
     os.environ.update({f"BOATHOUSE_{key.upper()}": value for key, value in spec.context.items()})
+    os.environ.setdefault("MLFLOW_RUN_CONTEXT", json.dumps(_run_tags(spec.context)))  # MLflow puts these tags on the runs of this process
     os.environ.update(spec.env)
     time.tzset()
     _set_path(spec)
@@ -87,6 +89,12 @@ def _settle(spec: TaskSpec, request: Mapping[str, Any]) -> None:
     os.chdir(spec.project if spec.checkout or spec.kind != "wheel" else spec.folder)
     _forget_own_package(import_folders(spec))
     importlib.invalidate_caches()
+
+
+def _run_tags(context: Mapping[str, str]) -> dict[str, str]:
+    "The tags by which Databricks names the job and the task run that logged an MLflow run."
+    names = {JOB: "job_id", TASK_RUN: "run_id"}
+    return {tag: context[name] for tag, name in names.items() if name in context}
 
 
 def _volumes(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[Path, frozenset[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,7 +162,8 @@ def warm() -> None:
         shell.run(
             "import matplotlib.pyplot as plt; plt.figure().savefig(__import__('io').BytesIO()); plt.close('all'); plt.switch_backend('agg')"
         )
-    notebookfile.exporter().from_notebook_node(new_notebook(cells=[new_markdown_cell("# `x`"), new_code_cell("x = 1")]))
+    with tempfile.TemporaryDirectory() as folder:
+        notebookfile.write_page(new_notebook(cells=[new_markdown_cell("# `x`"), new_code_cell("x = 1")]), Path(folder) / "page.html")
 
 
 def display(*things: Any, **_: Any) -> None:

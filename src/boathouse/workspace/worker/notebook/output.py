@@ -12,6 +12,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from boathouse.workspace import pages
 from boathouse.workspace.notebooks.source import Notebook
 
 if TYPE_CHECKING:
@@ -42,9 +43,28 @@ def write(notebook: NotebookNode, file: Path) -> None:
 
 
 def write_page(notebook: NotebookNode, file: Path) -> None:
-    "The executed notebook as one HTML page."
-    page, _ = exporter().from_notebook_node(notebook)
+    "Write the executed notebook as one HTML page: its texts and results; the code of its cells behind a switch."
+    page, _ = exporter().from_notebook_node(notebook, resources={"code_colours": _code_colours(), "scripts": _scripts(notebook)})
     file.write_bytes(_utf8(page))
+
+
+def _scripts(notebook: NotebookNode) -> list[str]:
+    "Return the addresses of the scripts that the notebook's results need: none, unless results hold scripts or texts hold formulas."
+    results = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    active = any("application/javascript" in data or "<script" in str(data.get("text/html", "")) for data in results)
+    formulas = any("$" in text for text in texts) or any("text/latex" in data for data in results)
+    page = exporter()
+    return [*([page.require_js_url, page.jquery_url] if active else []), *([page.mathjax_url] if formulas else [])]
+
+
+@functools.cache
+def _code_colours() -> str:
+    "Return the style of highlighted code, for light and for dark screens."
+    from pygments.formatters import HtmlFormatter
+
+    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
+    return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
 
 
 def _utf8(text: str) -> bytes:
@@ -54,10 +74,12 @@ def _utf8(text: str) -> bytes:
 
 @functools.cache
 def exporter() -> HTMLExporter:
-    "nbconvert's HTML exporter, made once a process: its templates take most of the time of a small page."
+    "Return nbconvert's HTML exporter with the template of this package; one per process, because loading it takes most of the time of a page."
     from nbconvert import HTMLExporter
 
-    return HTMLExporter(embed_images=True)
+    return HTMLExporter(
+        embed_images=True, exclude_anchor_links=True, template_name="basic", template_file=str(pages.FOLDER / "notebook.html.j2")
+    )
 
 
 def outputs(captured: list[dict[str, Any]]) -> list[NotebookNode]:
