@@ -10,7 +10,7 @@ TARGET ?= local
 # Python writes bytecode here whatever the machine's settings: without it each process compiles its libraries anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help check setup run year test long prep update outputs lab docs bench clean
+.PHONY: help check setup run demo year test long prep update outputs lab docs bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -52,6 +52,13 @@ $(STAMP): requirements.txt pyproject.toml
 run: setup  ## Run the whole lifecycle on the flights of 2013: October to December, month by month
 	@$(BIN)/boathouse run lifecycle -t $(TARGET)
 
+# A browser opens where a screen is: always on macOS, elsewhere if a display is named.
+demo: setup  ## Run the same in under two minutes on one airport, with a refused model, a drift and a rollback, and open its page
+	@if [ -f .boathouse/demo/cluster.json ]; then $(BIN)/boathouse cluster stop --force -t demo; fi; rm -rf .boathouse/demo
+	@$(BIN)/boathouse run demo -t demo
+	@page=$$(find .boathouse/demo/runs -maxdepth 2 -name index.html | head -n 1); \
+	if [ -n "$$page" ] && { [ "$$(uname)" = Darwin ] || [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ]; }; then $(BIN)/python -m webbrowser "file://$$PWD/$$page" >/dev/null; fi
+
 year: setup  ## The same from February on, where retraining visibly pays
 	@$(BIN)/boathouse run lifecycle -t year --param start=2013-02-01 --param months=11
 
@@ -82,8 +89,8 @@ outputs: prep  ## Run every chapter and write its outputs back
 	@$(BIN)/python -m pytest -q tests/test_notebooks.py --save-outputs
 	@$(BIN)/nbdev-clean
 
-lab: setup  ## Open the notebooks in JupyterLab, on this workspace's tables
-	@$(BIN)/jupyter lab --notebook-dir notebooks
+lab: setup  ## Open the tour and the other notebooks in JupyterLab, on this workspace's tables
+	@$(BIN)/jupyter lab --notebook-dir notebooks notebooks/00_tour.ipynb
 
 docs: setup  ## Build the site of docs/ into site/, without a network
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -28,6 +28,7 @@ def test_a_catalog_is_spark_s_own_on_this_machine_and_the_target_s_elsewhere() -
     assert {t: load(ROOT, t).catalog for t in TARGETS} == {
         "local": "spark_catalog",
         "year": "spark_catalog",
+        "demo": "spark_catalog",
         "dev": "dev",
         "staging": "staging",
         "prod": "prod",

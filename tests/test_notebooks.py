@@ -14,8 +14,8 @@ from fastcore.nbio import read_nb, write_nb
 from nbdev.clean import clean_nb
 
 ROOT = Path(__file__).parent.parent
-# The reports are tasks of jobs: they need the tables of a run, and the test of the whole lifecycle runs them there.
-CHAPTERS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if p.parent.name not in {"reports", ".ipynb_checkpoints"})
+# The reports and the notebooks to explore need the tables of a run: the test of the whole lifecycle runs them there.
+CHAPTERS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if p.parent.name not in {"reports", "explore", ".ipynb_checkpoints"})
 # What lies inside the as-of join is proven by its tests; as a notebook this chapter runs last.
 INTERNALS = {"kit/05_point_in_time/02_spark"}
 

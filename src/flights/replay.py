@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FIRST', 'LAST', 'HOME', 'NOT_IN_AIRPORTS', 'ARRIVAL', 'UNKNOWN_YET', 'FLIGHT_EVENTS', 'WEATHER', 'package_folder',
-           'read_text', 'scheduled_between', 'numbers', 'minute_of_day', 'next_clock', 'instants', 'zones_of_airports',
-           'clock_errors', 'events', 'reports', 'Feed', 'Planted', 'spoil', 'plant', 'compose', 'daily', 'write_whole',
-           'land_feed', 'record', 'replay', 'main']
+           'read_text', 'scheduled_between', 'from_origins', 'numbers', 'minute_of_day', 'next_clock', 'instants',
+           'zones_of_airports', 'clock_errors', 'events', 'reports', 'Feed', 'Planted', 'spoil', 'plant', 'compose',
+           'daily', 'write_whole', 'land_feed', 'record', 'replay', 'main']
 
 # %% ../../notebooks/flights/02_replay.ipynb #3221441f
 import csv
@@ -16,7 +16,7 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -59,6 +59,14 @@ def scheduled_between(flights: pa.Table, first: date, last: date) -> pa.Table:
         key = key * 100 + flights[part].cast(pa.int64()).to_numpy()
     low, high = (int(f"{day:%Y%m%d}") for day in (first - timedelta(days=3), last + timedelta(days=2)))
     return flights.filter(pa.array((key >= low) & (key <= high)))
+
+# %% ../../notebooks/flights/02_replay.ipynb #af1357f5
+def from_origins(rows: pa.Table, origins: Collection[str]) -> pa.Table:
+    "The flights or weather reports of these airports of origin, all of them if none is named; ValueError for an airport without a row."
+    known = set(rows["origin"].unique().to_pylist())
+    if unknown := sorted(set(origins) - known):
+        raise ValueError(f"origins must be among {', '.join(sorted(known))}, got {', '.join(unknown)}")
+    return rows.filter(pc.is_in(rows["origin"], pa.array(sorted(origins)))) if origins else rows
 
 # %% ../../notebooks/flights/02_replay.ipynb #2e43a637
 def numbers(column: pa.ChunkedArray) -> np.ndarray:
@@ -296,8 +304,11 @@ def record(landing: Path, files: set[str], manifest: list[tuple[str, int, str, s
     write_whole(path, text.getvalue())
 
 # %% ../../notebooks/flights/02_replay.ipynb #7cca28b1
-def replay(landing: str | Path, as_of: date, dirt: int = 1) -> dict[str, int]:
-    "Land every file of the days up to `as_of` that is not there yet; the number of files and planted lines. `dirt` is a seed, 0 for none."
+def replay(landing: str | Path, as_of: date, dirt: int = 1, origins: Collection[str] = ()) -> dict[str, int]:
+    """Land every file of the days up to `as_of` that is not there yet; the number of files and planted lines.
+
+    `dirt` is a seed, 0 for none. `origins` are the airports of origin whose flights and weather are landed, all if none is named.
+    """
     landing = Path(landing)
     landing.mkdir(parents=True, exist_ok=True)
     days = {FIRST + timedelta(days=n) for n in range((min(as_of, LAST) - FIRST).days + 1)}
@@ -307,9 +318,9 @@ def replay(landing: str | Path, as_of: date, dirt: int = 1) -> dict[str, int]:
         if missing:
             first = min(missing) - timedelta(days=3)
             if feed is WEATHER:
-                told = reports(read_text("weather"))
+                told = reports(from_origins(read_text("weather"), origins))
             else:
-                flights = scheduled_between(read_text("flights"), first, max(missing))
+                flights = scheduled_between(from_origins(read_text("flights"), origins), first, max(missing))
                 told = events(flights, instants(flights, zones_of_airports()))
             manifest = land_feed(feed, told, missing, landing, dirt)
             done = {"files": done["files"] + len(missing), "planted": done["planted"] + len(manifest)}
@@ -325,6 +336,6 @@ def replay(landing: str | Path, as_of: date, dirt: int = 1) -> dict[str, int]:
 # %% ../../notebooks/flights/02_replay.ipynb #fe36f708
 def main() -> None:
     "The task `replay`: land the files up to `as_of`."
-    p = parameters(landing="landing", as_of="2013-10-01", dirt=1)
-    done = replay(p.landing, date.fromisoformat(p.as_of), p.dirt)
+    p = parameters(landing="landing", as_of="2013-10-01", dirt=1, origins="")
+    done = replay(p.landing, date.fromisoformat(p.as_of), p.dirt, p.origins.split(",") if p.origins else ())
     print(f"Landed {done['files']} new files up to {p.as_of} in {p.landing}, with {done['planted']} planted lines.")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ORDER', 'DESCRIPTION', 'OWNER', 'AT_MOST', 'DEFAULTS', 'TIMETABLE', 'SEARCHED', 'SECONDS', 'LEARNED', 'SAY', 'LINE',
-           'INTERACTIVE', 'label_known', 'mature', 'recipe', 'space', 'champion_parameters', 'known_points',
+           'INTERACTIVE', 'label_known', 'mature', 'recipe', 'leaking', 'space', 'champion_parameters', 'known_points',
            'baselines', 'tune', 'TrainingRows', 'training_rows', 'unseen_scores', 'Origin', 'manifest_for',
            'scores_depend_on', 'journal_in', 'forget', 'Candidate', 'train', 'main']
 
@@ -31,6 +31,8 @@ from pyspark.sql import functions as F
 from sklearn.metrics import roc_auc_score
 
 from boathouse.features.leak_report import refuse_leaks
+from boathouse.features.lookups import FeatureLookup
+from boathouse.features.tables import versions_of
 from boathouse.features.training_sets import FeatureSpec, Labels, create_training_set
 from boathouse.models.learners import PRIOR, WHOLE, Recipe, fit, log_pipeline, probabilities, reference
 from boathouse.registry.manifest import (
@@ -56,7 +58,7 @@ from boathouse.training.splits import TimeSplit, refuse_holdout, split_by_time
 from boathouse.validation.leakage import log_training
 from boathouse.validation.leakage import training_facts as facts_of_training
 from flights.features import CALENDAR, CATEGORICAL, IDENTITY, LABELS, MATCHED, feature_versions, features, numeric
-from flights.tables import GOLD_DEPARTURES
+from flights.tables import GOLD_DEPARTURES, SILVER_FLIGHTS
 
 ORDER = ("predict_at", "flight_id")
 DESCRIPTION = "Probability, two hours before a flight's scheduled departure from New York, that it arrives more than 15 minutes late."
@@ -88,9 +90,14 @@ def mature(departures: DataFrame, as_of: str) -> DataFrame:
     return departures.where(label_known(as_of))
 
 # %% ../../notebooks/flights/09_training.ipynb #b3281232
-def recipe(seed: int, baseline: bool = False) -> Recipe:
-    "The model's columns; for the baseline, only what stands in the timetable."
-    return Recipe(CATEGORICAL, CALENDAR if baseline else numeric(), "late", seed)
+def recipe(seed: int, baseline: bool = False, leak: str = "") -> Recipe:
+    "The model's columns; for the baseline, only what stands in the timetable. `leak` is a column more."
+    return Recipe(CATEGORICAL, CALENDAR if baseline else (*numeric(), *([leak] if leak else [])), "late", seed)
+
+# %% ../../notebooks/flights/09_training.ipynb #1099c618
+def leaking(column: str) -> tuple[FeatureLookup, ...]:
+    "The lookup of a column of silver.flights by the flight alone, without an instant; none for an empty name."
+    return (FeatureLookup(SILVER_FLIGHTS.name, "flight_id", feature_names=[column]),) if column else ()
 
 # %% ../../notebooks/flights/09_training.ipynb #2bb309ca
 def space() -> Apply:
@@ -124,10 +131,13 @@ def champion_parameters(lake: Lakehouse, model: str, as_of: str) -> dict[str, An
     return chosen_parameters(logged)
 
 # %% ../../notebooks/flights/09_training.ipynb #1139f26d
-def known_points(champion: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
-    "The parameter sets that are tried before the search."
-    known: dict[str, Mapping[str, Any]] = {"defaults": DEFAULTS, "a line": LINE}
-    return known | ({"champion": champion} if champion is not None and champion not in (DEFAULTS, LINE) else {})
+def known_points(champion: Mapping[str, Any] | None, trees: int = 0) -> dict[str, Mapping[str, Any]]:
+    "The parameter sets that are tried before the search. `trees` is another number of boosted trees than that of `DEFAULTS`; each then learns as much more or less."
+    defaults = DEFAULTS | (
+        {"n_estimators": trees, "learning_rate": DEFAULTS["n_estimators"] * DEFAULTS["learning_rate"] / trees} if trees else {}
+    )
+    known: dict[str, Mapping[str, Any]] = {"defaults": defaults, "a line": LINE}
+    return known | ({"champion": champion} if champion is not None and champion not in (defaults, LINE) else {})
 
 # %% ../../notebooks/flights/09_training.ipynb #31322669
 def baselines() -> dict[str, Mapping[str, Any]]:
@@ -170,20 +180,20 @@ class TrainingRows:
     holdout: str
 
 # %% ../../notebooks/flights/09_training.ipynb #dd1685d4
-def training_rows(lake: Lakehouse, versions: Mapping[str, int], as_of: str) -> TrainingRows:
-    "The rows that were known at `as_of`, read at `versions`; LeakError if a feature is from after the forecast, ValueError if there are no rows."
+def training_rows(lake: Lakehouse, versions: Mapping[str, int], as_of: str, leak: str = "") -> TrainingRows:
+    "The rows that were known at `as_of`, read at `versions`; LeakError if a feature is from after the forecast, ValueError if there are no rows. `leak` as in `train`."
     gold = versions[GOLD_DEPARTURES.name]
     first: date | None = mature(read(lake, GOLD_DEPARTURES, gold), as_of).agg(F.min("flight_date")).first()[0]
     if first is None:
         raise ValueError(f"no flight in {lake.name(GOLD_DEPARTURES)} has a label that was known on {as_of}: nothing to learn from")
     split = split_by_time(first, date.fromisoformat(as_of), time="flight_date")
     labels = Labels(GOLD_DEPARTURES.name, gold, f"{label_known(as_of)} AND {split.where_training()}", LABELS)
-    made = create_training_set(lake, labels, features(), "late", versions=versions, match=MATCHED)
+    made = create_training_set(lake, labels, (*features(), *leaking(leak)), "late", versions=versions, match=MATCHED)
     with kept(made.df) as rows:
         made = replace(made, df=rows)
-        leaks = refuse_leaks(made, [*CATEGORICAL, *numeric()], instant="predict_at", label_key=["flight_id"])
+        leaks = refuse_leaks(made, recipe(0, leak=leak).inputs, instant="predict_at", label_key=["flight_id"])
         spec = replace(made.spec, fingerprint=fingerprint(made.load_df()))
-        frame = learned_rows(rows, recipe(0), ORDER, keep=IDENTITY, at_most=AT_MOST)
+        frame = learned_rows(rows, recipe(0, leak=leak), ORDER, keep=IDENTITY, at_most=AT_MOST)
     return TrainingRows(frame, split, spec, leaks, f"{label_known(as_of)} AND {split.where_holdout()}")
 
 # %% ../../notebooks/flights/09_training.ipynb #2dbe7310
@@ -287,26 +297,29 @@ def train(
     origin: Origin = INTERACTIVE,
     tell: Callable[[str], None] = SAY,
     searches: Path | None = None,
+    trees: int = 0,
+    leak: str = "",
 ) -> Candidate:
     """Tune, fit and register a candidate on what was known at `as_of`, with the baseline beside it in the same run; `tell` gets a line per trial.
 
-    With a folder `searches`, a training that was killed goes on with its search where it was.
+    With a folder `searches`, a training that was killed goes on with its search where it was. `trees` as in `known_points`.
+    `leak` is a column of silver.flights that the model gets as it is today, not as it was at the forecast: a mistake on purpose, for the gates to refuse.
     LineageError, before anything is read, if the target is guarded and the code is not that of a commit.
     """
     code = code_of(["flights", "boathouse"], origin.commit)
     if origin.guarded:
         refuse_dirty(code, origin.target)
-    versions = feature_versions(lake)
-    learned = training_rows(lake, versions, as_of)
+    versions = feature_versions(lake) | (versions_of(lake, [SILVER_FLIGHTS]) if leak else {})
+    learned = training_rows(lake, versions, as_of, leak)
     rows, split = learned.frame, learned.split
     refuse_holdout(split, rows)
     champion = champion_parameters(lake, model, as_of)
     evals = max_evals if champion is None else max(3, max_evals // 2)
-    made = recipe(seed)
+    made = recipe(seed, leak=leak)
     folds = fold_rows(made, rows, split, SEARCHED)
     about = scores_depend_on(learned, made, code)
     journal = journal_in(searches, model, as_of, made, about) if searches else None
-    trials = tune(made, folds, known_points(champion), evals, lake.spark, tell, journal, about)
+    trials = tune(made, folds, known_points(champion, trees), evals, lake.spark, tell, journal, about)
     best = replace(trials[0], parameters={k: int(v) if k in WHOLE else v for k, v in trials[0].parameters.items()})
     with ThreadPoolExecutor(max_workers=2) as pool:
         fitting = pool.submit(fit, made, rows, best.parameters)
@@ -360,11 +373,15 @@ def main() -> None:
         guarded=False,
         asked_by="",
         searches="",
+        trees=0,
+        leak="",
     )
     logging.getLogger("mlflow").setLevel("ERROR")
     origin = Origin(p.bundle, p.target, p.commit, p.guarded, p.asked_by)
     searches = Path(p.searches) if p.searches else None
-    made = train(Lakehouse(get_spark(), p.catalog), p.model, p.experiment, p.as_of, p.max_evals, p.seed, origin, print, searches)
+    made = train(
+        Lakehouse(get_spark(), p.catalog), p.model, p.experiment, p.as_of, p.max_evals, p.seed, origin, print, searches, p.trees, p.leak
+    )
     print(
         f"Trained on {made.train_rows} flights from {made.split.first} to before {made.split.holdout}; {made.split.holdout} to before {made.split.end} is held out."
     )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
+
+ROOT = Path(__file__).parent.parent.parent
 
 pytestmark = pytest.mark.long(order=1, minutes=3)  # once the lifecycle has run, which the first test waits for
 
@@ -66,6 +70,27 @@ def test_the_reports_are_kept_with_their_runs(lived: tuple[Path, dict[str, Any]]
     pages = {p.parent.name: p.read_text() for p in (lived[0] / ".boathouse" / "local" / "runs").rglob("notebook.html")}
     assert len(pages) >= 1
     assert all("<img" in page or "image/png" in page for page in pages.values())
+
+
+@pytest.mark.long(order=1, minutes=3)
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks" / "explore").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_to_explore_runs_on_the_lake_and_writes_into_its_own_schema_alone(
+    notebook: Path, lived: tuple[Path, dict[str, Any]], boathouse: Callable[..., Any], environ: Mapping[str, str]
+) -> None:
+    copy = lived[0] / "notebooks" / "explore" / notebook.name
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copy(notebook, copy)
+    warehouse = lived[0] / ".boathouse" / "local" / "warehouse"
+
+    def commits() -> set[Path]:
+        return {path for path in warehouse.rglob("_delta_log/*.json") if "explore.db" not in path.parts}
+
+    before = commits()
+    words = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--execute", str(copy)]
+    done = subprocess.run(words, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert before
+    assert commits() == before
 
 
 def test_one_flight_is_traced_from_its_lines_to_its_forecast_and_nothing_it_knew_is_newer_than_that(

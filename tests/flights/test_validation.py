@@ -171,7 +171,7 @@ def test_a_baseline_that_nothing_beats_is_said_to_be_one_refused_and_made_again(
     said: list[str] = []
     poor = {**quick, "min_child_samples": 10**6}  # no leaf is large enough: nothing is learned
     monkeypatch.setattr(training, "DEFAULTS", quick)
-    monkeypatch.setattr(training, "known_points", lambda _: {"defaults": poor, "more trees": poor | {"n_estimators": 200}, "fewer": poor})
+    monkeypatch.setattr(training, "known_points", lambda *_: {"defaults": poor, "more trees": poor | {"n_estimators": 200}, "fewer": poor})
     found = train(airport, MODEL, "/test_flights", as_of=AS_OF, max_evals=1, seed=7, tell=said.append)
     assert (found.best.name, found.best.baseline) == ("the timetable", True)
     assert said[-1].startswith("Nothing beats the timetable, a baseline")
