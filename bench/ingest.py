@@ -28,7 +28,7 @@ from flights.replay import FLIGHT_EVENTS, replay
 from flights.silver import EVENTS, add_events, process
 
 HEADER = ",".join(FLIGHT_EVENTS.columns)
-AT = end_of("2014-01-02")
+AT = end_of(date(2014, 1, 2))
 
 
 def real_lines(days: int) -> list[str]:

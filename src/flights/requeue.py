@@ -7,7 +7,7 @@ __all__ = ['IDENTITY', 'mark', 'send_on', 'requeue', 'main']
 
 # %% ../../notebooks/flights/06_requeue.ipynb #d04d0003
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame
@@ -71,6 +71,6 @@ def requeue(lake: Lakehouse, at: datetime, run: str, fixes: dict[str, Callable[[
 # %% ../../notebooks/flights/06_requeue.ipynb #d04d0015
 def main() -> None:
     "The task `requeue`: judge the quarantines of silver again, by the rules of today."
-    p = parameters(catalog="spark_catalog", as_of="2013-10-01")
+    p = parameters(catalog="spark_catalog", as_of=date(2013, 10, 1))
     found = requeue(Lakehouse(get_spark(), p.catalog), end_of(p.as_of), run_id())
     print("\n".join(f"{table}: {lines:,} lines back from quarantine." for table, lines in found.items()))

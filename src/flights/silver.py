@@ -12,7 +12,7 @@ __all__ = ['EVENT_TYPES', 'WEATHER_TYPES', 'CLOCKS', 'LOCAL', 'EVENT_RULES', 'RA
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -289,5 +289,5 @@ def summary(counts: dict[str, dict[str, int] | None]) -> str:
 # %% ../../notebooks/flights/04_silver.ipynb #4423c102
 def main() -> None:
     "The task `silver`: bring silver up to the latest bronze."
-    p = parameters(catalog="spark_catalog", as_of="2013-10-01")
+    p = parameters(catalog="spark_catalog", as_of=date(2013, 10, 1))
     print(summary(silver(Lakehouse(get_spark(), p.catalog), end_of(p.as_of))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from flights.requeue import requeue
 from flights.silver import silver
 from flights.trace import delivered_lines
 
-AT = end_of("2013-02-12")
+AT = end_of(date(2013, 2, 12))
 FLIGHTS = [c.name for c in t.SILVER_FLIGHTS.columns if c.name != "bronze_version"]
 GOLD = [c.name for c in t.GOLD_DEPARTURES.columns if c.name != "bronze_version"]
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ REPORT = "EWR,2013,1,1,1,39.02,26.06,59.37,270,10.35,NA,0,1012,10,2013-01-01T06:
 
 
 def run(lake: Lakehouse, landing: Path) -> None:
-    bronze(lake, landing, end_of("2013-02-12"))
-    silver(lake, end_of("2013-02-12"))
+    bronze(lake, landing, end_of(date(2013, 2, 12)))
+    silver(lake, end_of(date(2013, 2, 12)))
 
 
 def content(lake: Lakehouse) -> dict[str, str]:
