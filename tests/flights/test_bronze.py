@@ -53,7 +53,7 @@ def test_broken_files_among_good_ones_end_in_quarantine_with_the_reason_and_the_
         "flight_events/2013-02-11.csv: the header differs; missing time_hour; its lines are kept and marked." in summary(done).splitlines()
     )
 
-    counts = process(lake, EVENTS, add_events)
+    counts = process(lake, EVENTS, add_events, end_of(date(2013, 2, 14)))
     assert counts is not None
     assert (counts["checked"], counts["well_formed"], counts["distance"]) == (len(good) - 1 + 4 + 1 + 3, 8, 0)
     rows = read(lake, t.SILVER_FLIGHT_EVENTS_QUARANTINE).groupBy("_source_file", "_reason").count().collect()

@@ -66,15 +66,15 @@ def crash(patch: pytest.MonkeyPatch) -> None:
     "The third commit of silver fails."
     left = iter(range(2))
 
-    def dies(write: Callable[..., None]) -> Callable[..., None]:
-        def maybe(*args: object, **more: object) -> None:
+    def dies(write: Callable[..., object]) -> Callable[..., object]:
+        def maybe(*args: object, **more: object) -> object:
             if next(left, None) is None:
                 raise ConnectionAbortedError("the machine went away")
-            write(*args, **more)
+            return write(*args, **more)
 
         return maybe
 
-    for room, name in ((silver_module, "append"), (silver_module, "merge"), (merging, "replace")):
+    for room, name in ((silver_module, "reject"), (silver_module, "append"), (silver_module, "merge"), (merging, "replace")):
         patch.setattr(room, name, dies(getattr(room, name)))
 
 
