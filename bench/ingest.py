@@ -28,7 +28,7 @@ from flights.replay import FLIGHT_EVENTS, replay
 from flights.silver import EVENTS, add_events, process
 
 HEADER = ",".join(FLIGHT_EVENTS.columns)
-AT = end_of("2014-01-02")
+AT = end_of(date(2014, 1, 2))
 
 
 def real_lines(days: int) -> list[str]:
@@ -94,7 +94,7 @@ def measured(spark: SparkSession, lake: Lakehouse, landing: Path, rows: int) -> 
         "spark.read.csv to Delta": lambda: plain(spark, lake, landing),
         "CSV to bronze": lambda: ingest(lake, t.BRONZE_FLIGHT_EVENTS, landing, "flight_events", AT),
         "again, nothing new": lambda: ingest(lake, t.BRONZE_FLIGHT_EVENTS, landing, "flight_events", AT),
-        "bronze to silver events": lambda: process(lake, EVENTS, add_events),
+        "bronze to silver events": lambda: process(lake, EVENTS, add_events, AT),
     }
     done = [(name, rows, *cost(step)) for name, step in steps.items()]
     assert read(lake, t.BRONZE_FLIGHT_EVENTS).count() == rows

@@ -135,7 +135,7 @@ def plain(state: Path, landing: Path, as_of: str) -> dict[str, Any]:
     with stages.stage("gold"):
         write(t.GOLD_DEPARTURES, departures(read(lake, t.SILVER_FLIGHTS)))
     with stages.stage("features"):
-        until = end_of(as_of)
+        until = end_of(date.fromisoformat(as_of))
         for group in TABLES.values():
             for definition in group:
                 source = read(lake, definition.source)
@@ -176,7 +176,7 @@ def ours(state: Path, landing: Path, as_of: str) -> dict[str, Any]:
 def bare_fit(lake: Lakehouse, as_of: str, costs: list[Cost]) -> bool:
     "Fits LightGBM once with the parameters of the version just trained, on its rows; whether it gives the same trees."
     from boathouse.models.learners import fit
-    from flights.training import recipe, training_rows
+    from flights.training import load_rows, recipe
     from flights.validation import fitted_of, manifest_of
 
     os.environ |= environment(Path(lake.spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:")).parent)
@@ -184,7 +184,7 @@ def bare_fit(lake: Lakehouse, as_of: str, costs: list[Cost]) -> bool:
 
     model = "spark_catalog.ml.late_arrival"
     manifest = manifest_of(MlflowClient().get_model_version(model, "1").run_id)
-    frame = training_rows(lake, {table.name: table.version for table in manifest.tables}, as_of).frame
+    frame = load_rows(lake, {table.name: table.version for table in manifest.tables}, date.fromisoformat(as_of)).frame
     began, busy = time.monotonic(), computed()
     made = fit(recipe(7), frame, manifest.parameters)
     costs.append(Cost("bare fit", time.monotonic() - began, computed() - busy, resident()))

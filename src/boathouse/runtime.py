@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,15 +43,15 @@ def get_dbutils() -> Any | None:
 
 # %% ../../notebooks/kit/01_runtime.ipynb #78e0ec36
 def typed(name: str, text: str, default: Any) -> Any:
-    "`text` as the type of `default` (str, int, float or bool); a value that does not fit raises ValueError naming the parameter."
+    "`text` as the type of `default` (str, int, float, bool, date or datetime); a value that does not fit raises ValueError naming the parameter."
     kind = str if default is None else type(default)
     try:
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
-        return kind(text)
+        return kind.fromisoformat(text) if issubclass(kind, date) else kind(text)
     except (ValueError, KeyError):
-        hint = "true or false" if kind is bool else f"of type {kind.__name__}"
-        raise ValueError(f"parameter {name!r} must be {hint}, and is {text!r}") from None
+        hints = {bool: "true or false", date: "a date such as 2013-10-01", datetime: "a time such as 2013-10-01T06:00:00"}
+        raise ValueError(f"parameter {name!r} must be {hints.get(kind, f'of type {kind.__name__}')}, got {text!r}") from None
 
 # %% ../../notebooks/kit/01_runtime.ipynb #b84f3023
 def parameters(**defaults: Any) -> SimpleNamespace:

@@ -31,7 +31,7 @@ TOLERANCE = 0.01  # AUC; another seed alone moves it by half of that
 SAY = logging.getLogger("flights.decay").info
 
 # %% ../../notebooks/flights/15_decay.ipynb #86e3b454
-def decay_rows(lake: Lakehouse, as_of: str, per_month: int, seed: int) -> pd.DataFrame:
+def decay_rows(lake: Lakehouse, as_of: date, per_month: int, seed: int) -> pd.DataFrame:
     "At most `per_month` flights of each month whose label was known at `as_of`, with the model's inputs, in the order in which they are learned."
     versions = feature_versions(lake)
     known = mature(read(lake, GOLD_DEPARTURES, versions[GOLD_DEPARTURES.name]), as_of)
@@ -57,20 +57,20 @@ def measured(what: str, name: str, found: Decay, tolerance: float) -> Measured:
     return Measured(what, name, found, ages, interval_of(ages, tolerance, found.unit))
 
 # %% ../../notebooks/flights/15_decay.ipynb #6e970fa2
-def table_rows(all_found: Sequence[Decay], as_of: str) -> list[tuple[Any, ...]]:
+def table_rows(all_found: Sequence[Decay], as_of: date) -> list[tuple[Any, ...]]:
     "Rows of `monitoring.decay`: one per window, period and age."
     out = []
     for found in all_found:
         for row in found.servings.itertuples():
             judged = (row.period, row.age, row.first, row.until, row.learned_rows, row.rows, row.days)
-            out.append((date.fromisoformat(as_of), found.unit, found.window or 0, *judged, row.auc, row.loss, run_id()))
+            out.append((as_of, found.unit, found.window or 0, *judged, row.auc, row.loss, run_id()))
     return out
 
 # %% ../../notebooks/flights/15_decay.ipynb #6f7ae4df
 def decay_of(
     lake: Lakehouse,
     experiment: str,
-    as_of: str,
+    as_of: date,
     window: int = 90,
     experience: int = 180,
     ages: int = 6,
@@ -91,9 +91,9 @@ def decay_of(
         measured(f"the {window} days before", "decay_window", same, tolerance),
     ]
     mlflow.set_experiment(experiment)
-    with mlflow.start_run(run_name=f"decay {as_of}", tags={"as_of": as_of, "job_run": run_id()}) as run:
+    with mlflow.start_run(run_name=f"decay {as_of}", tags={"as_of": str(as_of), "job_run": run_id()}) as run:
         given = {
-            "as_of": as_of,
+            "as_of": str(as_of),
             "window": window,
             "experience": experience,
             "ages": ages,
@@ -106,7 +106,7 @@ def decay_of(
             if len(one.ages):
                 log_decay(run.info.run_id, one.found, one.ages, one.interval, one.name)
     kept = lake.spark.createDataFrame(table_rows([growing, same], as_of), MONITORING_DECAY.schema)
-    replace(lake, MONITORING_DECAY, kept, f"as_of = date'{date.fromisoformat(as_of)}' AND unit = '{unit}' AND window_days IN (0, {window})")
+    replace(lake, MONITORING_DECAY, kept, f"as_of = date'{as_of}' AND unit = '{unit}' AND window_days IN (0, {window})")
     return told
 
 # %% ../../notebooks/flights/15_decay.ipynb #7064a3c8
@@ -115,7 +115,7 @@ def main() -> None:
     p = parameters(
         catalog="spark_catalog",
         experiment="/boathouse/late_arrival",
-        as_of="2014-01-01",
+        as_of=date(2014, 1, 1),
         unit="month",
         ages=6,
         window=90,

@@ -11,7 +11,7 @@ __all__ = ['DAYS', 'TRIED', 'forecast_before', 'tried', 'into_shadow', 'promote_
 import json
 import logging
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -137,7 +137,9 @@ def verify(lake: Lakehouse, model: str, version: int, as_of: str) -> list[Asked]
 # %% ../../notebooks/flights/12_deployment.ipynb #2cb0afd7
 def on_labels(lake: Lakehouse, model: str, version: int, as_of: str, rows: DataFrame, versions: Mapping[str, int]) -> list[Asked]:
     "Whether the scores of the shadow, where the label was known at `as_of`, are probabilities, and not surely worse than the champion's."
-    labels = mature(read(lake, GOLD_DEPARTURES, versions[GOLD_DEPARTURES.name]), as_of).select("flight_id", "flight_date", "late")
+    labels = mature(read(lake, GOLD_DEPARTURES, versions[GOLD_DEPARTURES.name]), date.fromisoformat(as_of)).select(
+        "flight_id", "flight_date", "late"
+    )
     known = to_pandas(rows.join(labels, "flight_id"), AT_MOST).sort_values("flight_id", ignore_index=True)
     scores = {CANDIDATE: known["probability"].to_numpy(float)}
     if known["champion_version"].notna().any():

@@ -11,7 +11,7 @@ __all__ = ['HOUR', 'DAY', 'CONGESTION', 'HISTORY', 'TABLES', 'GROUPS', 'CATEGORI
 # %% ../../notebooks/flights/08_features.ipynb #c4a97a11
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -162,7 +162,7 @@ def side_tables(lake: Lakehouse) -> list[Table]:
     return [stage.table for group in TABLES.values() for definition in group for stage in definition.stages(lake) if stage.side]
 
 # %% ../../notebooks/flights/08_features.ipynb #c6668b07
-def refresh_group(lake: Lakehouse, group: str, as_of: str, run: str = "interactive") -> list[str]:
+def refresh_group(lake: Lakehouse, group: str, as_of: date, run: str = "interactive") -> list[str]:
     "Refresh the tables of one group (weather, congestion, history, aircraft) up to the end of the UTC day `as_of`; one sentence per table."
     if group not in TABLES:
         raise ValueError(f"no group of feature tables is called {group!r}: {', '.join(TABLES)}")
@@ -267,12 +267,12 @@ def rehearsal(lake: Lakehouse, days: int = 60, a_day: int = 60, seed: int = 7) -
         columns = [(F.col(c.name) if c.name in given else F.lit(None)).cast(c.type).alias(c.name) for c in table.columns]
         replace(lake, table, lake.spark.createDataFrame(given).select(*columns), "true")
     for group in GROUPS:
-        refresh_group(lake, group, str((pd.Timestamp("2013-08-01") + pd.Timedelta(days=days)).date()))
+        refresh_group(lake, group, date(2013, 8, 1) + timedelta(days=days))
 
 # %% ../../notebooks/flights/08_features.ipynb #185cff2b
 def main() -> None:
     "Task `features`: refresh one group of feature tables (`table`: weather, congestion, history, aircraft) up to `as_of`, or record what that took (`freshness`)."
-    p = parameters(catalog="spark_catalog", table="congestion", as_of="2013-10-01")
+    p = parameters(catalog="spark_catalog", table="congestion", as_of=date(2013, 10, 1))
     lake = Lakehouse(get_spark(), p.catalog)
     if p.table == "freshness":
         print(f"{record(lake, [definition for group in TABLES.values() for definition in group])} refreshes recorded")

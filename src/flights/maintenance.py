@@ -30,8 +30,7 @@ def summary(done: list[Upkeep]) -> str:
 # %% ../../notebooks/flights/17_maintenance.ipynb #d130000e
 def main() -> None:
     "The task `maintenance`: tend every table of the use case."
-    p = parameters(catalog="spark_catalog", at="1970-01-01T00:00:00")
-    at = datetime.fromisoformat(p.at)
-    at = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
+    p = parameters(catalog="spark_catalog", at=datetime(1970, 1, 1))
+    at = p.at.astimezone(UTC).replace(tzinfo=None) if p.at.tzinfo else p.at
     lake = Lakehouse(get_spark(), p.catalog)
     print(summary(maintain(lake, [*ALL, *side_tables(lake)], at, run_id())))

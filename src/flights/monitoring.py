@@ -49,7 +49,7 @@ def months_of(first: date, end: date) -> list[str]:
     return [str(month) for month in days]
 
 # %% ../../notebooks/flights/13_monitoring.ipynb #7c3b9faf
-def judged(lake: Lakehouse, month: str, as_of: str) -> DataFrame:
+def judged(lake: Lakehouse, month: str, as_of: date) -> DataFrame:
     "One row per scored flight of the month: the forecast, and `late` as far as it was known when the files of `as_of` had landed."
     said = (
         read(lake, ML_PREDICTIONS)
@@ -156,7 +156,7 @@ def stored(rows: DataFrame) -> list[dict[str, Any]]:
     return [row.asDict(recursive=True) for row in rows.drop("model_name", "month").collect()]
 
 # %% ../../notebooks/flights/13_monitoring.ipynb #d08aa176
-def measure(lake: Lakehouse, model: str, month: str, as_of: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def measure(lake: Lakehouse, model: str, month: str, as_of: date) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     "Profile and drift rows of one month, written in place of what the tables had for it."
     rows = judged(lake, month, as_of).where(F.col("model_name") == model)
     buckets = day_buckets(rows)
@@ -199,6 +199,6 @@ def told(profiles: Sequence[dict[str, Any]], drifts: Sequence[dict[str, Any]]) -
 # %% ../../notebooks/flights/13_monitoring.ipynb #0afd5a34
 def main() -> None:
     "Task `metrics`: profile, drift and quality of one month's predictions, with the labels known at `as_of`."
-    p = parameters(catalog="spark_catalog", model="spark_catalog.ml.late_arrival", month="2013-10", as_of="2013-11-01")
+    p = parameters(catalog="spark_catalog", model="spark_catalog.ml.late_arrival", month="2013-10", as_of=date(2013, 11, 1))
     profiles, drifts = measure(Lakehouse(get_spark(), p.catalog), p.model, p.month, p.as_of)
     print(told(profiles, drifts))

@@ -336,6 +336,6 @@ def replay(landing: str | Path, as_of: date, dirt: int = 1, origins: Collection[
 # %% ../../notebooks/flights/02_replay.ipynb #fe36f708
 def main() -> None:
     "The task `replay`: land the files up to `as_of`."
-    p = parameters(landing="landing", as_of="2013-10-01", dirt=1, origins="")
-    done = replay(p.landing, date.fromisoformat(p.as_of), p.dirt, p.origins.split(",") if p.origins else ())
+    p = parameters(landing="landing", as_of=date(2013, 10, 1), dirt=1, origins="")
+    done = replay(p.landing, p.as_of, p.dirt, p.origins.split(",") if p.origins else ())
     print(f"Landed {done['files']} new files up to {p.as_of} in {p.landing}, with {done['planted']} planted lines.")

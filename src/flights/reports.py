@@ -13,6 +13,7 @@ __all__ = ['PREDICTED', 'HAPPENED', 'CONTEXT', 'INK', 'WORDS', 'PLAIN', 'STYLE',
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from datetime import date
 from typing import Any
 
 import matplotlib as mpl
@@ -290,7 +291,7 @@ def story(lake: Lakehouse, model: str) -> pd.DataFrame:
 # %% ../../notebooks/flights/16_reports.ipynb #60409743
 def had_it_stayed(lake: Lakehouse, model: str, month: str, version: int, as_of: str) -> dict[str, Any]:
     "Quality of `version` on the flights that were scored in `month`, with the labels known at `as_of`: what it would have been, had it served."
-    labels = judged(lake, month, as_of).where(F.col("model_name") == model).select("flight_id", "late")
+    labels = judged(lake, month, date.fromisoformat(as_of)).where(F.col("model_name") == model).select("flight_id", "late")
     rows = inputs(lake, month).drop("late").join(labels, "flight_id")
     scored = score(rows, pack(model, version), ["flight_id", "late"])
     return quality(score_buckets(scored.withColumn("prediction", F.expr("probability >= 0.5")), "probability", "late", "prediction"))

@@ -19,7 +19,7 @@ from boathouse.monitoring.retraining import Decision, Evidence, Policy, decide
 from boathouse.runtime import get_spark, parameters, run_id, set_task_value
 from boathouse.tables.table import Lakehouse, exists, read
 from boathouse.tables.writes import merge
-from flights.bronze import end_of
+from flights.bronze import end_of, start_of
 from flights.monitoring import training_facts
 from flights.tables import GOLD_DEPARTURES, MONITORING_DRIFT, MONITORING_PROFILE, OPS_DECISIONS
 from flights.validation import importances_of, open_failures
@@ -43,24 +43,24 @@ def evidence(lake: Lakehouse, model: str, version: int, month: str, weight: dict
     return found
 
 # %% ../../notebooks/flights/14_retraining.ipynb #746fbefc
-def new_labels(lake: Lakehouse, since: date, as_of: str) -> int:
+def new_labels(lake: Lakehouse, since: date, as_of: date) -> int:
     "Flights from the day `since` on whose label was known at `as_of`: what the champion has not learned from."
     labels = read(lake, GOLD_DEPARTURES).where("late IS NOT NULL").where(F.col("label_time") < F.lit(end_of(as_of)))
     return labels.where(F.col("flight_date") >= F.lit(since)).count()
 
 # %% ../../notebooks/flights/14_retraining.ipynb #85cb3e75
-def last_retrained(lake: Lakehouse, model: str, as_of: str) -> date | None:
+def last_retrained(lake: Lakehouse, model: str, as_of: date) -> date | None:
     "The day of the last decision to retrain before `as_of`; None if there was none."
     if not exists(lake, OPS_DECISIONS):
         return None
     past = read(lake, OPS_DECISIONS).where(
-        (F.col("model_name") == model) & F.col("retrain") & (F.col("decided_at") < F.lit(datetime.fromisoformat(as_of)))
+        (F.col("model_name") == model) & F.col("retrain") & (F.col("decided_at") < F.lit(start_of(as_of)))
     )
     newest: datetime | None = past.agg(F.max("decided_at")).first()[0]
     return newest.date() if newest else None
 
 # %% ../../notebooks/flights/14_retraining.ipynb #a966284d
-def judge(lake: Lakehouse, model: str, month: str, as_of: str, policy: Policy | None = None) -> tuple[Decision, dict[str, Any]]:
+def judge(lake: Lakehouse, model: str, month: str, as_of: date, policy: Policy | None = None) -> tuple[Decision, dict[str, Any]]:
     "The decision for one month, and the evidence it rests on: version served, months measured, new labels, failures, last retraining."
     mine = f"model_name = '{model}' AND month = '{month}' AND log_type = 'INPUT' AND column_name = ':table' AND slice_key IS NULL"
     served = read(lake, MONITORING_PROFILE).where(mine).select("model_id").first() if exists(lake, MONITORING_PROFILE) else None
@@ -70,10 +70,10 @@ def judge(lake: Lakehouse, model: str, month: str, as_of: str, policy: Policy | 
     months = evidence(lake, model, version, month, importances_of(model, version))
     facts = {
         "new_labels": new_labels(lake, training_facts(model, version)[1], as_of),
-        "open_failures": open_failures(lake, month, as_of),
+        "open_failures": open_failures(lake, month, str(as_of)),
         "last_retrained": last_retrained(lake, model, as_of),
     }
-    decision = decide(months, at=date.fromisoformat(as_of), policy=policy, **facts)
+    decision = decide(months, at=as_of, policy=policy, **facts)
     return decision, {
         "version": version,
         "months": [asdict(e) for e in months],
@@ -82,12 +82,12 @@ def judge(lake: Lakehouse, model: str, month: str, as_of: str, policy: Policy | 
     }
 
 # %% ../../notebooks/flights/14_retraining.ipynb #3002747f
-def record(lake: Lakehouse, model: str, month: str, as_of: str, decision: Decision, found: dict[str, Any]) -> None:
+def record(lake: Lakehouse, model: str, month: str, as_of: date, decision: Decision, found: dict[str, Any]) -> None:
     "Keep a decision in `ops.decisions`; the same month again replaces its row."
     row = (
         model,
         month,
-        datetime.fromisoformat(as_of),
+        start_of(as_of),
         decision.retrain,
         list(decision.reasons),
         found["version"],
@@ -97,15 +97,11 @@ def record(lake: Lakehouse, model: str, month: str, as_of: str, decision: Decisi
     merge(lake, OPS_DECISIONS, lake.spark.createDataFrame([row], OPS_DECISIONS.schema))
 
 # %% ../../notebooks/flights/14_retraining.ipynb #f40f9ee7
-def months_from(start: str, months: int) -> list[str]:
+def months_from(start: date, months: int) -> list[str]:
     "`months` months from that of the day `start`, as YYYY-MM."
-    try:
-        first = date.fromisoformat(start)
-    except ValueError:
-        raise ValueError(f"start must be a day (YYYY-MM-DD), and is {start!r}") from None
     if months < 1:
         raise ValueError(f"months must be at least 1, and is {months}")
-    return [str(m) for m in pd.period_range(start=f"{first:%Y-%m}", periods=months, freq="M")]
+    return [str(m) for m in pd.period_range(start=f"{start:%Y-%m}", periods=months, freq="M")]
 
 # %% ../../notebooks/flights/14_retraining.ipynb #112b40ea
 def day_after(month: str) -> str:
@@ -115,7 +111,7 @@ def day_after(month: str) -> str:
 # %% ../../notebooks/flights/14_retraining.ipynb #fade6da6
 def main() -> None:
     'Task `decide`: judge one month at `as_of`, keep the decision, publish `retrain` as "true" or "false".'
-    p = parameters(catalog="spark_catalog", model="spark_catalog.ml.late_arrival", month="2013-10", as_of="2013-11-01")
+    p = parameters(catalog="spark_catalog", model="spark_catalog.ml.late_arrival", month="2013-10", as_of=date(2013, 11, 1))
     lake = Lakehouse(get_spark(), p.catalog)
     decision, found = judge(lake, p.model, p.month, p.as_of)
     record(lake, p.model, p.month, p.as_of, decision, found)
@@ -125,7 +121,7 @@ def main() -> None:
 # %% ../../notebooks/flights/14_retraining.ipynb #acd7ad98
 def months_main() -> None:
     "Task `months`: publish `months`, a JSON array of the months to live through, from `start` and their number."
-    p = parameters(start="2013-10-01", months=3)
+    p = parameters(start=date(2013, 10, 1), months=3)
     found = months_from(p.start, p.months)
     print(json.dumps(found))
     set_task_value("months", found)

@@ -15,8 +15,11 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'quarantine', 'ticks']
 
 # %% ../../notebooks/flights/01_tables.ipynb #3885e702
+from dataclasses import replace
+
 from boathouse.features import freshness
 from boathouse.ingest import files as ingest
+from boathouse.quality.quarantine import quarantine_of
 from boathouse.registry import promotions as registry
 from boathouse.tables.table import Column, Table
 from boathouse.training import holdout
@@ -196,20 +199,13 @@ SILVER_AIRLINES = Table(
 
 # %% ../../notebooks/flights/01_tables.ipynb #44535725
 def quarantine(source: Table) -> Table:
-    "The quarantine of the lines of a bronze table: the line as delivered, and why it was rejected."
-    return Table(
-        name=source.name.replace("bronze.", "silver.") + "_quarantine",
-        grain="One row per line rejected.",
-        columns=(
-            *source.columns,
-            Column("_failed_rules", "array<string>", "names of the rules it broke", nullable=False),
-            Column("_reason", "string", "what is wrong, as a sentence", nullable=False),
-            Column("bronze_version", "bigint", "version of the bronze table that delivered it", nullable=False),
-            Column("_requeued_at", "timestamp", "logical instant at which it went on after all, UTC; null while it lies here"),
-            Column("_requeued_run", "string", "the run that sent it on; null while it lies here"),
-        ),
-        owner="silver",
-    )
+    "The quarantine of the lines of a bronze table, as `quality.quarantine` declares it: the line as delivered, and why it was rejected."
+    version = Column("bronze_version", "bigint", "version of the bronze table that delivered it")
+    name = source.name.replace("bronze.", "silver.")
+    made = quarantine_of(Table(name, source.grain, (*source.columns, version), owner="silver"))
+    later = ("_id", "_run", "_rule_set", "_quarantined_at")  # null in rows that were rejected before the kit wrote them
+    columns = tuple(replace(column, nullable=column.nullable or column.name in later) for column in made.columns)
+    return replace(made, grain="One row per line rejected.", columns=columns, time_key=None)
 
 # %% ../../notebooks/flights/01_tables.ipynb #5d86da30
 SILVER_FLIGHT_EVENTS_QUARANTINE = quarantine(BRONZE_FLIGHT_EVENTS)

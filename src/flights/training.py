@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['ORDER', 'DESCRIPTION', 'OWNER', 'AT_MOST', 'DEFAULTS', 'TIMETABLE', 'SEARCHED', 'SECONDS', 'LEARNED', 'SAY', 'LINE',
            'INTERACTIVE', 'label_known', 'mature', 'recipe', 'leaking', 'space', 'champion_parameters', 'known_points',
-           'baselines', 'tune', 'TrainingRows', 'training_rows', 'unseen_scores', 'Origin', 'manifest_for',
-           'scores_depend_on', 'journal_in', 'forget', 'Candidate', 'train', 'main']
+           'baselines', 'TrainingRows', 'load_rows', 'unseen_scores', 'Origin', 'TrainingRequest', 'scores_depend_on',
+           'journal_in', 'forget', 'Tuned', 'tune', 'Fitted', 'fit_with_baseline', 'manifest_for', 'Candidate',
+           'log_candidate', 'register_candidate', 'train', 'main']
 
 # %% ../../notebooks/flights/09_training.ipynb #5214c4b0
 import hashlib
@@ -15,7 +16,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from datetime import date, datetime
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import Pipeline
 
 from boathouse.features.leak_report import refuse_leaks
 from boathouse.features.lookups import FeatureLookup
@@ -53,10 +55,11 @@ from boathouse.serving.deployment import golden_rows, log_golden
 from boathouse.serving.feature_models import log_spec
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.versions import fingerprint
-from boathouse.training.search import BASELINE, Trial, chosen_parameters, fold_rows, fold_scores, log_trials, search, summary
-from boathouse.training.splits import TimeSplit, refuse_holdout, split_by_time
+from boathouse.training.search import BASELINE, Budget, Trial, chosen_parameters, fold_rows, fold_scores, log_trials, search, summary
+from boathouse.training.splits import TimeSplit, split_by_time
 from boathouse.validation.leakage import log_training
 from boathouse.validation.leakage import training_facts as facts_of_training
+from flights.bronze import start_of
 from flights.features import CALENDAR, CATEGORICAL, IDENTITY, LABELS, MATCHED, feature_versions, features, numeric
 from flights.tables import GOLD_DEPARTURES, SILVER_FLIGHTS
 
@@ -80,12 +83,12 @@ SAY = logging.getLogger("flights.training").info  # a line per trial goes to the
 LINE = {"learner": "logistic", "C": 0.1}
 
 # %% ../../notebooks/flights/09_training.ipynb #97bd7837
-def label_known(as_of: str) -> str:
+def label_known(as_of: date) -> str:
     "SQL for: the label was known at the first instant of the UTC day `as_of`."
-    return f"late IS NOT NULL AND label_time <= timestamp'{datetime.fromisoformat(as_of)}Z'"
+    return f"late IS NOT NULL AND label_time <= timestamp'{start_of(as_of)}Z'"
 
 # %% ../../notebooks/flights/09_training.ipynb #97bd7838
-def mature(departures: DataFrame, as_of: str) -> DataFrame:
+def mature(departures: DataFrame, as_of: date) -> DataFrame:
     "The departures whose label was known at the first instant of the UTC day `as_of`."
     return departures.where(label_known(as_of))
 
@@ -121,9 +124,9 @@ def space() -> Apply:
     return hp.pchoice("learner", [(0.8, boosted), (0.1, line), (0.1, forest)])
 
 # %% ../../notebooks/flights/09_training.ipynb #a3f6cd48
-def champion_parameters(lake: Lakehouse, model: str, as_of: str) -> dict[str, Any] | None:
+def champion_parameters(lake: Lakehouse, model: str, as_of: date) -> dict[str, Any] | None:
     "The parameters of the version that was champion at `as_of`; None if there was none."
-    version = champion_as_of(lake, model, datetime.fromisoformat(as_of))
+    version = champion_as_of(lake, model, start_of(as_of))
     if version is None:
         return None
     client = MlflowClient()
@@ -144,49 +147,29 @@ def baselines() -> dict[str, Mapping[str, Any]]:
     "The parameter sets that are there to be beaten: the share of late flights, and boosted trees on what stands in the timetable."
     return {"the prior": {"learner": PRIOR}, "the timetable": {**TIMETABLE, "columns": recipe(0, baseline=True).inputs}}
 
-# %% ../../notebooks/flights/09_training.ipynb #aa6bd646
-def tune(
-    made: Recipe,
-    folds: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
-    known: Mapping[str, Mapping[str, Any]],
-    evals: int,
-    spark: SparkSession,
-    tell: Callable[[str], None],
-    journal: Path | None = None,
-    about: str = "",
-) -> list[Trial]:
-    """All trials, best first: `known` sets, baselines, and what the search proposes within `SECONDS`; it says so if a baseline is the best.
-
-    What the `journal` knows is not tried again.
-    """
-    score, limits = partial(fold_scores, made, folds), {"seconds": SECONDS, "journal": journal, "about": about, "tell": tell}
-    trials = search(score, space(), known, evals, made.seed, spark, baselines=baselines(), **limits)
-    if trials[0].baseline:
-        tell(f"Nothing beats {trials[0].name}, a baseline: it becomes the candidate, for the gates to refuse. Look at features and labels.")
-    return trials
-
 # %% ../../notebooks/flights/09_training.ipynb #dd1685d3
 @dataclass(frozen=True)
 class TrainingRows:
     """One row per flight, all of the training part of the split; the split, the spec that makes these rows again, and the leak report, a row per feature.
 
-    `holdout` is the SQL condition of the flights that are held out.
+    `versions` are those of the tables that were read. `holdout` is the SQL condition of the flights that are held out.
     """
 
     frame: pd.DataFrame
+    versions: Mapping[str, int]
     split: TimeSplit
     spec: FeatureSpec
     leaks: pd.DataFrame
     holdout: str
 
 # %% ../../notebooks/flights/09_training.ipynb #dd1685d4
-def training_rows(lake: Lakehouse, versions: Mapping[str, int], as_of: str, leak: str = "") -> TrainingRows:
-    "The rows that were known at `as_of`, read at `versions`; LeakError if a feature is from after the forecast, ValueError if there are no rows. `leak` as in `train`."
+def load_rows(lake: Lakehouse, versions: Mapping[str, int], as_of: date, leak: str = "") -> TrainingRows:
+    "Read the rows that were known at `as_of`, at `versions`; LeakError if a feature is from after the forecast, ValueError if there are no rows. `leak` as in `TrainingRequest`."
     gold = versions[GOLD_DEPARTURES.name]
     first: date | None = mature(read(lake, GOLD_DEPARTURES, gold), as_of).agg(F.min("flight_date")).first()[0]
     if first is None:
         raise ValueError(f"no flight in {lake.name(GOLD_DEPARTURES)} has a label that was known on {as_of}: nothing to learn from")
-    split = split_by_time(first, date.fromisoformat(as_of), time="flight_date")
+    split = split_by_time(first, as_of, time="flight_date")
     labels = Labels(GOLD_DEPARTURES.name, gold, f"{label_known(as_of)} AND {split.where_training()}", LABELS)
     made = create_training_set(lake, labels, (*features(), *leaking(leak)), "late", versions=versions, match=MATCHED)
     with kept(made.df) as rows:
@@ -194,7 +177,7 @@ def training_rows(lake: Lakehouse, versions: Mapping[str, int], as_of: str, leak
         leaks = refuse_leaks(made, recipe(0, leak=leak).inputs, instant="predict_at", label_key=["flight_id"])
         spec = replace(made.spec, fingerprint=fingerprint(made.load_df()))
         frame = learned_rows(rows, recipe(0, leak=leak), ORDER, keep=IDENTITY, at_most=AT_MOST)
-    return TrainingRows(frame, split, spec, leaks, f"{label_known(as_of)} AND {split.where_holdout()}")
+    return TrainingRows(frame, versions, split, spec, leaks, f"{label_known(as_of)} AND {split.where_holdout()}")
 
 # %% ../../notebooks/flights/09_training.ipynb #2dbe7310
 def unseen_scores(made: Recipe, folds: Sequence[tuple[pd.DataFrame, pd.DataFrame]], best: Trial) -> np.ndarray:
@@ -220,40 +203,23 @@ class Origin:
 
 INTERACTIVE = Origin()
 
-# %% ../../notebooks/flights/09_training.ipynb #5f0a0003
-def manifest_for(
-    lake: Lakehouse,
-    learned: TrainingRows,
-    tables: Sequence[TableRead],
-    code: Code,
-    made: Recipe,
-    best: Trial,
-    search: Mapping[str, Any],
-    as_of: str,
-    origin: Origin,
-) -> Manifest:
-    "What a candidate was made of."
-    return Manifest(
-        as_of=as_of,
-        tables=tuple(tables),
-        features=learned.spec,
-        label={
-            "column": "late",
-            "definition": "arrival more than 15 minutes after schedule; null when cancelled or diverted",
-            "maturity": "label_time <= as_of",
-        },
-        split=json.loads(learned.split.to_json()),
-        holdout=learned.holdout,
-        recipe=asdict(made),
-        trainer="boathouse.models.learners:fit",
-        order=ORDER,
-        parameters=best.parameters,
-        search=search,
-        settings=settings_of(lake.spark),
-        code=code,
-        run=origin.run(lake.spark),
-        rows=len(learned.frame),
-    )
+# %% ../../notebooks/flights/09_training.ipynb #5f0a0004
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What is to be trained: a version of `model` on what the tables of `lake` knew at the start of the UTC day `as_of`, with at most `max_evals` evaluations.
+
+    `trees` as in `known_points`. `leak` is a column of silver.flights that the model gets as it is today, not as it was at the forecast:
+    a mistake on purpose, for the gates to refuse.
+    """
+
+    lake: Lakehouse
+    model: str
+    as_of: date
+    seed: int = 7
+    max_evals: int = 10
+    origin: Origin = INTERACTIVE
+    trees: int = 0
+    leak: str = ""
 
 # %% ../../notebooks/flights/09_training.ipynb #40ef6e7d
 def scores_depend_on(learned: TrainingRows, made: Recipe, code: Code) -> str:
@@ -262,7 +228,7 @@ def scores_depend_on(learned: TrainingRows, made: Recipe, code: Code) -> str:
     return json.dumps(rows | {"code": code.digest, "libraries": dict(code.libraries), "python": code.python}, sort_keys=True)
 
 # %% ../../notebooks/flights/09_training.ipynb #e3d49ca2
-def journal_in(folder: Path, model: str, as_of: str, made: Recipe, about: str) -> Path:
+def journal_in(folder: Path, model: str, as_of: date, made: Recipe, about: str) -> Path:
     "Where the search of a training is written down while it runs; `folder` is made if it is not there."
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{model}_{as_of}_{made.seed}_{hashlib.sha256(about.encode()).hexdigest()[:16]}.jsonl"
@@ -273,6 +239,92 @@ def forget(journal: Path) -> None:
     same_training = journal.name.rpartition("_")[0]
     for found in journal.parent.glob(f"{same_training}_*.jsonl*"):
         found.unlink(missing_ok=True)
+
+# %% ../../notebooks/flights/09_training.ipynb #aa6bd646
+@dataclass(frozen=True)
+class Tuned:
+    "What a search found: all trials, best first, and the best one's parameters as the learners take them; the recipe, the folds, evaluations and journal."
+
+    recipe: Recipe
+    folds: Sequence[tuple[pd.DataFrame, pd.DataFrame]]
+    evals: int
+    trials: tuple[Trial, ...]
+    journal: Path | None = None
+
+    @property
+    def best(self) -> Trial:
+        "The best trial, with whole numbers where a learner wants them."
+        first = self.trials[0]
+        return replace(first, parameters={k: int(v) if k in WHOLE else v for k, v in first.parameters.items()})
+
+# %% ../../notebooks/flights/09_training.ipynb #aa6bd647
+def tune(
+    request: TrainingRequest, learned: TrainingRows, code: Code, tell: Callable[[str], None] = SAY, searches: Path | None = None
+) -> Tuned:
+    """Search the parameters for at most `SECONDS`, from the defaults, the champion's and the baselines; `tell` gets a line per trial, and one if a baseline is the best.
+
+    With a folder `searches`, a search that was killed goes on where it was.
+    """
+    made, champion = recipe(request.seed, leak=request.leak), champion_parameters(request.lake, request.model, request.as_of)
+    evals = request.max_evals if champion is None else max(3, request.max_evals // 2)
+    folds = fold_rows(made, learned.frame, learned.split, SEARCHED)
+    about = scores_depend_on(learned, made, code)
+    journal = journal_in(searches, request.model, request.as_of, made, about) if searches else None
+    trials = search(
+        partial(fold_scores, made, folds), space(), known_points(champion, request.trees), Budget(evals, SECONDS), request.seed, request.lake.spark,
+        baselines=baselines(), journal=journal, about=about, tell=tell,
+    )  # fmt: skip
+    if trials[0].baseline:
+        tell(f"Nothing beats {trials[0].name}, a baseline: it becomes the candidate, for the gates to refuse. Look at features and labels.")
+    return Tuned(made, folds, evals, tuple(trials), journal)
+
+# %% ../../notebooks/flights/09_training.ipynb #aa6bd648
+@dataclass(frozen=True)
+class Fitted:
+    "Two pipelines fitted on the same rows, the candidate's and its baseline's, and scores of the last fold's rows by a model that has not seen them."
+
+    pipeline: Pipeline
+    baseline: Pipeline
+    unseen: np.ndarray
+
+# %% ../../notebooks/flights/09_training.ipynb #aa6bd649
+def fit_with_baseline(learned: TrainingRows, tuned: Tuned) -> Fitted:
+    "Fit the best parameters on all training rows, and the timetable's model beside it."
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        pipeline = pool.submit(fit, tuned.recipe, learned.frame, tuned.best.parameters)
+        baseline = pool.submit(fit, recipe(tuned.recipe.seed, baseline=True), learned.frame, TIMETABLE)
+        unseen = pool.submit(unseen_scores, tuned.recipe, tuned.folds, tuned.best)
+        return Fitted(pipeline.result(), baseline.result(), unseen.result())
+
+# %% ../../notebooks/flights/09_training.ipynb #5f0a0003
+def manifest_for(request: TrainingRequest, learned: TrainingRows, tables: Sequence[TableRead], code: Code, tuned: Tuned) -> Manifest:
+    "What a candidate was made of."
+    best = tuned.best
+    tried = {
+        "max_evals": tuned.evals, "seed": request.seed, "trials": len(tuned.trials), "chosen": best.name, BASELINE: best.baseline,
+        "space": str(space()),
+    }  # fmt: skip
+    return Manifest(
+        as_of=str(request.as_of),
+        tables=tuple(tables),
+        features=learned.spec,
+        label={
+            "column": "late",
+            "definition": "arrival more than 15 minutes after schedule; null when cancelled or diverted",
+            "maturity": "label_time <= as_of",
+        },
+        split=json.loads(learned.split.to_json()),
+        holdout=learned.holdout,
+        recipe=asdict(tuned.recipe),
+        trainer="boathouse.models.learners:fit",
+        order=ORDER,
+        parameters=best.parameters,
+        search=tried,
+        settings=settings_of(request.lake.spark),
+        code=code,
+        run=request.origin.run(request.lake.spark),
+        rows=len(learned.frame),
+    )
 
 # %% ../../notebooks/flights/09_training.ipynb #68ff2518
 @dataclass(frozen=True)
@@ -287,82 +339,69 @@ class Candidate:
     trials: tuple[Trial, ...]
 
 # %% ../../notebooks/flights/09_training.ipynb #c19d8384
-def train(
-    lake: Lakehouse,
-    model: str,
-    experiment: str,
-    as_of: str,
-    max_evals: int,
-    seed: int,
-    origin: Origin = INTERACTIVE,
-    tell: Callable[[str], None] = SAY,
-    searches: Path | None = None,
-    trees: int = 0,
-    leak: str = "",
-) -> Candidate:
-    """Tune, fit and register a candidate on what was known at `as_of`, with the baseline beside it in the same run; `tell` gets a line per trial.
-
-    With a folder `searches`, a training that was killed goes on with its search where it was. `trees` as in `known_points`.
-    `leak` is a column of silver.flights that the model gets as it is today, not as it was at the forecast: a mistake on purpose, for the gates to refuse.
-    LineageError, before anything is read, if the target is guarded and the code is not that of a commit.
-    """
-    code = code_of(["flights", "boathouse"], origin.commit)
-    if origin.guarded:
-        refuse_dirty(code, origin.target)
-    versions = feature_versions(lake) | (versions_of(lake, [SILVER_FLIGHTS]) if leak else {})
-    learned = training_rows(lake, versions, as_of, leak)
-    rows, split = learned.frame, learned.split
-    refuse_holdout(split, rows)
-    champion = champion_parameters(lake, model, as_of)
-    evals = max_evals if champion is None else max(3, max_evals // 2)
-    made = recipe(seed, leak=leak)
-    folds = fold_rows(made, rows, split, SEARCHED)
-    about = scores_depend_on(learned, made, code)
-    journal = journal_in(searches, model, as_of, made, about) if searches else None
-    trials = tune(made, folds, known_points(champion, trees), evals, lake.spark, tell, journal, about)
-    best = replace(trials[0], parameters={k: int(v) if k in WHOLE else v for k, v in trials[0].parameters.items()})
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        fitting = pool.submit(fit, made, rows, best.parameters)
-        plain = pool.submit(fit, recipe(seed, baseline=True), rows, TIMETABLE)
-        unseen = pool.submit(unseen_scores, made, folds, best)
-        tables = reads(lake, versions)
-        fitted = fitting.result()
-    some = rows.sample(min(LEARNED, len(rows)), random_state=seed)
-    learned_auc = float(roc_auc_score(some["late"].astype(bool), probabilities(fitted, made, some)))
+def log_candidate(lake: Lakehouse, manifest: Manifest, learned: TrainingRows, tuned: Tuned, fitted: Fitted) -> tuple[str, str]:
+    "Log a run with the model, its baseline, and all that came of the steps before; the run's id, and the address of the model."
+    rows, made, best = learned.frame, tuned.recipe, tuned.best
+    some = rows.sample(min(LEARNED, len(rows)), random_state=made.seed)
+    learned_auc = float(roc_auc_score(some["late"].astype(bool), probabilities(fitted.pipeline, made, some)))
     facts = facts_of_training(rows, ["flight_id"], made.inputs, "late", "flight_date", learned_auc, best.score)
-    tried = {"max_evals": evals, "seed": seed, "trials": len(trials), "chosen": best.name, BASELINE: best.baseline, "space": str(space())}
-    manifest = manifest_for(lake, learned, tables, code, made, best, tried, as_of, origin)
-    client = MlflowClient()
-    mlflow.set_experiment(experiment)
-    with mlflow.start_run(run_name=f"late_arrival {as_of}", tags={"as_of": as_of, "job_run": run_id()}) as run:
-        mlflow.log_params({"as_of": as_of} | summary(made, split, versions, best, len(rows)))
-        mlflow.log_metrics({"fold_auc": best.score, "defaults_fold_auc": next(t.score for t in trials if t.name == "defaults")})
+    as_of, golden = {"as_of": manifest.as_of}, golden_rows(made, rows)
+    with mlflow.start_run(run_name=f"late_arrival {manifest.as_of}", tags=as_of | {"job_run": run_id()}) as run:
+        mlflow.log_params(as_of | summary(made, learned.split, learned.versions, best, len(rows)))
+        mlflow.log_metrics({"fold_auc": best.score, "defaults_fold_auc": next(t.score for t in tuned.trials if t.name == "defaults")})
         log_manifest(lake, run.info.run_id, manifest)
         log_training(run.info.run_id, facts)
-        log_trials(client, run.info.run_id, trials)
-        if journal:
-            mlflow.log_text(journal.read_text(), "search.jsonl")
-        mlflow.log_dict(reference(made, rows, unseen.result()), "reference.json")
+        log_trials(MlflowClient(), run.info.run_id, tuned.trials)
+        if tuned.journal:
+            mlflow.log_text(tuned.journal.read_text(), "search.jsonl")
+        mlflow.log_dict(reference(made, rows, fitted.unseen), "reference.json")
         mlflow.log_table(learned.leaks, "leaks.json")
-        uri = log_pipeline(fitted, made, rows, "model")
+        uri = log_pipeline(fitted.pipeline, made, rows, "model")
         log_spec(uri.removeprefix("models:/"), learned.spec)
-        golden = golden_rows(made, rows)
-        log_golden(uri.removeprefix("models:/"), golden, probabilities(fitted, made, golden))
-        log_pipeline(plain.result(), recipe(seed, baseline=True), rows, "baseline")
-    tags = {"as_of": as_of, "owner": OWNER, "asked_by": origin.asked_by, TRAINED_BY: manifest.run["trained_by"]}
-    tags |= {BASELINE: best.name} if best.baseline else {}
-    version = register(model, uri, run.info.run_id, tags, description=DESCRIPTION)
-    pin_versions(lake, model, version, tables, datetime.fromisoformat(as_of))
-    if journal:
-        forget(journal)
-    return Candidate(run.info.run_id, version, split, best, len(rows), tuple(trials))
+        log_golden(uri.removeprefix("models:/"), golden, probabilities(fitted.pipeline, made, golden))
+        log_pipeline(fitted.baseline, recipe(made.seed, baseline=True), rows, "baseline")
+    return run.info.run_id, uri
+
+# %% ../../notebooks/flights/09_training.ipynb #c19d8385
+def register_candidate(request: TrainingRequest, manifest: Manifest, tuned: Tuned, run: str, uri: str) -> int:
+    "Register the model of a run as a version of `request.model` and pin the tables it was trained on; the version."
+    tags = {"as_of": manifest.as_of, "owner": OWNER, "asked_by": request.origin.asked_by, TRAINED_BY: manifest.run["trained_by"]}
+    tags |= {BASELINE: tuned.best.name} if tuned.best.baseline else {}
+    version = register(request.model, uri, run, tags, description=DESCRIPTION)
+    pin_versions(request.lake, request.model, version, manifest.tables, start_of(request.as_of))
+    if tuned.journal:
+        forget(tuned.journal)
+    return version
+
+# %% ../../notebooks/flights/09_training.ipynb #c19d8386
+def train(request: TrainingRequest, experiment: str, tell: Callable[[str], None] = SAY, searches: Path | None = None) -> Candidate:
+    """Tune, fit and register a candidate on what was known at `request.as_of`, with the baseline beside it in the same run; `tell` gets a line per trial.
+
+    With a folder `searches`, a training that was killed goes on with its search where it was.
+    LineageError, before anything is read, if the target is guarded and the code is not that of a commit.
+    """
+    code = code_of(["flights", "boathouse"], request.origin.commit)
+    if request.origin.guarded:
+        refuse_dirty(code, request.origin.target)
+    versions = feature_versions(request.lake) | (versions_of(request.lake, [SILVER_FLIGHTS]) if request.leak else {})
+    learned = load_rows(request.lake, versions, request.as_of, request.leak)
+    tuned = tune(request, learned, code, tell, searches)
+    with ThreadPoolExecutor(max_workers=1) as pool:  # the tables are described while the models are fitted
+        fitting = pool.submit(fit_with_baseline, learned, tuned)
+        tables = reads(request.lake, learned.versions)
+        fitted = fitting.result()
+    manifest = manifest_for(request, learned, tables, code, tuned)
+    mlflow.set_experiment(experiment)
+    run, uri = log_candidate(request.lake, manifest, learned, tuned, fitted)
+    version = register_candidate(request, manifest, tuned, run, uri)
+    return Candidate(run, version, learned.split, tuned.best, len(learned.frame), tuned.trials)
 
 # %% ../../notebooks/flights/09_training.ipynb #b0dc4cb1
 def main() -> None:
     "Task `train`: tune, fit and register a candidate on what was known at `as_of`; task values `model_version` and `model_run`."
     p = parameters(
         catalog="spark_catalog",
-        as_of="2013-10-01",
+        as_of=date(2013, 10, 1),
         model="spark_catalog.ml.late_arrival",
         experiment="/boathouse/late_arrival",
         max_evals=10,
@@ -378,10 +417,8 @@ def main() -> None:
     )
     logging.getLogger("mlflow").setLevel("ERROR")
     origin = Origin(p.bundle, p.target, p.commit, p.guarded, p.asked_by)
-    searches = Path(p.searches) if p.searches else None
-    made = train(
-        Lakehouse(get_spark(), p.catalog), p.model, p.experiment, p.as_of, p.max_evals, p.seed, origin, print, searches, p.trees, p.leak
-    )
+    request = TrainingRequest(Lakehouse(get_spark(), p.catalog), p.model, p.as_of, p.seed, p.max_evals, origin, p.trees, p.leak)
+    made = train(request, p.experiment, print, Path(p.searches) if p.searches else None)
     print(
         f"Trained on {made.train_rows} flights from {made.split.first} to before {made.split.holdout}; {made.split.holdout} to before {made.split.end} is held out."
     )

@@ -119,7 +119,7 @@ def open_failures(lake: Lakehouse, month: str, as_of: str, share: float = 0.01) 
         return []
     since = date.fromisoformat(f"{month}-01")
     rows = read(lake, MONITORING_QUALITY_METRICS).where(
-        (F.date_sub(F.to_date("measured_at"), 2) > F.lit(since)) & (F.col("measured_at") <= F.lit(end_of(as_of)))
+        (F.date_sub(F.to_date("measured_at"), 2) > F.lit(since)) & (F.col("measured_at") <= F.lit(end_of(date.fromisoformat(as_of))))
     )
     sums = rows.groupBy("table_name", "rule").agg(F.sum("checked").alias("checked"), F.sum("failed").alias("failed"))
     bad = sums.where(F.col("failed") > F.col("checked") * share).orderBy("table_name", "rule").collect()

@@ -29,7 +29,7 @@ from flights.bronze import bronze, end_of, summary
 from flights.replay import HOME, daily, events, instants, write_whole, zones_of_airports
 from flights.silver import silver
 
-AS_OF = "2024-01-02"
+AS_OF = date(2024, 1, 2)
 
 # %% ../../notebooks/flights/19_year_2023.ipynb #c5a00006
 def package_2023() -> Path | None:

@@ -25,7 +25,7 @@ from flights.gold import gold
 from flights.replay import WEATHER_COLUMNS, events, instants, read_text, replay, zones_of_airports
 from flights.silver import silver
 from flights.tables import FLIGHT_EVENT_COLUMNS
-from flights.training import DEFAULTS, Candidate, TrainingRows, train, training_rows
+from flights.training import DEFAULTS, Candidate, TrainingRequest, TrainingRows, load_rows, train
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -62,9 +62,11 @@ def lived() -> Callable[..., Lakehouse]:
     "Brings a lake to a day: replays the files up to it, with their dirt or without, and refines what is new as far as gold."
 
     def live(lake: Lakehouse, landing: Path, day: str, dirt: int) -> Lakehouse:
-        replay(landing, date.fromisoformat(day), dirt)
-        bronze(lake, landing, end_of(day))
-        silver(lake, end_of(day))
+        until = date.fromisoformat(day)
+        at = end_of(until)
+        replay(landing, until, dirt)
+        bronze(lake, landing, at)
+        silver(lake, at)
         gold(lake)
         return lake
 
@@ -82,7 +84,7 @@ def airport(spark: SparkSession) -> Lakehouse:
 @pytest.fixture(scope="session")
 def learned(airport: Lakehouse) -> TrainingRows:
     "What may be learned from at the airport on the last day of September."
-    return training_rows(airport, feature_versions(airport), "2013-09-30")
+    return load_rows(airport, feature_versions(airport), date(2013, 9, 30))
 
 
 TRAINED = "spark_catalog.test_ml.trained_flights"
@@ -99,7 +101,7 @@ def candidate(airport: Lakehouse, quick: dict[str, Any]) -> Iterator[Candidate]:
     "A model of the airport that was trained on the last day of September: the known sets of parameters and a proposal were tried."
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "DEFAULTS", quick)
-        trained = train(airport, TRAINED, "/test_flights", as_of="2013-09-30", max_evals=3, seed=7)
+        trained = train(TrainingRequest(airport, TRAINED, date(2013, 9, 30), max_evals=3), "/test_flights")
     yield trained
     MlflowClient().delete_registered_model(TRAINED)
 
@@ -109,7 +111,7 @@ def earlier(airport: Lakehouse, quick: dict[str, Any]) -> Iterator[Candidate]:
     "Another one, that was trained on 1 September."
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "DEFAULTS", quick)
-        trained = train(airport, f"{TRAINED}_in_august", "/test_flights", as_of="2013-09-01", max_evals=1, seed=7)
+        trained = train(TrainingRequest(airport, f"{TRAINED}_in_august", date(2013, 9, 1), max_evals=1), "/test_flights")
     yield trained
     MlflowClient().delete_registered_model(f"{TRAINED}_in_august")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import mlflow
@@ -19,7 +20,7 @@ from flights.decay import Measured, decay_of, decay_rows
 from flights.tables import MONITORING_DECAY
 from flights.training import TrainingRows, recipe
 
-EXPERIMENT, AS_OF = "/test_flights_decay", "2013-09-28"
+EXPERIMENT, AS_OF = "/test_flights_decay", date(2013, 9, 28)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_a_measurement_that_is_repeated_replaces_its_rows_and_no_others(lake: La
     again = decay_of(lake, EXPERIMENT, AS_OF, window=28, experience=1000, ages=2, per_month=300, unit="week")
     kept = read(lake, MONITORING_DECAY).toPandas()
     assert (kept.as_of.astype(str) == "2013-09-27").sum() == before
-    mine = kept[kept.as_of.astype(str) == AS_OF]
+    mine = kept[kept.as_of == AS_OF]
     assert len(mine) == len(again[0].found.servings) + len(again[2].found.servings)
     assert set(mine.age) == {0, 1}
     assert again[1].interval.verdict == "cannot tell"  # nobody has a thousand days

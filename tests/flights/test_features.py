@@ -64,14 +64,19 @@ def refreshed(spark: SparkSession) -> Iterator[Refreshed]:
     def ticks(found: DataFrame) -> dict[tuple[str, dt.datetime], Row]:
         return {(row.origin, row.tick): row for row in found.select(FEATURES_ORIGIN_CONGESTION.schema.names).collect()}
 
-    refresh(lake, ORIGIN, end_of("2013-06-03"))
+    refresh(lake, ORIGIN, end_of(dt.date(2013, 6, 3)))
     before = ticks(read(lake, FEATURES_ORIGIN_CONGESTION))
     correction = flight(5, NOON + 5 * 47 * MINUTE + 60 * MINUTE, 65, 2)
     merge(lake, SILVER_FLIGHTS, rows(spark, SILVER_FLIGHTS, correction))
-    news = refresh(lake, ORIGIN, end_of("2013-06-04"))
-    after, anew = ticks(read(lake, FEATURES_ORIGIN_CONGESTION)), ticks(ORIGIN.rows(read(lake, SILVER_FLIGHTS), until=end_of("2013-06-04")))
+    news = refresh(lake, ORIGIN, end_of(dt.date(2013, 6, 4)))
+    after, anew = (
+        ticks(read(lake, FEATURES_ORIGIN_CONGESTION)),
+        ticks(ORIGIN.rows(read(lake, SILVER_FLIGHTS), until=end_of(dt.date(2013, 6, 4)))),
+    )
     versions = [versions_of(lake, [FEATURES_ORIGIN_CONGESTION])]
-    idle = [str(done).rpartition(": ")[2] for day in ("2013-06-04", "2013-06-03") for done in refresh(lake, ORIGIN, end_of(day))]
+    idle = [
+        str(done).rpartition(": ")[2] for day in (dt.date(2013, 6, 4), dt.date(2013, 6, 3)) for done in refresh(lake, ORIGIN, end_of(day))
+    ]
     versions.append(versions_of(lake, [FEATURES_ORIGIN_CONGESTION]))
     yield Refreshed(before, after, anew, [[span.since for span in done.spans] for done in news], idle, versions)
     drop_all(lake)

@@ -95,7 +95,7 @@ def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     departures = [world.forecast() for world in (QUIET, AFTER, BEFORE)]
     append(lake, GOLD_DEPARTURES, rows(spark, GOLD_DEPARTURES, *departures), unique=True)
     for group in GROUPS:
-        refresh_group(lake, group, "2013-06-03")
+        refresh_group(lake, group, dt.date(2013, 6, 3))
     yield lake
     drop_all(lake)
 

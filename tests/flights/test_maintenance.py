@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -19,7 +19,7 @@ from flights.features import CONGESTION
 from flights.gold import gold
 from flights.silver import silver
 
-DAYS = ("2013-01-01", "2013-01-02", "2013-01-03")
+DAYS = (date(2013, 1, 1), date(2013, 1, 2), date(2013, 1, 3))
 REPORT = "EWR,2013,1,1,1,39.02,26.06,59.37,270,10.35,NA,0,1012,10,2013-01-01T06:00:00Z"
 NOW = datetime(2100, 1, 1)
 
@@ -41,10 +41,10 @@ def test_a_lake_that_is_tended_between_its_stages_comes_to_the_same_rows(
 ) -> None:
     "Silver has seen the first delivery and not the second; both are compacted into one file, and then the third comes."
     tended, plain = (Lakehouse(spark, prefix=f"test_{name}_") for name in ("tended", "plain"))
-    told = {day: [line for line in stories(30, 1, 2) if line.split(",")[1].startswith(day)] for day in DAYS}  # as it became known
+    told = {day: [line for line in stories(30, 1, 2) if line.split(",")[1].startswith(str(day))] for day in DAYS}  # as it became known
     assert all(told.values())
     for day in DAYS:
-        deliver(tmp_path, day, told[day], [REPORT] if day == DAYS[0] else [])
+        deliver(tmp_path, str(day), told[day], [REPORT] if day == DAYS[0] else [])
         bronze(tended, tmp_path, end_of(day))
         if day == DAYS[0]:
             refine(tended, day)

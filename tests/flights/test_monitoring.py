@@ -46,7 +46,7 @@ from flights.tables import (
 )
 from flights.training import Candidate
 
-MODEL, SEPTEMBER, OCTOBER = "spark_catalog.ops_ml.judged", "2013-09", "2013-10-01"
+MODEL, SEPTEMBER, OCTOBER = "spark_catalog.ops_ml.judged", "2013-09", date(2013, 10, 1)
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,10 @@ def test_a_label_that_was_not_known_yet_is_not_used_and_a_cancelled_flight_is_ne
         scored_at="'2013-10-01'",
     )
     append(lake, ML_PREDICTIONS, said)
-    known = {day: {row.flight_id: row.late for row in judged(lake, "2013-10", day).collect()} for day in ("2013-11-01", "2013-11-02")}
-    assert known == {"2013-11-01": {1: True, 2: None, 3: None}, "2013-11-02": {1: True, 2: True, 3: None}}
+    known = {
+        day: {row.flight_id: row.late for row in judged(lake, "2013-10", day).collect()} for day in (date(2013, 11, 1), date(2013, 11, 2))
+    }
+    assert known == {date(2013, 11, 1): {1: True, 2: None, 3: None}, date(2013, 11, 2): {1: True, 2: True, 3: None}}
     drop_all(lake)
 
 
@@ -205,11 +207,11 @@ def test_the_story_of_a_lifecycle_is_told_from_its_tables(served: Served) -> Non
     months = story(lake, MODEL)
     assert (months.month.tolist(), months.decision.tolist(), months.champion.tolist()) == ([SEPTEMBER], ["keep"], [served.version])
     assert SEPTEMBER in as_text(months.drop(columns="why"))
-    assert len(bought(lake, MODEL, {SEPTEMBER: OCTOBER})) == 0  # the first champion served throughout
+    assert len(bought(lake, MODEL, {SEPTEMBER: str(OCTOBER)})) == 0  # the first champion served throughout
 
 
 def test_the_model_that_served_would_have_been_as_good_as_it_was(served: Served) -> None:
-    stayed = had_it_stayed(served.lake, MODEL, SEPTEMBER, served.version, OCTOBER)
+    stayed = had_it_stayed(served.lake, MODEL, SEPTEMBER, served.version, str(OCTOBER))
     (asked,) = month_tables(served.lake, MODEL)
     assert {name: stayed[name] for name in ("count", "roc_auc_score", "log_loss")} == {
         name: asked[name] for name in ("count", "roc_auc_score", "log_loss")

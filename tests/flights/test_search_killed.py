@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from boathouse.training.search import key_of
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 from flights.training import Candidate, TrainingRows, baselines, forget, journal_in, recipe, scores_depend_on
 
-MODEL, AS_OF, EVALS = "spark_catalog.test_ml.killed_flights", "2013-09-30", 3
+MODEL, AS_OF, EVALS = "spark_catalog.test_ml.killed_flights", date(2013, 9, 30), 3
 
 # Writes down what it tries, and ends itself with SIGKILL in the middle of the trial whose number it was given.
 TASK = """
 import json, os, signal, sys
+from datetime import date
 from pathlib import Path
 from boathouse.runtime import get_spark
 from boathouse.training.search import key_of
@@ -43,7 +45,8 @@ def scores(recipe, folds, parameters):
 
 training.fold_scores, training.DEFAULTS = scores, json.loads(defaults)
 lake = Lakehouse(get_spark(), prefix="rehearsal_")
-training.train(lake, model, "/test_flights_killed", as_of, int(evals), 7, tell=print, searches=folder / "searches")
+request = training.TrainingRequest(lake, model, date.fromisoformat(as_of), max_evals=int(evals))
+training.train(request, "/test_flights_killed", print, folder / "searches")
 """
 
 
@@ -55,7 +58,7 @@ def task(cluster: Cluster, airport: Lakehouse, quick: dict[str, Any], tmp_path: 
 
     def call(deadly: int) -> str:
         folder = tmp_path / str(next(numbers))
-        argv = (str(tmp_path), str(deadly), MODEL, AS_OF, str(EVALS), json.dumps(quick))
+        argv = (str(tmp_path), str(deadly), MODEL, str(AS_OF), str(EVALS), json.dumps(quick))
         result = cluster.launch(TaskSpec(kind="script", folder=folder, project=tmp_path, file=script, argv=argv)).wait(300)
         assert result is not None
         return result.error or ""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ REPORT = "EWR,2013,1,1,1,39.02,26.06,59.37,270,10.35,NA,0,1012,10,2013-01-01T06:
 
 
 def run(lake: Lakehouse, landing: Path) -> None:
-    bronze(lake, landing, end_of("2013-02-12"))
-    silver(lake, end_of("2013-02-12"))
+    bronze(lake, landing, end_of(date(2013, 2, 12)))
+    silver(lake, end_of(date(2013, 2, 12)))
 
 
 def content(lake: Lakehouse) -> dict[str, str]:
@@ -65,15 +66,15 @@ def crash(patch: pytest.MonkeyPatch) -> None:
     "The third commit of silver fails."
     left = iter(range(2))
 
-    def dies(write: Callable[..., None]) -> Callable[..., None]:
-        def maybe(*args: object, **more: object) -> None:
+    def dies(write: Callable[..., object]) -> Callable[..., object]:
+        def maybe(*args: object, **more: object) -> object:
             if next(left, None) is None:
                 raise ConnectionAbortedError("the machine went away")
-            write(*args, **more)
+            return write(*args, **more)
 
         return maybe
 
-    for room, name in ((silver_module, "append"), (silver_module, "merge"), (merging, "replace")):
+    for room, name in ((silver_module, "reject"), (silver_module, "append"), (silver_module, "merge"), (merging, "replace")):
         patch.setattr(room, name, dies(getattr(room, name)))
 
 

@@ -27,15 +27,16 @@ from flights.training import (
     TIMETABLE,
     Candidate,
     Origin,
+    TrainingRequest,
     TrainingRows,
     baselines,
     champion_parameters,
     known_points,
+    load_rows,
     mature,
     recipe,
     space,
     train,
-    training_rows,
 )
 
 MODEL = "spark_catalog.test_ml.flights_in_service"
@@ -50,7 +51,7 @@ def version(candidate: Candidate, registered: Callable[[str, Candidate], int]) -
 
 def test_a_label_counts_from_its_landing_on(spark: SparkSession) -> None:
     rows = [(1, True, dt.datetime(2013, 10, 1)), (2, True, dt.datetime(2013, 10, 1, 0, 0, 0, 1)), (3, None, None)]
-    known = mature(spark.createDataFrame(rows, "id int, late boolean, label_time timestamp"), "2013-10-01")
+    known = mature(spark.createDataFrame(rows, "id int, late boolean, label_time timestamp"), dt.date(2013, 10, 1))
     assert [row.id for row in known.collect()] == [1]
 
 
@@ -97,7 +98,7 @@ def test_a_guarded_target_refuses_uncommitted_code_before_anything_is_read(airpo
     monkeypatch.setattr(training, "code_of", lambda *_: Code("1f3c9ab", True, {}, {}, "3.11.7"))
     monkeypatch.setattr(training, "feature_versions", lambda *_: pytest.fail("something was read"))
     with pytest.raises(LineageError, match="target 'prod' takes models from committed code alone"):
-        train(airport, MODEL, "/test_flights", "2013-09-30", 1, 7, Origin(target="prod", guarded=True))
+        train(TrainingRequest(airport, MODEL, dt.date(2013, 9, 30), origin=Origin(target="prod", guarded=True)), "/test_flights")
 
 
 def test_a_feature_from_after_the_forecast_ends_the_training_before_it_begins(airport: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +109,7 @@ def test_a_feature_from_after_the_forecast_ends_the_training_before_it_begins(ai
     monkeypatch.setattr("flights.training.features", lambda: wrong)
     monkeypatch.setattr("flights.training.numeric", lambda: [name for name in numeric() if name in there])
     with pytest.raises(LeakError, match=r"leg_landed, from features.aircraft, .* such as for flight_id \d+; .*leg_age_hours") as caught:
-        training_rows(airport, feature_versions(airport), "2013-09-30")
+        load_rows(airport, feature_versions(airport), dt.date(2013, 9, 30))
     report = caught.value.report
     assert set(report.table[report.later.fillna(0) > 0]) == {"features.aircraft", "flights.features:leg_age_hours"}
     assert caught.value.count == report.later.max() > 2000
@@ -145,10 +146,10 @@ def test_the_search_proposes_no_baseline() -> None:
 
 
 def test_a_retraining_tries_the_champions_parameters_too(airport: Lakehouse, candidate: Candidate, version: int) -> None:
-    assert champion_parameters(airport, MODEL, "2013-09-30") is None
+    assert champion_parameters(airport, MODEL, dt.date(2013, 9, 30)) is None
     assert list(known_points(None)) == ["defaults", "a line"]
     promote(airport, MODEL, version, dt.datetime(2013, 9, 30), "test")
-    found = champion_parameters(airport, MODEL, "2013-10-01")
+    found = champion_parameters(airport, MODEL, dt.date(2013, 10, 1))
     assert found == candidate.best.parameters
-    assert champion_parameters(airport, MODEL, "2013-09-29") is None
+    assert champion_parameters(airport, MODEL, dt.date(2013, 9, 29)) is None
     assert list(known_points({**found, "num_leaves": 9.0})) == ["defaults", "a line", "champion"]

@@ -27,7 +27,7 @@ from boathouse.validation.policy import gates_of
 from flights import training, validation
 from flights.deployment import promote_accepted
 from flights.tables import OPS_HOLDOUT_OPENINGS, OPS_PROMOTIONS
-from flights.training import Candidate, baselines, train
+from flights.training import Candidate, TrainingRequest, baselines, train
 from flights.validation import BASELINE, POLICY, SLICES, evidence_of, held_out, unseen_by, validate
 
 MODEL = "spark_catalog.test_ml.validated_flights"
@@ -172,7 +172,7 @@ def test_a_baseline_that_nothing_beats_is_said_to_be_one_refused_and_made_again(
     poor = {**quick, "min_child_samples": 10**6}  # no leaf is large enough: nothing is learned
     monkeypatch.setattr(training, "DEFAULTS", quick)
     monkeypatch.setattr(training, "known_points", lambda *_: {"defaults": poor, "more trees": poor | {"n_estimators": 200}, "fewer": poor})
-    found = train(airport, MODEL, "/test_flights", as_of=AS_OF, max_evals=1, seed=7, tell=said.append)
+    found = train(TrainingRequest(airport, MODEL, dt.date.fromisoformat(AS_OF), max_evals=1), "/test_flights", tell=said.append)
     assert (found.best.name, found.best.baseline) == ("the timetable", True)
     assert said[-1].startswith("Nothing beats the timetable, a baseline")
     client = MlflowClient()

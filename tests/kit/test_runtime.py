@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+
 import pytest
 
 from boathouse.runtime import get_dbutils, parameters, run_id, set_task_value
@@ -21,12 +23,25 @@ def test_a_value_may_hold_an_equals_sign_and_may_be_empty(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("word", "says"), [("--seed=many", "'seed' must be of type int"), ("--dirt=perhaps", "'dirt' must be true or false")]
+    ("word", "says"),
+    [
+        ("--seed=many", "'seed' must be of type int, got 'many'"),
+        ("--dirt=perhaps", "'dirt' must be true or false, got 'perhaps'"),
+        ("--as_of=2013-13-01", "'as_of' must be a date such as 2013-10-01, got '2013-13-01'"),
+        ("--as_of=2013-10-01T06:00:00", "'as_of' must be a date such as 2013-10-01, got '2013-10-01T06:00:00'"),
+        ("--at=noon", "'at' must be a time such as 2013-10-01T06:00:00, got 'noon'"),
+    ],
 )
 def test_a_value_of_the_wrong_type_is_named(monkeypatch: pytest.MonkeyPatch, word: str, says: str) -> None:
     called_with(monkeypatch, word)
     with pytest.raises(ValueError, match=says):
-        parameters(seed=1, dirt=True)
+        parameters(seed=1, dirt=True, as_of=date(2013, 1, 1), at=datetime(2013, 1, 1))
+
+
+def test_a_date_and_a_time_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    called_with(monkeypatch, "--as_of=2013-10-01", "--at=2013-10-01T06:00:00Z")
+    found = parameters(as_of=date(2013, 1, 1), at=datetime(2013, 1, 1))
+    assert vars(found) == {"as_of": date(2013, 10, 1), "at": datetime(2013, 10, 1, 6, tzinfo=UTC)}
 
 
 def test_job_parameters_that_a_task_does_not_declare_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ORIGIN', 'VERDICT', 'RECENT', 'TRIPPED', 'quarantine_of', 'told', 'note_with', 'past', 'append_once', 'Judged',
-           'record', 'tripwire', 'write_kept', 'for_quarantine', 'suspects', 'guard', 'waiting', 'judged_version',
-           'mark', 'requeue']
+           'record', 'tripwire', 'write_kept', 'for_quarantine', 'suspects', 'guard', 'reject', 'waiting',
+           'judged_version', 'mark', 'requeue']
 
 # %% ../../../notebooks/kit/03_quality/02_quarantine.ipynb #c3b00003
 import json
@@ -38,10 +38,9 @@ from boathouse.quality.rules import (
 )  # fmt: skip
 from boathouse.runtime import kept
 from boathouse.tables.contracts import check
-from boathouse.tables.evolution import create
 from boathouse.tables.table import Column, Lakehouse, Table, exists, read
 from boathouse.tables.versions import version_of
-from boathouse.tables.writes import Commit, commits, last_note, noted, standing, written
+from boathouse.tables.writes import Commit, admitted, commits, last_note, noted, standing, written
 
 ORIGIN = (
     Column("_source_file", "string", "the file that the row came with, where the rows say so"),
@@ -101,14 +100,17 @@ def past(lake: Lakehouse, table: Table, kind: str, run: str, whole: bool = False
     return any(commit in stand for commit in mine), mine, whole
 
 # %% ../../../notebooks/kit/03_quality/02_quarantine.ipynb #c3b0000b
-def append_once(lake: Lakehouse, table: Table, df: DataFrame, kind: str, run: str, note: dict[str, Any]) -> bool:
-    "Add the rows in one commit that carries `note`, unless those of this `kind` and `run` are there; whether they were added. The contract is checked."
+def append_once(lake: Lakehouse, table: Table, df: DataFrame, kind: str, run: str, note: dict[str, Any], existing: bool = False) -> bool:
+    """Add the rows in one commit that carries `note`, unless those of this `kind` and `run` are there; whether they were added.
+
+    The contract is checked. `existing`: the table must be there already.
+    """
     there, mine, seen = past(lake, table, kind, run)
-    create(lake, table)
+    rows = admitted(lake, table, df, existing)
     while not there:
         name = f"boathouse.{kind}/{run}" + (f"/{mine[0].version}" if mine else "")
         once = {"txnAppId": name, "txnVersion": "1", **written(lake.spark, {**note, kind: run})}
-        check(df, table).write.format("delta").mode("append").options(**once).saveAsTable(lake.name(table))
+        rows.write.format("delta").mode("append").options(**once).saveAsTable(lake.name(table))
         if seen or past(lake, table, kind, run)[0]:
             return True
         there, mine, seen = past(lake, table, kind, run, whole=True)  # Delta knew the transaction, from further back
@@ -167,11 +169,12 @@ def write_kept(lake: Lakehouse, table: Table, judged: DataFrame, rules: Sequence
 
 # %% ../../../notebooks/kit/03_quality/02_quarantine.ipynb #c3b00014
 def for_quarantine(rejected: DataFrame, quarantine: Table, rules: Sequence[Rule], run: str, at: datetime) -> DataFrame:
-    "Rejected rows with the quarantine's columns; what the rows do not have of their origin is null."
+    "Rejected rows with the quarantine's columns; `_id` is new unless the rows have one, and what they do not have of their origin is null."
     found = {
-        "_id": F.expr("uuid()"), "_run": F.lit(run), "_rule_set": F.lit(rule_set(rules)), "_quarantined_at": F.lit(at).cast("timestamp"),
+        "_run": F.lit(run), "_rule_set": F.lit(rule_set(rules)), "_quarantined_at": F.lit(at).cast("timestamp"),
         "_requeued_at": F.lit(None).cast("timestamp"), "_requeued_run": F.lit(None).cast("string"),
     }  # fmt: skip
+    found |= {} if "_id" in rejected.columns else {"_id": F.expr("uuid()")}
     found |= {column.name: F.lit(None).cast(column.type) for column in ORIGIN if column.name not in rejected.columns}
     return check(rejected.withColumns(found), quarantine)
 
@@ -204,6 +207,28 @@ def guard(
         append_once(lake, quarantine, for_quarantine(bad, quarantine, rules, run, at), "guard", run, note or {})
     return Judged(table.name, run, tuple(rules), counts)
 
+# %% ../../../notebooks/kit/03_quality/02_quarantine.ipynb #c3b0002c
+def reject(
+    lake: Lakehouse,
+    quarantine: Table,
+    judged: DataFrame,
+    rules: Sequence[Rule],
+    *,
+    run: str,
+    at: datetime,
+    note: dict[str, Any] | None = None,
+    form: Callable[[DataFrame], DataFrame] = lambda rows: rows,
+    existing: bool = False,
+) -> dict[str, int]:
+    """Append the rejected ones of judged rows to `quarantine`, once for each `run`; the counts by rule, observed in that write, or in a pass of its own.
+
+    `form` gives rejected rows the quarantine's columns. `existing`: the quarantine must be there already.
+    """
+    watched, watch = observe(judged, rules)
+    bad = for_quarantine(form(rejected_rows(watched, rules)), quarantine, rules, run, at)
+    added = append_once(lake, quarantine, bad, "guard", run, note or {}, existing)
+    return observed(watch, judged, rules) if added else measure(judged, rules)
+
 # %% ../../../notebooks/kit/03_quality/02_quarantine.ipynb #c3b0001f
 def waiting(lake: Lakehouse, quarantine: Table, version: int, where: str = "true") -> DataFrame:
     "The rows that lay in quarantine at this version and satisfy `where`, as they were given, with `_id`."
@@ -228,36 +253,49 @@ def judged_version(lake: Lakehouse, table: Table, quarantine: Table, run: str) -
 
 # %% ../../../notebooks/kit/03_quality/02_quarantine.ipynb #c3b00021
 def mark(lake: Lakehouse, quarantine: Table, judged: DataFrame, rules: Sequence[Rule], run: str, at: datetime) -> None:
-    "Write into the quarantine what became of the judged rows: sent on, or the reason why not, where that has changed."
+    "Write into the quarantine what became of the judged rows: sent on, or the reason why not. No commit where nothing has changed."
     on = ~breaks(rules, "drop", "quarantine")
     verdict = judged.select("_id", on.alias("on"), *[column.alias(name) for name, column in reasons(rules).items()]).dropDuplicates(["_id"])
     told: dict[str, Any] = {"_failed_rules": "new._failed_rules", "_reason": "new._reason", "_rule_set": f"'{rule_set(rules)}'"}
-    changed = f"old._reason != new._reason OR old._rule_set != '{rule_set(rules)}'"
+    changed, same = (
+        f"old._reason != new._reason OR NOT old._rule_set <=> '{rule_set(rules)}'",
+        "old._id = new._id AND old._requeued_at IS NULL",
+    )
+    if read(lake, quarantine).alias("old").join(verdict.alias("new"), F.expr(same)).where(f"new.on OR {changed}").isEmpty():
+        return
     sent: dict[str, Any] = {"_requeued_at": F.lit(at).cast("timestamp"), "_requeued_run": F.lit(run)}
     target = DeltaTable.forName(lake.spark, lake.name(quarantine)).alias("old")
     with noted(lake.spark, {**last_note(lake, quarantine), "requeue": run}):
-        rows = target.merge(verdict.alias("new"), "old._id = new._id AND old._requeued_at IS NULL")
+        rows = target.merge(verdict.alias("new"), same)
         rows.whenMatchedUpdate("new.on", sent).whenMatchedUpdate(changed, told).execute()
 
 # %% ../../../notebooks/kit/03_quality/02_quarantine.ipynb #c3b00022
 def requeue(
     lake: Lakehouse, table: Table, rules: Sequence[Rule], *, quarantine: Table, run: str, at: datetime,
-    fix: Callable[[DataFrame], DataFrame] | None = None, where: str = "true",
+    fix: Callable[[DataFrame], DataFrame] | None = None, where: str = "true", write: Callable[[DataFrame], None] | None = None,
 ) -> Judged:  # fmt: skip
-    "Judge again what lies in quarantine, after `fix`; what passes goes to `table` and is marked, the rest gets its new reason. Once for each `run`."
+    """Judge again what lies in quarantine, after `fix`; what passes goes to `table` and is marked, the rest gets its new reason. Once for each `run`.
+
+    With `write`, that function puts the rows that pass into the table. It is called again if the run was cut off before the mark, and must not add a row twice.
+    """
     version = judged_version(lake, table, quarantine, run)
     rows = waiting(lake, quarantine, version, where)
     fixed = fix(rows) if fix else rows
     if "_id" not in fixed.columns:
         raise ValueError(f"requeue {run!r}: the rows came back from `fix` without `_id`, which says which row is which")
     with kept(judge(fixed, rules)) as judged:
-        if not judged.groupBy("_id").count().where("count > 1").isEmpty():
+        made, given = (frame.groupBy("_id").count() for frame in (judged, rows))
+        if not made.join(given.withColumnRenamed("count", "given"), "_id", "left").where("count > coalesce(given, 0)").isEmpty():
             raise ValueError(f"requeue {run!r}: `fix` made several rows of one; it may change rows or leave them out")
         counts = measure(judged, rules)
         refuse(counts, rules)
-        good = kept_rows(judged, rules).select(*[column.name for column in table.columns])
+        good = kept_rows(judged, rules)
         if counts["checked"] and not good.isEmpty():
-            append_once(lake, table, good, "requeue", run, {**last_note(lake, table), "judged": version})
-        if counts["checked"] and not past(lake, quarantine, "requeue", run)[0]:
+            if write:
+                write(good)
+            else:
+                good = good.select(*[column.name for column in table.columns])
+                append_once(lake, table, good, "requeue", run, {**last_note(lake, table), "judged": version})
+        if counts["checked"] and (write or not past(lake, quarantine, "requeue", run)[0]):
             mark(lake, quarantine, judged, rules, run, at)
     return Judged(table.name, run, tuple(rules), counts)

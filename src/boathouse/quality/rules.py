@@ -29,13 +29,17 @@ WORD, PART, FIELD = 63, 10, 21
 # %% ../../../notebooks/kit/03_quality/01_rules.ipynb #fc8f2c18
 @dataclass(frozen=True)
 class Rule:
-    "A condition that good rows satisfy (NULL = violated), what happens to the others, and why it is there."
+    """A condition that good rows satisfy (NULL = violated), what happens to the others, and why it is there.
+
+    `detail` is SQL for a sentence about the row itself, which stands in place of `reason` where it is not null.
+    """
 
     name: str
     condition: str
     action: Literal["warn", "drop", "quarantine", "fail"] = "quarantine"
     reason: str = ""
     applies: str = "true"
+    detail: str = ""
 
     def __post_init__(self) -> None:
         if self.action not in ("warn", "drop", "quarantine", "fail"):
@@ -43,8 +47,8 @@ class Rule:
 
 # %% ../../../notebooks/kit/03_quality/01_rules.ipynb #c3a00002
 def rule_set(rules: Sequence[Rule]) -> str:
-    "Sixteen hex digits that name these rules: any change to a name, condition, action, reason or the order gives others."
-    return hashlib.sha256(json.dumps([astuple(rule) for rule in rules]).encode()).hexdigest()[:16]
+    "Sixteen hex digits that name these rules: any change to a rule or their order gives others."
+    return hashlib.sha256(json.dumps([astuple(rule)[: 6 if rule.detail else 5] for rule in rules]).encode()).hexdigest()[:16]
 
 # %% ../../../notebooks/kit/03_quality/01_rules.ipynb #c3a00006
 class RuleError(ValueError):
@@ -140,7 +144,8 @@ def reasons(rules: Sequence[Rule]) -> dict[str, Column]:
     "`_failed_rules`, the names of the rules that a judged row breaks, and `_reason`, their sentences."
     broken = [(F.expr(f"{bit(rules, n)} = 1L"), rule) for n, rule in enumerate(rules)]
     names = F.array_compact(F.array(*[F.when(is_broken, F.lit(rule.name)) for is_broken, rule in broken]))
-    sentences = F.array_compact(F.array(*[F.when(is_broken, F.lit(rule.reason or rule.name)) for is_broken, rule in broken]))
+    said = [F.coalesce(F.expr(rule.detail or "NULL"), F.lit(rule.reason or rule.name)) for rule in rules]
+    sentences = F.array_compact(F.array(*[F.when(is_broken, text) for (is_broken, _), text in zip(broken, said, strict=True)]))
     return {"_failed_rules": names, "_reason": F.array_join(sentences, "; ")}
 
 # %% ../../../notebooks/kit/03_quality/01_rules.ipynb #f7e43705

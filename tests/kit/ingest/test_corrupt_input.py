@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -249,8 +250,8 @@ def delivered(spark: SparkSession) -> Iterator[dict[str, Any]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ingest_module, "look", as_anybody)
-        done = ingest(lake, t.BRONZE_FLIGHT_EVENTS, landing, "flight_events", end_of("2013-01-02"))
-    process(lake, EVENTS, add_events)
+        done = ingest(lake, t.BRONZE_FLIGHT_EVENTS, landing, "flight_events", end_of(date(2013, 1, 2)))
+    process(lake, EVENTS, add_events, end_of(date(2013, 1, 2)))
     rejected = read(lake, t.SILVER_FLIGHT_EVENTS_QUARANTINE).select("_source_file", "_failed_rules", "_reason", "_malformed").collect()
     yield {
         "done": done,

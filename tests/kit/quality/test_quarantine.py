@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse.quality.quarantine import Judged, guard, quarantine_of, record, requeue
-from boathouse.quality.rules import QualityError, Rule, RuleError
+from boathouse.quality.quarantine import Judged, guard, quarantine_of, record, reject, requeue
+from boathouse.quality.rules import QualityError, Rule, RuleError, judge
 from boathouse.tables.contracts import ContractViolation
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, exists, read
 from boathouse.tables.versions import version_of
@@ -145,6 +145,32 @@ def test_a_batch_without_fault_or_without_rows_needs_no_quarantine(lake: Lakehou
     assert set(empty.counts.values()) == {0}
     assert last_note(lake, table) == {"guard": "2", "upto": 7}
     assert not exists(lake, quarantine)
+
+
+def test_a_caller_who_writes_good_rows_otherwise_has_reject_and_requeue_for_the_rest(lake: Lakehouse) -> None:
+    table, quarantine = named("merged")
+    judged = judge(boats(lake.spark), RULES)
+    first, second = (reject(lake, quarantine, judged, RULES, run="1", at=NOON, note={"upto": 3}) for _ in range(2))
+    assert first == second == {"checked": 6, "named": 1, "berthed": 3, "ours": 0, "not_the_tug": 1}
+    assert read(lake, quarantine).count() == 4
+    assert last_note(lake, quarantine) == {"upto": 3, "guard": "1"}
+    written: list[list] = []
+
+    def write(good: DataFrame) -> None:
+        written.append(sorted(tuple(row) for row in good.select("boat", "berth").collect()))
+        if len(written) == 1:
+            raise ConnectionAbortedError("the machine went away")
+
+    words = {"quarantine": quarantine, "at": NOON, "fix": mended, "write": write}
+    with pytest.raises(ConnectionAbortedError):
+        requeue(lake, table, RULES, run="fix", **words)
+    requeue(lake, table, RULES, run="fix", **words)
+    assert written == [[("Nobody", 3), ("Tern", 2), ("Tern", 2)]] * 2
+    lies = [(row.boat, row._requeued_run) for row in read(lake, quarantine).orderBy("boat").collect()]
+    assert lies == [(None, "fix"), ("Gull", None), ("Tern", "fix"), ("Tern", "fix")]
+    before = version_of(lake, quarantine)
+    requeue(lake, table, RULES, run="again", **words)
+    assert (len(written), version_of(lake, quarantine), exists(lake, table)) == (2, before, False)
 
 
 def test_rows_that_do_not_fit_the_table_or_rules_that_cannot_be_judged_create_nothing(lake: Lakehouse) -> None:

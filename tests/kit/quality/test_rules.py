@@ -36,6 +36,13 @@ def test_a_condition_that_is_null_is_violated_and_one_that_does_not_apply_is_not
     assert [row._failed for row in judged.collect()] == [0, 1, 3, 2, 4, 9, 8]
 
 
+def test_a_rule_says_of_a_row_what_is_wrong_with_it_where_it_can(spark: SparkSession) -> None:
+    rows = spark.createDataFrame([(1, None), (2, "no comma")], "n int, why string")
+    one, other = (Rule("whole", "false", reason="it cannot be split", detail=detail) for detail in ("why", ""))
+    assert [row._reason for row in rejected_rows(judge(rows, [one]), [one]).orderBy("n").collect()] == ["it cannot be split", "no comma"]
+    assert rule_set([one]) != rule_set([other])
+
+
 def test_every_row_is_kept_dropped_or_quarantined_and_counted_in_the_write_itself(spark: SparkSession) -> None:
     judged = judge(spark.createDataFrame(VALUES, "n int, s string"), RULES)
     watched, watch = observe(judged, RULES)
