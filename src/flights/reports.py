@@ -12,8 +12,8 @@ __all__ = ['PREDICTED', 'HAPPENED', 'CONTEXT', 'INK', 'WORDS', 'PLAIN', 'STYLE',
 # %% ../../notebooks/flights/16_reports.ipynb #03d43fc3
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from datetime import date
+from html import escape
 from typing import Any
 
 import matplotlib as mpl

@@ -65,8 +65,8 @@ def show_graphs(bundle: Bundle, key: str | None, mermaid: bool, as_json: bool) -
     elif mermaid:
         click.echo("\n".join(mermaid_lines(graphs)))
     else:
-        for job, nodes in graphs.items():
-            console().print(task_tree(job, nodes))
+        for key, nodes in graphs.items():
+            console().print(task_tree(key, nodes))
 
 
 def task_nodes(job: Job, jobs: dict[str, Job]) -> list[TaskNode]:

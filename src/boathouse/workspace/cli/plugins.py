@@ -18,14 +18,12 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from boathouse.workspace.bundle.load import Bundle
-    from boathouse.workspace.cluster.client import BackgroundCluster
-    from boathouse.workspace.cluster.cluster import Cluster
 
 GROUP = "boathouse.commands"
 Section = tuple[str, str, list[dict[str, Any]]]
