@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shlex
 import subprocess
@@ -165,7 +166,7 @@ def test_the_page_on_your_own_tables_runs(spark: SparkSession) -> None:
 
 
 def test_the_bundle_of_the_page_is_valid_and_runs(tmp_path: Path) -> None:
-    "The files of the page in an empty folder, and the page's own commands: validated, and run from the checkout and from the wheel."
+    "The files of the page in an empty folder, and the page's own commands on a background cluster: validated, and run from the checkout and from the wheel."
     page = (ROOT / "docs" / "your-bundle.md").read_text(encoding="utf-8")
     files = re.findall(r"^`([\w./]+)`\n\n```\w+\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     assert len(files) == 6
@@ -176,9 +177,18 @@ def test_the_bundle_of_the_page_is_valid_and_runs(tmp_path: Path) -> None:
     shown = page[page.index("Now run it.") :]
     commands = re.findall(r"^ {4}(boathouse .+)$", shown[: shown.index("<img")], re.MULTILINE)
     assert [command.split()[1] for command in commands] == ["validate", "run", "run"]
-    for command in commands:
-        done = subprocess.run(
-            [Path(sys.executable).parent / "boathouse", *shlex.split(command)[1:]], cwd=tmp_path, capture_output=True, text=True
-        )
+
+    def typed(command: str) -> str:
+        words = [Path(sys.executable).parent / "boathouse", *shlex.split(command)[1:]]
+        shared = {name: value for name, value in os.environ.items() if name != "BOATHOUSE_CLUSTER"}
+        done = subprocess.run(words, cwd=tmp_path, env=shared, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    assert "SUCCESS" in done.stdout
+        return done.stdout
+
+    try:
+        valid, whole, small = map(typed, commands)
+    finally:
+        typed("boathouse cluster stop --force")
+    assert valid == "Valid: dev.\n"
+    north = [int(re.search(r"north: (\d+)", out)[1]) for out in (whole, small)]
+    assert north[0] > 30 * north[1] > 0
