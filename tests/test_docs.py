@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import shlex
 import subprocess
@@ -54,11 +56,19 @@ def broken_links(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_list_begins_after_an_empty_line(page: Path) -> None:
+    "Else mkdocs shows it as a part of the paragraph before."
+    lines = without_blocks(page.read_text(encoding="utf-8")).splitlines()
+    item = re.compile(r"([-*]|\d+\.) ")
+    assert [b for a, b in itertools.pairwise(lines) if item.match(b) and a.strip() and not item.match(a.lstrip()) and a[0] != " "] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_relative_link_of_a_page_resolves(page: Path) -> None:
     assert broken_links(page) == []
 
 
-def test_a_link_without_a_target_is_found(tmp_path: Path) -> None:
+def test_a_link_without_a_target_is_found() -> None:
     page = ROOT / "docs" / "operations.md"
     here = ROOT / "docs" / "_test_links.md"
     here.write_text("[a](operations.md) [b](nothing.md) [c](differences.md#nowhere) [d](differences.md#catalogs) ![e](img/none.png)\n")
@@ -69,7 +79,7 @@ def test_a_link_without_a_target_is_found(tmp_path: Path) -> None:
         here.unlink()
 
 
-def test_the_site_builds_without_a_warning_and_without_a_network(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_site_builds_without_a_warning_and_without_a_network(tmp_path: Path) -> None:
     "As `mkdocs build --strict`; no page loads a font, script, style or picture from elsewhere."
     config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site"), strict=True)
     build(config)
@@ -81,6 +91,9 @@ def test_the_site_builds_without_a_warning_and_without_a_network(tmp_path: Path,
     front = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert "Run the jobs of your Databricks bundle" in front
     assert 'href="operations.html"' in front
+    assert {"card.png", "run.svg"} <= {
+        Path(source).name for source in re.findall(r'src="(img/[^"]+)"', front) if (tmp_path / "site" / source).is_file()
+    }
     assert "point_in_time" in (tmp_path / "site" / "reference" / "point_in_time.html").read_text(encoding="utf-8")
 
 
@@ -153,7 +166,7 @@ def test_the_page_on_your_own_tables_runs(spark: SparkSession) -> None:
 
 
 def test_the_bundle_of_the_page_is_valid_and_runs(tmp_path: Path) -> None:
-    "The files of the page in an empty folder, and the page's own commands: validated, and run from the checkout and from the wheel."
+    "The files of the page in an empty folder, and the page's own commands on a background cluster: validated, and run from the checkout and from the wheel."
     page = (ROOT / "docs" / "your-bundle.md").read_text(encoding="utf-8")
     files = re.findall(r"^`([\w./]+)`\n\n```\w+\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     assert len(files) == 6
@@ -162,11 +175,20 @@ def test_the_bundle_of_the_page_is_valid_and_runs(tmp_path: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     shown = page[page.index("Now run it.") :]
-    commands = re.findall(r"^ {4}(boathouse .+)$", shown[: shown.index("![")], re.MULTILINE)
+    commands = re.findall(r"^ {4}(boathouse .+)$", shown[: shown.index("<img")], re.MULTILINE)
     assert [command.split()[1] for command in commands] == ["validate", "run", "run"]
-    for command in commands:
-        done = subprocess.run(
-            [Path(sys.executable).parent / "boathouse", *shlex.split(command)[1:]], cwd=tmp_path, capture_output=True, text=True
-        )
+
+    def typed(command: str) -> str:
+        words = [Path(sys.executable).parent / "boathouse", *shlex.split(command)[1:]]
+        shared = {name: value for name, value in os.environ.items() if name != "BOATHOUSE_CLUSTER"}
+        done = subprocess.run(words, cwd=tmp_path, env=shared, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    assert "SUCCESS" in done.stdout
+        return done.stdout
+
+    try:
+        valid, whole, small = map(typed, commands)
+    finally:
+        typed("boathouse cluster stop --force")
+    assert valid == "Valid: dev.\n"
+    north = [int(re.search(r"north: (\d+)", out)[1]) for out in (whole, small)]
+    assert north[0] > 30 * north[1] > 0
