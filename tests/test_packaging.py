@@ -86,7 +86,9 @@ def test_the_tasks_of_the_bundle_find_every_library_here_so_that_a_run_downloads
     assert [text for _, text in sorted(wanted) if not met(Requirement(text))] == []
 
 
-def test_the_version_is_that_of_the_installed_package() -> None:
+def test_the_version_is_that_of_the_installed_package_and_a_bare_checkout_imports_without_one(tmp_path: Path) -> None:
     assert boathouse.__version__ == importlib.metadata.version("boathouse") == PROJECT["version"]
-    with pytest.raises(AttributeError, match="no attribute 'version'"):
-        boathouse.version
+    shutil.copytree(ROOT / "src" / "boathouse", tmp_path / "boathouse")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import boathouse; print(boathouse.__version__)"
+    bare = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert bare.stdout == "0+checkout\n"

@@ -4,13 +4,15 @@
 validation, registry, serving and monitoring. They work the same on one machine and on Databricks, and never import the workspace there.
 """
 
-__version__: str
+from importlib import metadata
 
 
-def __getattr__(name: str) -> str:
-    "Read `__version__` from the installed distribution on first use, so that the import of the package does not wait for it."
-    if name != "__version__":
-        raise AttributeError(f"module 'boathouse' has no attribute '{name}'")
-    from importlib.metadata import version
+def _installed_version() -> str:
+    "Return the version of the installed package; a checkout that is on the path without an installation has none."
+    try:
+        return metadata.version("boathouse")
+    except metadata.PackageNotFoundError:
+        return "0+checkout"
 
-    return version("boathouse")
+
+__version__ = _installed_version()

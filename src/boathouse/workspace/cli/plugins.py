@@ -3,9 +3,8 @@
     [project.entry-points."boathouse.commands"]
     trace = "flights.trace:trace_command"
 
-It is called as `command(spark, catalog, words)`, with a session on the target's cluster, the target's catalog and the words of the
-command line, and returns its findings: sections of a title, a sentence, and rows; or these and the exit code. What it cannot do it says
-with a `LookupError`.
+boathouse calls it as `command(spark, catalog, words)`: a session on the target's cluster, the target's catalog and the words of the
+command line. It returns sections of a title, a sentence and rows, alone or with the exit code. It raises `LookupError` for what it cannot do.
 The `help` is read from the source of the module, which is not imported for it.
 """
 

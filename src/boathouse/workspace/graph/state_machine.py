@@ -1,6 +1,6 @@
 """The state machine of a job run: events in, decisions out. It does no work, reads no clock and keeps nothing.
 
-A run is a `Progress`. `start` gives the first one, `after` the next one after each event; both also return what to do now:
+A run is a `Progress`. `start` gives the first one, `after` the next one after each event. Both also return what to do now:
 launch a task, settle one that does not run, stop one that runs, or finish the run.
 """
 

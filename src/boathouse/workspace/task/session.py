@@ -35,8 +35,8 @@ class Line:
 def open_line(spark: SparkSession, tag: str, pool: str, catalog: str | None, catalogs: Iterable[str] = ()) -> Line:
     """A new session and its server; `catalog` is current in it, and `catalogs` can be named.
 
-    The JVM's threads inherit from the one that starts them: the calling thread's job group, tag, pool and active session are set while the
-    server is built (which starts it), so that every job of the task carries them, whichever thread it comes from.
+    The JVM's threads inherit from the thread that starts them. The job group, tag, pool and active session of the calling thread are set
+    while the server is built, which starts it. So every job of the task carries them, whichever thread it comes from.
     """
     context, jvm = spark.sparkContext, cast(Any, spark._jvm)
     session = spark._jsparkSession.newSession()
