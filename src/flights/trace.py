@@ -137,7 +137,11 @@ def trace(lake: Lakehouse, flight_id: int) -> list[Section]:
 def trace_command(spark: SparkSession, catalog: str, words: list[str]) -> list[Section]:
     """Trace one flight from raw lines to forecasts: every line, state, feature and forecast, with versions and reasons.
 
-    WORDS name the flight: its flight_id, or carrier and number, origin and date (New York), as in: boathouse trace UA1545 EWR 2013-01-01
+    WORDS name the flight: its flight_id, or carrier and number, origin and date (New York).
+
+    \b
+    Examples:
+      boathouse trace UA1545 EWR 2013-01-01
     """
     lake = Lakehouse(spark, catalog)
     if not exists(lake, t.SILVER_FLIGHTS):

@@ -167,15 +167,16 @@ def done_by_hand(lake: Lakehouse, model: str, given: argparse.Namespace, at: dat
 
 # %% ../../../notebooks/kit/10_registry/04_cli.ipynb #f4fc2367
 def models_command(spark: SparkSession, catalog: str, words: list[str]) -> list[Section]:
-    """List, show and compare registered models; approve, reject, retire a version, or roll back to the champion before.
+    """List, show and compare registered models; approve, reject or retire a version, or roll back to the previous champion.
 
     \b
-    boathouse models                                     every model
-    boathouse models list MODEL                          its versions and moves
-    boathouse models show MODEL VERSION                  what a version was made of
-    boathouse models compare MODEL A B                   what differs between two
-    boathouse models approve MODEL VERSION --by NAME --why REASON    (or reject, retire)
-    boathouse models rollback MODEL --by NAME --why REASON
+    Examples:
+      boathouse models                                     # every model
+      boathouse models list MODEL                          # its versions and registry events
+      boathouse models show MODEL VERSION                  # what a version was made of
+      boathouse models compare MODEL A B                   # what differs between two versions
+      boathouse models approve MODEL VERSION --by NAME --why REASON    # or reject, retire
+      boathouse models rollback MODEL --by NAME --why REASON
     """
     lake, given = Lakehouse(spark, catalog), asked(words)
     if given.action is None:

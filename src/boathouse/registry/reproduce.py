@@ -202,9 +202,13 @@ def rebuilt_sets(
 
 # %% ../../../notebooks/kit/10_registry/03_reproduce.ipynb #5db1e889
 def reproduce_command(spark: SparkSession, catalog: str, words: list[str]) -> tuple[list[tuple[str, str, list[dict[str, Any]]]], int]:
-    """Make a registered model again from its manifest, and compare predictions row by row: same, close, different, or cannot, and why.
+    """Train a registered model again from its manifest, and compare predictions row by row: same, close, different, or cannot, and why.
 
-    WORDS are the model (its last part will do) and the version, as in: boathouse reproduce late_arrival 2
+    WORDS are the model, in full or by the last part of its name, and the version.
+
+    \b
+    Examples:
+      boathouse reproduce late_arrival 2
     """
     if len(words) != 2 or not words[1].isdigit():
         raise LookupError("name a model and a version: boathouse reproduce late_arrival 2")

@@ -113,6 +113,16 @@ def test_every_command_has_examples_and_each_of_them_can_be_parsed() -> None:
                 parse(main, words[1:])
 
 
+def test_the_commands_of_installed_packages_have_examples_too() -> None:
+    context = click.Context(main)
+    brought = [name for name in main.list_commands(context) if name not in main.commands]
+    assert brought == ["models", "reproduce", "trace"]
+    for name in brought:
+        command = main.get_command(context, name)
+        assert command is not None
+        assert f"\b\nExamples:\n  boathouse {name}" in (command.help or "")
+
+
 def parse(command: click.Command, words: list[str]) -> None:
     "Parse a command line down to its last command, without running it; click raises UsageError if it cannot."
     if isinstance(command, click.Group):
