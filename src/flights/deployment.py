@@ -43,13 +43,12 @@ from boathouse.serving.deployment import (
 from boathouse.serving.feature_models import SPEC_FILE, as_declared, score_batch, told
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.writes import replace
-from boathouse.validation.comparison import against_champion
-from boathouse.validation.gate import CANDIDATE, CHAMPION, Asked, Evidence, put, table_of
-from boathouse.validation.metrics import gives_probabilities
+from boathouse.validation.comparison import check_not_worse_than_champion
+from boathouse.validation.gate import CANDIDATE, CHAMPION, Evidence, GateResult, format_results, run_gate
+from boathouse.validation.metrics import check_valid_probabilities
 from flights.features import LABELS, feature_versions
 from flights.tables import GOLD_DEPARTURES, ML_SHADOW_PREDICTIONS
 from flights.training import AT_MOST, mature
-from flights.validation import BASELINE
 
 DAYS = 14  # of flights in the shadow
 TRIED = "shadow"  # the tag that says which rows the shadow saw
@@ -67,7 +66,7 @@ def tried(lake: Lakehouse, model: str, version: int, as_of: str) -> DataFrame:
     return read(lake, ML_SHADOW_PREDICTIONS).where((F.col("model_name") == model) & (F.col("batch_id") == f"version {version} {as_of}"))
 
 # %% ../../notebooks/flights/12_deployment.ipynb #96d0920a
-def into_shadow(lake: Lakehouse, model: str, version: int, as_of: str) -> Asked:
+def into_shadow(lake: Lakehouse, model: str, version: int, as_of: str) -> GateResult:
     "Make a version the challenger, score flights with it and with the champion, keep both in ml.shadow_predictions, and say how far they agree."
     at, versions = datetime.fromisoformat(as_of), feature_versions(lake)
     challenge(lake, model, version, at, "every gate accepted it; scored in the shadow of the champion", by="deployment")
@@ -100,7 +99,12 @@ def promote_accepted(lake: Lakehouse, model: str, version: int, as_of: str, need
     verdict = mlflow.artifacts.load_dict(f"runs:/{found.run_id}/validation.json")
     reasons = {gate["name"]: gate["reason"] for gate in verdict["gates"]}
     previous = verdict["champion_version"]
-    decisive = "better than the champion" if previous is not None else f"better than {BASELINE}"
+    decisive = "beats_champion" if previous is not None else "beats_baseline"
+    if decisive not in reasons:
+        raise DeploymentFailed(
+            f"validation.json of {model} version {version} has no gate {decisive}, only {', '.join(reasons)}: an earlier boathouse wrote it. "
+            "Validate the version again (task validate of the job training), then repeat the deployment"
+        )
     evidence, at = {"metrics": verdict["metrics"], "gates": reasons}, datetime.fromisoformat(as_of)
     why = f"{decisive}: {reasons[decisive]}"
     new = promote(lake, model, version, at, why, evidence, by="deployment", expects=previous, approval=needs_approval)
@@ -112,7 +116,7 @@ def promote_accepted(lake: Lakehouse, model: str, version: int, as_of: str, need
     )
 
 # %% ../../notebooks/flights/12_deployment.ipynb #92b7c218
-def verify(lake: Lakehouse, model: str, version: int, as_of: str) -> list[Asked]:
+def verify(lake: Lakehouse, model: str, version: int, as_of: str) -> list[GateResult]:
     "The answers of a version that was promoted for `as_of`: by name, on golden rows, as it was tried, and on the labels there are. DeploymentFailed if it was not in the shadow."
     at, tags = datetime.fromisoformat(as_of), MlflowClient().get_model_version(model, str(version)).tags
     seen = json.loads(tags.get(TRIED, "{}"))
@@ -128,7 +132,7 @@ def verify(lake: Lakehouse, model: str, version: int, as_of: str) -> list[Asked]
     return [*answers, as_tried(served, rows, "flight_id"), *on_labels(lake, model, version, as_of, rows, seen["versions"])]
 
 # %% ../../notebooks/flights/12_deployment.ipynb #2cb0afd7
-def on_labels(lake: Lakehouse, model: str, version: int, as_of: str, rows: DataFrame, versions: Mapping[str, int]) -> list[Asked]:
+def on_labels(lake: Lakehouse, model: str, version: int, as_of: str, rows: DataFrame, versions: Mapping[str, int]) -> list[GateResult]:
     "Whether the scores of the shadow, where the label was known at `as_of`, are probabilities, and not surely worse than the champion's."
     labels = mature(read(lake, GOLD_DEPARTURES, versions[GOLD_DEPARTURES.name]), as_of).select("flight_id", "flight_date", "late")
     known = to_pandas(rows.join(labels, "flight_id"), AT_MOST).sort_values("flight_id", ignore_index=True)
@@ -136,7 +140,8 @@ def on_labels(lake: Lakehouse, model: str, version: int, as_of: str, rows: DataF
     if known["champion_version"].notna().any():
         scores[CHAMPION] = known["champion_probability"].to_numpy(float)
     evidence = Evidence(model, version, known, scores, "late", "predict_at", "flight_date", ("flight_id",))
-    return [put(gate, evidence) for gate in (gives_probabilities(), against_champion(tolerance=0.02, unsure="pass"))]
+    gates = (check_valid_probabilities, check_not_worse_than_champion.configure(tolerance=0.02, if_inconclusive="pass"))
+    return [run_gate(gate, evidence) for gate in gates]
 
 # %% ../../notebooks/flights/12_deployment.ipynb #65132a33
 def given(**more: Any) -> tuple[Lakehouse, datetime, SimpleNamespace]:
@@ -165,7 +170,7 @@ def smoke_main() -> None:
     "Task `smoke`: golden rows in a fresh process."
     lake, at, p = given()
     answers = [smoke(p.model, p.model_version)]
-    print(table_of(answers))
+    print(format_results(answers))
     passed(lake, p.model, p.model_version, at, answers)
 
 # %% ../../notebooks/flights/12_deployment.ipynb #ecbc30f1
@@ -173,7 +178,7 @@ def shadow_main() -> None:
     "Task `shadow`: the flights of two weeks by both models, into ml.shadow_predictions."
     lake, at, p = given()
     answers = [into_shadow(lake, p.model, p.model_version, p.as_of)]
-    print(table_of(answers))
+    print(format_results(answers))
     passed(lake, p.model, p.model_version, at, answers)
 
 # %% ../../notebooks/flights/12_deployment.ipynb #47e05615
@@ -187,7 +192,7 @@ def verify_main() -> None:
     "Task `verify`: is what is served what was tried?"
     lake, at, p = given()
     answers = verify(lake, p.model, p.model_version, p.as_of)
-    print(table_of(answers))
+    print(format_results(answers))
     passed(lake, p.model, p.model_version, at, answers)
 
 # %% ../../notebooks/flights/12_deployment.ipynb #3ea3a1d9
