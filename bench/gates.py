@@ -54,7 +54,7 @@ def make_data(folder: Path, rows: int) -> None:
             model, folder / name, signature=infer_signature(x, model.predict_proba(x)), serialization_format="skops",
             skops_trusted_types=list(TRUSTED), pip_requirements=["lightgbm", "scikit-learn"], pyfunc_predict_fn="predict_proba",
         )  # fmt: skip
-    facts = training_facts(train, KEY, inputs, "late", "day", fitted=0.82, claimed=0.8)
+    facts = training_facts(train, KEY, inputs, "late", "day", train_auc=0.82, cv_auc=0.8)
     (folder / "facts").write_bytes(pickle.dumps(facts))
 
 
@@ -101,13 +101,20 @@ def judged(folder: Path, state: Path, fresh: bool) -> Callable[[], Any]:
     from harbour import KEY
 
     from boathouse.models.scoring import brought_back, positive, score_together, unpack
+    from boathouse.validation import artifact
     from boathouse.validation.artifact import described, fresh_process
-    from boathouse.validation.gate import Evidence, judge, table_of
+    from boathouse.validation.gate import Evidence, format_results, run_gates
     from boathouse.validation.policy import Policy, gates_of
 
     rows, models = begin(folder, state)
     facts = pickle.loads((folder / "facts").read_bytes())
-    policy = Policy(baselines=("timetable",), slices=("pier", "line", "hour"), gain=0.002)
+    policy = Policy(
+        {
+            "slice_floor": {"columns": ("pier", "line", "hour")},
+            "beats_baseline": {"baselines": ("timetable",)},
+            "beats_champion": {"at_least": 0.002},
+        }
+    )
     inputs = tuple(models["candidate"].inputs)
 
     def make() -> list[int]:
@@ -121,16 +128,8 @@ def judged(folder: Path, state: Path, fresh: bool) -> Callable[[], Any]:
             "late_ferry", 2, held, scores, "late", "forecast_at", "day", KEY, inputs, sample, held[["sea_at"]].rename(columns={"sea_at": "sea"}),
             np.full(len(held), True), known, facts, tried, (), held.day.max(), (2,),
         )  # fmt: skip
-        files = {
-            "runs no code when loaded",
-            "files as registered",
-            "signature tells the truth",
-            "described and owned",
-            "quick enough",
-            "small enough",
-        }
-        verdict = judge([g for g in gates_of(policy) if fresh or g.name not in {*files, "works in a fresh process"}], evidence)
-        print(table_of(verdict.answers), file=sys.stderr)
+        verdict = run_gates([g for g in gates_of(policy) if fresh or g.check.__module__ != artifact.__name__], evidence)
+        print(format_results(verdict.results), file=sys.stderr)
         return [int(np.round(found * 1e6).sum()) for found in scores.values()]
 
     return make

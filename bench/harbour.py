@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from boathouse.models.learners import Recipe, fit, probabilities
-from boathouse.validation.gate import Evidence, Fresh, Registered
+from boathouse.validation.gate import Evidence, FreshProcessCheck, RegisteredVersion
 from boathouse.validation.leakage import training_facts
 from boathouse.validation.policy import Policy
 
@@ -20,7 +20,13 @@ FIRST, TRAINED, TESTED = date(2013, 3, 1), 70, 28
 CATEGORIES, NUMBERS = ("pier", "line"), ("wind", "waves", "traffic", "hour")
 INPUTS, KEY = (*CATEGORIES, *NUMBERS), ("ferry",)
 PARAMETERS = {"n_estimators": 50, "num_leaves": 7, "learning_rate": 0.1, "min_child_samples": 40}
-POLICY = Policy(baselines=("timetable",), slices=("pier", "line", "hour"), auc=0.62, slice_floor=0.55)
+POLICY = Policy(
+    {
+        "auc_floor": {"floor": 0.62},
+        "slice_floor": {"columns": ("pier", "line", "hour"), "floor": 0.55},
+        "beats_baseline": {"baselines": ("timetable",)},
+    }
+)
 
 
 def ferries(seed: int, days: int = TRAINED + TESTED, a_day: int = 100, mood: float = 0.25) -> pd.DataFrame:
@@ -80,18 +86,18 @@ def candidate_of(
     train, test = split(frame)
     known, test = train if trained is None else trained, test if tested is None else tested
     recipe = recipe_of(inputs)
-    scores, fitted = scores_of(known, test, recipe, **parameters)
+    scores, train_auc = scores_of(known, test, recipe, **parameters)
     fold, judged = promise(known)
-    claimed = float(roc_auc_score(judged.late, scores_of(fold, judged, recipe, **parameters)[0]))
+    cv_auc = float(roc_auc_score(judged.late, scores_of(fold, judged, recipe, **parameters)[0]))
     champion, _ = scores_of(train[train.day < FIRST + timedelta(days=45)], test, recipe_of([c for c in INPUTS if c != "waves"]))
     return Evidence(
         "late_ferry", 1, test, {"candidate": scores, "champion": champion, "timetable": timetable(train, test)},
         "late", "forecast_at", "day", KEY, tuple(inputs),
         times=pd.DataFrame({"features.sea": test.forecast_at - pd.Timedelta(hours=1)}),
         unseen=np.full(len(test), True),
-        registered=Registered("Is the ferry late?", {"owner": "harbour"}, {c: type_of(test[c]) for c in inputs}, 2, 40_000, (), "a", "a"),
-        training=training_facts(known, KEY, inputs, "late", "day", fitted, claimed),
-        fresh=Fresh("", tuple(scores[:20]), (20, 2), 0.0, tuple(inputs), 0.01, 0.002),
+        registered=RegisteredVersion("Is the ferry late?", {"owner": "harbour"}, {c: type_of(test[c]) for c in inputs}, 2, 40_000, (), "a", "a"),
+        training=training_facts(known, KEY, inputs, "late", "day", train_auc, cv_auc),
+        fresh=FreshProcessCheck("", tuple(scores[:20]), (20, 2), 0.0, tuple(inputs), 0.01, 0.002),
         open_failures=(), shown=(1,), as_of=frame.day.max() + timedelta(days=2),
     )  # fmt: skip
 
@@ -102,8 +108,8 @@ def type_of(column: pd.Series) -> str:
 
 
 def but(evidence: Evidence, **changed: Any) -> Evidence:
-    "The same evidence with some of it changed, and nothing worked out yet."
-    return dataclasses.replace(evidence, **changed, _found={})
+    "The same evidence with some of it changed, and nothing computed yet."
+    return dataclasses.replace(evidence, **changed, _cache={})
 
 
 def with_scores(evidence: Evidence, **scores: np.ndarray) -> Evidence:

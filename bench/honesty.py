@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from boathouse.validation.comparison import DayParts, Ranked, day_parts, drawn_gains, ranked, t_interval
-from boathouse.validation.gate import judge
+from boathouse.validation.gate import Gate, run_gates
 from boathouse.validation.metrics import gap_of, slope_of
 from boathouse.validation.policy import gates_of
 
@@ -119,12 +119,15 @@ def refusals(twins: int) -> dict[str, tuple[Counter[str], int]]:
     "How often each gate refuses a good candidate, and how many candidates are refused by any: as declared, and with all gates at 0.95 that refuse in doubt."
     from harbour import POLICY, candidate_of, ferries
 
-    strict = [replace(gate, unsure="refuse") for gate in gates_of(replace(POLICY, faults_level=LEVEL))]
+    def strict(gate: Gate) -> Gate:
+        return gate.configure(if_inconclusive="refuse", **({"level": LEVEL} if "level" in gate.limits else {}))
+
+    stricter = [strict(gate) for gate in gates_of(POLICY)]
     found = {"as declared": (Counter(), 0), "all gates at 0.95, refusing in doubt": (Counter(), 0)}
     for seed in range(1000, 1000 + twins):
         evidence = candidate_of(ferries(seed))
-        for name, gates in zip(found, (gates_of(POLICY), strict), strict=True):
-            verdict, (by_gate, refused) = judge(gates, evidence), found[name]
+        for name, gates in zip(found, (gates_of(POLICY), stricter), strict=True):
+            verdict, (by_gate, refused) = run_gates(gates, evidence), found[name]
             by_gate.update(verdict.refusals)
             found[name] = (by_gate, refused + (not verdict.accepted))
     return found

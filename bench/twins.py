@@ -8,7 +8,7 @@ A twin has the champion's rows and parameters, and another seed of learner and f
 otherwise that is the champion's. Files, signature, fresh process, data and their answers are the champion's, as a seed changes nothing that those gates ask. With `--days`, its training days are drawn with replacement too: a third of the days is missing, so such twins are worse by
 construction, and a refusal of one need not be false. All twins are judged on the same held-out days, so this is the rate on these days; `bench/honesty.py` draws the days as well.
 
-Asked twice: as a first model, where a refusal is a false one, and beside the champion, where "better than the champion" asks for proof of a gain that a twin has not: it refuses nearly all of them, by design, and a twin that it lets pass is a mistake.
+Asked twice: as a first model, where a refusal is a false one, and beside the champion, where `beats_champion` asks for proof of a gain that a twin has not: it refuses nearly all of them, by design, and a twin that it lets pass is a mistake.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from mlflow.tracking import MlflowClient
 from sklearn.metrics import roc_auc_score
 
 LEVEL = 0.05  # of false refusals, to stay under
-CHAMPION_GATE = "better than the champion"
+CHAMPION_GATE = "beats_champion"
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Twin:
-    "One twin: its probabilities of the held-out rows, its AUC on its training rows, and the mean over its folds."
+    "One twin: its probabilities of the held-out rows, its AUC on its training rows, and the mean AUC of its folds."
 
     scores: np.ndarray
-    fitted: float
-    claimed: float
+    train_auc: float
+    cv_auc: float
 
 
 def champion_of(name: str, version: int | None) -> Model:
@@ -73,7 +73,7 @@ def champion_of(name: str, version: int | None) -> Model:
     spec = manifest.features
     made = with_features(lake, labels_of(manifest).rows(lake), spec, spec.versions)
     rows = learned_rows(made, recipe_of(manifest), manifest.order, keep=IDENTITY)
-    return Model(name, number, manifest, rows, evidence_of(lake, name, number, manifest.as_of))
+    return Model(name, number, manifest, rows, evidence_of(lake, name, number, date.fromisoformat(manifest.as_of)))
 
 
 def twin_of(model: Model, seed: int, days: bool, folds: bool) -> Twin:
@@ -91,24 +91,24 @@ def twin_of(model: Model, seed: int, days: bool, folds: bool) -> Twin:
         rows = rows.iloc[np.sort(np.concatenate([of_day.iloc[n] for n in drawn]))].reset_index(drop=True)
     fitted = fit(recipe, rows, model.manifest.parameters)
     learned = float(roc_auc_score(rows[recipe.label].astype(bool), probabilities(fitted, recipe, rows)))
-    claimed = model.evidence.training.claimed
+    cv_auc = model.evidence.training.cv_auc
     if folds:
-        claimed = float(np.mean(fold_scores(recipe, fold_rows(recipe, rows, split, SEARCHED), model.manifest.parameters)))
-    return Twin(probabilities(fitted, recipe, model.evidence.sample), learned, claimed)
+        cv_auc = float(np.mean(fold_scores(recipe, fold_rows(recipe, rows, split, SEARCHED), model.manifest.parameters)))
+    return Twin(probabilities(fitted, recipe, model.evidence.sample), learned, cv_auc)
 
 
 def judged(model: Model, twin: Twin) -> tuple[Any, Any]:
     "The verdict on a twin as a first model, and beside the champion."
-    from boathouse.validation.gate import CANDIDATE, CHAMPION, judge
+    from boathouse.validation.gate import CANDIDATE, CHAMPION, run_gates
     from boathouse.validation.policy import gates_of
     from flights.validation import POLICY
 
     known = model.evidence
-    facts = replace(known.training, fitted=twin.fitted, claimed=twin.claimed)
+    facts = replace(known.training, train_auc=twin.train_auc, cv_auc=twin.cv_auc)
     alone = {name: values for name, values in known.scores.items() if name != CHAMPION} | {CANDIDATE: twin.scores}
-    first = replace(known, scores=alone, training=facts, unseen=None, _found={})
-    beside = replace(first, scores={**alone, CHAMPION: known.scores[CANDIDATE]}, unseen=np.full(len(known.rows), True), _found={})
-    return judge(gates_of(POLICY), first), judge(gates_of(POLICY), beside)
+    first = replace(known, scores=alone, training=facts, unseen=None, _cache={})
+    beside = replace(first, scores={**alone, CHAMPION: known.scores[CANDIDATE]}, unseen=np.full(len(known.rows), True), _cache={})
+    return run_gates(gates_of(POLICY), first), run_gates(gates_of(POLICY), beside)
 
 
 def asked(model: Model, twins: int, days: bool, folds: bool) -> dict[str, Any]:

@@ -43,33 +43,33 @@ from boathouse.serving.deployment import (
 from boathouse.serving.feature_models import SPEC_FILE, as_declared, score_batch, told
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.writes import replace
-from boathouse.validation.comparison import against_champion
-from boathouse.validation.gate import CANDIDATE, CHAMPION, Asked, Evidence, put, table_of
-from boathouse.validation.metrics import gives_probabilities
+from boathouse.validation.comparison import check_not_worse_than_champion
+from boathouse.validation.gate import CANDIDATE, CHAMPION, Evidence, GateResult, format_results, run_gate
+from boathouse.validation.metrics import check_valid_probabilities
+from flights.bronze import start_of
 from flights.features import LABELS, feature_versions
 from flights.tables import GOLD_DEPARTURES, ML_SHADOW_PREDICTIONS
 from flights.training import AT_MOST, mature
-from flights.validation import BASELINE
 
 DAYS = 14  # of flights in the shadow
 TRIED = "shadow"  # the tag that says which rows the shadow saw
 
 # %% ../../notebooks/flights/12_deployment.ipynb #0c7dbd11
-def forecast_before(lake: Lakehouse, as_of: str, version: int, days: int = DAYS) -> DataFrame:
+def forecast_before(lake: Lakehouse, as_of: date, version: int, days: int = DAYS) -> DataFrame:
     "The departures that were due for a forecast in the `days` before the first instant of `as_of`, from gold.departures at `version`."
-    end = datetime.fromisoformat(as_of)
+    end = start_of(as_of)
     rows = read(lake, GOLD_DEPARTURES, version)
     return rows.where((F.col("predict_at") >= F.lit(end - timedelta(days=days))) & (F.col("predict_at") < F.lit(end)))
 
 # %% ../../notebooks/flights/12_deployment.ipynb #07c6360c
-def tried(lake: Lakehouse, model: str, version: int, as_of: str) -> DataFrame:
+def tried(lake: Lakehouse, model: str, version: int, as_of: date) -> DataFrame:
     "What ml.shadow_predictions holds of one deployment."
     return read(lake, ML_SHADOW_PREDICTIONS).where((F.col("model_name") == model) & (F.col("batch_id") == f"version {version} {as_of}"))
 
 # %% ../../notebooks/flights/12_deployment.ipynb #96d0920a
-def into_shadow(lake: Lakehouse, model: str, version: int, as_of: str) -> Asked:
+def into_shadow(lake: Lakehouse, model: str, version: int, as_of: date) -> GateResult:
     "Make a version the challenger, score flights with it and with the champion, keep both in ml.shadow_predictions, and say how far they agree."
-    at, versions = datetime.fromisoformat(as_of), feature_versions(lake)
+    at, versions = start_of(as_of), feature_versions(lake)
     challenge(lake, model, version, at, "every gate accepted it; scored in the shadow of the champion", by="deployment")
     champion = champion_as_of(lake, model, at)
     new, old = pack(model, version), None if champion in (None, version) else pack(model, champion)
@@ -86,11 +86,11 @@ def into_shadow(lake: Lakehouse, model: str, version: int, as_of: str) -> Asked:
     }
     scored = shadow(rows, new, old, ["flight_id", "predict_at"]).withColumns(facts).select(*ML_SHADOW_PREDICTIONS.schema.names)
     replace(lake, ML_SHADOW_PREDICTIONS, scored, f"model_name = '{model}' AND batch_id = 'version {version} {as_of}'")
-    MlflowClient().set_model_version_tag(model, str(version), TRIED, json.dumps({"as_of": as_of, "versions": versions}))
+    MlflowClient().set_model_version_tag(model, str(version), TRIED, json.dumps({"as_of": str(as_of), "versions": versions}))
     return in_shadow(agreement(tried(lake, model, version, as_of), old is not None))
 
 # %% ../../notebooks/flights/12_deployment.ipynb #8221ebb1
-def promote_accepted(lake: Lakehouse, model: str, version: int, as_of: str, needs_approval: bool = False) -> str:
+def promote_accepted(lake: Lakehouse, model: str, version: int, as_of: date, needs_approval: bool = False) -> str:
     "Make an accepted candidate champion from `as_of` on; a sentence on what was done. DeploymentFailed for a version that the gates did not accept, RegistryError as `promote` says."
     found = MlflowClient().get_model_version(model, str(version))
     if found.tags.get("validation") != "accepted":
@@ -100,8 +100,13 @@ def promote_accepted(lake: Lakehouse, model: str, version: int, as_of: str, need
     verdict = mlflow.artifacts.load_dict(f"runs:/{found.run_id}/validation.json")
     reasons = {gate["name"]: gate["reason"] for gate in verdict["gates"]}
     previous = verdict["champion_version"]
-    decisive = "better than the champion" if previous is not None else f"better than {BASELINE}"
-    evidence, at = {"metrics": verdict["metrics"], "gates": reasons}, datetime.fromisoformat(as_of)
+    decisive = "beats_champion" if previous is not None else "beats_baseline"
+    if decisive not in reasons:
+        raise DeploymentFailed(
+            f"validation.json of {model} version {version} has no gate {decisive}, only {', '.join(reasons)}: an earlier boathouse wrote it. "
+            "Validate the version again (task validate of the job training), then repeat the deployment"
+        )
+    evidence, at = {"metrics": verdict["metrics"], "gates": reasons}, start_of(as_of)
     why = f"{decisive}: {reasons[decisive]}"
     new = promote(lake, model, version, at, why, evidence, by="deployment", expects=previous, approval=needs_approval)
     was = f"instead of version {previous}" if previous is not None else "the first"
@@ -112,18 +117,18 @@ def promote_accepted(lake: Lakehouse, model: str, version: int, as_of: str, need
     )
 
 # %% ../../notebooks/flights/12_deployment.ipynb #0c1b224c
-def promote_by_hand(lake: Lakehouse, model: str, version: int, as_of: str, reason: str, needs_approval: bool = False) -> str:
+def promote_by_hand(lake: Lakehouse, model: str, version: int, as_of: date, reason: str, needs_approval: bool = False) -> str:
     "Make a version champion from `as_of` on, whatever the gates said; a sentence on what was done. RegistryError as `promote` says."
     person = user(lake.spark)
-    promote(lake, model, version, datetime.fromisoformat(as_of), f"against the gates: {reason}", by=person, approval=needs_approval)
+    promote(lake, model, version, start_of(as_of), f"against the gates: {reason}", by=person, approval=needs_approval)
     return f"{model}: version {version} is champion from {as_of} on, by hand and against the gates: {reason}."
 
 # %% ../../notebooks/flights/12_deployment.ipynb #92b7c218
-def verify(lake: Lakehouse, model: str, version: int, as_of: str) -> list[Asked]:
+def verify(lake: Lakehouse, model: str, version: int, as_of: date) -> list[GateResult]:
     "The answers of a version that was promoted for `as_of`: by name, on golden rows, as it was tried, and on the labels there are. DeploymentFailed if it was not in the shadow."
-    at, tags = datetime.fromisoformat(as_of), MlflowClient().get_model_version(model, str(version)).tags
+    at, tags = start_of(as_of), MlflowClient().get_model_version(model, str(version)).tags
     seen = json.loads(tags.get(TRIED, "{}"))
-    if seen.get("as_of") != as_of:
+    if seen.get("as_of") != str(as_of):
         raise DeploymentFailed(f"{model} version {version} was not in the shadow for {as_of}: run the task shadow first")
     answers = [named(lake, model, version, at), golden_again(model, version)]
     if not all(answer.passed for answer in answers):
@@ -135,24 +140,23 @@ def verify(lake: Lakehouse, model: str, version: int, as_of: str) -> list[Asked]
     return [*answers, as_tried(served, rows, "flight_id"), *on_labels(lake, model, version, as_of, rows, seen["versions"])]
 
 # %% ../../notebooks/flights/12_deployment.ipynb #2cb0afd7
-def on_labels(lake: Lakehouse, model: str, version: int, as_of: str, rows: DataFrame, versions: Mapping[str, int]) -> list[Asked]:
+def on_labels(lake: Lakehouse, model: str, version: int, as_of: date, rows: DataFrame, versions: Mapping[str, int]) -> list[GateResult]:
     "Whether the scores of the shadow, where the label was known at `as_of`, are probabilities, and not surely worse than the champion's."
-    labels = mature(read(lake, GOLD_DEPARTURES, versions[GOLD_DEPARTURES.name]), date.fromisoformat(as_of)).select(
-        "flight_id", "flight_date", "late"
-    )
+    labels = mature(read(lake, GOLD_DEPARTURES, versions[GOLD_DEPARTURES.name]), as_of).select("flight_id", "flight_date", "late")
     known = to_pandas(rows.join(labels, "flight_id"), AT_MOST).sort_values("flight_id", ignore_index=True)
     scores = {CANDIDATE: known["probability"].to_numpy(float)}
     if known["champion_version"].notna().any():
         scores[CHAMPION] = known["champion_probability"].to_numpy(float)
     evidence = Evidence(model, version, known, scores, "late", "predict_at", "flight_date", ("flight_id",))
-    return [put(gate, evidence) for gate in (gives_probabilities(), against_champion(tolerance=0.02, unsure="pass"))]
+    gates = (check_valid_probabilities, check_not_worse_than_champion.configure(tolerance=0.02, if_inconclusive="pass"))
+    return [run_gate(gate, evidence) for gate in gates]
 
 # %% ../../notebooks/flights/12_deployment.ipynb #65132a33
 def given(**more: Any) -> tuple[Lakehouse, datetime, SimpleNamespace]:
     "The lake, the instant of the deployment, and the task's parameters."
-    p = parameters(catalog="spark_catalog", as_of="2013-10-01", model="spark_catalog.ml.late_arrival", model_version=0, **more)
+    p = parameters(catalog="spark_catalog", as_of=date(2013, 10, 1), model="spark_catalog.ml.late_arrival", model_version=0, **more)
     logging.getLogger("mlflow").setLevel("ERROR")
-    return Lakehouse(get_spark(), p.catalog), datetime.fromisoformat(p.as_of), p
+    return Lakehouse(get_spark(), p.catalog), start_of(p.as_of), p
 
 # %% ../../notebooks/flights/12_deployment.ipynb #c272a07d
 def candidate_main() -> None:
@@ -174,7 +178,7 @@ def smoke_main() -> None:
     "Task `smoke`: golden rows in a fresh process."
     lake, at, p = given()
     answers = [smoke(p.model, p.model_version)]
-    print(table_of(answers))
+    print(format_results(answers))
     passed(lake, p.model, p.model_version, at, answers)
 
 # %% ../../notebooks/flights/12_deployment.ipynb #ecbc30f1
@@ -182,7 +186,7 @@ def shadow_main() -> None:
     "Task `shadow`: the flights of two weeks by both models, into ml.shadow_predictions."
     lake, at, p = given()
     answers = [into_shadow(lake, p.model, p.model_version, p.as_of)]
-    print(table_of(answers))
+    print(format_results(answers))
     passed(lake, p.model, p.model_version, at, answers)
 
 # %% ../../notebooks/flights/12_deployment.ipynb #47e05615
@@ -199,7 +203,7 @@ def verify_main() -> None:
     "Task `verify`: is what is served what was tried?"
     lake, at, p = given()
     answers = verify(lake, p.model, p.model_version, p.as_of)
-    print(table_of(answers))
+    print(format_results(answers))
     passed(lake, p.model, p.model_version, at, answers)
 
 # %% ../../notebooks/flights/12_deployment.ipynb #3ea3a1d9

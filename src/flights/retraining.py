@@ -70,7 +70,7 @@ def judge(lake: Lakehouse, model: str, month: str, as_of: date, policy: Policy |
     months = evidence(lake, model, version, month, importances_of(model, version))
     facts = {
         "new_labels": new_labels(lake, training_facts(model, version)[1], as_of),
-        "open_failures": open_failures(lake, month, str(as_of)),
+        "open_failures": open_failures(lake, month, as_of),
         "last_retrained": last_retrained(lake, model, as_of),
     }
     decision = decide(months, at=as_of, policy=policy, **facts)

@@ -444,9 +444,11 @@ MONITORING_PROFILE = Table(
             "values (or texts) and how often; sketches add up",
         ),
         *(Column(name, "double", f"on `:table`: {meaning}") for name, meaning in QUALITY.items()),
-        Column("roc_auc_interval", "struct<low:double,high:double>", "on `:table`: 95 % interval of roc_auc_score, days resampled"),
+        Column("roc_auc_interval", "struct<low:double,high:double>", "on `:table`: 95 % interval of roc_auc_score, over left-out days"),
         Column(
-            "gap_interval", "struct<low:double,high:double>", "on `:table`: 95 % interval of observed minus forecast share, days resampled"
+            "gap_interval",
+            "struct<low:double,high:double>",
+            "on `:table`: 95 % interval of observed minus forecast share, over left-out days",
         ),
     ),
     owner="metrics",

@@ -36,11 +36,11 @@ from boathouse.training.holdout import open_holdout, versions_shown
 from boathouse.validation.artifact import described, fresh_process
 from boathouse.validation.card import card, log_card
 from boathouse.validation.explanation import explain, explanation_picture, log_explanation
-from boathouse.validation.gate import CANDIDATE, CHAMPION, Evidence, Verdict, judge, record, table_of
+from boathouse.validation.gate import CANDIDATE, CHAMPION, Evidence, Verdict, format_results, record_verdict, run_gates
 from boathouse.validation.leakage import training_of
 from boathouse.validation.metrics import calibration, metrics, roc, slices
 from boathouse.validation.policy import Policy, gates_of
-from flights.bronze import end_of
+from flights.bronze import end_of, start_of
 from flights.features import MATCHED
 from flights.tables import MONITORING_QUALITY_METRICS
 
@@ -50,18 +50,17 @@ EXPLAINED = 1_000  # held-out rows that are taken apart, some ten milliseconds e
 
 # %% ../../notebooks/flights/10_validation.ipynb #718d2850
 POLICY = Policy(
-    baselines=(BASELINE,),
-    slices=SLICES,
-    auc=0.5,  # surely better than chance, on however few days
-    level=0.9,  # better is a question of one side: five times in a hundred chance alone says yes
-    gain=0.002,  # AUC; less than this is not worth a new model in production
-    slice_gap=0.2,
-    calibration_gap=0.1,
-    calibration_slope=(0.4, 2.5),
-    promise=0.05,
-    overfit=0.25,
-    strange=0.3,
-    strange_action="warns",
+    {
+        "auc_floor": {"floor": 0.5, "level": 0.9},  # better than chance, on however few days
+        "calibration": {"gap": 0.1, "slope": (0.4, 2.5)},
+        "cv_auc_gap": {"tolerance": 0.05},
+        "train_auc_gap": {"limit": 0.25},
+        "unseen_inputs": {"limit": 0.3, "blocks": False},
+        "slice_floor": {"columns": SLICES, "gap": 0.2},
+        # a level of 0.9: "better" is one-sided, and chance alone gives it five times in a hundred
+        "beats_baseline": {"baselines": (BASELINE,), "level": 0.9},
+        "beats_champion": {"at_least": 0.002, "level": 0.9},  # AUC; less than this is not worth a new model in production
+    }
 )
 
 # %% ../../notebooks/flights/10_validation.ipynb #de2c2197
@@ -113,26 +112,26 @@ def held_out(lake: Lakehouse, manifest: Manifest, models: Mapping[str, PackedMod
     return HeldOut(frame.drop(columns=list(times)), inputs, {name: s[order] for name, s in scores.items()}, frame[list(times)])
 
 # %% ../../notebooks/flights/10_validation.ipynb #074d6f38
-def open_failures(lake: Lakehouse, month: str, as_of: str, share: float = 0.01) -> list[str]:
+def open_failures(lake: Lakehouse, month: str, as_of: date, share: float = 0.01) -> list[str]:
     "The rules that more than `share` of the month's newly checked rows broke, as `table: rule (share)`."
     if not exists(lake, MONITORING_QUALITY_METRICS):
         return []
     since = date.fromisoformat(f"{month}-01")
     rows = read(lake, MONITORING_QUALITY_METRICS).where(
-        (F.date_sub(F.to_date("measured_at"), 2) > F.lit(since)) & (F.col("measured_at") <= F.lit(end_of(date.fromisoformat(as_of))))
+        (F.date_sub(F.to_date("measured_at"), 2) > F.lit(since)) & (F.col("measured_at") <= F.lit(end_of(as_of)))
     )
     sums = rows.groupBy("table_name", "rule").agg(F.sum("checked").alias("checked"), F.sum("failed").alias("failed"))
     bad = sums.where(F.col("failed") > F.col("checked") * share).orderBy("table_name", "rule").collect()
     return [f"{row['table_name']}: {row['rule']} ({row['failed'] / row['checked']:.1%})" for row in bad]
 
 # %% ../../notebooks/flights/10_validation.ipynb #e47245a0
-def evidence_of(lake: Lakehouse, model: str, version: int, as_of: str) -> Evidence:
+def evidence_of(lake: Lakehouse, model: str, version: int, as_of: date) -> Evidence:
     "Everything that the gates look at, measured once."
     client = MlflowClient()
     known = client.get_model_version(model, str(version))
     manifest = manifest_of(known.run_id)
     recipe = recipe_of(manifest)
-    champion = champion_as_of(lake, model, datetime.fromisoformat(as_of))
+    champion = champion_as_of(lake, model, start_of(as_of))
     with tempfile.TemporaryDirectory() as folder:
         places = [Path(folder, name) for name in ("candidate", "baseline")]
         for place in places:
@@ -141,7 +140,7 @@ def evidence_of(lake: Lakehouse, model: str, version: int, as_of: str) -> Eviden
         models = {CANDIDATE: packed_folder(files, model, version), BASELINE: baseline_of(known.run_id, places[1])}
         if champion not in (None, version):
             models[CHAMPION] = pack(model, champion)
-        test = held_out(lake, manifest, models, datetime.fromisoformat(as_of))
+        test = held_out(lake, manifest, models, start_of(as_of))
         some = test.inputs[recipe.inputs].head(50)
         with ThreadPoolExecutor(max_workers=1) as pool:  # the other process takes seconds to start
             fresh = pool.submit(fresh_process, files, some, positive(unpack(models[CANDIDATE]).predict(some)))
@@ -153,7 +152,7 @@ def evidence_of(lake: Lakehouse, model: str, version: int, as_of: str) -> Eviden
     return Evidence(
         model, version, test.rows, test.scores, recipe.label, "predict_at", "flight_date", ("flight_id",), tuple(recipe.inputs), sample=test.inputs, times=test.times,
         unseen=unseen, registered=registered, training=training_of(known.run_id), fresh=fresh.result(), open_failures=failures,
-        shown=shown, as_of=date.fromisoformat(as_of),
+        shown=shown, as_of=as_of,
     )  # fmt: skip
 
 # %% ../../notebooks/flights/10_validation.ipynb #a77f3565
@@ -164,7 +163,7 @@ def report_of(evidence: Evidence, importances: Mapping[str, float]) -> dict[str,
         "held_out": {"start": str(days.min()), "end": str(days.max()), "rows": len(late), "days": int(days.nunique())},
         "metrics": {name: metrics(late, values) for name, values in evidence.scores.items()},
         "roc": {name: roc(late, values) for name, values in evidence.scores.items()},
-        "calibration": calibration(late, candidate),
+        "calibration": calibration(late, candidate).round(6).to_dict("records"),
         "slices": slices(evidence.rows, SLICES, late, candidate),
         "importances": dict(sorted(importances.items(), key=lambda item: -item[1])),
     }
@@ -182,30 +181,30 @@ def importances_of(model: str, version: int) -> dict[str, float]:
     return importances(*fitted_of(model, version))
 
 # %% ../../notebooks/flights/10_validation.ipynb #99e0ecdd
-def validate(lake: Lakehouse, model: str, version: int, as_of: str) -> Verdict:
-    "Ask every gate about a candidate, record the answers on its run and version and in ops.gates, and keep its explanation and card; whether it is accepted, and the answers."
+def validate(lake: Lakehouse, model: str, version: int, as_of: date) -> Verdict:
+    "Run every gate on a candidate, record the results on its run and version and in ops.gates, and store its explanation and card; return the verdict."
     evidence = evidence_of(lake, model, version, as_of)
-    verdict = judge(gates_of(POLICY), evidence)
+    verdict = run_gates(gates_of(POLICY), evidence)
     run_id = MlflowClient().get_model_version(model, str(version)).run_id
     fitted, made = fitted_of(model, version)
     weight = importances(fitted, made)
-    champion = champion_as_of(lake, model, datetime.fromisoformat(as_of))
-    facts = {"champion_version": None if champion == version else champion, "as_of": as_of, **report_of(evidence, weight)}
-    record(run_id, model, version, verdict.answers, facts, lake, datetime.fromisoformat(as_of))
+    champion = champion_as_of(lake, model, start_of(as_of))
+    facts = {"champion_version": None if champion == version else champion, "as_of": str(as_of), **report_of(evidence, weight)}
+    record_verdict(run_id, model, version, verdict, facts, lake, start_of(as_of))
     tables = [
         {"table": t.name, "version": t.version, "rows": t.rows, "fingerprint": t.fingerprint[:12]} for t in manifest_of(run_id).tables
     ]
-    told = explain(fitted, made, evidence.sample, evidence.rows, SLICES, evidence.truth, at_most=EXPLAINED)
-    log_explanation(run_id, told)
-    log_card(run_id, card(evidence, verdict, SLICES, weight, tables, explanation=explanation_picture(told)))
+    explanation = explain(fitted, made, evidence.sample, evidence.rows, SLICES, evidence.truth, at_most=EXPLAINED)
+    log_explanation(run_id, explanation)
+    log_card(run_id, card(evidence, verdict, SLICES, weight, tables, explanation=explanation_picture(explanation)))
     return verdict
 
 # %% ../../notebooks/flights/10_validation.ipynb #802eb966
 def main() -> None:
-    'Task `validate`: ask every gate about `model_version`; task value `accepted`, "true" or "false".'
-    p = parameters(catalog="spark_catalog", as_of="2013-10-01", model="spark_catalog.ml.late_arrival", model_version=0)
+    'Task `validate`: run every gate on `model_version`; task value `accepted`, "true" or "false".'
+    p = parameters(catalog="spark_catalog", as_of=date(2013, 10, 1), model="spark_catalog.ml.late_arrival", model_version=0)
     logging.getLogger("mlflow").setLevel("ERROR")
     verdict = validate(Lakehouse(get_spark(), p.catalog), p.model, p.model_version, p.as_of)
-    print(table_of(verdict.answers))
+    print(format_results(verdict.results))
     print(f"{p.model} version {p.model_version} is {'accepted' if verdict.accepted else 'refused; the champion stays'}.")
     set_task_value("accepted", "true" if verdict.accepted else "false")

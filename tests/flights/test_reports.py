@@ -14,15 +14,12 @@ from fastcore.nbio import read_nb
 from matplotlib.colors import to_hex
 from pyspark.sql import SparkSession
 
+from boathouse.plots import CONTEXT, OBSERVED, plot_calibration, plot_roc
 from flights.reports import (
-    CONTEXT,
-    HAPPENED,
     as_text,
     auc_by_month,
     bars,
-    calibration_chart,
     drift_bars,
-    roc_chart,
     score_distribution,
     share_by_day,
     shares_by_month,
@@ -87,7 +84,7 @@ def test_only_drifted_features_are_red_and_the_worst_is_on_top() -> None:
     axes = drift_bars(drifts, {"wind": 0.4}).axes[0]
     assert [(label.get_text(), to_hex(bar.get_facecolor())) for label, bar in zip(axes.get_yticklabels(), axes.patches, strict=True)] == [
         ("temp", CONTEXT),
-        ("wind", HAPPENED),
+        ("wind", OBSERVED),
     ]
     assert any("40% of the model" in text.get_text() for text in axes.texts)
 
@@ -109,10 +106,10 @@ def test_a_month_without_labels_is_left_out_of_the_charts() -> None:
 
 def test_charts_of_a_candidate_carry_their_numbers() -> None:
     curve = [(0.0, 0.0), (0.5, 0.8), (1.0, 1.0)]
-    legend = roc_chart({"candidate": curve, "baseline": curve}, {"candidate": 0.75, "baseline": 0.6}).axes[0].get_legend()
+    legend = plot_roc({"candidate": curve, "baseline": curve}, {"candidate": 0.75, "baseline": 0.6}).axes[0].get_legend()
     assert [t.get_text() for t in legend.get_texts()] == ["candidate, AUC 0.750", "baseline, AUC 0.600"]
     assert [t.get_text() for t in bars({"a": 0.1, "b": 0.2}, "t", "x").axes[0].get_yticklabels()] == ["a", "b"]
-    observed = calibration_chart(pd.DataFrame({"predicted": [0.1, 0.5], "observed": [0.2, 0.4]})).axes[0].lines[1].get_ydata()
+    observed = plot_calibration(pd.DataFrame({"predicted": [0.1, 0.5], "observed": [0.2, 0.4]})).axes[0].lines[1].get_ydata()
     assert np.allclose(observed, [0.2, 0.4])
 
 

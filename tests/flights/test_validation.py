@@ -22,7 +22,7 @@ from boathouse.serving.deployment import DeploymentFailed
 from boathouse.tables.table import Lakehouse, read
 from boathouse.training.search import chosen_parameters
 from boathouse.training.splits import split_of
-from boathouse.validation.gate import CANDIDATE, CHAMPION, GATES, Evidence, Verdict, judge
+from boathouse.validation.gate import CANDIDATE, CHAMPION, GATES, Evidence, Verdict, run_gates
 from boathouse.validation.policy import gates_of
 from flights import training, validation
 from flights.deployment import promote_accepted
@@ -31,7 +31,7 @@ from flights.training import Candidate, TrainingRequest, baselines, train
 from flights.validation import BASELINE, POLICY, SLICES, evidence_of, held_out, unseen_by, validate
 
 MODEL = "spark_catalog.test_ml.validated_flights"
-AS_OF = "2013-09-30"
+AS_OF = dt.date(2013, 9, 30)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def good(first: First) -> Evidence:
 
 def refusals(evidence: Evidence, **changed: object) -> set[str]:
     "The gates that refuse the evidence, with some of it changed."
-    return set(judge(gates_of(POLICY), replace(evidence, **changed, _found={})).refusals)  # type: ignore[arg-type]
+    return set(run_gates(gates_of(POLICY), replace(evidence, **changed, _cache={})).refusals)  # type: ignore[arg-type]
 
 
 def test_held_out_rows_are_the_days_that_training_left_out(candidate: Candidate, good: Evidence) -> None:
@@ -78,14 +78,14 @@ def test_the_good_candidate_passes_and_its_bad_twins_do_not(good: Evidence) -> N
     scores, late = good.scores[CANDIDATE], good.truth
     assert refusals(good) == set()
     mixed = {**good.scores, CANDIDATE: np.random.default_rng(1).permutation(scores), CHAMPION: scores}
-    assert refusals(good, scores=mixed, unseen=everything) >= {f"better than {BASELINE}", "better than the champion", "good enough"}
-    assert refusals(good, scores={**good.scores, CHAMPION: scores}, unseen=everything) == {"better than the champion"}
-    assert "predicts probabilities" in refusals(good, scores={**good.scores, CANDIDATE: np.full(len(scores), 0.3)})
-    assert "no feature too good alone" in refusals(good, sample=good.sample.assign(leg_delay=late * 60.0))
+    assert refusals(good, scores=mixed, unseen=everything) >= {"beats_baseline", "beats_champion", "auc_floor"}
+    assert refusals(good, scores={**good.scores, CHAMPION: scores}, unseen=everything) == {"beats_champion"}
+    assert "valid_probabilities" in refusals(good, scores={**good.scores, CANDIDATE: np.full(len(scores), 0.3)})
+    assert "leaking_feature" in refusals(good, sample=good.sample.assign(leg_delay=late * 60.0))
     later = good.times.assign(**{good.times.columns[0]: good.rows.predict_at + dt.timedelta(minutes=1)})
-    assert refusals(good, times=later) == {"no feature from the future"}
-    assert refusals(good, open_failures=("silver.weather: temperature_in_range (12.9%)",)) == {"no data failure open"}
-    assert refusals(good, training=replace(good.training, days=good.training.days | set(good.rows.flight_date))) == {"tested on later days"}
+    assert refusals(good, times=later) == {"future_features"}
+    assert refusals(good, open_failures=("silver.weather: temperature_in_range (12.9%)",)) == {"open_quality_failures"}
+    assert refusals(good, training=replace(good.training, days=good.training.days | set(good.rows.flight_date))) == {"test_after_training"}
 
 
 def test_days_that_the_champion_was_trained_on_do_not_count(candidate: Candidate, first: First, good: Evidence) -> None:
@@ -94,25 +94,25 @@ def test_days_that_the_champion_was_trained_on_do_not_count(candidate: Candidate
     assert not unseen_by(MODEL, first.version, [candidate.split.first] * 3).any()
     known = {**good.scores, CHAMPION: good.scores[BASELINE]}
     assert refusals(good, scores=known, unseen=np.full(len(days), True)) == set()
-    verdict = judge(gates_of(POLICY), replace(good, scores=known, unseen=np.full(len(days), False), _found={}))
-    assert verdict.refusals == ("better than the champion",)
+    verdict = run_gates(gates_of(POLICY), replace(good, scores=known, unseen=np.full(len(days), False), _cache={}))
+    assert verdict.refusals == ("beats_champion",)
 
 
 def test_a_first_model_is_accepted_promoted_once_and_explained(airport: Lakehouse, candidate: Candidate, first: First) -> None:
     verdict = first.verdict
     assert verdict.accepted, verdict.refusals
-    assert verdict.answers[-1].reason == "there is no champion yet"
+    assert {r.name: r.reason for r in verdict.results}["beats_champion"] == "there is no champion yet"
     assert "the first" in promote_accepted(airport, MODEL, first.version, AS_OF)
     assert "nothing new" in promote_accepted(airport, MODEL, first.version, AS_OF)
     row = read(airport, OPS_PROMOTIONS).where(f"model_name = '{MODEL}'").collect()
     assert len(row) == 1
     assert row[0].moved_at == dt.datetime(2013, 9, 30)
-    assert "better than the timetable" in row[0].evidence
+    assert "beats_baseline" in row[0].evidence
     report = mlflow.artifacts.load_dict(f"runs:/{candidate.run_id}/validation.json")
     assert {"gates", "metrics", "calibration", "slices", "importances", "roc", "held_out"} <= set(report)
     assert report["accepted"]
     kept = read(airport, GATES).where(f"model_name = '{MODEL}'").collect()
-    assert len(kept) == len(verdict.answers)
+    assert len(kept) == len(verdict.results)
     assert {"card.html", "explanation.png"} <= {found.path for found in MlflowClient().list_artifacts(candidate.run_id)}
     told = mlflow.artifacts.load_dict(f"runs:/{candidate.run_id}/explanation.json")
     assert told["unit"] == "log-odds"
@@ -129,7 +129,7 @@ def test_a_first_model_is_accepted_promoted_once_and_explained(airport: Lakehous
 def test_each_version_that_is_judged_has_looked_at_its_held_out_rows_once_however_often_it_is_judged(
     airport: Lakehouse, candidate: Candidate, first: First
 ) -> None:
-    again = held_out(airport, manifest_of(candidate.run_id), {CANDIDATE: pack(MODEL, first.version)}, dt.datetime.fromisoformat(AS_OF))
+    again = held_out(airport, manifest_of(candidate.run_id), {CANDIDATE: pack(MODEL, first.version)}, dt.datetime(2013, 9, 30))
     assert len(again.rows) == len(first.evidence.rows)
     assert first.version in first.evidence.shown
     looks = read(airport, OPS_HOLDOUT_OPENINGS).where(f"model_name = '{MODEL}' AND version = {first.version} AND why = 'validation'")
@@ -157,9 +157,9 @@ def test_a_refused_candidate_stays_registered_with_its_reasons_and_is_not_promot
     verdict = validate(airport, MODEL, again, AS_OF)
     tags = MlflowClient().get_model_version(MODEL, str(again)).tags
     assert not verdict.accepted
-    assert verdict.refusals == ("better than the champion",)
+    assert verdict.refusals == ("beats_champion",)
     assert tags["validation"] == "refused"
-    assert "better than the champion" in tags["refused_because"]
+    assert "beats_champion" in tags["refused_because"]
     with pytest.raises(DeploymentFailed, match="was not accepted"):
         promote_accepted(airport, MODEL, again, AS_OF)
     assert alias_version(MlflowClient(), MODEL) == first.version
@@ -172,12 +172,12 @@ def test_a_baseline_that_nothing_beats_is_said_to_be_one_refused_and_made_again(
     poor = {**quick, "min_child_samples": 10**6}  # no leaf is large enough: nothing is learned
     monkeypatch.setattr(training, "DEFAULTS", quick)
     monkeypatch.setattr(training, "known_points", lambda *_: {"defaults": poor, "more trees": poor | {"n_estimators": 200}, "fewer": poor})
-    found = train(TrainingRequest(airport, MODEL, dt.date.fromisoformat(AS_OF), max_evals=1), "/test_flights", tell=said.append)
+    found = train(TrainingRequest(airport, MODEL, AS_OF, max_evals=1), "/test_flights", tell=said.append)
     assert (found.best.name, found.best.baseline) == ("the timetable", True)
     assert said[-1].startswith("Nothing beats the timetable, a baseline")
     client = MlflowClient()
     assert client.get_model_version(MODEL, str(found.version)).tags["baseline"] == "the timetable"
-    assert f"better than {BASELINE}" in refusals(evidence_of(airport, MODEL, found.version, AS_OF))
+    assert "beats_baseline" in refusals(evidence_of(airport, MODEL, found.version, AS_OF))
     assert chosen_parameters(client.get_run(found.run_id).data.params) == found.best.parameters == baselines()["the timetable"]
     assert reproduce(airport, MODEL, found.version).verdict == "same"
 
@@ -187,7 +187,7 @@ def test_an_accepted_candidate_whose_champion_is_another_by_now_is_not_promoted(
 ) -> None:
     later, client = registered(MODEL, earlier), MlflowClient()
     client.set_model_version_tag(MODEL, str(later), "validation", "accepted")
-    told = {"champion_version": None, "metrics": {}, "gates": [{"name": f"better than {BASELINE}", "reason": "better"}]}
+    told = {"champion_version": None, "metrics": {}, "gates": [{"name": "beats_baseline", "reason": "better"}]}
     client.log_dict(earlier.run_id, told, "validation.json")
     promote(airport, MODEL, first.version, dt.datetime(2013, 9, 30), "test")
     with pytest.raises(RegistryError, match=f"compared with no champion, and the champion is version {first.version} now"):

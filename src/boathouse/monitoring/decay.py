@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from mlflow.tracking import MlflowClient
 
 from boathouse.models.learners import Recipe, fit, probabilities
+from boathouse.plots import BAD, INK
 from boathouse.training.splits import inside
-from boathouse.validation.card import BAD, INK
 from boathouse.validation.comparison import DayParts, day_parts, ranked, t_interval
 
 Unit = Literal["month", "week"]

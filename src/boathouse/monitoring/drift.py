@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NUMBERS', 'OTHER', 'bucket', 'fold_tail', 'histogram', 'spread', 'statistics', 'summary', 'sliced', 'profile',
-           'merged', 'shares', 'distances', 'noise', 'usual', 'drift', 'score_buckets', 'auc', 'quality', 'calibration',
-           'interval']
+           'merged', 'shares', 'distances', 'noise', 'usual', 'drift', 'score_buckets', 'quality',
+           'calibration_by_score', 'interval']
 
 # %% ../../../notebooks/kit/12_monitoring/01_drift.ipynb #4e3ba4ab
 from collections.abc import Iterable, Sequence
@@ -20,6 +20,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.window import Window
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2, wasserstein_distance
+
+from boathouse.validation.comparison import t_interval
+from boathouse.validation.metrics import auc_from_counts, calibration_from_counts
 
 NUMBERS = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal", "boolean")
 OTHER = "(other)"
@@ -246,20 +249,11 @@ def score_buckets(
     found: pd.DataFrame = grouped.toPandas()
     return found.sort_values([*by, "step"], ignore_index=True)
 
-# %% ../../../notebooks/kit/12_monitoring/01_drift.ipynb #2c559189
-def auc(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
-    "(area under the ROC curve, largest possible error) from counts per step of the score, lowest first; NaN if a class is missing."
-    pairs = float(positives.sum()) * float(negatives.sum())
-    if pairs == 0:
-        return float("nan"), float("nan")
-    below = np.cumsum(negatives) - negatives
-    return float((positives * (below + negatives / 2)).sum() / pairs), float((positives * negatives).sum() / 2 / pairs)
-
 # %% ../../../notebooks/kit/12_monitoring/01_drift.ipynb #5c159c76
 def quality(buckets: pd.DataFrame) -> dict[str, Any]:
     "Model quality on the labelled rows, the share that is labelled, and the AUC that the scores themselves promise for all rows; None where nothing can be said."
     b = buckets.groupby("step").sum(numeric_only=True).astype(float)
-    t, curve = b.sum().to_dict(), calibration(b)
+    t, curve = b.sum().to_dict(), calibration_by_score(b)
 
     def ratio(part: float, whole: float) -> float:
         return part / whole if whole else float("nan")
@@ -273,34 +267,37 @@ def quality(buckets: pd.DataFrame) -> dict[str, Any]:
         "precision": ratio(t["tp"], t["tp"] + t["fp"]),
         "recall": ratio(t["tp"], t["tp"] + t["fn"]),
         "f1_score": ratio(2 * t["tp"], 2 * t["tp"] + t["fp"] + t["fn"]),
-        "roc_auc_score": auc(b["positives"].to_numpy(), (b["labelled"] - b["positives"]).to_numpy())[0],
-        "estimated_roc_auc_score": auc(b["p_sum"].to_numpy(), (b["rows"] - b["p_sum"]).to_numpy())[0],
+        "roc_auc_score": auc_from_counts(b["positives"].to_numpy(), (b["labelled"] - b["positives"]).to_numpy())[0],
+        "estimated_roc_auc_score": auc_from_counts(b["p_sum"].to_numpy(), (b["rows"] - b["p_sum"]).to_numpy())[0],
         "log_loss": ratio(t["loss"], t["labelled"]),
-        "calibration_error": ratio(float(((curve.predicted - curve.observed).abs() * curve.labelled).sum()), t["labelled"]),
+        "calibration_error": ratio(float(((curve.predicted - curve.observed).abs() * curve.rows).sum()), t["labelled"]),
     }
     return {"count": int(t["rows"])} | {name: None if np.isnan(value) else round(value, 9) for name, value in found.items()}
 
 # %% ../../../notebooks/kit/12_monitoring/01_drift.ipynb #e4ccaded
-def calibration(buckets: pd.DataFrame, groups: int = 10) -> pd.DataFrame:
-    "One row per group of scores, about equally many labelled rows in each: mean probability predicted, and share observed."
-    b = buckets[buckets["labelled"] > 0].groupby("step").sum(numeric_only=True)
-    middle = (b["labelled"].cumsum() - b["labelled"] / 2) / max(b["labelled"].sum(), 1)
-    g = b.groupby((middle * groups).astype(int))[["labelled", "positives", "p_labelled"]].sum().reset_index(drop=True)
-    return pd.DataFrame({"labelled": g.labelled, "predicted": g.p_labelled / g.labelled, "observed": g.positives / g.labelled})
+def calibration_by_score(buckets: pd.DataFrame, groups: int = 10) -> pd.DataFrame:
+    "One row per group of scores, about equally many labelled rows in each: mean probability predicted, share observed, labelled rows."
+    b = buckets[buckets["labelled"] > 0].groupby("step")[["labelled", "positives", "p_labelled"]].sum()
+    return calibration_from_counts(b["labelled"].to_numpy(), b["positives"].to_numpy(), b["p_labelled"].to_numpy(), groups)
 
 # %% ../../../notebooks/kit/12_monitoring/01_drift.ipynb #efee564a
-def interval(buckets: pd.DataFrame, unit: str, draws: int = 400, level: float = 0.95, seed: int = 7) -> dict[str, tuple[float, float]]:
-    "Intervals of AUC and of the gap (share observed - share predicted), by a bootstrap over the values of `unit`, such as days."
+def interval(buckets: pd.DataFrame, unit: str, level: float = 0.95) -> dict[str, tuple[float, float]]:
+    "Return intervals of AUC and of the gap (share observed - share predicted), over left-out values of `unit`, such as days; NaN where one value is left, or one holds all rows of a class."
     counts = ["positives", "labelled", "p_labelled"]
     table = buckets[buckets["labelled"] > 0].pivot_table(index=unit, columns="step", values=counts, aggfunc="sum", fill_value=0)
     if table.empty:
         return {"roc_auc_score": (float("nan"),) * 2, "gap": (float("nan"),) * 2}
-    pos, n, p = (table[name].to_numpy(dtype=float) for name in counts)
-    weights = np.random.default_rng(seed).multinomial(len(pos), [1 / len(pos)] * len(pos), size=draws)
-    drawn_pos, drawn_n = weights @ pos, weights @ n
-    aucs = [auc(a, b - a)[0] for a, b in zip(drawn_pos, drawn_n, strict=True)]
-    gaps = (drawn_pos.sum(1) - (weights @ p).sum(1)) / np.maximum(drawn_n.sum(1), 1)
-    ends = [(1 - level) / 2, (1 + level) / 2]
-    drawn = {"roc_auc_score": aucs, "gap": gaps}
-    found = {name: [round(float(v), 6) for v in np.nanquantile(values, ends)] for name, values in drawn.items()}
-    return {name: (low, high) for name, (low, high) in found.items()}
+    positives, labelled, predicted = (table[name].to_numpy(dtype=float) for name in counts)
+
+    def measure(hits: np.ndarray, rows: np.ndarray, total: np.ndarray) -> tuple[float, float]:
+        return auc_from_counts(hits, rows - hits)[0], float((hits.sum() - total.sum()) / rows.sum()) if rows.sum() else float("nan")
+
+    sums = [part.sum(axis=0) for part in (positives, labelled, predicted)]
+    without = [
+        measure(*(whole - part for whole, part in zip(sums, day, strict=True))) for day in zip(positives, labelled, predicted, strict=True)
+    ]
+    ends = {
+        name: t_interval(value, np.array(left), level)
+        for name, value, left in zip(("roc_auc_score", "gap"), measure(*sums), zip(*without, strict=True), strict=True)
+    }
+    return {name: (round(low, 6), round(high, 6)) for name, (low, high, _) in ends.items()}

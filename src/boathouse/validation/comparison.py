@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['Ranked', 'ranked', 'spans', 'DayParts', 'day_parts', 'Gain', 't_interval', 'gain_of', 'paired_gain', 'ordered_pairs',
-           'drawn_gains', 'in_words', 'better', 'not_worse', 'parts_of', 'order_of', 'against_baseline',
-           'against_champion']
+           'drawn_gains', 'in_words', 'better', 'not_worse', 'parts_of', 'order_of', 'check_beats_baseline',
+           'compare_with_champion', 'check_beats_champion', 'check_not_worse_than_champion']
 
 # %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #06513a41
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from boathouse.validation.gate import CANDIDATE, CHAMPION, Answer, Evidence, Gate, answer
+from boathouse.validation.gate import CANDIDATE, CHAMPION, Evidence, GateResult, conclude, gate
 
 # %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #13541d9d
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def in_words(gain: Gain, effect: float) -> str:
     return f"{found}; a gain of {gain.detectable:.4f} would be seen 4 times out of 5{power}"
 
 # %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #def124d4
-def better(gain: Gain, at_least: float = 0.0) -> Answer:
+def better(gain: Gain, at_least: float = 0.0) -> GateResult:
     "Pass if the interval of the gain lies above zero and the gain is at least `at_least`; refuse what is surely worse, or surely gains less."
     sure = gain.low > 0 and gain.value >= at_least
     small = gain.low > 0 or (at_least > 0 and gain.high < at_least)
@@ -197,55 +197,60 @@ def better(gain: Gain, at_least: float = 0.0) -> Answer:
         else apart
     )
     within = {"better": True, apart: None}.get(verdict, False)
-    return answer(within, gain.low, 0.0, f"{verdict}: {in_words(gain, at_least)}", **vars(gain))
+    return conclude(within, gain.low, 0.0, f"{verdict}: {in_words(gain, at_least)}", detail=vars(gain))
 
 # %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #5953f04d
-def not_worse(gain: Gain, tolerance: float = 0.0) -> Answer:
+def not_worse(gain: Gain, tolerance: float = 0.0) -> GateResult:
     "Pass if the gain is surely above -`tolerance`; refuse what is surely worse."
     within = True if gain.low >= -tolerance else False if gain.high < 0 else None
     verdict = {True: "not worse", False: "worse", None: "may be worse"}[within]
-    return answer(within, gain.low, -tolerance, f"{verdict}: {in_words(gain, tolerance)}", **vars(gain))
+    return conclude(within, gain.low, -tolerance, f"{verdict}: {in_words(gain, tolerance)}", detail=vars(gain))
 
 # %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #45932720
 def parts_of(evidence: Evidence, name: str, unseen: bool = False) -> DayParts:
-    "The days' parts of one model of the evidence, worked out once; with `unseen`, of the rows that the champion has not seen."
+    "The days' parts of one model of the evidence, computed once; with `unseen`, of the rows that the champion was not trained on."
     if name not in evidence.scores:
         raise ValueError(f"{evidence.model} version {evidence.version} was judged without scores of {name}")
     rows = order_of(evidence, name)
     days = int(evidence.days.max()) + 1
     if not unseen or evidence.unseen is None or evidence.unseen.all():
-        return evidence.once(("parts", name), lambda: day_parts(rows, days))
-    return evidence.once(("unseen", name), lambda: day_parts(rows.only(evidence.known("unseen")), days))
+        return evidence.cached(("parts", name), lambda: day_parts(rows, days))
+    return evidence.cached(("unseen", name), lambda: day_parts(rows.only(evidence.require("unseen")), days))
 
 # %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #5d4d8b07
 def order_of(evidence: Evidence, name: str) -> Ranked:
     "The rows in the order of one model's scores, sorted once."
-    return evidence.once(("order", name), lambda: ranked(evidence.truth, np.asarray(evidence.scores[name], float), evidence.days))
+    return evidence.cached(("order", name), lambda: ranked(evidence.truth, np.asarray(evidence.scores[name], float), evidence.days))
 
 # %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #d4e2935b
-def against_baseline(name: str, at_least: float = 0.0, level: float = 0.95) -> Gate:
-    "The gate that refuses a candidate which is not surely better than the baseline `name`."
-
-    def ask(evidence: Evidence) -> Answer:
-        return better(gain_of(parts_of(evidence, CANDIDATE), parts_of(evidence, name), level), at_least)
-
-    return Gate(f"better than {name}", "blocks", ask)
+@gate("beats_baseline")
+def check_beats_baseline(evidence: Evidence, baselines: Sequence[str], at_least: float = 0.0, level: float = 0.95) -> GateResult:
+    "Refuse a candidate whose AUC is not higher than that of each of the `baselines`, with the whole interval of the gain."
+    if not baselines:
+        raise ValueError("beats_baseline needs the names of one or more baselines, got none")
+    mine = parts_of(evidence, CANDIDATE)
+    results = [(name, better(gain_of(mine, parts_of(evidence, name), level), at_least)) for name in baselines]
+    name, worst = min(results, key=lambda pair: ("refuse", "inconclusive", "pass").index(pair[1].outcome))
+    return replace(worst, reason=f"than {name}: {worst.reason}")
 
 # %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #2588d0be
-def against_champion(
-    at_least: float = 0.0, tolerance: float | None = None, level: float = 0.95, few: int = 7, unsure: Literal["pass", "refuse"] = "refuse"
-) -> Gate:
-    """The gate against the champion: better by `at_least`, or, given a `tolerance`, not worse than that. A first model passes.
+def compare_with_champion(evidence: Evidence, question: Callable[[Gain], GateResult], level: float, min_days: int) -> GateResult:
+    "Return what `question` finds in the gain over the champion: a first model passes, and fewer than `min_days` days new to the champion are inconclusive."
+    if CHAMPION not in evidence.scores:
+        return conclude(True, None, None, "there is no champion yet")
+    gain = gain_of(parts_of(evidence, CANDIDATE, True), parts_of(evidence, CHAMPION, True), level)
+    if gain.days < min_days:
+        return conclude(None, gain.days, min_days, f"only {gain.days} of {int(evidence.days.max()) + 1} days are new to the champion")
+    return question(gain)
 
-    Fewer than `few` days that the champion has not seen cannot tell.
-    """
+# %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #c4a00001
+@gate("beats_champion")
+def check_beats_champion(evidence: Evidence, at_least: float = 0.0, level: float = 0.95, min_days: int = 7) -> GateResult:
+    "Refuse a candidate whose AUC is not higher than the champion's by `at_least`, on the days that the champion was not trained on."
+    return compare_with_champion(evidence, partial(better, at_least=at_least), level, min_days)
 
-    def ask(evidence: Evidence) -> Answer:
-        if CHAMPION not in evidence.scores:
-            return answer(True, None, None, "there is no champion yet")
-        gain = gain_of(parts_of(evidence, CANDIDATE, True), parts_of(evidence, CHAMPION, True), level)
-        if gain.days < few:
-            return answer(None, gain.days, few, f"only {gain.days} of {int(evidence.days.max()) + 1} days are new to the champion")
-        return better(gain, at_least) if tolerance is None else not_worse(gain, tolerance)
-
-    return Gate("better than the champion" if tolerance is None else "not worse than the champion", "blocks", ask, unsure)
+# %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #c4a00002
+@gate("not_worse_than_champion")
+def check_not_worse_than_champion(evidence: Evidence, tolerance: float = 0.0, level: float = 0.95, min_days: int = 7) -> GateResult:
+    "Refuse a candidate whose AUC may be lower than the champion's by more than `tolerance`, on the days that the champion was not trained on."
+    return compare_with_champion(evidence, partial(not_worse, tolerance=tolerance), level, min_days)

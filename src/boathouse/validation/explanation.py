@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from boathouse.models.learners import Recipe, line_columns
-from boathouse.validation.card import INK
+from boathouse.plots import INK
 from boathouse.validation.metrics import pooled
 
 BASE = "base"  # what a model says before it has looked at a row
@@ -143,8 +143,8 @@ class Explanation:
     inputs: pd.DataFrame = field(repr=False)
     slices: pd.DataFrame = field(repr=False)
 
-    def told(self) -> dict[str, Any]:
-        "The explanation as JSON values, to six digits."
+    def to_dict(self) -> dict[str, Any]:
+        "Return the explanation as JSON values, to six digits."
         tables = {name: getattr(self, name).round(6).to_dict("records") for name in ("inputs", "slices")}
         return {"unit": self.unit, "base": round(self.base, 6), "rows": self.rows, "explained": self.explained, **tables}
 
@@ -171,25 +171,29 @@ def explain(
     )
 
 # %% ../../../notebooks/kit/09_validation/06_explanation.ipynb #23e66aa8
-def draw_strengths(axes: Any, told: Explanation, top: Sequence[str]) -> None:
+def draw_strengths(axes: Any, explanation: Explanation, top: Sequence[str]) -> None:
     "A bar per input of `top`, the strongest above."
-    sizes = told.inputs.set_index("input").loc[list(top)]
+    sizes = explanation.inputs.set_index("input").loc[list(top)]
     axes.barh(range(len(top)), sizes["mean_absolute"], color=INK, height=0.65)
     axes.set_yticks(range(len(top)), top, fontsize=8)
     axes.invert_yaxis()
-    of = f"{told.explained:,} rows" if told.explained == told.rows else f"{told.explained:,} of {told.rows:,} rows"
+    of = (
+        f"{explanation.explained:,} rows"
+        if explanation.explained == explanation.rows
+        else f"{explanation.explained:,} of {explanation.rows:,} rows"
+    )
     axes.set_title(f"What moves the score, {of}", loc="left", fontsize=10, color=INK, fontweight="bold")
-    axes.set_xlabel(f"mean absolute contribution, {told.unit}", fontsize=8)
+    axes.set_xlabel(f"mean absolute contribution, {explanation.unit}", fontsize=8)
     axes.tick_params(labelsize=8, length=2)
     axes.spines[["top", "right"]].set_visible(False)
 
 # %% ../../../notebooks/kit/09_validation/06_explanation.ipynb #b9281eac
-def draw_slices(axes: Any, told: Explanation, top: Sequence[str]) -> None:
+def draw_slices(axes: Any, explanation: Explanation, top: Sequence[str]) -> None:
     "A row per slice, a column per input of `top`: the share in numbers, its distance from that in all rows in colours."
-    order = list(dict.fromkeys(zip(told.slices["slice"], told.slices["value"], strict=True)))
-    grid = told.slices.pivot(index=["slice", "value"], columns="input", values="share").loc[order, list(top)].to_numpy()
-    sizes = told.slices.groupby(["slice", "value"])["rows"].first()
-    apart = grid - told.inputs.set_index("input").loc[list(top), "share"].to_numpy()
+    order = list(dict.fromkeys(zip(explanation.slices["slice"], explanation.slices["value"], strict=True)))
+    grid = explanation.slices.pivot(index=["slice", "value"], columns="input", values="share").loc[order, list(top)].to_numpy()
+    sizes = explanation.slices.groupby(["slice", "value"])["rows"].first()
+    apart = grid - explanation.inputs.set_index("input").loc[list(top), "share"].to_numpy()
     most = max(float(np.abs(apart).max()), 0.05)  # a difference of less than five points is pale
     axes.imshow(apart, cmap="RdBu_r", vmin=-1.8 * most, vmax=1.8 * most, aspect="auto")
     for (y, x), share in np.ndenumerate(grid):
@@ -206,21 +210,21 @@ def draw_slices(axes: Any, told: Explanation, top: Sequence[str]) -> None:
     axes.spines[:].set_visible(False)
 
 # %% ../../../notebooks/kit/09_validation/06_explanation.ipynb #40c976ff
-def explanation_picture(told: Explanation, most: int = 10) -> Figure:
+def explanation_picture(explanation: Explanation, most: int = 10) -> Figure:
     "The `most` strongest inputs as bars and, if there are slices, a heat map of them slice by slice."
-    top = told.inputs["input"].head(most).tolist()
-    lines = len(told.slices[["slice", "value"]].drop_duplicates())
+    top = explanation.inputs["input"].head(most).tolist()
+    lines = len(explanation.slices[["slice", "value"]].drop_duplicates())
     heights = [0.8 + 0.2 * len(top), *([1.5 + 0.2 * lines] if lines else [])]
     figure = Figure(figsize=(8.4, sum(heights)), layout="constrained")
     above, *below = np.atleast_1d(figure.subplots(len(heights), 1, height_ratios=heights))
-    draw_strengths(above, told, top)
+    draw_strengths(above, explanation, top)
     for axes in below:
-        draw_slices(axes, told, top)
+        draw_slices(axes, explanation, top)
     return figure
 
 # %% ../../../notebooks/kit/09_validation/06_explanation.ipynb #0d19b8e6
-def log_explanation(run_id: str, told: Explanation, most: int = 10) -> None:
+def log_explanation(run_id: str, explanation: Explanation, most: int = 10) -> None:
     "Keep the explanation with the run, as `explanation.json` and `explanation.png`."
     client = MlflowClient()
-    client.log_dict(run_id, told.told(), "explanation.json")
-    client.log_figure(run_id, explanation_picture(told, most), "explanation.png", save_kwargs={"dpi": 120})
+    client.log_dict(run_id, explanation.to_dict(), "explanation.json")
+    client.log_figure(run_id, explanation_picture(explanation, most), "explanation.png", save_kwargs={"dpi": 120})

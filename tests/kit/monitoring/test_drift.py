@@ -18,8 +18,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from boathouse.monitoring.drift import (
     OTHER,
-    auc,
-    calibration,
+    calibration_by_score,
     distances,
     drift,
     histogram,
@@ -31,6 +30,7 @@ from boathouse.monitoring.drift import (
     score_buckets,
     shares,
 )
+from boathouse.validation.metrics import auc_from_counts
 
 DAYS = [(datetime(2026, 1, d), datetime(2026, 1, d + 1)) for d in range(1, 4)]
 
@@ -191,7 +191,7 @@ def test_quality_agrees_with_sklearn_within_its_own_bound(spark: SparkSession) -
     rows = pd.DataFrame({"day": rng.integers(0, 30, 5000), "p": p, "late": rng.random(5000) < p, "said": p >= 0.5})
     buckets = score_buckets(scored(spark, rows), "p", "late", "said", by=["day"])
     found, step = quality(buckets), buckets.groupby("step")[["positives", "labelled"]].sum()
-    value, bound = auc(step.positives.to_numpy(), (step.labelled - step.positives).to_numpy())
+    value, bound = auc_from_counts(step.positives.to_numpy(), (step.labelled - step.positives).to_numpy())
     assert bound < 0.001
     assert abs(value - roc_auc_score(rows.late, rows.p)) <= bound
     assert found["log_loss"] == pytest.approx(log_loss(rows.late, rows.p), abs=1e-6)
@@ -212,7 +212,7 @@ def test_rows_without_a_label_are_counted_and_not_judged(spark: SparkSession) ->
 
 
 def test_one_class_only_has_no_auc() -> None:
-    assert np.isnan(auc(np.array([1, 2]), np.array([0, 0]))[0])
+    assert np.isnan(auc_from_counts(np.array([1, 2]), np.array([0, 0]))[0])
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=2, max_size=60))
@@ -221,7 +221,7 @@ def test_auc_from_counts_is_the_share_of_pairs_in_order(rows: list[tuple[int, bo
     counts = [np.bincount(np.array(x, dtype=int), minlength=21) for x in (late, punctual)]
     if late and punctual:
         pairs = [(a > b) + (a == b) / 2 for a in late for b in punctual]
-        assert auc(*counts)[0] == pytest.approx(np.mean(pairs))
+        assert auc_from_counts(*counts)[0] == pytest.approx(np.mean(pairs))
 
 
 def test_days_that_are_bad_as_a_whole_widen_the_interval() -> None:
@@ -241,6 +241,6 @@ def test_days_that_are_bad_as_a_whole_widen_the_interval() -> None:
 
 def test_calibration_has_equal_groups_and_loses_no_row() -> None:
     buckets = pd.DataFrame({"step": range(100), "labelled": 7.0, "positives": 3.0, "p_labelled": [7 * s / 100 for s in range(100)]})
-    curve = calibration(buckets)
-    assert curve.labelled.tolist() == [70.0] * 10
+    curve = calibration_by_score(buckets)
+    assert curve.rows.tolist() == [70.0] * 10
     assert curve.predicted.is_monotonic_increasing

@@ -35,7 +35,7 @@ from boathouse.serving.deployment import (
     taken_back,
 )
 from boathouse.tables.table import Lakehouse, drop_all, read
-from boathouse.validation.gate import GATES, Asked
+from boathouse.validation.gate import GATES, GateResult
 
 MODEL = "spark_catalog.test_ml.deployed"
 RECIPE = Recipe(("pier",), ("wind",), "late")
@@ -96,7 +96,7 @@ def model(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def smoked(lake: Lakehouse) -> dict[str, Asked]:
+def smoked(lake: Lakehouse) -> dict[str, GateResult]:
     "What the smoke test says of each version."
     return {name: smoke(MODEL, version) for name, version in (("calm", 1), ("bare", 3), ("wrong", 4))}
 
@@ -124,7 +124,7 @@ def test_golden_rows_come_back_as_they_were_missing_values_and_all(lake: Lakehou
     assert rows.wind.isna().any()
 
 
-def test_the_smoke_test_passes_the_trainings_answers_and_refuses_others_none_and_no_golden_rows(smoked: dict[str, Asked]) -> None:
+def test_the_smoke_test_passes_the_trainings_answers_and_refuses_others_none_and_no_golden_rows(smoked: dict[str, GateResult]) -> None:
     good, bare, wrong = smoked.values()
     assert (good.passed, good.reason) == (True, "20 golden rows, answers as in the training")
     assert not bare.passed
@@ -172,13 +172,15 @@ def test_a_promotion_for_the_past_is_in_order_while_a_later_champion_keeps_the_a
 
 
 @history()
-def test_a_step_keeps_its_answers_and_ends_with_the_reasons_if_one_refuses(lake: Lakehouse, model: str, smoked: dict[str, Asked]) -> None:
-    with pytest.raises(DeploymentFailed, match=r"version 3 is not deployed\. champion by name: .*; smoke test: .* has no golden rows"):
+def test_a_step_keeps_its_answers_and_ends_with_the_reasons_if_one_refuses(
+    lake: Lakehouse, model: str, smoked: dict[str, GateResult]
+) -> None:
+    with pytest.raises(DeploymentFailed, match=r"version 3 is not deployed\. champion_alias: .*; smoke_test: .* has no golden rows"):
         passed(lake, model, 3, MAY, [named(lake, model, 1, MAY), smoked["bare"]])
     kept = {row.gate: (row.verdict, row.passed) for row in read(lake, GATES).collect()}
-    assert kept == {"champion by name": ("refuse", False), "smoke test": ("refuse", False)}
-    assert refusals(lake, model, 3, MAY).startswith("champion by name: ")
-    assert "smoke test: " in refusals(lake, model, 3, MAY)
+    assert kept == {"champion_alias": ("refuse", False), "smoke_test": ("refuse", False)}
+    assert refusals(lake, model, 3, MAY).startswith("champion_alias: ")
+    assert "smoke_test: " in refusals(lake, model, 3, MAY)
     assert refusals(lake, model, 3, JUNE) == refusals(lake, model, 1, MAY) == ""
     passed(lake, model, 1, MAY, [smoked["calm"]])
     assert read(lake, GATES).where("version = 1 AND passed").count() == 1

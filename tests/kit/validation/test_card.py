@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from boathouse.validation.card import card, short
-from boathouse.validation.gate import Evidence, Gate, Registered, answer, judge
+from boathouse.validation.gate import Evidence, Gate, GateResult, RegisteredVersion, conclude, run_gates
 
 RNG = np.random.default_rng(3)
 DAYS = np.repeat(np.arange(20), 50)
@@ -19,9 +19,16 @@ ROWS = pd.DataFrame({"late": LATE, "at": pd.Timestamp("2013-06-01") + pd.to_time
 SCORES = {"candidate": np.clip(LATE * 0.2 + RNG.random(1000) * 0.7, 0, 1), EVIL: RNG.random(1000)}
 
 
+def refuse(evidence: Evidence) -> GateResult:
+    return conclude(False, None, 1, EVIL)
+
+
+refuse.__doc__ = EVIL
+
+
 def page(scores: dict[str, np.ndarray], explanation: Figure | None = None) -> str:
-    evidence = Evidence(EVIL, 1, ROWS, scores, "late", "at", "day", registered=Registered(EVIL, {"owner": EVIL}, {EVIL: "double"}))
-    verdict = judge([Gate(EVIL, "blocks", lambda e: answer(False, None, 1, EVIL))], evidence)
+    evidence = Evidence(EVIL, 1, ROWS, scores, "late", "at", "day", registered=RegisteredVersion(EVIL, {"owner": EVIL}, {EVIL: "double"}))
+    verdict = run_gates([Gate(EVIL, refuse)], evidence)
     return card(evidence, verdict, ["port"], {EVIL: 1.0}, [{EVIL: EVIL}], [{"trial": EVIL}], explanation)
 
 

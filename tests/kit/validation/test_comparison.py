@@ -80,35 +80,35 @@ def test_a_score_that_is_not_a_number_is_refused() -> None:
         ranked(np.array([True, False, True]), np.array([0.1, np.nan, 0.3]), np.zeros(3, int))
 
 
-def test_one_day_and_days_that_hold_all_late_rows_cannot_tell() -> None:
+def test_one_day_and_days_that_hold_all_late_rows_are_inconclusive() -> None:
     one = paired_gain(LATE[:60], SIGNAL[:60], BLURRED[:60], DAYS[:60])
-    assert better(one).verdict == "cannot tell"
+    assert better(one).outcome == "inconclusive"
     late = np.array([True, True, False, False])
     held = paired_gain(late, np.array([0.9, 0.8, 0.2, 0.1]), np.array([0.1, 0.2, 0.8, 0.9]), [1, 1, 2, 2])
-    assert better(held).verdict == "cannot tell"
+    assert better(held).outcome == "inconclusive"
     assert np.isnan(t_interval(0.5, np.array([0.5, np.nan]))[0])
 
 
 @pytest.mark.parametrize(
-    ("low", "value", "high", "at_least", "verdict"),
+    ("low", "value", "high", "at_least", "outcome"),
     [
         (0.01, 0.02, 0.03, 0.002, "pass"),
         (0.0001, 0.001, 0.002, 0.005, "refuse"),  # sure, and too little
         (-0.002, 0.0, 0.001, 0.005, "refuse"),  # surely less than asked for
-        (-0.01, 0.005, 0.02, 0.002, "cannot tell"),
+        (-0.01, 0.005, 0.02, 0.002, "inconclusive"),
         (-0.03, -0.02, -0.01, 0.0, "refuse"),
-        (np.nan, 0.1, np.nan, 0.0, "cannot tell"),
+        (np.nan, 0.1, np.nan, 0.0, "inconclusive"),
     ],
 )
-def test_better_is_sure_worse_is_sure_and_the_rest_is_not(low: float, value: float, high: float, at_least: float, verdict: str) -> None:
-    assert better(Gain(0.7 + value, 0.7, low, high, 28, 0.01), at_least).verdict == verdict
+def test_better_is_sure_worse_is_sure_and_the_rest_is_not(low: float, value: float, high: float, at_least: float, outcome: str) -> None:
+    assert better(Gain(0.7 + value, 0.7, low, high, 28, 0.01), at_least).outcome == outcome
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"), [(-0.001, 0.02, "pass"), (-0.004, -0.001, "pass"), (-0.03, -0.001, "refuse"), (-0.03, 0.01, "cannot tell")]
+    ("low", "high", "outcome"), [(-0.001, 0.02, "pass"), (-0.004, -0.001, "pass"), (-0.03, -0.001, "refuse"), (-0.03, 0.01, "inconclusive")]
 )
-def test_not_worse_asks_for_no_gain(low: float, high: float, verdict: str) -> None:
-    assert not_worse(Gain(0.7, 0.7, low, high, 28, 0.01), tolerance=0.005).verdict == verdict
+def test_not_worse_asks_for_no_gain(low: float, high: float, outcome: str) -> None:
+    assert not_worse(Gain(0.7, 0.7, low, high, 28, 0.01), tolerance=0.005).outcome == outcome
 
 
 def test_of_a_mean_over_days_it_is_the_interval_of_student() -> None:
@@ -136,5 +136,5 @@ def test_equal_models_are_rarely_called_better() -> None:
         mood = rng.normal(0, 1, 14)[DAYS[:840]]
         late = rng.random(840) < 1 / (1 + np.exp(1 - SIGNAL[:840] - mood))
         a, b = (SIGNAL[:840] + rng.normal(0, 0.5, 840) + rng.normal(0, 0.5, 14)[DAYS[:840]] for _ in range(2))
-        wrong += better(paired_gain(late, a, b, DAYS[:840])).verdict == "pass"
+        wrong += better(paired_gain(late, a, b, DAYS[:840])).outcome == "pass"
     assert wrong <= 11  # 5 are expected; more than 11 come once in a hundred times

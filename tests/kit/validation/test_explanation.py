@@ -129,12 +129,12 @@ def test_without_labels_only_the_number_of_rows_pools() -> None:
 
 def test_a_sample_is_drawn_alike_each_time_and_knows_its_slices_of_all_rows() -> None:
     one, two = (explain(MODELS["lightgbm"], RECIPE, ROWS, ROWS, ["boat"], at_most=300, at_least=1000) for _ in range(2))
-    assert one.told() == two.told()
+    assert one.to_dict() == two.to_dict()
     assert (one.rows, one.explained) == (4000, 300)
     assert set(one.slices["value"]) == {"large", "small"}  # 1000 rows each of all, not of the 300
     assert one.slices.groupby("value")["rows"].first().sum() == 300
     other = explain(MODELS["lightgbm"], replace(RECIPE, seed=8), ROWS, ROWS, ["boat"], at_most=300)
-    assert other.told()["inputs"] != one.told()["inputs"]
+    assert other.to_dict()["inputs"] != one.to_dict()["inputs"]
 
 
 def test_the_picture_shows_as_many_inputs_as_asked_and_every_slice() -> None:
@@ -151,7 +151,7 @@ def test_a_run_keeps_the_last_explanation_and_its_picture(spark: SparkSession, t
     with mlflow.start_run() as run:
         for one in told:
             log_explanation(run.info.run_id, one)
-    assert mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/explanation.json") == told[1].told()
+    assert mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/explanation.json") == told[1].to_dict()
     with Image.open(MlflowClient().download_artifacts(run.info.run_id, "explanation.png", str(tmp_path))) as picture:
         assert picture.width > 800
 

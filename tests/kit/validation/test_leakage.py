@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from boathouse.validation.gate import Evidence, GateResult
 from boathouse.validation.leakage import (
+    check_future_features,
+    check_leaking_feature,
     hashes,
-    nothing_later,
-    plausible,
-    rank_auc,
-    rates_elsewhere,
-    single_aucs,
+    out_of_fold_rates,
     training_facts,
+    univariate_auc,
+    univariate_aucs,
     unseen_share,
 )
 
@@ -26,49 +27,61 @@ SIGNAL = RNG.normal(size=DAYS.size)
 LATE = RNG.random(DAYS.size) < 1 / (1 + np.exp(1 - SIGNAL))
 
 
+def future_features(times: pd.DataFrame, at: pd.Series) -> GateResult:
+    "What the gate finds in feature rows of these times, for forecasts made at `at`."
+    rows = pd.DataFrame({"late": True, "at": at, "day": 1})
+    return check_future_features(Evidence("m", 1, rows, {}, "late", "at", "day", times=times))
+
+
+def leaking_feature(rows: pd.DataFrame, *inputs: str) -> GateResult:
+    "What the gate finds in these columns of the rows."
+    held = rows.assign(late=LATE, at=pd.Timestamp("2013-06-01"), day=DAYS)
+    return check_leaking_feature(Evidence("m", 1, held, {}, "late", "at", "day", inputs=inputs))
+
+
 def test_one_row_from_the_future_is_enough_to_refuse() -> None:
     now = pd.Series(pd.to_datetime(["2013-06-01"] * 1000))
     good = pd.DataFrame({"wind": now, "legs": now - pd.Timedelta(hours=1)})
-    assert nothing_later(good, now).verdict == "pass"
-    assert nothing_later(good.assign(wind=pd.NaT), now).verdict == "pass"
+    assert future_features(good, now).outcome == "pass"
+    assert future_features(good.assign(wind=pd.NaT), now).outcome == "pass"
     bad = good.copy()
     bad.loc[7, "legs"] = now[7] + pd.Timedelta(microseconds=1)
-    found = nothing_later(bad, now)
-    assert found.verdict == "refuse"
+    found = future_features(bad, now)
+    assert found.outcome == "refuse"
     assert "'legs': 1" in found.reason
 
 
 def test_rows_in_another_order_than_their_times_are_compared_by_place() -> None:
     now = pd.Series(pd.to_datetime(["2013-06-02", "2013-06-01"]), index=[1, 0])
-    assert nothing_later(pd.DataFrame({"wind": now.to_numpy()}), now).verdict == "pass"
+    assert future_features(pd.DataFrame({"wind": now.to_numpy()}), now).outcome == "pass"
 
 
 def test_a_column_that_sorts_the_outcome_is_refused_whichever_way_it_points() -> None:
     rows = pd.DataFrame({"signal": SIGNAL, "delay": np.where(LATE, 30.0, 0.0) + RNG.normal(0, 3, LATE.size), "empty": np.nan})
     rows["early"] = -rows.delay
-    alone = single_aucs(rows, ["signal", "delay", "early", "empty"], LATE, DAYS)
+    alone = univariate_aucs(rows, ["signal", "delay", "early", "empty"], LATE, DAYS)
     assert alone["signal"] == pytest.approx(roc_auc_score(LATE, SIGNAL))
     assert alone["empty"] == 0.5
-    assert plausible({k: alone[k] for k in ("signal", "empty")}).verdict == "pass"
-    assert plausible({k: alone[k] for k in ("signal", "early")}).verdict == "refuse"
+    assert leaking_feature(rows, "signal", "empty").outcome == "pass"
+    assert leaking_feature(rows, "signal", "early").outcome == "refuse"
     assert alone["early"] == pytest.approx(alone["delay"])
-    assert plausible({}).verdict == "cannot tell"
+    assert leaking_feature(rows).outcome == "inconclusive"
 
 
 @pytest.mark.parametrize("kind", ["object", "category", "bool"])
 def test_a_category_that_tells_is_found_and_a_key_is_not(kind: str) -> None:
     telling = pd.Series(np.where(LATE, "t", "f")).eq("t") if kind == "bool" else pd.Series(np.where(LATE, "waiting", "moored")).astype(kind)
     rows = pd.DataFrame({"telling": telling, "key": [f"K{n}" for n in range(LATE.size)], "chance": RNG.choice(list("abc"), LATE.size)})
-    alone = single_aucs(rows, list(rows), LATE, DAYS)
+    alone = univariate_aucs(rows, list(rows), LATE, DAYS)
     assert alone["telling"] > 0.99
     assert max(alone["key"], alone["chance"]) < 0.56
 
 
 def test_shares_of_a_category_come_from_other_folds_only() -> None:
     late, fold = np.array([True, True, False, False]), np.array([0, 1, 0, 1])
-    rates = rates_elsewhere(np.array([0, 0, 1, 1]), late, fold)
+    rates = out_of_fold_rates(np.array([0, 0, 1, 1]), late, fold)
     assert rates[0] == pytest.approx((1 + 10 * 0.5) / (1 + 10))  # of its own row it knows nothing
-    changed = rates_elsewhere(np.array([0, 0, 1, 1]), np.array([False, True, False, False]), fold)
+    changed = out_of_fold_rates(np.array([0, 0, 1, 1]), np.array([False, True, False, False]), fold)
     assert changed[0] == rates[0]
 
 
@@ -87,8 +100,8 @@ def test_hashes_tell_rows_apart_by_value_type_and_place() -> None:
 def test_training_facts_say_what_was_seen_and_how_often_rows_repeat_by_chance() -> None:
     rows = pd.DataFrame({"k": range(4), "x": [1.0, 1.0, 2.0, 2.0], "pier": ["n", "n", "s", None], "late": True, "day": [1, 2, 2, 2]})
     facts = training_facts(rows, ["k"], ["x", "pier"], "late", "day")
-    assert facts.seen == {"x": (1.0, 2.0), "pier": frozenset({"n", "s"})}
-    assert facts.repeats == 0.5  # the first two, on two days; the others differ
+    assert facts.input_domains == {"x": (1.0, 2.0), "pier": frozenset({"n", "s"})}
+    assert facts.duplicate_rate == 0.5  # the first two, on two days; the others differ
     assert facts.days == {1, 2}
 
 
@@ -98,4 +111,4 @@ def test_a_missing_value_is_not_strange_and_a_new_one_is() -> None:
 
 
 def test_an_outcome_that_never_happens_sorts_nothing() -> None:
-    assert rank_auc(np.zeros(5, bool), np.arange(5.0)) == 0.5
+    assert univariate_auc(pd.Series(np.arange(5.0)), np.zeros(5, bool), np.zeros(5, int)) == 0.5

@@ -9,8 +9,18 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from boathouse.validation.gate import Evidence
-from boathouse.validation.metrics import calibrated, calibration, fair_to_slices, gap_of, pooled, predicts, slice_table, slices, slope_of
+from boathouse.validation.gate import Evidence, GateResult
+from boathouse.validation.metrics import (
+    calibration,
+    check_calibration,
+    check_slice_floor,
+    check_valid_probabilities,
+    gap_of,
+    pooled,
+    slice_table,
+    slices,
+    slope_of,
+)
 
 RNG = np.random.default_rng(3)
 DAYS = np.repeat(np.arange(40), 60)
@@ -27,8 +37,12 @@ def evidence(scores: np.ndarray) -> Evidence:
 
 @pytest.mark.parametrize("scores", [[0.1, np.nan], [0.4, 0.4], [-0.1, 0.5], [0.5, 1.1], [], [np.nan, np.nan]])
 def test_what_is_not_a_probability_for_every_row_is_refused(scores: list[float]) -> None:
-    assert predicts(np.array(scores)).verdict == "refuse"
-    assert predicts(np.array([0.0, 1.0])).verdict == "pass"
+    def outcome(values: list[float]) -> str:
+        rows = pd.DataFrame({"late": [True] * len(values), "at": pd.Timestamp("2013-06-01"), "day": 1})
+        return check_valid_probabilities(Evidence("m", 1, rows, {"candidate": np.array(values)}, "late", "at", "day")).outcome
+
+    assert outcome(scores) == "refuse"
+    assert outcome([0.0, 1.0]) == "pass"
 
 
 @pytest.mark.parametrize("scores", [CHANCE, expit(4 * logit(CHANCE)), 1 - CHANCE, expit(0.1 * logit(CHANCE)), np.round(CHANCE)])
@@ -47,14 +61,16 @@ def test_slope_and_gap_without_a_day_are_those_of_the_other_days() -> None:
 
 def test_calibration_groups_hold_all_rows() -> None:
     groups = calibration(LATE, CHANCE)
-    assert sum(g["rows"] for g in groups) == LATE.size
-    assert all(abs(g["predicted"] - g["observed"]) < 0.1 for g in groups)
+    assert groups.rows.tolist() == [LATE.size / 10] * 10
+    assert (groups.predicted - groups.observed).abs().max() < 0.1
+    parts = np.array_split(np.sort(CHANCE), 10)
+    assert groups.predicted.tolist() == pytest.approx([part.mean() for part in parts])
 
 
 def test_swapped_and_shifted_probabilities_are_surely_off() -> None:
-    verdicts = [calibrated().ask(evidence(s)).verdict for s in (CHANCE, 1 - CHANCE, expit(logit(CHANCE) + 1))]
+    verdicts = [check_calibration(evidence(s), level=0.95).outcome for s in (CHANCE, 1 - CHANCE, expit(logit(CHANCE) + 1))]
     assert verdicts == ["pass", "refuse", "refuse"]
-    assert calibrated().ask(evidence(np.full(LATE.size, LATE.mean()))).verdict == "cannot tell"  # no slope at all
+    assert check_calibration(evidence(np.full(LATE.size, LATE.mean()))).outcome == "inconclusive"  # no slope at all
 
 
 def test_small_values_missing_ones_and_those_of_one_outcome_are_pooled() -> None:
@@ -76,18 +92,20 @@ def test_each_slice_has_the_auc_that_it_has_alone() -> None:
 
 
 def test_noise_of_a_small_slice_does_not_refuse_and_a_blind_slice_does() -> None:
-    gate = fair_to_slices(["port"], floor=0.6)
-    assert gate.ask(evidence(CHANCE)).verdict in ("pass", "cannot tell")
+    def found(scores: np.ndarray) -> GateResult:
+        return check_slice_floor(evidence(scores), columns=["port"], floor=0.6, gap=0.1, level=0.95)
+
+    assert found(CHANCE).outcome in ("pass", "inconclusive")
     noisy, blind = CHANCE.copy(), CHANCE.copy()
     for scores, port in ((noisy, "tiny"), (blind, "a")):
         scores[port == PORTS] = RNG.permutation(scores[port == PORTS])
-    assert gate.ask(evidence(noisy)).verdict == "cannot tell"
-    assert gate.ask(evidence(blind)).verdict == "refuse"
-    assert "port a" in gate.ask(evidence(blind)).reason
+    assert found(noisy).outcome == "inconclusive"
+    assert found(blind).outcome == "refuse"
+    assert "port a" in found(blind).reason
 
 
 def test_a_slice_may_be_refused_for_its_distance_alone() -> None:
     blind = CHANCE.copy()
     blind[PORTS == "a"] = RNG.permutation(blind[PORTS == "a"])
-    assert fair_to_slices(["port"], floor=0.0, gap=0.1).ask(evidence(blind)).verdict == "refuse"
-    assert fair_to_slices(["port"], floor=0.0, gap=0.5).ask(evidence(blind)).verdict != "refuse"
+    assert check_slice_floor(evidence(blind), columns=["port"], floor=0.0, gap=0.1, level=0.95).outcome == "refuse"
+    assert check_slice_floor(evidence(blind), columns=["port"], floor=0.0, gap=0.5, level=0.95).outcome != "refuse"

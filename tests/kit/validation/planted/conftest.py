@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[4] / "bench"))
 
 from harbour import POLICY, candidate_of, ferries
 
-from boathouse.validation.gate import Evidence, judge
+from boathouse.validation.gate import Evidence, run_gates
 from boathouse.validation.policy import gates_of
 
 
@@ -34,7 +34,7 @@ def refused() -> Callable[[Evidence], set[str]]:
     "The names of the gates that refuse."
 
     def ask(evidence: Evidence) -> set[str]:
-        return set(judge(gates_of(POLICY), evidence).refusals)
+        return set(run_gates(gates_of(POLICY), evidence).refusals)
 
     return ask
 
@@ -42,4 +42,4 @@ def refused() -> Callable[[Evidence], set[str]]:
 @pytest.fixture(scope="module", autouse=True)
 def good_twin(good: Evidence, refused: Callable[[Evidence], set[str]]) -> None:
     "Beside the bad candidates of a module stands the good one, which is accepted."
-    assert judge(gates_of(POLICY), good).accepted
+    assert run_gates(gates_of(POLICY), good).accepted

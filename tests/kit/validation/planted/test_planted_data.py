@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from harbour import INPUTS, KEY, POLICY, but, candidate_of, split
 
-from boathouse.validation.gate import Evidence, judge
+from boathouse.validation.gate import Evidence, run_gates
 from boathouse.validation.leakage import training_facts
 from boathouse.validation.policy import gates_of
 
@@ -19,31 +19,31 @@ Ask = Callable[[Evidence], set[str]]
 def test_a_column_that_was_measured_afterwards(harbour: pd.DataFrame, refused: Ask) -> None:
     rng = np.random.default_rng(5)
     leaking = harbour.assign(delay=harbour.late * 30.0 + rng.normal(0, 15, len(harbour)))
-    assert refused(candidate_of(leaking, [*INPUTS, "delay"])) == {"no feature too good alone"}
+    assert refused(candidate_of(leaking, [*INPUTS, "delay"])) == {"leaking_feature"}
 
 
 def test_a_category_that_tells_the_outcome(harbour: pd.DataFrame, refused: Ask) -> None:
     rng = np.random.default_rng(5)
     leaking = harbour.assign(pier=np.where(harbour.late & (rng.random(len(harbour)) < 0.9), "waiting", harbour.pier))
-    assert "no feature too good alone" in refused(candidate_of(leaking))
+    assert "leaking_feature" in refused(candidate_of(leaking))
 
 
 def test_a_gap_that_tells_the_outcome(harbour: pd.DataFrame, refused: Ask) -> None:
     rng = np.random.default_rng(5)
     leaking = harbour.assign(moored=np.where(rng.random(len(harbour)) < np.where(harbour.late, 0.9, 0.1), np.nan, 1.0))
-    assert refused(candidate_of(leaking, [*INPUTS, "moored"])) == {"no feature too good alone"}
+    assert refused(candidate_of(leaking, [*INPUTS, "moored"])) == {"leaking_feature"}
 
 
 def test_a_join_that_reaches_into_the_future(good: Evidence, refused: Ask) -> None:
     times = good.times.copy()
     times.loc[11, "features.sea"] = good.rows.forecast_at[11] + pd.Timedelta(microseconds=1)
-    assert refused(but(good, times=times)) == {"no feature from the future"}
+    assert refused(but(good, times=times)) == {"future_features"}
 
 
 def test_keys_that_were_trained_on(harbour: pd.DataFrame, good: Evidence, refused: Ask) -> None:
     train, test = split(harbour)
     test.loc[:2, "ferry"] = train.ferry[:3].to_numpy()
-    assert refused(but(good, rows=test)) == {"no row trained on"}
+    assert refused(but(good, rows=test)) == {"train_test_overlap"}
 
 
 def test_copies_of_training_rows_under_another_key(harbour: pd.DataFrame, good: Evidence, refused: Ask) -> None:
@@ -53,63 +53,61 @@ def test_copies_of_training_rows_under_another_key(harbour: pd.DataFrame, good: 
     for column in (*INPUTS, "late"):
         values = train[column].to_numpy()[: len(copied)]
         test.loc[copied, column] = values * (1 + 1e-9) if values.dtype.kind == "f" else values
-    assert "no row trained on" in refused(but(good, rows=test))
+    assert "train_test_overlap" in refused(but(good, rows=test))
 
 
 def test_coarse_inputs_that_repeat_by_chance_are_no_copies(harbour: pd.DataFrame, refused: Ask) -> None:
     coarse = harbour.assign(wind=harbour.wind.round(), waves=harbour.waves.round(), traffic=harbour.traffic.round())
-    assert "no row trained on" not in refused(candidate_of(coarse))
+    assert "train_test_overlap" not in refused(candidate_of(coarse))
 
 
 def test_a_column_in_other_units(harbour: pd.DataFrame, refused: Ask) -> None:
     _, test = split(harbour)
     knots = candidate_of(harbour, tested=test.assign(wind=test.wind * 1.94))
-    assert {"inputs like those of training", "calibrated"} <= refused(knots)
+    assert {"unseen_inputs", "calibration"} <= refused(knots)
 
 
 def test_a_category_that_training_never_saw(harbour: pd.DataFrame, refused: Ask) -> None:
     train, _ = split(harbour)
-    assert refused(candidate_of(harbour, trained=train[train.line != "L01"])) == {"inputs like those of training"}
+    assert refused(candidate_of(harbour, trained=train[train.line != "L01"])) == {"unseen_inputs"}
 
 
 def test_a_training_of_months_ago(good: Evidence, refused: Ask) -> None:
-    assert refused(but(good, as_of=good.as_of + timedelta(days=60))) == {"trained on recent days"}
+    assert refused(but(good, as_of=good.as_of + timedelta(days=60))) == {"training_recency"}
 
 
 def test_open_failures_of_data_quality(good: Evidence, refused: Ask) -> None:
-    assert refused(but(good, open_failures=("silver.ferries: wind is negative",))) == {"no data failure open"}
+    assert refused(but(good, open_failures=("silver.ferries: wind is negative",))) == {"open_quality_failures"}
 
 
-def test_a_holdout_that_six_versions_were_shown_warns_and_one_of_five_looks_does_not(good: Evidence) -> None:
+def test_a_holdout_that_six_versions_were_evaluated_on_warns_and_one_of_five_does_not(good: Evidence) -> None:
     def warned(evidence: Evidence) -> tuple[str, ...]:
-        verdict = judge(gates_of(POLICY), evidence)
-        assert verdict.accepted, "a worn holdout is no fault of the candidate"
+        verdict = run_gates(gates_of(POLICY), evidence)
+        assert verdict.accepted, "a reused holdout is no fault of the candidate"
         return verdict.warnings
 
     assert warned(good) == ()
     assert warned(but(good, version=9, shown=(2, 3, 5, 7, 9))) == ()
-    assert warned(but(good, version=9, shown=(2, 3, 5, 7, 8, 9))) == ("holdout not worn",)
-    assert warned(but(good, version=9, shown=(2, 3))) == ("holdout not worn",), "this version looked, and it is not written down"
-    assert warned(but(good, shown=None)) == ("holdout not worn",)
+    assert warned(but(good, version=9, shown=(2, 3, 5, 7, 8, 9))) == ("holdout_reuse",)
+    assert warned(but(good, version=9, shown=(2, 3))) == ("holdout_reuse",), "this version was evaluated, and it is not recorded"
+    assert warned(but(good, shown=None)) == ("holdout_reuse",)
 
 
 def test_what_was_not_measured_is_not_passed(good: Evidence, refused: Ask) -> None:
-    assert refused(but(good, times=None)) == {"no feature from the future"}
-    assert refused(but(good, open_failures=None)) == {"no data failure open"}
-    assert refused(but(good, fresh=None)) == {"works in a fresh process", "quick enough"}
+    assert refused(but(good, times=None)) == {"future_features"}
+    assert refused(but(good, open_failures=None)) == {"open_quality_failures"}
+    assert refused(but(good, fresh=None)) == {"loads_in_clean_process", "latency"}
 
 
 def test_rows_whose_labels_are_not_known_yet(good: Evidence, refused: Ask) -> None:
     rows = good.rows.astype({"late": object})
     rows.loc[3, "late"] = None
-    assert {"good enough", "calibrated", "no weak slice", "better than timetable", "better than the champion"} <= refused(
-        but(good, rows=rows)
-    )
+    assert {"auc_floor", "calibration", "slice_floor", "beats_baseline", "beats_champion"} <= refused(but(good, rows=rows))
 
 
 def test_days_that_the_champion_was_trained_on_do_not_count(good: Evidence, refused: Ask) -> None:
     fewer = (good.rows.day >= good.rows.day.max() - timedelta(days=4)).to_numpy()
-    assert refused(but(good, unseen=fewer)) == {"better than the champion"}
+    assert refused(but(good, unseen=fewer)) == {"beats_champion"}
     assert refused(but(good, unseen=(good.rows.day >= good.rows.day.max() - timedelta(days=20)).to_numpy())) == set()
 
 

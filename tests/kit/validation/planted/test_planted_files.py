@@ -28,8 +28,8 @@ from boathouse.models.learners import fit, log_pipeline
 from boathouse.models.scoring import packed_folder, positive, unpack
 from boathouse.registry.promotions import register
 from boathouse.validation.artifact import CONTENT, content_hash, described, fresh_process, looked_at
-from boathouse.validation.gate import Evidence, Fresh, Registered, judge
-from boathouse.validation.policy import gates_of
+from boathouse.validation.gate import Evidence, FreshProcessCheck, RegisteredVersion, run_gates
+from boathouse.validation.policy import Policy, gates_of
 
 MODEL = "spark_catalog.test_ml.planted"
 NUMBERS = ["wind", "waves"]
@@ -46,18 +46,21 @@ def registry(spark: SparkSession) -> Iterator[MlflowClient]:
     client.delete_registered_model(MODEL)
 
 
-def registered(client: MlflowClient, run: str, uri: str, folder: Path) -> tuple[Path, Registered]:
+def registered(client: MlflowClient, run: str, uri: str, folder: Path) -> tuple[Path, RegisteredVersion]:
     "A version as the training job leaves it: described, owned, and with the hash of its files."
     version = register(MODEL, uri, run, {"owner": "harbour"})
     client.update_model_version(MODEL, str(version), "Is the ferry late?")
     return looked_at(MODEL, version, folder / f"version{version}")
 
 
-def with_files(good: Evidence, files: Path, found: Registered, rows: Rows | None = None) -> Evidence:
+def with_files(good: Evidence, files: Path, found: RegisteredVersion, rows: Rows | None = None) -> Evidence:
     "The evidence of the files: what runs code is not loaded at all, and has no scores."
     if found.code:
         return but(
-            good, registered=found, fresh=Fresh(error="not tried"), scores={n: s for n, s in good.scores.items() if n != "candidate"}
+            good,
+            registered=found,
+            fresh=FreshProcessCheck(error="not tried"),
+            scores={n: s for n, s in good.scores.items() if n != "candidate"},
         )
     some = (good.rows if rows is None else rows).head(20)
     return but(
@@ -68,7 +71,7 @@ def with_files(good: Evidence, files: Path, found: Registered, rows: Rows | None
 
 
 @pytest.fixture(scope="module")
-def model(registry: MlflowClient, harbour: Rows, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Registered]:
+def model(registry: MlflowClient, harbour: Rows, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RegisteredVersion]:
     "The good model, logged by the recipe that made its scores."
     train, _ = split(harbour)
     recipe = recipe_of(INPUTS)
@@ -78,12 +81,14 @@ def model(registry: MlflowClient, harbour: Rows, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="module")
-def sound(good: Evidence, model: tuple[Path, Registered]) -> Evidence:
+def sound(good: Evidence, model: tuple[Path, RegisteredVersion]) -> Evidence:
     "The good candidate with its real files."
     return with_files(good, *model)
 
 
-def copied(model: tuple[Path, Registered], folder: Path, signature: mlflow.models.ModelSignature | None) -> tuple[Path, Registered]:
+def copied(
+    model: tuple[Path, RegisteredVersion], folder: Path, signature: mlflow.models.ModelSignature | None
+) -> tuple[Path, RegisteredVersion]:
     "The good model's files with another signature, as if they had been registered so."
     files = shutil.copytree(model[0], folder / "copy")
     changed = Model.load(files)
@@ -94,8 +99,8 @@ def copied(model: tuple[Path, Registered], folder: Path, signature: mlflow.model
 
 def test_the_good_model_is_accepted_with_its_real_files(sound: Evidence, refused: Ask) -> None:
     assert refused(sound) == set()
-    assert sound.fresh.differs == 0.0
-    assert sound.fresh.takes == INPUTS
+    assert sound.fresh.max_abs_diff == 0.0
+    assert sound.fresh.signature_columns == INPUTS
 
 
 def test_a_pickle_is_refused_and_its_code_never_runs(registry: MlflowClient, good: Evidence, tmp_path: Path, refused: Ask) -> None:
@@ -122,58 +127,62 @@ def test_a_pickle_is_refused_and_its_code_never_runs(registry: MlflowClient, goo
     files, found = looked_at(MODEL, int(version), tmp_path / "trap")
     refusals = refused(with_files(good, files, found))
     assert not marker.exists()
-    assert {"runs no code when loaded", "works in a fresh process"} <= refusals
+    assert {"loads_no_code", "loads_in_clean_process"} <= refusals
     assert found.code == ("holds model.pkl, which runs code when it is loaded",)
     fresh_process(files, train[NUMBERS])
     assert marker.exists()  # the trap is a real one
 
 
-def test_files_that_changed_after_registration(sound: Evidence, model: tuple[Path, Registered], tmp_path: Path, refused: Ask) -> None:
+def test_files_that_changed_after_registration(
+    sound: Evidence, model: tuple[Path, RegisteredVersion], tmp_path: Path, refused: Ask
+) -> None:
     files = shutil.copytree(model[0], tmp_path / "changed")
     with (files / "input_example.json").open("a") as opened:
         opened.write(" ")
     changed = described(files, model[1].description, dict(model[1].tags))
-    assert refused(but(sound, registered=changed)) == {"files as registered"}
+    assert refused(but(sound, registered=changed)) == {"files_as_registered"}
 
 
 def test_files_that_were_not_hashed_at_registration(sound: Evidence, refused: Ask) -> None:
-    assert refused(but(sound, registered=replace(sound.registered, promised_content=""))) == {"files as registered"}
+    assert refused(but(sound, registered=replace(sound.registered, promised_content=""))) == {"files_as_registered"}
 
 
-def test_a_missing_signature(good: Evidence, model: tuple[Path, Registered], tmp_path: Path, refused: Ask) -> None:
+def test_a_missing_signature(good: Evidence, model: tuple[Path, RegisteredVersion], tmp_path: Path, refused: Ask) -> None:
     _, found = copied(model, tmp_path, None)
     assert found.signature is None
-    assert refused(but(good, registered=found)) == {"signature tells the truth"}
+    assert refused(but(good, registered=found)) == {"signature_matches"}
 
 
 def test_a_signature_that_leaves_out_an_input_and_names_one_that_is_none(
-    good: Evidence, model: tuple[Path, Registered], tmp_path: Path, refused: Ask
+    good: Evidence, model: tuple[Path, RegisteredVersion], tmp_path: Path, refused: Ask
 ) -> None:
     declared = good.rows[[c for c in INPUTS if c != "waves"]].assign(ferry=good.rows.ferry)
     files, found = copied(model, tmp_path, infer_signature(declared, np.zeros((3, 2))))
-    assert refused(with_files(good, files, found)) == {"signature tells the truth", "works in a fresh process"}
-    assert refused(but(good, registered=found)) == {"signature tells the truth"}
+    assert refused(with_files(good, files, found)) == {"signature_matches", "loads_in_clean_process"}
+    assert refused(but(good, registered=found)) == {"signature_matches"}
 
 
-def test_a_signature_of_the_wrong_type(good: Evidence, model: tuple[Path, Registered], tmp_path: Path, refused: Ask) -> None:
+def test_a_signature_of_the_wrong_type(good: Evidence, model: tuple[Path, RegisteredVersion], tmp_path: Path, refused: Ask) -> None:
     _, found = copied(model, tmp_path, infer_signature(good.rows[[*INPUTS]].astype({"wind": str}), np.zeros((3, 2))))
-    assert refused(but(good, registered=found)) == {"signature tells the truth"}
+    assert refused(but(good, registered=found)) == {"signature_matches"}
 
 
-def test_a_signature_that_promises_another_shape(sound: Evidence, model: tuple[Path, Registered], tmp_path: Path, refused: Ask) -> None:
+def test_a_signature_that_promises_another_shape(
+    sound: Evidence, model: tuple[Path, RegisteredVersion], tmp_path: Path, refused: Ask
+) -> None:
     _, found = copied(model, tmp_path, infer_signature(sound.rows[[*INPUTS]], np.zeros((3, 4))))
-    assert refused(but(sound, registered=found)) == {"signature tells the truth"}
+    assert refused(but(sound, registered=found)) == {"signature_matches"}
 
 
 def test_a_model_that_needs_a_column_which_the_rows_lack(sound: Evidence, refused: Ask) -> None:
     lacking = but(sound, rows=sound.rows.drop(columns="waves"), inputs=tuple(c for c in INPUTS if c != "waves"))
-    assert refused(lacking) == {"signature tells the truth"}
+    assert refused(lacking) == {"signature_matches"}
 
 
 @pytest.mark.parametrize(("description", "owner"), [("", "harbour"), ("Is the ferry late?", ""), ("  ", "harbour")])
 def test_no_description_or_no_owner(sound: Evidence, refused: Ask, description: str, owner: str) -> None:
     found = replace(sound.registered, description=description, tags={**sound.registered.tags, "owner": owner})
-    assert refused(but(sound, registered=found)) == {"described and owned"}
+    assert refused(but(sound, registered=found)) == {"description_and_owner"}
 
 
 def test_a_model_that_needs_a_function_of_the_notebook(good: Evidence, tmp_path: Path, refused: Ask) -> None:
@@ -190,7 +199,7 @@ def test_a_model_that_needs_a_function_of_the_notebook(good: Evidence, tmp_path:
     assert here.min() < here.max()  # it works here
     fresh = fresh_process(tmp_path / "m", train[NUMBERS].head(20), here[:20])
     assert "ferry_notebook" in fresh.error
-    assert refused(but(good, fresh=fresh)) == {"works in a fresh process"}
+    assert refused(but(good, fresh=fresh)) == {"loads_in_clean_process"}
     del sys.modules["ferry_notebook"]
 
 
@@ -211,21 +220,22 @@ def test_a_huge_and_slow_model(good: Evidence, sound: Evidence, tmp_path: Path) 
     found = described(tmp_path / "m")
     bad = but(
         sound,
-        fresh=replace(sound.fresh, thousand=fresh.thousand, single=fresh.single),
+        fresh=replace(sound.fresh, seconds_1000_rows=fresh.seconds_1000_rows, seconds_1_row=fresh.seconds_1_row),
         registered=replace(sound.registered, size=found.size),
     )
-    limits = replace(POLICY, megabytes=1, thousand=30 * sound.fresh.thousand, one=1e9)
-    assert set(judge(gates_of(limits), bad).refusals) == {"quick enough", "small enough"}
-    assert judge(gates_of(limits), sound).accepted
+    seconds = {"seconds_1000_rows": 30 * sound.fresh.seconds_1000_rows, "seconds_1_row": 1e9}
+    limits = Policy({**POLICY.settings, "model_size": {"megabytes": 1}, "latency": seconds})
+    assert set(run_gates(gates_of(limits), bad).refusals) == {"latency", "model_size"}
+    assert run_gates(gates_of(limits), sound).accepted
 
 
 @pytest.mark.parametrize("wrong", [np.nan, 1.5])
 def test_what_a_fresh_process_predicts_must_be_probabilities(sound: Evidence, refused: Ask, wrong: float) -> None:
     fresh = replace(sound.fresh, predicted=(wrong, *sound.fresh.predicted[1:]))
-    assert refused(but(sound, fresh=fresh)) == {"works in a fresh process"}
+    assert refused(but(sound, fresh=fresh)) == {"loads_in_clean_process"}
 
 
-def test_other_predictions_in_a_fresh_process_than_here(sound: Evidence, model: tuple[Path, Registered], refused: Ask) -> None:
+def test_other_predictions_in_a_fresh_process_than_here(sound: Evidence, model: tuple[Path, RegisteredVersion], refused: Ask) -> None:
     rows = sound.rows[[*INPUTS]].head(20)
     fresh = fresh_process(model[0], rows, sound.scores["candidate"][:20] + 1e-6)
-    assert refused(but(sound, fresh=fresh)) == {"works in a fresh process"}
+    assert refused(but(sound, fresh=fresh)) == {"loads_in_clean_process"}
