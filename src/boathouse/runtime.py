@@ -43,7 +43,13 @@ def get_dbutils() -> Any | None:
 
 # %% ../../notebooks/kit/01_runtime.ipynb #78e0ec36
 def typed(name: str, text: str, default: Any) -> Any:
-    "`text` as the type of `default` (str, int, float, bool, date or datetime); a value that does not fit raises ValueError naming the parameter."
+    """Convert `text` to the type of `default`: str, int, float, bool, date or datetime.
+
+    Raises ValueError, with the parameter's name, for a text that does not fit.
+
+    >>> typed("months", "3", 1), typed("stream", "true", False)
+    (3, True)
+    """
     kind: Any = str if default is None else type(default)
     try:
         if kind is bool:
@@ -55,7 +61,14 @@ def typed(name: str, text: str, default: Any) -> Any:
 
 # %% ../../notebooks/kit/01_runtime.ipynb #b84f3023
 def parameters(**defaults: Any) -> SimpleNamespace:
-    "The task's parameters, typed like `defaults`: from the command line (`--name=value`), else from widgets, else the default."
+    """Return the task's parameters, typed like `defaults`: from the command line (`--name=value`), else from widgets, else the default.
+
+    Raises ValueError for a value that does not fit its default's type.
+
+    >>> sys.argv = ["task", "--months=3"]
+    >>> parameters(catalog="spark_catalog", months=1)
+    namespace(catalog='spark_catalog', months=3)
+    """
     given = dict(word[2:].split("=", 1) for word in sys.argv[1:] if word.startswith("--") and "=" in word)
     dbutils = get_dbutils()
     if dbutils is not None and in_notebook():
@@ -79,7 +92,11 @@ def set_task_value(key: str, value: Any) -> None:
 
 # %% ../../notebooks/kit/01_runtime.ipynb #c4a6ed70
 def run_id() -> str:
-    "The id of the task run that executes this code; `interactive` outside a job."
+    """Return the id of the task run that executes this code, or `interactive` outside a job.
+
+    >>> run_id()
+    'interactive'
+    """
     if "BOATHOUSE_RUN_ID" in os.environ:
         return os.environ["BOATHOUSE_RUN_ID"]
     if "DATABRICKS_RUNTIME_VERSION" not in os.environ:

@@ -316,7 +316,16 @@ def ingest(
     stream: bool = False,
     checkpoint: Path | str | None = None,
 ) -> Ingested:
-    "Append every line of the files of `landing/folder` that are new or changed to the table; `at` becomes `_ingested_at`. A stream needs a checkpoint."
+    """Append every line of the files in `landing/folder` that are new or changed to the table, once.
+
+    One row per line: the columns as text, `_raw`, `_source_file`, `_malformed` if declared, and `at` as `_ingested_at`. Files are `.csv` and `.csv.gz`.
+    Raises ValueError for a `stream` without a `checkpoint`.
+
+    >>> _ = (landing / "events" / "2013-01-01.csv").write_text("flight,state\\nB6-1,departed\\nB6-1,arrived\\n")
+    >>> first, second = (ingest(lake, bronze, landing, "events", at) for _ in range(2))
+    >>> first.files, second.files, read(lake, bronze).count()
+    (1, 0, 2)
+    """
     landing = Path(landing)
     if not stream:
         return take(lake, table, landing, listed(landing, folder), at)

@@ -177,7 +177,14 @@ def shares(row: dict[str, Any], baseline: dict[str, Any]) -> tuple[np.ndarray, n
 
 # %% ../../../notebooks/kit/12_monitoring/01_drift.ipynb #500229a1
 def distances(row: dict[str, Any], baseline: dict[str, Any]) -> dict[str, Any]:
-    "Distances between two profile rows, named as in Databricks' drift table; `ks_test` has no p-value on purpose."
+    """Return the distances between two profile rows, named as in Databricks' drift table; `ks_test` has no p-value on purpose.
+
+    >>> months = [(datetime(2013, 1, 1), datetime(2013, 2, 1)), (datetime(2013, 2, 1), datetime(2013, 3, 1))]
+    >>> events = spark.createDataFrame([(start, n + shift) for shift, (start, _) in enumerate(months) for n in range(50)], "at timestamp, n int")
+    >>> january, february = profile(events, ["n"], "at", months, granularity="month")
+    >>> distances(february, january)["wasserstein_distance"]
+    1.0
+    """
     p, q = shares(row, baseline)
     out: dict[str, Any] = {
         "population_stability_index": float(((p - q) * np.log(p / q)).sum()),

@@ -89,7 +89,14 @@ class Decision:
 def decide(
     windows: Sequence[Evidence], *, at: date, last_retrained: date | None = None, new_labels: int = 0, open_failures: Sequence[str] = (), policy: Policy | None = None
 ) -> Decision:  # fmt: skip
-    "The decision at `at` for one model, from its windows in order of time, the newest last."
+    """Decide at `at` whether to retrain one model, from its windows in order of time, the newest last.
+
+    >>> weak = [Evidence(f"2013-{n:02}", promised_auc=0.73, auc=0.65, auc_high=0.68, labelled_share=1.0) for n in (3, 4)]
+    >>> decide(weak, at=date(2013, 5, 1), new_labels=20_000).retrain
+    True
+    >>> decide(weak, at=date(2013, 5, 1), new_labels=200).reasons[0]
+    'held back: 200 new labels since the model was trained, 10,000 are needed'
+    """
     policy = policy or Policy()
     if not windows:
         return Decision(False, ("no window of this model has been measured yet",))

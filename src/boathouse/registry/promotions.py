@@ -196,11 +196,18 @@ def promote(
     expects: int | Literal["anyone"] | None = "anyone",
     approval: bool = False,
 ) -> bool:
-    """Make `version` the champion from `at` on: write the decision, then move the alias. False if that decision was already written.
+    """Make `version` the champion from `at` on: write the decision, then move the alias. Return False if that decision was already written.
 
-    The alias follows the latest decision in logical time: promoting for the past writes history and leaves today's champion alone. `approval`: an approved
-    version alone. RegistryError if the champion is not the one that the decision `expects`, an approval is missing, the version was retired, or another
-    promotion came first; Untrusted if the version's files are not those that were registered.
+    The alias follows the latest decision in logical time: a promotion for the past leaves today's champion alone. With `approval` the version must
+    be approved. Raises RegistryError if the champion is not the one that the decision `expects`, if the approval is missing, if the version was
+    retired, or if another promotion came first. Raises Untrusted if the version's files are not those that were registered.
+
+    >>> promote(lake, model, 1, datetime(2013, 2, 1), "first champion")
+    True
+    >>> promote(lake, model, 2, datetime(2013, 3, 1), "AUC 0.73 against 0.71", expects=1)
+    True
+    >>> champion_as_of(lake, model, datetime(2013, 2, 15)), champion_as_of(lake, model, datetime(2013, 3, 1))
+    (1, 2)
     """
     usable(lake, model, version)
     known = moves(lake, model)
@@ -295,9 +302,15 @@ def one_before(known: list[dict[str, Any]], instant: datetime) -> int | None:
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #4157e255
 def rollback(lake: Lakehouse, model: str, at: datetime, reason: str, by: str = "job", expects: int | Literal["anyone"] = "anyone") -> int:
-    """Make the version before the champion of `at` champion again, from `at` on; its number. RegistryError if there is none.
+    """Make the version before the champion of `at` the champion again, from `at` on, and return its number.
 
-    `expects` is the champion that is to go: if it went already, nothing is done, and the champion's number is returned.
+    `expects` is the champion that is to go. If it went already, nothing is done, and the champion's number is returned.
+    Raises RegistryError if there was no champion before.
+
+    >>> for version, month in ((1, 2), (2, 3)):
+    ...     _ = promote(lake, model, version, datetime(2013, month, 1), "better")
+    >>> rollback(lake, model, datetime(2013, 3, 8), "complaints", expects=2)
+    1
     """
     known = moves(lake, model)
     line = line_of(known, at)

@@ -32,7 +32,14 @@ def made(lake: Lakehouse, table: Table) -> None:
 
 # %% ../../../notebooks/kit/02_tables/02_evolution.ipynb #e383c0da
 def create(lake: Lakehouse, table: Table) -> None:
-    "Create the table and its schema; a table that was declared otherwise when it was made is brought up to date, or ContractViolation."
+    """Create the table and its schema. A table that was created from another declaration is changed to this one.
+
+    Raises ContractViolation for a change that would lose or rewrite rows.
+
+    >>> create(lake, flights)
+    >>> read(lake, flights).columns
+    ['flight_id', 'carrier', 'arr_delay']
+    """
     found, name = declaration(lake, table), lake.name(table)
     if found is None:
         lake.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name.rpartition('.')[0]}")

@@ -25,7 +25,11 @@ UNSTORABLE = " ,;{}()\n\t="  # characters that Delta has no column names with
 # %% ../../../notebooks/kit/02_tables/01_table.ipynb #4187f130
 @dataclass(frozen=True)
 class Column:
-    "One column of a table: name, SQL type, what the value means, and whether it may be missing."
+    """Declare one column of a table: its name, its SQL type, what a value means, and whether it may be null.
+
+    >>> Column("arr_delay", "int", "Minutes between the scheduled and the actual arrival")
+    Column(name='arr_delay', type='int', comment='Minutes between the scheduled and the actual arrival', nullable=True)
+    """
 
     name: str
     type: str
@@ -35,7 +39,15 @@ class Column:
 # %% ../../../notebooks/kit/02_tables/01_table.ipynb #fad7cdab
 @dataclass(frozen=True)
 class Table:
-    "A declared table, named `schema.table`: the one source of its DDL, contract check and documentation."
+    """Declare a table, named `schema.table`. Its DDL, its contract check and its documentation come from this.
+
+    Raises ValueError for a name without a schema, for columns declared twice, and for keys that are no columns.
+
+    >>> columns = (Column("carrier", "string", "Airline", nullable=False), Column("flights", "bigint", "Number of flights"))
+    >>> carriers = Table("gold.carriers", "One row per carrier.", columns, primary_key=("carrier",))
+    >>> carriers.schema.simpleString()
+    'struct<carrier:string,flights:bigint>'
+    """
 
     name: str
     grain: str
@@ -129,7 +141,11 @@ def assigned(properties: dict[str, str]) -> str:
 # %% ../../../notebooks/kit/02_tables/01_table.ipynb #dad81978
 @dataclass(frozen=True)
 class Lakehouse:
-    "Where tables live: a Spark session, a catalog, and a prefix of all its schemas."
+    """Name where tables live: a Spark session, a catalog, and a prefix of all schemas.
+
+    >>> Lakehouse(spark, "dev", prefix="ada_").name("silver.flights")
+    'dev.ada_silver.flights'
+    """
 
     spark: SparkSession
     catalog: str = "spark_catalog"
@@ -141,7 +157,11 @@ class Lakehouse:
 
 # %% ../../../notebooks/kit/02_tables/01_table.ipynb #2b20b735
 def exists(lake: Lakehouse, table: Table | str) -> bool:
-    "Whether the table is there."
+    """Return whether the table is there.
+
+    >>> exists(lake, "silver.nowhere")
+    False
+    """
     return lake.spark.catalog.tableExists(lake.name(table))
 
 # %% ../../../notebooks/kit/02_tables/01_table.ipynb #53413ad1
@@ -182,7 +202,14 @@ def gone(name: str, version: int, why: str) -> VersionGone:
 
 # %% ../../../notebooks/kit/02_tables/01_table.ipynb #65a4c8e3
 def read(lake: Lakehouse, table: Table | str, version: int | None = None) -> DataFrame:
-    "The table's rows, now or as of a version; VersionGone if Delta does not know the version any more."
+    """Read the table's rows, now or as of a version.
+
+    Raises VersionGone if Delta does not have the version any more.
+
+    >>> append(lake, flights, rows)
+    >>> read(lake, flights).count(), read(lake, flights, version=0).count()
+    (2, 0)
+    """
     if version is None:
         return lake.spark.sql(f"SELECT * FROM {lake.name(table)}")
     try:

@@ -21,7 +21,12 @@ from boathouse.tables.table import Lakehouse, Table, gone, read
 
 # %% ../../../notebooks/kit/02_tables/05_versions.ipynb #863ca921
 def version_of(lake: Lakehouse, table: Table | str) -> int:
-    "The latest version of the table."
+    """Return the number of the table's latest version.
+
+    >>> append(lake, flights, rows)
+    >>> version_of(lake, flights)
+    1
+    """
     return DeltaTable.forName(lake.spark, lake.name(table)).history(1).select("version").collect()[0][0]
 
 # %% ../../../notebooks/kit/02_tables/05_versions.ipynb #b3b00002
@@ -84,7 +89,13 @@ def counted_fingerprint(df: DataFrame) -> tuple[int, str]:
 
 # %% ../../../notebooks/kit/02_tables/05_versions.ipynb #bbc914f8
 def fingerprint(df: DataFrame) -> str:
-    "A hash of the columns (names and types) and the bag of rows: equal rows give an equal fingerprint, in whatever order rows and columns come."
+    """Hash the columns (names and types) and the bag of rows, 32 hexadecimal digits. The order of rows and columns does not matter.
+
+    >>> fingerprint(rows) == fingerprint(rows.orderBy("arr_delay").select("arr_delay", "carrier", "flight_id"))
+    True
+    >>> fingerprint(rows) == fingerprint(rows.limit(1))
+    False
+    """
     return counted_fingerprint(df)[1]
 
 # %% ../../../notebooks/kit/02_tables/05_versions.ipynb #b3b0000e

@@ -122,9 +122,16 @@ def add(lake: Lakehouse, table: Table, rows: DataFrame, note: dict[str, Any] | N
 def append(
     lake: Lakehouse, table: Table, df: DataFrame, note: dict[str, Any] | None = None, unique: bool = False, existing: bool = False
 ) -> None:
-    """Add rows, `note` committed with them; a key that comes twice, or is in the table already, is refused before anything is written.
+    """Add rows, with `note` in the same commit.
 
-    `unique`: the caller has made sure that neither is so, and the keys are not looked at. `existing`: the table must be there already.
+    Raises ContractViolation, before anything is written, if a key comes twice or is in the table already. With `unique` the caller has made
+    sure of that, and the keys are not compared. With `existing` the table must be there already.
+
+    >>> append(lake, flights, rows)
+    >>> append(lake, flights, rows)
+    Traceback (most recent call last):
+    ...
+    boathouse.tables.contracts.ContractViolation: ...
     """
     rows = admitted(lake, table, df, existing)
     if unique or not table.primary_key:
@@ -137,7 +144,22 @@ def append(
 
 # %% ../../../notebooks/kit/02_tables/04_writes.ipynb #183b589b
 def merge(lake: Lakehouse, table: Table, df: DataFrame, note: dict[str, Any] | None = None, existing: bool = False) -> None:
-    "Upsert by primary key: rows with a known key replace the old row, others are added; a key twice in `df` is refused."
+    """Upsert by primary key: a row replaces the row of its key, or is added if there is none.
+
+    Raises ContractViolation if a key comes twice in `df`, and ValueError if the table declares no primary key.
+
+    >>> merge(lake, flights, rows)
+    >>> merge(lake, flights, spark.createDataFrame([(2, "UA", 45), (3, "DL", -7)], flights.schema))
+    >>> read(lake, flights).orderBy("flight_id").show()
+    +---------+-------+---------+
+    |flight_id|carrier|arr_delay|
+    +---------+-------+---------+
+    |        1|     B6|        4|
+    |        2|     UA|       45|
+    |        3|     DL|       -7|
+    +---------+-------+---------+
+    <BLANKLINE>
+    """
     if not table.primary_key:
         raise ValueError(f"{table.name} declares no primary key: merge needs one")
     keys = list(table.primary_key)
@@ -170,9 +192,14 @@ def replace(
     existing: bool = False,
     unique: bool = False,
 ) -> None:
-    """Swap the rows for which `where` holds by those of `df`, in one commit; rows outside `where`, and keys that would come twice, are refused.
+    """Replace the rows for which `where` holds by those of `df`, in one commit.
 
-    `unique` and `existing` as for `append`.
+    Raises ContractViolation if a key would come twice; Delta refuses rows of `df` outside `where`. `unique` and `existing` are as for `append`.
+
+    >>> append(lake, flights, rows)
+    >>> replace(lake, flights, spark.createDataFrame([(7, "UA", 0)], flights.schema), "carrier = 'UA'")
+    >>> sorted(row.flight_id for row in read(lake, flights).collect())
+    [1, 7]
     """
     rows = admitted(lake, table, df, existing)
     if unique or not table.primary_key:

@@ -1,0 +1,131 @@
+"""The examples in the docstrings of the kit's public functions run, and give what they show.
+
+An example has these names, beside those of its module: `spark`, an empty `lake`, the declared table `flights` with two `rows`, the declared table `bronze`
+and the folder `landing` with an empty folder `events`, the timestamp `at`, and a registered `model` with the versions 1 and 2.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from pyspark.sql import SparkSession
+
+from boathouse.models.learners import Recipe, fit, log_pipeline
+from boathouse.registry.promotions import register
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all
+
+SRC = Path(__file__).parent.parent / "src"
+MODULES = sorted(
+    path.relative_to(SRC).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    for path in (SRC / "boathouse").rglob("*.py")
+    if "workspace" not in path.parts
+)
+EXAMPLES = {
+    test.name.removeprefix("boathouse."): test
+    for module in map(importlib.import_module, MODULES)
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module)
+    if test.examples
+}
+OPTIONS = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL | doctest.REPORT_NDIFF
+
+FLIGHTS = Table(
+    "silver.flights",
+    "One row per flight.",
+    (
+        Column("flight_id", "bigint", "Key of the flight", nullable=False),
+        Column("carrier", "string", "Airline"),
+        Column("arr_delay", "int", "Minutes between the scheduled and the actual arrival"),
+    ),
+    primary_key=("flight_id",),
+)
+BRONZE = Table(
+    "bronze.flight_events",
+    "One row per delivered line, as text.",
+    tuple(Column(name, "string", f"The column {name} of the file") for name in ("flight", "state", "_raw", "_source_file", "_malformed"))
+    + (Column("_ingested_at", "timestamp", "When the line was taken"),),
+)
+
+
+class Names(dict[str, Any]):
+    "The names of an example; what takes time to make is made for the examples that use it."
+
+    def __init__(self, spark: SparkSession, prefix: str, folder: Path, own: dict[str, Any]) -> None:
+        super().__init__(own)
+        self.spark, self.prefix, self.folder = spark, prefix, folder
+        self |= {"spark": spark, "lake": Lakehouse(spark, prefix=prefix), "flights": FLIGHTS, "bronze": BRONZE, "at": datetime(2013, 1, 2)}
+        self |= {"datetime": datetime, "landing": folder}
+        (folder / "events").mkdir()
+
+    def add_used(self, source: str) -> None:
+        "Add `rows` and `model` if the source of the example speaks of them."
+        if "rows" in source:
+            self["rows"] = self.spark.createDataFrame([(1, "B6", 4), (2, "UA", 31)], FLIGHTS.schema)
+        if "model" in source:
+            self["model"] = self.registered
+
+    @cached_property
+    def registered(self) -> str:
+        "The name of a model with two versions."
+        rows = pd.DataFrame(
+            {"origin": ["EWR", "JFK"] * 50, "wind": [n % 13.0 for n in range(100)], "late": [n % 13 > 6 for n in range(100)]}
+        )
+        recipe, name = Recipe(("origin",), ("wind",), "late"), f"spark_catalog.ml.{self.prefix}late_arrival"
+        mlflow.set_experiment("/test_examples")
+        with mlflow.start_run() as run:
+            uri = log_pipeline(fit(recipe, rows, {"n_estimators": 5, "min_child_samples": 5}), recipe, rows, "model")
+        assert [register(name, uri, run.info.run_id) for _ in range(2)] == [1, 2]
+        return name
+
+
+@pytest.fixture
+def names(spark: SparkSession, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    test = EXAMPLES[request.node.callspec.params["name"]]
+    found = Names(spark, f"examples_{test.name.rpartition('.')[2].lower()}_", tmp_path, test.globs)
+    found.add_used(" ".join(example.source for example in test.examples))
+    monkeypatch.setattr(sys, "argv", ["task"])
+    yield found
+    drop_all(found["lake"])
+    if "model" in found:
+        MlflowClient().delete_registered_model(found["model"])
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_an_example_gives_what_it_shows(name: str, names: Names) -> None:
+    test = EXAMPLES[name]
+    test.globs = dict(names)
+    printed: list[str] = []
+    failed = doctest.DocTestRunner(optionflags=OPTIONS, verbose=False).run(test, out=printed.append, clear_globs=False).failed
+    assert failed == 0, "".join(printed)
+
+
+def test_the_most_used_functions_have_an_example() -> None:
+    tables = {
+        "table.Column",
+        "table.Table",
+        "table.read",
+        "evolution.create",
+        "writes.append",
+        "writes.merge",
+        "writes.replace",
+        "versions.fingerprint",
+    }
+    wanted = {f"tables.{name}" for name in tables}
+    wanted |= {
+        "ingest.files.ingest",
+        "runtime.parameters",
+        "registry.promotions.promote",
+        "registry.promotions.rollback",
+        "monitoring.retraining.decide",
+    }
+    assert wanted - set(EXAMPLES) == set()
