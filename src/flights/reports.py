@@ -46,17 +46,18 @@ SEED_NOISE = 0.005  # another seed moves the AUC of the flights' models by this 
 # %% ../../notebooks/flights/16_reports.ipynb #5a10c002
 def badge(text: str, kind: str = "plain") -> str:
     "Return a coloured label as HTML; `kind` is `good`, `bad`, `warn` or `plain`."
-    style = f"display:inline-block;padding:0 .6em;border-radius:1em;color:#fff;background:{BADGES[kind]};font-weight:600"
+    style = f"display:inline-block;padding:0 .6em;border-radius:1em;color:#fff;background:{BADGES[kind]};font-weight:600;white-space:nowrap"
     return f'<strong style="{style}">{escape(text)}</strong>'
 
 # %% ../../notebooks/flights/16_reports.ipynb #5a10c003
 def headline(verdict: str, good: bool | None, sentence: str, numbers: Mapping[str, str]) -> HTML:
     "Return the top of a report: the verdict as a badge, one sentence, and numbers with their names, as HTML."
     label = badge(verdict, "plain" if good is None else "good" if good else "bad")
-    cell = 'style="text-align:left;padding:0 2em 0 0;border:0;{}"'
-    names = "".join(f"<th {cell.format('font-weight:400;font-size:.85em')}>{escape(name)}</th>" for name in numbers)
-    values = "".join(f"<td {cell.format('font-size:1.4em;font-weight:600')}>{escape(value)}</td>" for value in numbers.values())
-    return HTML(f"<p>{label} {escape(sentence)}</p><table><tr>{names}</tr><tr>{values}</tr></table>")
+    shown = [
+        f'<div style="display:inline-block;margin:0 2em .5em 0"><small>{escape(name)}</small><br><strong style="font-size:1.4em">{escape(value)}</strong></div>'
+        for name, value in numbers.items()
+    ]
+    return HTML(f"<p>{label} {escape(sentence)}</p>" + "".join(shown))
 
 # %% ../../notebooks/flights/16_reports.ipynb #0e7557f3
 def share_by_day(buckets: pd.DataFrame) -> Figure:

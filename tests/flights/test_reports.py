@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from execnb.shell import CaptureShell
 from fastcore.nbio import read_nb
 from matplotlib.colors import to_hex
@@ -16,13 +18,18 @@ from pyspark.sql import SparkSession
 
 from boathouse.plots import CONTEXT, OBSERVED, plot_calibration, plot_roc
 from flights.reports import (
+    BADGES,
+    as_table,
     as_text,
     auc_by_month,
     bars,
     drift_bars,
+    gate_table,
+    headline,
     score_distribution,
     share_by_day,
     shares_by_month,
+    summarize_gains,
 )
 
 REPORTS = Path(__file__).parents[2] / "notebooks/reports"
@@ -57,11 +64,15 @@ def test_a_report_without_data_runs_and_says_what_to_do(name: str, spark: SparkS
 
 
 @pytest.mark.parametrize("path", sorted(REPORTS.glob("*.ipynb")), ids=lambda p: p.stem)
-def test_a_report_is_thin_and_keeps_no_outputs(path: Path) -> None:
+def test_a_report_is_short_and_keeps_outputs_without_paths_ids_or_times(path: Path) -> None:
     code = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
     assert all(len(c.source.splitlines()) <= 22 for c in code)
     assert all("def " not in c.source for c in code)
-    assert all(not c.outputs for c in code)
+    shown = [o for c in code for o in c.outputs]
+    assert "font-size:1.4em" in shown[0].data["text/html"]  # the headline, before anything else
+    assert sum("image/png" in o.get("data", {}) for o in shown) >= 2
+    texts = [str(o.get("text") or o.data.get("text/html", "")) for o in shown]
+    assert not [text for text in texts if re.search(r"/(tmp|home|root|Users)/|\b[0-9a-f]{12,}\b|\d ms\b|\d\d:\d\d:\d\d", text)]
 
 
 def test_the_days_show_what_happened_and_what_was_said() -> None:
@@ -111,6 +122,39 @@ def test_charts_of_a_candidate_carry_their_numbers() -> None:
     assert [t.get_text() for t in bars({"a": 0.1, "b": 0.2}, "t", "x").axes[0].get_yticklabels()] == ["a", "b"]
     observed = plot_calibration(pd.DataFrame({"predicted": [0.1, 0.5], "observed": [0.2, 0.4]})).axes[0].lines[1].get_ydata()
     assert np.allclose(observed, [0.2, 0.4])
+
+
+def test_a_table_of_a_report_is_html_whose_cells_stay_text_and_lists_are_lines() -> None:
+    frame = pd.DataFrame({"month": ["<b>"], "late": [0.168], "AUC": [float("nan")], "why": [["one & two", "three"]]})
+    cells = BeautifulSoup(as_table(frame).data, "html.parser").find_all("td")
+    assert [cell.get_text("|") for cell in cells] == ["<b>", "16.8%", "", "one & two|three"]
+    assert [cell["style"] for cell in cells] == ["text-align:left", "text-align:right", "text-align:right", "text-align:left"]
+
+
+def test_a_headline_shows_verdict_sentence_and_numbers() -> None:
+    page = BeautifulSoup(headline("refused", False, "version <2>", {"AUC": "0.700"}).data, "html.parser")
+    assert page.p is not None
+    assert page.p.get_text() == "refused version <2>"
+    assert BADGES["bad"] in str(page.strong)
+    assert [cell.get_text("|") for cell in page.find_all("div")] == ["AUC|0.700"]
+
+
+def test_refusals_and_warnings_stand_above_what_passed_and_machine_figures_are_left_out_of_what_passed() -> None:
+    gates = [
+        {"passed": True, "verdict": "pass", "name": "fast", "reason": "72.5 ms a row (39dc4eebabbf)"},
+        {"passed": True, "verdict": "warn", "name": "holdout", "reason": "used 6 times"},
+        {"passed": False, "verdict": "refuse", "name": "slow", "reason": "900 ms a row"},
+    ]
+    rows = [[cell.get_text() for cell in row.find_all("td")] for row in BeautifulSoup(gate_table(gates).data, "html.parser").find_all("tr")]
+    assert rows == [["refused", "slow", "900 ms a row"], ["warn", "holdout", "used 6 times"], ["pass", "fast", "… ms a row"]]
+
+
+@pytest.mark.parametrize(
+    ("gained", "verdict", "good"),
+    [([], "no retrained champion", None), ([0.02, 0.01], "retraining paid", True), ([-0.001], "retraining made no difference", None), ([-0.02], "retraining did harm", False)],
+)  # fmt: skip
+def test_a_gain_within_the_noise_of_the_seed_is_no_verdict_on_retraining(gained: list[float], verdict: str, good: bool | None) -> None:
+    assert summarize_gains(pd.DataFrame({"gained": gained}), 3)[:2] == (verdict, good)
 
 
 def test_a_table_as_text_shows_shares_in_percent_and_gaps_as_nothing() -> None:
