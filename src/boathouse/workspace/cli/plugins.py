@@ -4,7 +4,7 @@
     trace = "flights.trace:trace_command"
 
 It is called as `command(spark, catalog, words)`, with a session on the target's cluster, the target's catalog and the words of the
-command line, and returns its findings: sections of a title, a sentence, and rows; or these and the exit code. What it cannot do it says
+command line, and returns its findings: sections of a title, a sentence, and rows; or these and the exit code. It refuses
 with a `LookupError`.
 The `help` is read from the source of the module, which is not imported for it.
 """
@@ -47,7 +47,7 @@ def help_of(name: str) -> str:
 
 
 def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foreground: bool | None = None) -> int:
-    "Runs the command on the target's cluster and prints what it found; its exit code, 1 if there is nothing to be found."
+    "Run the command on the target's cluster and print its sections; its exit code, or 1 for a LookupError."
     from boathouse.workspace.cli.run import cluster_of, session_of, wants_own
     from boathouse.workspace.cluster.query import jsonable
 
