@@ -141,9 +141,9 @@ def test_a_headline_shows_verdict_sentence_and_numbers() -> None:
 
 def test_refusals_and_warnings_stand_above_what_passed_and_machine_figures_are_left_out_of_what_passed() -> None:
     gates = [
-        {"passed": True, "verdict": "pass", "name": "fast", "reason": "72.5 ms a row (39dc4eebabbf)"},
-        {"passed": True, "verdict": "warn", "name": "holdout", "reason": "used 6 times"},
-        {"passed": False, "verdict": "refuse", "name": "slow", "reason": "900 ms a row"},
+        {"passed": True, "outcome": "pass", "name": "fast", "reason": "72.5 ms a row (39dc4eebabbf)"},
+        {"passed": True, "outcome": "warn", "name": "holdout", "reason": "used 6 times"},
+        {"passed": False, "outcome": "refuse", "name": "slow", "reason": "900 ms a row"},
     ]
     rows = [[cell.get_text() for cell in row.find_all("td")] for row in BeautifulSoup(gate_table(gates).data, "html.parser").find_all("tr")]
     assert rows == [["refused", "slow", "900 ms a row"], ["warn", "holdout", "used 6 times"], ["pass", "fast", "… ms a row"]]

@@ -1,4 +1,4 @@
-"""What a run looks like: a live tree on a terminal, a line an event elsewhere, and a table of the tasks at the end."""
+"""How a run is printed: a live tree on a terminal, one line per event elsewhere, and a table of the tasks at the end."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Display:
             self._reporter.join()
 
     def run_started(self, run: JobRun) -> None:
-        "Names the run and its parameters."
+        "Print the run and its parameters."
         with self._lock:
             if self._top is not None:
                 return
@@ -104,24 +104,24 @@ class Display:
             self._say(f"run {run.run_id} of job '{run.key}' (target {run.target}{repair})" + (f": {given}" if given else ""))
 
     def run_queued(self, run: JobRun, behind: int) -> None:
-        "Says what it waits for."
+        "Print which run it waits for."
         with self._lock:
             self._say(f"run {run.run_id} of job '{run.key}' is queued: run {behind} of it has not ended.")
 
     def task_waiting(self, task: TaskRun) -> None:
-        "Adds the task to the tree."
+        "Add the task to the tree."
         with self._lock:
             self._rows[task.run_id] = Row(task)
 
     def task_started(self, task: TaskRun) -> None:
-        "Starts its clock."
+        "Start its clock."
         with self._lock:
             self._rows[task.run_id].begun = time.monotonic()
             if self._live is None:
                 self._line(task, "started")
 
     def task_ended(self, task: TaskRun, end: TaskEnd) -> None:
-        "Says how it ended; a failed one with its last lines."
+        "Print how it ended; of a failed task also the last lines."
         with self._lock:
             row = self._rows[task.run_id]
             row.ended, row.end = time.monotonic(), end
@@ -132,7 +132,7 @@ class Display:
                 self._failure(task, end)
 
     def run_ended(self, run: JobRun, result: Result, message: str) -> None:
-        "The table of the tasks, what they returned, and the run's result."
+        "Print the table of the tasks, what they returned, and the run's result."
         with self._lock:
             if run != self._top:
                 return
@@ -160,12 +160,12 @@ class Display:
         self._say(f"{format_duration(time.monotonic() - self._zero):>7}  {'/'.join(task.path)}{attempt}  {what}")
 
     def _report(self) -> None:
-        "Prints the newest lines of the tasks that run, until the run is over."
+        "Print the newest lines of running tasks until the run is over."
         while not self._over.wait(1.0):
             self.progress()
 
     def progress(self) -> None:
-        "Prints the newest line of each long task, unless it stands there already or another one of the task was printed just now."
+        "Print the newest line of each long task, unless it was the last one printed or a line of the task was printed just now."
         with self._lock:
             for row in self._rows.values():
                 at, before = row.shown

@@ -1,4 +1,4 @@
-"""What a run needs of this machine, looked at one by one, each finding with its fix."""
+"""`boathouse doctor`: check what a run needs of this machine, each finding with its fix."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OLDEST_JAVA = 17
 
 @dataclass(frozen=True)
 class Finding:
-    "One thing looked at."
+    "One thing that was checked."
 
     what: str
     well: bool
@@ -168,7 +168,7 @@ def _history(state: Path) -> Finding:
     file = state / "workspace.db"
     if not file.exists():
         return Finding("history", True, "no runs yet")
-    fix = f"Move {file} away: the list of runs begins anew; tables and models are not touched."
+    fix = f"Move {file} away: the list of runs then starts empty; tables and models are not touched."
     try:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
             said = database.execute("PRAGMA quick_check").fetchone()[0]
@@ -193,7 +193,7 @@ def _checkpoints(state: Path) -> Iterator[Finding]:
     if not damaged:
         yield Finding("checkpoints", True, f"{len(every)} whole" if every else "none")
     for folder, why in damaged:
-        fix = "Delete that file if it is the last one of its folder: the query does that batch again. Else delete the checkpoint, and the query starts anew."
+        fix = "Delete that file if it is the last one of its folder: the query repeats that batch. Otherwise delete the checkpoint; the query then starts from the beginning."
         yield Finding("checkpoints", False, f"{folder}: {why}", fix)
 
 

@@ -138,7 +138,11 @@ def complete_jobs(context: click.Context, _: click.Parameter, incomplete: str) -
     "The jobs of the bundle whose key begins so, each with its description."
     bundle = _completed_bundle(context)
     jobs = bundle.jobs if bundle else {}
-    return [CompletionItem(key, help=job.get("description")) for key, job in jobs.items() if key.startswith(incomplete)]
+    return [
+        CompletionItem(key, help=" ".join(str(job.get("description") or "").split()))
+        for key, job in jobs.items()
+        if key.startswith(incomplete)
+    ]
 
 
 def complete_targets(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -46,7 +46,7 @@ def help_of(name: str) -> str:
 
 
 def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foreground: bool | None = None) -> int:
-    "Runs the command on the target's cluster and prints what it found; its exit code, 1 if there is nothing to be found."
+    "Run the command on the target's cluster and print its sections; its exit code, or 1 for a LookupError."
     from boathouse.workspace.cli.run import cluster_of, session_of, wants_own
     from boathouse.workspace.cluster.query import jsonable
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class How:
-    "How a run is carried out, whatever it runs; `foreground` None asks the environment."
+    "How a run is carried out; with `foreground` None, the environment decides."
 
     as_json: bool = False
     master: str | None = None
@@ -52,7 +52,7 @@ class How:
 
 
 def run_job(bundle: Bundle, key: str, given: Mapping[str, str], only: tuple[str, ...] = (), how: How = How()) -> int:
-    "Runs a job of the bundle and returns the exit code: 0 if it succeeded, with or without failures on the way, else 1."
+    "Run a job of the bundle and return the exit code: 0 for SUCCESS and SUCCESS_WITH_FAILURES, else 1."
     jobs = all_jobs(bundle)
     job = find_job(jobs, key, bundle.file.name)
     noted = refuse_unrunnable(jobs, job)
@@ -62,7 +62,7 @@ def run_job(bundle: Bundle, key: str, given: Mapping[str, str], only: tuple[str,
 
 
 def repair_run(bundle: Bundle, run_id: int, given: Mapping[str, str], rerun: tuple[str, ...], rerun_dependents: bool, how: How) -> int:
-    "Runs again what failed or was skipped in a run, under the same id; the exit code is that of its result now."
+    "Run the failed and skipped tasks of a run again, under the same id; the exit code is that of the new result."
     jobs = all_jobs(bundle)
     with History(bundle.state) as history:
         history.close_abandoned()
@@ -88,7 +88,7 @@ def _carry_out(
     begun = time.monotonic()
     with cluster_of(bundle, screen.print, how.master, how.spawn, how.foreground) as cluster, History(bundle.state) as history:
         for closed in history.close_abandoned():
-            screen.print(f"run {closed} had been left unfinished by a process that is gone; it is marked as failed.")
+            screen.print(f"run {closed} was left unfinished by a process that has ended; it is marked as failed.")
             try_write_page(history, closed)
         deploy(bundle, cluster)
         screen.print(f"cluster ready in {format_duration(time.monotonic() - begun)}")
@@ -102,7 +102,7 @@ def _carry_out(
 
 
 def cancel_run(bundle: Bundle, run_id: int, as_json: bool) -> int:
-    "Has a run cancelled by the process that runs it, and waits until it has ended."
+    "Ask the process of a run to cancel it, and wait until the run has ended."
     with History(bundle.state) as history:
         history.close_abandoned()
         if (run := run_json(history, run_id))["end_time"]:
@@ -121,9 +121,9 @@ def cancel_run(bundle: Bundle, run_id: int, as_json: bool) -> int:
 def cluster_of(
     bundle: Bundle, say: Callable[[str], None], master: str | None = None, spawn: bool = False, foreground: bool | None = None
 ) -> Iterator[AnyCluster]:
-    """The background cluster of the bundle's target, started if need be; in the foreground, one of its own, ended afterwards.
+    """The background cluster of the bundle's target, started if necessary; in the foreground, a separate one that ends afterwards.
 
-    A state folder in use, or a JVM that does not start, is a refusal. `foreground` None asks the environment: BOATHOUSE_CLUSTER=own.
+    Raises BundleError if the state folder is in use or the JVM does not start. With `foreground` None, BOATHOUSE_CLUSTER=own in the environment means True.
     """
     try:
         wanted = cluster_wanted(bundle, master, spawn)

@@ -1,1 +1,1 @@
-"The commands, one module per group: their options and help. The work is in the modules beside, imported when a command runs."
+"The commands, one module per group: their options and help. What they do is in the modules of `cli`, imported when a command runs."
