@@ -44,7 +44,7 @@ def get_dbutils() -> Any | None:
 # %% ../../notebooks/kit/01_runtime.ipynb #78e0ec36
 def typed(name: str, text: str, default: Any) -> Any:
     "`text` as the type of `default` (str, int, float, bool, date or datetime); a value that does not fit raises ValueError naming the parameter."
-    kind = str if default is None else type(default)
+    kind: Any = str if default is None else type(default)
     try:
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]

@@ -260,7 +260,7 @@ def sample_points(score: Score, space: Any, log: TrialLog, trials: Trials, seed:
     def watch(trials: Trials, *_: Any) -> tuple[bool, list[Any]]:
         for trial in ended(trials, space, seen):
             log.add(trial)
-        return bool(patience) and log.without_progress(start) >= patience, []
+        return patience is not None and log.without_progress(start) >= patience, []
 
     if wanted <= 0 or (seconds is not None and seconds <= 0):
         return
