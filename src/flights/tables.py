@@ -219,7 +219,9 @@ MONITORING_QUALITY_METRICS = Table(
         Column("action", "string", "what happens to a row that breaks it", nullable=False),
         Column("checked", "bigint", "rows checked"),
         Column("failed", "bigint", "rows that broke the rule"),
-        Column("batch", "string", "versions of the source that were checked, first-last", nullable=False),
+        Column(
+            "batch", "string", "versions of the source that were checked, first-last; the day of a check of the whole table", nullable=False
+        ),
         Column("measured_at", "timestamp", "logical instant of the check, UTC", nullable=False),
     ),
     primary_key=("table_name", "batch", "rule"),

@@ -88,7 +88,7 @@ def test_a_run_killed_in_the_middle_and_run_again_makes_the_tables_that_its_func
     kill_in(command, environ, folder, "silver", "run", "ingest", "--param", "as_of=2013-01-02", cluster=False)
     told = boathouse(folder, "run", "ingest", "--param", "as_of=2013-01-02")
     assert [(t["task_key"], t["state"]["result_state"]) for t in told["tasks"]] == [
-        (task, "SUCCESS") for task in ("replay", "bronze", "silver", "gold")
+        (task, "SUCCESS") for task in ("replay", "bronze", "silver", "checks", "gold")
     ]
     lived(calm, tmp_path / "landing", "2013-01-02", dirt=1)
     assert same(boathouse, folder, calm)
