@@ -76,14 +76,14 @@ def test_sql_without_a_statement_or_with_two_sources_is_refused(tmp_path: Path, 
 
 
 def test_sql_reads_standard_input_and_prints_one_array_per_statement(bundle: Path) -> None:
-    done = command(bundle, "sql", "-", "-o", "json", text="select current_catalog() c; select count(*) n from silver.boats")
-    assert json.loads(done.stdout) == [[{"c": "spark_catalog"}], [{"n": 2}]]
+    done = command(bundle, "sql", "-", "-o", "json", text="select ';' c; select count(*) n from dev.silver.boats")
+    assert json.loads(done.stdout) == [[{"c": ";"}], [{"n": 2}]]
 
 
 def test_sql_stops_at_the_first_statement_that_fails_and_names_it(bundle: Path) -> None:
     done = command(bundle, "sql", "-", text="select 1 as one; select * from nowhere; create schema never")
     assert done.returncode == 1
-    assert done.stderr.startswith("statement 2 of 3: [TABLE_OR_VIEW_NOT_FOUND]")
+    assert "statement 2 of 3: [TABLE_OR_VIEW_NOT_FOUND]" in done.stderr
     assert "one" in done.stdout
     assert json.loads(command(bundle, "sql", "show schemas like 'never'", "--json").stdout) == []
 
@@ -95,7 +95,7 @@ def test_tables_lists_rows_size_version_and_last_change_without_a_cluster(bundle
         *("dev", "silver", "boats", 2, 1, "WRITE"),
     )
     lines = CliRunner().invoke(main, ["tables", "dev.silver"]).stdout.splitlines()
-    assert lines[1] == "dev.silver"
+    assert lines[1].split() == ["dev.silver"]
     assert re.fullmatch(r"  boats +2 +\d+ B +\d +1 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +WRITE *", lines[2])
     done = CliRunner().invoke(main, ["tables", "sliver"])
     assert (done.exit_code, done.stderr) == (2, "schema 'sliver' has no Delta table in target 'default'. Did you mean 'silver'?\n")
@@ -119,10 +119,10 @@ def test_show_prints_columns_keys_history_and_first_rows(bundle: Path) -> None:
     ]
     assert (found["comment"], found["keys"]) == ("One row per boat", {"primary key": ["boat"]})
     assert [version["operation"] for version in found["history"]] == ["WRITE", "CREATE TABLE"]
-    assert found["rows"] == [{"boat": "a;b", "knots": 3}, {"boat": "c", "knots": 5}]
+    assert sorted(row["boat"] for row in found["rows"]) == ["a;b", "c"]
     shown = command(bundle, "show", "dev.silver.boats", "--rows", "1").stdout
-    assert [text for text in ("One row per boat", "NOT NULL", "primary key: boat", "CREATE TABLE", "a;b") if text not in shown] == []
-    assert "│ c " not in shown
+    assert [text for text in ("One row per boat", "NOT NULL", "primary key: boat", "CREATE TABLE") if text not in shown] == []
+    assert ("│ a;b " in shown) != ("│ c " in shown)
 
 
 def test_show_of_a_view_has_no_history_and_one_of_nothing_ends_with_1(bundle: Path) -> None:
@@ -138,13 +138,14 @@ def test_the_shell_runs_standard_input_with_spark_dbutils_and_the_bundles_module
     script = """
 from databricks.sdk.runtime import dbutils as same
 from harbour import DEPTH
+table("silver.boats").createOrReplaceTempView("boats_view")
 dbutils.fs.put("/Volumes/dev/silver/v/a.txt", "x")
-print(DEPTH, spark.table("silver.boats").count(), sql("select current_catalog()").first()[0], same is dbutils)
+print(DEPTH, spark.table("silver.boats").count(), sql("select max(knots) from boats_view").first()[0], same is dbutils)
 display(table("dev.silver.boats"))
 """
     done = command(bundle, "shell", text=script)
     assert done.returncode == 0, done.stderr
-    assert "7 2 spark_catalog True" in done.stdout
+    assert "7 2 5 True" in done.stdout
     assert "| a;b|" in done.stdout
     assert (bundle / ".boathouse/default/volumes/dev/silver/v/a.txt").read_text() == "x"
 

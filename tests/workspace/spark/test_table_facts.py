@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from boathouse.workspace.spark.table_facts import TableFacts, UnreadableLog, read_table_facts
@@ -43,6 +47,41 @@ def test_rows_size_files_and_version_are_those_of_spark_after_deletes_a_checkpoi
         if int(commit.name[:20]) < 4:
             commit.unlink()
     assert in_order(read_table_facts(tmp_path)) == expected
+
+
+def write_commit(folder: Path, version: int, *actions: dict[str, Any]) -> None:
+    log = folder / "_delta_log"
+    log.mkdir(exist_ok=True)
+    (log / f"{version:020}.json").write_text("\n".join(map(json.dumps, actions)))
+
+
+def add(path: str, rows: int, deleted: int = 0) -> dict[str, Any]:
+    stats = json.dumps({"numRecords": rows})
+    return {"path": path, "size": rows * 10, "stats": stats, "deletionVector": {"cardinality": deleted} if deleted else None}
+
+
+def test_rows_that_a_deletion_vector_removed_do_not_count_whatever_the_order_of_the_actions(tmp_path: Path) -> None:
+    write_commit(tmp_path, 0, {"commitInfo": {"timestamp": 0, "operation": "WRITE"}}, {"add": add("a", 7)}, {"add": add("b", 5)})
+    delete = {"commitInfo": {"timestamp": 86_400_000, "operation": "DELETE"}}
+    write_commit(tmp_path, 1, {"add": add("a", 7, deleted=3)}, {"remove": {"path": "a"}}, delete)
+    assert read_table_facts(tmp_path) == TableFacts(1, 9, 120, 2, datetime(1970, 1, 2, tzinfo=UTC), "DELETE")
+
+
+def test_a_log_is_read_from_its_newest_whole_checkpoint_on(tmp_path: Path) -> None:
+    for version, path in enumerate("abc"):
+        write_commit(tmp_path, version, {"add": add(path, 2)}, {"commitInfo": {"timestamp": 1000, "operation": "WRITE"}})
+    log = tmp_path / "_delta_log"
+    pq.write_table(pa.table({"add": [add("a", 2), add("b", 2, deleted=1), None]}), log / f"{1:020}.checkpoint.parquet")
+    (log / f"{2:020}.checkpoint.{1:010}.{2:010}.parquet").touch()  # the first of two parts: not whole
+    (log / f"{0:020}.json").unlink()
+    facts = read_table_facts(tmp_path)
+    assert (facts.version, facts.rows, facts.files, facts.operation) == (2, 5, 3, "WRITE")
+
+
+def test_rows_are_unknown_where_a_file_was_written_without_statistics(tmp_path: Path) -> None:
+    write_commit(tmp_path, 0, {"add": {"path": "a", "size": 10}}, {"add": add("b", 2)})
+    facts = read_table_facts(tmp_path)
+    assert (facts.rows, facts.size_bytes, facts.operation) == (None, 30, "")
 
 
 def test_a_log_without_commits_or_with_one_that_is_cut_off_is_unreadable(tmp_path: Path) -> None:
