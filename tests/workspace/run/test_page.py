@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -267,19 +269,17 @@ def test_files_and_mlflow_runs_of_a_task_are_linked_and_nested_mlflow_runs_are_n
 
 
 def test_a_run_that_goes_on_loads_itself_again_and_its_page_follows_what_happens(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
     monkeypatch.setattr("boathouse.workspace.run.page.REFRESH", 0.01)
     pages, over = RunPages(history), threading.Event()
-    thread = threading.Thread(target=pages.refresh, args=(over,))
+    thread = threading.Thread(target=pages.refresh, args=(over,), daemon=True)
     thread.start()
     run = begin(history)
     one = task(history, run, "train")
     history.task_started(one)
     pages.task_started(one)
-    file, told = run.folder / "index.html", threading.Event()
-    while not file.is_file():
-        assert not told.wait(0.01)
+    file, deadline = run.folder / "index.html", time.monotonic() + 20
+    while not file.is_file() and time.monotonic() < deadline:
+        time.sleep(0.01)
     page = BeautifulSoup(file.read_text(), "html.parser")
     assert (badge(page.header), page.select_one("meta[http-equiv=refresh]") is None) == ("RUNNING", False)  # type: ignore[arg-type]
     history.task_ended(one, TaskEnd(Result.CANCELED))

@@ -52,6 +52,12 @@ def test_a_source_notebook_runs_top_to_bottom_and_keeps_notebook_page_and_log(no
     nbformat.validate(executed)
 
 
+def test_mlflow_notes_the_job_and_the_task_run_that_log_to_it(notebook):
+    ask = "from mlflow.tracking.context.registry import resolve_tags\nprint(*(resolve_tags()[f'mlflow.databricks.{name}'] for name in ('jobID', 'jobRunID')))"
+    *_, log = notebook(ask, context={"job_id": "5", "run_id": "17"})
+    assert log.splitlines()[-1] == "5 17"
+
+
 def test_an_ipynb_runs_the_same_and_its_old_outputs_go(project):
     book = new_notebook(cells=[new_markdown_cell("# Boats"), new_code_cell("x = 6"), new_code_cell("x * 7")])
     book.cells[2].outputs = [nbformat.v4.new_output("stream", name="stdout", text="stale")]

@@ -152,7 +152,10 @@ def _node(run: RunRecord, task: TaskRecord) -> Node:
 
 def _draw(nodes: list[Node]) -> Drawing:
     needs = {node.task.key: [key for key, _ in node.task.depends_on] for node in nodes}
-    widths = {node.task.key: max(124.0, 30 + 7.9 * len(node.task.key), 24 + 6.2 * len(node.notes)) for node in nodes}
+    widths = {
+        node.task.key: max(124.0, 30 + 7.9 * len(node.task.key), 26 + 6.4 * len(node.notes or node.task.last.period.state))
+        for node in nodes
+    }
     return place(needs, widths, HEIGHT)
 
 
