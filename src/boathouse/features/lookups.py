@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import reduce
 from itertools import chain, count
 from operator import and_
-from typing import Any
+from typing import Any, cast
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -105,8 +105,10 @@ class Resolved:
         one, columns = self.lookup, {name: f"_value{n}_{m}" for m, name in enumerate(self.names)}
         if one.known_by is not None:
             columns[one.known_by] = self.known(n)
-        side = Side(self.rows, self.keys, self.time, columns, one.back, one.boundary, one.nulls, one.known_by, one.until, f"_at{n}")
-        return Asked(one.keys, one.timestamp_lookup_key, side)
+        side = Side(
+            self.rows, self.keys, cast(str, self.time), columns, one.back, one.boundary, one.nulls, one.known_by, one.until, f"_at{n}"
+        )
+        return Asked(one.keys, cast(str, one.timestamp_lookup_key), side)
 
 # %% ../../../notebooks/kit/06_features/02_lookups.ipynb #f5f00008
 def resolve(lake: Lakehouse, lookup: FeatureLookup, version: int | None) -> Resolved:
@@ -134,9 +136,10 @@ def by_key(labels: DataFrame, found: Resolved, n: int, bounds: Facts | None) -> 
     left = [F.col(f"`{k}`") for k in lookup.keys]
     if lookup.grid is not None:
         step = micros(lookup.grid)
+        bounds, time = cast(Facts, bounds), cast(str, found.time)
         rows = pruned(found.asked(n).side, bounds.first, bounds.last).rows
-        keys, wanted = [*keys, found.time], list(dict.fromkeys([*wanted, found.time]))
-        at = moment(labels, lookup.timestamp_lookup_key)
+        keys, wanted = [*keys, time], list(dict.fromkeys([*wanted, time]))
+        at = moment(labels, cast(str, lookup.timestamp_lookup_key))
         left.append(F.timestamp_micros((F.floor(at / step) * step).cast("long")))
     right = one_per_key(rows, keys, wanted, name)
     out = labels.join(right, reduce(and_, [value == F.col(f"{name}_key{i}") for i, value in enumerate(left)]), "left")
@@ -184,16 +187,16 @@ def with_values(labels: DataFrame, found: Sequence[Resolved], engine: str, budge
     "Every label row once, with the values of the n-th lookup as `_value{n}_0`..., and its match as `_at{n}`."
     numbered = list(enumerate(found))
     timed = [(n, one) for n, one in numbered if one.lookup.timestamp_lookup_key]
-    out, local, bounds = labels, False, {}
+    out, local, bounds = labels, False, dict[str, Facts]()
     if timed:
         off_grid = [one.asked(n) for n, one in timed if not one.lookup.by_equality]
         plan = plan_join(labels, [one.asked(n) for n, one in timed], engine, budget, off_grid)
         if explain:
             print(plan)
-        out, local, bounds = carry_out(labels, plan), plan.engine == "local", plan.bounds
+        out, local, bounds = carry_out(labels, plan), plan.engine == "local", dict(plan.bounds)
     for n, one in numbered:
         if one.lookup.by_equality and not (one.lookup.timestamp_lookup_key and local):
-            out = by_key(out, one, n, bounds.get(one.lookup.timestamp_lookup_key))
+            out = by_key(out, one, n, bounds.get(one.lookup.timestamp_lookup_key or ""))
     return out
 
 # %% ../../../notebooks/kit/06_features/02_lookups.ipynb #f5f0000f

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from functools import reduce
 from itertools import pairwise
-from operator import and_
-from typing import Any
+from operator import and_, ge, lt
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -142,9 +142,15 @@ def hops(
         raise ValueError(f"a key cannot be called {', '.join(clash)}: the grid has columns of these names; rename it in the events")
     kind = events.schema[time].dataType
     wanted = [F.col(f"`{c}`").isNotNull() for c in [*keys, time]]
-    wanted += [] if since is None else [F.col(f"`{time}`") >= instant(utc_micros(since), kind)]
-    wanted += [] if until is None else [F.col(f"`{time}`") < instant(utc_micros(until), kind)]
     at = moment(events, time)
+
+    def both_sides(bound: datetime) -> tuple[Column, Column]:
+        "The time column and the bound, as literals of its type where there are any, which skips files; else both in microseconds."
+        literal = None if isinstance(kind, T.DateType) else instant(utc_micros(bound), kind)
+        return (at, F.lit(utc_micros(bound))) if literal is None else (F.col(f"`{time}`"), literal)
+
+    wanted += [] if since is None else [ge(*both_sides(since))]
+    wanted += [] if until is None else [lt(*both_sides(until))]
     rows = events.where(reduce(and_, wanted)).select(
         *[F.col(f"`{c}`") for c in keys],
         F.timestamp_micros(at - F.pmod(at, F.lit(step))).alias(HOP),
@@ -236,8 +242,9 @@ def ticks(
                 yield from made.to_batches(max_chunksize=1 << 16)
 
     kind = T.TimestampType()
-    wanted = [] if first is None else [F.col(HOP) >= instant(first - micros(grid.longest), kind)]
-    wanted += [] if last is None else [F.col(HOP) < instant(last, kind)]
+    oldest, end = (None if first is None else instant(first - micros(grid.longest), kind)), (None if last is None else instant(last, kind))
+    wanted = [] if oldest is None else [F.col(HOP) >= oldest]
+    wanted += [] if end is None else [F.col(HOP) < end]
     near = reduce(and_, wanted) if wanted else F.lit(True)
     many = guess(by_hop) // max(16, 8 * len(by_hop.columns))
     buckets = int(min(max(parallelism(by_hop.sparkSession), -(-many // BUCKET)), 4096))
@@ -299,7 +306,7 @@ def put_together(function: str, parts: Mapping[str, pa.Array], start: np.ndarray
         return aggregate(by, parts[kind], *numbers_of(parts[kind]), start, end)
 
     if name == "percentile":
-        return percentile(share, parts["histogram"], start, end)
+        return percentile(cast(Fraction, share), parts["histogram"], start, end)
     if name == "approx_distinct":
         return distinct(parts["distinct"], start, end)
     if name == "count":

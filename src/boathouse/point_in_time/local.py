@@ -72,7 +72,7 @@ def to_spark(spark: SparkSession, table: pa.Table, schema: T.StructType) -> Data
     kinds = to_arrow_schema(schema, timezone="UTC")
     rows = pa.Table.from_arrays([column.cast(field.type) for column, field in zip(table.columns, kinds, strict=True)], schema=kinds)
     with CONVERTING:
-        before = spark.conf.get(batch)
+        before = str(spark.conf.get(batch))
         spark.conf.set(batch, max(1, -(-table.num_rows // cores)))
         try:
             return spark.createDataFrame(rows, schema)

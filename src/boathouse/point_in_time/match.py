@@ -54,8 +54,8 @@ def places(ours: pa.ChunkedArray | pa.Array, theirs: pa.ChunkedArray | pa.Array)
         size = ends["max"] - ends["min"] + 1
         if size <= max(4 * len(known), 1 << 20):  # close together: their distance to the least will do
             return near(ours, ends["min"], size), near(theirs, ends["min"], size), size
-    found = (integers(pc.index_in(column, value_set=known, skip_nulls=True), -1) for column in (ours, theirs))
-    return *found, max(len(known), 1)
+    mine, other = (integers(pc.index_in(column, value_set=known, skip_nulls=True), -1) for column in (ours, theirs))
+    return mine, other, max(len(known), 1)
 
 
 def near(column: pa.ChunkedArray | pa.Array, low: int, size: int) -> np.ndarray:

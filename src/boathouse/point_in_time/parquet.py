@@ -227,8 +227,7 @@ def files_of(df: DataFrame, span: Span | None = None) -> Files | None:
     if delta and (listed.reader if listed else index.protocol().minReaderVersion()) != 1:
         return None  # deletion vectors, column mapping and widened types need a newer reader
     if listed:
-        time = span and (names[span.time], df.schema[span.time].dataType)
-        urls = [url for url, stats in listed.files if span is None or span.touches(stats, *time)]
+        urls = [url for url, stats in listed.files if span is None or span.touches(stats, names[span.time], df.schema[span.time].dataType)]
     else:
         urls = paths_of(df if span is None else span.rows(df))
     paths = [urlparse(url) for url in urls]
@@ -248,7 +247,7 @@ def measured(paths: Sequence[str], names: Mapping[str, str], schema: T.StructTyp
             return None
         for group in (footer.row_group(n) for n in range(footer.num_row_groups)):
             chunks = [group.column(n) for n in range(group.num_columns)]
-            size = {}
+            size: dict[str, int] = {}
             for chunk in chunks:
                 root = chunk.path_in_schema.split(".")[0]
                 size[root] = size.get(root, 0) + chunk.total_uncompressed_size
@@ -277,7 +276,7 @@ def facts(df: DataFrame, time: str) -> Facts:
     texts = [f.name for f in df.schema if isinstance(f.dataType, (T.StringType, T.BinaryType))]
     nested = [f for f in df.schema if isinstance(f.dataType, (T.ArrayType, T.MapType, T.StructType))]
     long = sum((F.coalesce(F.octet_length(f"`{c}`"), F.lit(0)) for c in texts), F.lit(0)).cast("long")
-    rows, text, first, last = df.agg(F.count("*"), F.sum(long), F.min(moment(df, time)), F.max(moment(df, time))).first()
+    rows, text, first, last = df.agg(F.count("*"), F.sum(long), F.min(moment(df, time)), F.max(moment(df, time))).collect()[0]
     return Facts(rows, (text or 0) + rows * (8 * len(df.columns) + 1000 * len(nested)), first, last)
 
 

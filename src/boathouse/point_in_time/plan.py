@@ -187,7 +187,9 @@ def source_of(side: Side, first: int | None, last: int | None, room: float) -> t
     files = files_of(side.rows, span_of(side, first, last))
     need = [*side.keys, side.time, *filter(None, (side.known_by, side.until)), *(side.outputs if side.nulls == "column" else ())]
     if files is not None:
-        size = files.rows * (files.width(need) + WORKING) + (os.cpu_count() or 1) * max(files.sizes, default=0) * files.width(side.outputs)
+        size = files.rows * (files.width(need) + WORKING) + (os.cpu_count() or 1) * max(files.sizes, default=0) * files.width(
+            list(side.outputs)
+        )
         return (files, size) if size <= room else (None, size)
     near = pruned(side, first, last)
     wanted = list(dict.fromkeys([*need, *side.outputs])) if side.distinct else near.rows.columns

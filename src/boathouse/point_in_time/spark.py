@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
 from operator import and_
-from typing import Any
+from typing import Any, cast
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -73,7 +73,7 @@ def union_join(labels: DataFrame, on: Sequence[str], at: str, sides: Sequence[Si
     out = {sides[n].outputs[c]: F.col(f"_{n}_{m}.values")[c] for n, m, _, columns in known for c in columns}
     for n, m, _, columns in known:
         if sides[n].match_time and (not columns or sides[n].nulls == "row"):
-            out[sides[n].match_time] = F.col(f"_{n}_{m}.time")
+            out[cast(str, sides[n].match_time)] = F.col(f"_{n}_{m}.time")
     return seen.select("_label.*", *[out[name].alias(name) for side in sides for name in side.names])
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c0000d
@@ -127,7 +127,7 @@ def counting(row: Column, at: Column, side: Side) -> Column:
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c0000b
 def key_types(labels: DataFrame, on: Sequence[str], side: Side) -> list[T.DataType]:
     "The type as which each key is compared; ValueError if the two sides do not fit, or the type cannot be a key."
-    found = []
+    found: list[T.DataType] = []
     for ours, theirs in zip(on, side.keys, strict=True):
         a, b = labels.schema[ours].dataType, side.rows.schema[theirs].dataType
         if isinstance(a, T.IntegralType) and isinstance(b, T.IntegralType):
