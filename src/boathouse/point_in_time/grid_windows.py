@@ -142,6 +142,7 @@ def hops(
         raise ValueError(f"a key cannot be called {', '.join(clash)}: the grid has columns of these names; rename it in the events")
     kind = events.schema[time].dataType
     wanted = [F.col(f"`{c}`").isNotNull() for c in [*keys, time]]
+    at = moment(events, time)
 
     def both_sides(bound: datetime) -> tuple[Column, Column]:
         "The time column and the bound, as literals of its type where there are any, which skips files; else both in microseconds."
@@ -150,7 +151,6 @@ def hops(
 
     wanted += [] if since is None else [ge(*both_sides(since))]
     wanted += [] if until is None else [lt(*both_sides(until))]
-    at = moment(events, time)
     rows = events.where(reduce(and_, wanted)).select(
         *[F.col(f"`{c}`") for c in keys],
         F.timestamp_micros(at - F.pmod(at, F.lit(step))).alias(HOP),

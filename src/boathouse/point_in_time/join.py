@@ -69,8 +69,8 @@ def join_all(
 # %% ../../../notebooks/kit/05_point_in_time/01_join.ipynb #f5d0002c
 def carry_out(labels: DataFrame, plan: Plan) -> DataFrame:
     "Join every label row once, by the plan; the columns of the plan's sides follow in their order."
-    if plan.engine == "local":
-        return local_join(plan.table, labels.schema, plan.asked, plan.sources, labels.sparkSession)
+    if plan.table is not None:
+        return local_join(plan.table, labels.schema, plan.asked, [source for source in plan.sources if source], labels.sparkSession)
     out = labels
     by_group = sorted(plan.asked, key=lambda each: (each.on, each.at))
     for (on, at), group in groupby(by_group, key=lambda each: (each.on, each.at)):

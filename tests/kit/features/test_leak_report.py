@@ -43,8 +43,8 @@ WIND = FeatureLookup("features.wind", "pier", feature_names=("knots", "at"), ren
 BULLETIN = FeatureLookup("features.bulletins", "pier", timestamp_lookup_key="t", known_by="out", lookback_window=6 * HOUR)
 LATENESS = FeatureLookup("features.lateness", "pier", timestamp_lookup_key="t", grid=HOUR)
 PIERS = FeatureLookup("features.piers", "pier")
-AGE = FeatureFunction("tests.kit.test_leaks:hours_between", {"later": "t", "earlier": "read_at"}, "age")
-FAR = FeatureFunction("tests.kit.test_leaks:twice", {"value": "age"}, "age_twice")
+AGE = FeatureFunction("tests.kit.features.test_leak_report:hours_between", {"later": "t", "earlier": "read_at"}, "age")
+FAR = FeatureFunction("tests.kit.features.test_leak_report:twice", {"value": "age"}, "age_twice")
 
 
 @pytest.fixture(scope="module")
