@@ -189,8 +189,14 @@ def test_an_accepted_candidate_whose_champion_is_another_by_now_is_not_promoted(
     client.set_model_version_tag(MODEL, str(later), "validation", "accepted")
     told = {"champion_version": None, "metrics": {}, "gates": [{"name": "beats_baseline", "reason": "better"}]}
     client.log_dict(earlier.run_id, told, "validation.json")
+    old = told | {"gates": [{"name": "better than the timetable", "reason": "better"}]}
     promote(airport, MODEL, first.version, dt.datetime(2013, 9, 30), "test")
     with pytest.raises(RegistryError, match=f"compared with no champion, and the champion is version {first.version} now"):
+        promote_accepted(airport, MODEL, later, AS_OF)
+    client.log_dict(earlier.run_id, old, "validation.json")  # as boathouse wrote it before gates had ids
+    with pytest.raises(
+        DeploymentFailed, match=r"has no gate beats_baseline, only better than the timetable: .* Validate the version again"
+    ):
         promote_accepted(airport, MODEL, later, AS_OF)
 
 

@@ -91,7 +91,7 @@ PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <style>
 body { font: 15px/1.5 sans-serif; color: {{ ink }}; margin: 2em auto; max-width: 70em; padding: 0 1.5em }
-td, th { padding: .2em .8em; text-align: left } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums } img { max-width: 100% }
+td, th { padding: .2em .8em; text-align: left } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums } img { width: 100% }
 </style></head><body>
 <h1>Rules of {{ table }}</h1>
 {% if chart %}<p>{{ batches }} batches, from {{ first }} to {{ last }}.</p>

@@ -204,12 +204,13 @@ class Gate:
     def __post_init__(self) -> None:
         if not self.description:
             raise ValueError(f"gate {self.name!r} has no description: give its function a docstring")
+        if not isinstance(self.blocks, bool):
+            raise ValueError(f"blocks of gate {self.name!r} must be True or False, got {self.blocks!r}")
         if self.if_inconclusive not in ("pass", "refuse"):
             raise ValueError(f"if_inconclusive of gate {self.name!r} must be 'pass' or 'refuse', got {self.if_inconclusive!r}")
-        for unknown in set(self.settings) - set(self.limits):
-            raise ValueError(
-                f"gate {self.name!r} has no setting {unknown!r}{nearest(unknown, [*self.limits, 'blocks', 'if_inconclusive'])}"
-            )
+        known = self.declared_limits
+        for unknown in sorted(set(self.settings) - set(known)):
+            raise ValueError(f"gate {self.name!r} has no setting {unknown!r}{nearest(unknown, [*known, 'blocks', 'if_inconclusive'])}")
 
     @property
     def description(self) -> str:
@@ -219,8 +220,12 @@ class Gate:
     @property
     def limits(self) -> dict[str, Any]:
         "Every limit with its value; `inspect.Parameter.empty` for one that has no default and was not set."
-        declared = list(inspect.signature(self.check).parameters.values())[1:]
-        return {limit.name: limit.default for limit in declared} | dict(self.settings)
+        return self.declared_limits | dict(self.settings)
+
+    @property
+    def declared_limits(self) -> dict[str, Any]:
+        "The limits that the function declares, with their defaults."
+        return {p.name: p.default for p in list(inspect.signature(self.check).parameters.values())[1:]}
 
     def configure(self, **settings: Any) -> "Gate":
         "Return the gate with other limits, `blocks` or `if_inconclusive`; ValueError for a setting that it does not have."

@@ -30,6 +30,7 @@ from boathouse.monitoring.drift import (
     score_buckets,
     shares,
 )
+from boathouse.validation.comparison import t_interval
 from boathouse.validation.metrics import auc_from_counts
 
 DAYS = [(datetime(2026, 1, d), datetime(2026, 1, d + 1)) for d in range(1, 4)]
@@ -244,3 +245,26 @@ def test_calibration_has_equal_groups_and_loses_no_row() -> None:
     curve = calibration_by_score(buckets)
     assert curve.rows.tolist() == [70.0] * 10
     assert curve.predicted.is_monotonic_increasing
+
+
+def test_the_interval_is_that_of_student_over_left_out_days() -> None:
+    rng = np.random.default_rng(2)
+    rows = pd.DataFrame({"day": np.repeat(np.arange(20), 80), "step": rng.integers(0, 50, 1600)})
+    rows["late"] = rng.random(1600) < rows.step / 70 + 0.2 * (rows.day % 3 == 0)
+    rows["p"] = rows.step / 50
+
+    def measured(part: pd.DataFrame) -> tuple[float, float]:
+        return roc_auc_score(part.late, part.step), part.late.mean() - part.p.mean()
+
+    without = [measured(rows[rows.day != d]) for d in range(20)]
+    found = interval(rows.assign(labelled=1, positives=rows.late.astype(int), p_labelled=rows.p), "day")
+    for n, name in enumerate(("roc_auc_score", "gap")):
+        assert found[name] == pytest.approx(t_interval(measured(rows)[n], np.array([w[n] for w in without]))[:2], abs=1e-6)
+
+
+def test_one_day_or_one_that_holds_all_late_rows_has_no_interval() -> None:
+    rows = pd.DataFrame(
+        {"day": [1, 1, 2, 2], "step": [5, 9, 1, 2], "labelled": 1, "positives": [1, 1, 0, 0], "p_labelled": [0.5, 0.9, 0.1, 0.2]}
+    )
+    assert np.isnan(interval(rows, "day")["roc_auc_score"]).all()
+    assert np.isnan(interval(rows[rows.day == 1], "day")["gap"]).all()

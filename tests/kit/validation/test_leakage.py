@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
+
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.tracking import MlflowClient
 from sklearn.metrics import roc_auc_score
 
 from boathouse.validation.gate import Evidence, GateResult
@@ -14,8 +18,10 @@ from boathouse.validation.leakage import (
     check_future_features,
     check_leaking_feature,
     hashes,
+    log_training,
     out_of_fold_rates,
     training_facts,
+    training_of,
     univariate_auc,
     univariate_aucs,
     unseen_share,
@@ -112,3 +118,20 @@ def test_a_missing_value_is_not_strange_and_a_new_one_is() -> None:
 
 def test_an_outcome_that_never_happens_sorts_nothing() -> None:
     assert univariate_auc(pd.Series(np.arange(5.0)), np.zeros(5, bool), np.zeros(5, int)) == 0.5
+
+
+def test_training_facts_come_back_as_they_were_stored_and_also_from_files_of_earlier_versions() -> None:
+    mlflow.set_experiment("/test_training_facts")
+    rows = pd.DataFrame({"k": range(4), "x": [1.0, 1.0, 2.0, 2.0], "pier": ["n", "n", "s", None], "late": True})
+    rows["day"] = [date(2013, 6, n) for n in (1, 2, 2, 2)]
+    facts = training_facts(rows, ["k"], ["x", "pier"], "late", "day", train_auc=0.8, cv_auc=0.7)
+    with mlflow.start_run() as run:
+        log_training(run.info.run_id, facts)
+    stored = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/training_facts.json")
+    assert set(stored) == {"days", "input_domains", "duplicate_rate", "train_auc", "cv_auc"}
+    again = training_of(run.info.run_id)
+    former = {"duplicate_rate": "repeats", "input_domains": "seen", "train_auc": "fitted", "cv_auc": "claimed"}
+    MlflowClient().log_dict(run.info.run_id, {former.get(name, name): value for name, value in stored.items()}, "training_facts.json")
+    for found in (again, training_of(run.info.run_id)):
+        for name, value in vars(facts).items():
+            assert np.array_equal(getattr(found, name), value), name

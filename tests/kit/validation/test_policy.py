@@ -1,0 +1,73 @@
+"A policy names gates by id, refuses what does not exist when it is declared, and the page about the gates is what their functions declare."
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boathouse.validation.gate import REGISTERED_GATES, Gate
+from boathouse.validation.policy import GATE_MODULES, STANDARD_GATES, Policy, gates_of
+
+PAGE = Path(__file__).parents[3] / "docs" / "gates.md"
+HEAD = """# The gates
+
+Written from the functions: change them, not this page. A gate is a decorated function (`boathouse.validation.gate`); the first line of its docstring stands below.
+A use case lists gates by id in its `Policy`, with the settings in which they differ from the defaults shown here.
+Gates in **bold** are the standard ones; the others run if a policy names them.
+
+| gate | a refusal | inconclusive | limits | description |
+|---|---|---|---|---|
+"""
+
+
+def limits_of(gate: Gate) -> str:
+    "The limits with their defaults, as Markdown."
+    shown = [f"`{name}`" + ("" if value is inspect.Parameter.empty else f" {value}") for name, value in gate.limits.items()]
+    return ", ".join(shown)
+
+
+def test_the_page_about_the_gates_is_what_the_functions_declare(request: pytest.FixtureRequest) -> None:
+    kit = {module.__name__ for module in GATE_MODULES} | {"boathouse.validation.policy"}
+    others = sorted(name for name, gate in REGISTERED_GATES.items() if name not in STANDARD_GATES and gate.check.__module__ in kit)
+    rows = []
+    for gate in (REGISTERED_GATES[name] for name in (*STANDARD_GATES, *others)):
+        name = f"**`{gate.name}`**" if gate.name in STANDARD_GATES else f"`{gate.name}`"
+        outcome = {"pass": "passes", "refuse": "refuses"}[gate.if_inconclusive]
+        rows.append(f"| {name} | {'blocks' if gate.blocks else 'warns'} | {outcome} | {limits_of(gate)} | {gate.description} |")
+    page = HEAD + "\n".join(rows) + "\n"
+    if request.config.getoption("--save-outputs"):
+        PAGE.write_text(page)
+    assert PAGE.read_text() == page, "docs/gates.md is out of date: pytest tests/kit/validation/test_policy.py --save-outputs"
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ({"settings": {"auc_flor": {"floor": 0.7}}}, "there is no gate 'auc_flor'; did you mean 'auc_floor'?"),
+        ({"gates": ("holdout_use",)}, "there is no gate 'holdout_use'; did you mean 'holdout_reuse'?"),
+        ({"gates": ("better than the champion",)}, "did you mean 'beats_champion'?"),
+        ({"settings": {"auc_floor": {"flor": 0.7}}}, "gate 'auc_floor' has no setting 'flor'; did you mean 'floor'?"),
+        ({"settings": {"auc_floor": {"blocks": "no"}}}, "blocks of gate 'auc_floor' must be True or False, got 'no'"),
+        ({"settings": {"slice_floor": {"floor": 0.6}}}, "gate 'slice_floor' has no default for columns: set it in the policy, or leave out the gate"),
+        ({"settings": {"auc_floor": {"if_inconclusive": "warn"}}}, "if_inconclusive of gate 'auc_floor' must be 'pass' or 'refuse', got 'warn'"),
+    ],
+)  # fmt: skip
+def test_a_policy_that_names_what_does_not_exist_is_refused_when_it_is_declared(policy: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Policy(**policy)
+
+
+def test_settings_change_limits_of_standard_gates_and_add_others_behind_them() -> None:
+    gates = gates_of(Policy({"beats_baseline": {"baselines": ["timetable"]}, "auc_floor": {"floor": 0.7, "blocks": False}}))
+    assert tuple(gate.name for gate in gates) == (*STANDARD_GATES, "beats_baseline")
+    floor = next(gate for gate in gates if gate.name == "auc_floor")
+    assert (floor.limits, floor.blocks) == ({"floor": 0.7, "level": 0.95}, False)
+    assert REGISTERED_GATES["auc_floor"].limits["floor"] == 0.6  # other policies keep the default
+
+
+def test_a_policy_may_list_its_own_gates() -> None:
+    assert [gate.name for gate in gates_of(Policy(gates=("auc_floor", "latency")))] == ["auc_floor", "latency"]
