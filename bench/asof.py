@@ -101,13 +101,13 @@ def tables(spark: Any, folder: Path) -> tuple[Any, Any]:
 def ours(engine: str) -> Callable[[Path, Path], Callable[[], Any]]:
     def begin(folder: Path, state: Path) -> Callable[[], Any]:
         from boathouse.point_in_time.join import as_of_join
-        from boathouse.point_in_time.plan import Asked, plan_join
+        from boathouse.point_in_time.plan import AsOfLookup, plan_join
         from boathouse.point_in_time.spark import Side
 
         spark = session(state)
         labels, features = tables(spark, folder)
         side = Side(features, ("key",), "time", {name: name for name in VALUES}, distinct=True)
-        plan = plan_join(labels, [Asked(("key",), "time", side)], engine)
+        plan = plan_join(labels, [AsOfLookup(("key",), "time", side)], engine)
         print(plan, file=sys.stderr)
         assert plan.engine == ("local" if engine == "auto" else engine), str(plan)
         del plan

@@ -29,7 +29,7 @@ from rich.table import Table
 from ways import tree_seconds
 
 from boathouse.point_in_time.join import join_all
-from boathouse.point_in_time.plan import Asked
+from boathouse.point_in_time.plan import AsOfLookup
 from boathouse.point_in_time.spark import Side
 from boathouse.workspace.spark.session import local_session
 
@@ -77,7 +77,7 @@ def join(spark: SparkSession, folder: Path, size: Size, engine: str) -> DataFram
         made = rows(spark, size.rows, keys, size.hot, size.width, 100 * (n + 1)).drop("id")
         features = stored(spark, folder, f"features {n} {size.rows} {keys} {size.width} {hot}", made)
         outputs = {f"v{c}": f"v{c}_{n}" for c in range(size.width)}
-        asked.append(Asked(("key",), "time", Side(features, ("key",), "time", outputs, distinct=True)))
+        asked.append(AsOfLookup(("key",), "time", Side(features, ("key",), "time", outputs, distinct=True)))
     return join_all(labels, asked, engine)
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame
 
-from boathouse.tables.contracts import check
-from boathouse.tables.evolution import create, plan
-from boathouse.tables.table import Column, Lakehouse, Table, declaration, exists
+from boathouse.tables.contracts import check_columns
+from boathouse.tables.evolution import create, plan_changes
+from boathouse.tables.table import Column, Lakehouse, Table, declaration_digest, exists
 from boathouse.tables.writes import append, merge, replace
 from boathouse.workspace.spark.session import local_session
 
@@ -49,13 +49,13 @@ def main(rows: int = 300_000, rounds: int = 7) -> None:
     size, step = rows // 10, iter(range(1, 10**6))
 
     def plain(df: DataFrame) -> None:
-        check(df, tables["plain"]).write.format("delta").mode("append").saveAsTable(lake.name(tables["plain"]))
+        check_columns(df, tables["plain"]).write.format("delta").mode("append").saveAsTable(lake.name(tables["plain"]))
 
     looks: dict[str, Callable[[], object]] = {
         "exists (as before)": lambda: exists(lake, tables["plain"]),
-        "declaration": lambda: declaration(lake, tables["plain"]),
+        "declaration": lambda: declaration_digest(lake, tables["plain"]),
         "create, nothing differs": lambda: create(lake, tables["plain"]),
-        "plan, nothing differs": lambda: plan(lake, tables["plain"]),
+        "plan, nothing differs": lambda: plan_changes(lake, tables["plain"]),
     }
     writes: dict[str, Callable[[int], object]] = {
         "write without a contract": lambda n: plain(batch(n * size + rows, size)),

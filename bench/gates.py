@@ -60,11 +60,11 @@ def make_data(folder: Path, rows: int) -> None:
 
 def begin(folder: Path, state: Path) -> tuple[Any, dict[str, Any]]:
     "The rows, and the models packed."
-    from boathouse.models.scoring import packed_folder
+    from boathouse.models.scoring import pack_folder
     from boathouse.workspace.spark.session import local_session
 
     spark = local_session(state)
-    models = {name: packed_folder(folder / name, name, 1) for name in ("candidate", "champion", "timetable")}
+    models = {name: pack_folder(folder / name, name, 1) for name in ("candidate", "champion", "timetable")}
     return spark.read.parquet(str(folder / "data")), models
 
 
@@ -100,9 +100,9 @@ def judged(folder: Path, state: Path, fresh: bool) -> Callable[[], Any]:
 
     from harbour import KEY
 
-    from boathouse.models.scoring import brought_back, positive, score_together, unpack
+    from boathouse.models.scoring import collect_scores, load_packed, positive_probability, score_together
     from boathouse.validation import artifact
-    from boathouse.validation.artifact import described, fresh_process
+    from boathouse.validation.artifact import describe_model, fresh_process
     from boathouse.validation.gate import Evidence, format_results, run_gates
     from boathouse.validation.policy import Policy, gates_of
 
@@ -118,12 +118,12 @@ def judged(folder: Path, state: Path, fresh: bool) -> Callable[[], Any]:
     inputs = tuple(models["candidate"].inputs)
 
     def make() -> list[int]:
-        held, scores, sample = brought_back(score_together(rows, models, KEEP, inputs, ONE_IN), list(models))
+        held, scores, sample = collect_scores(score_together(rows, models, KEEP, inputs, ONE_IN), list(models))
         known, tried = None, None
         if fresh:
             some = sample[[*inputs]].head(100)
-            known = described(folder / "candidate", "Is the ferry late?", {"owner": "harbour"})
-            tried = fresh_process(folder / "candidate", some, positive(unpack(models["candidate"]).predict(some)))
+            known = describe_model(folder / "candidate", "Is the ferry late?", {"owner": "harbour"})
+            tried = fresh_process(folder / "candidate", some, positive_probability(load_packed(models["candidate"]).predict(some)))
         evidence = Evidence(
             "late_ferry", 2, held, scores, "late", "forecast_at", "day", KEY, inputs, sample, held[["sea_at"]].rename(columns={"sea_at": "sea"}),
             np.full(len(held), True), known, facts, tried, (), held.day.max(), (2,),

@@ -25,7 +25,7 @@ from boathouse.workspace.spark.session import local_session
 from flights import tables as t
 from flights.bronze import end_of
 from flights.replay import FLIGHT_EVENTS, replay
-from flights.silver import EVENTS, add_events, process
+from flights.silver import EVENTS, add_events, process_feed
 
 HEADER = ",".join(FLIGHT_EVENTS.columns)
 AT = end_of(date(2014, 1, 2))
@@ -94,7 +94,7 @@ def measured(spark: SparkSession, lake: Lakehouse, landing: Path, rows: int) -> 
         "spark.read.csv to Delta": lambda: plain(spark, lake, landing),
         "CSV to bronze": lambda: ingest(lake, t.BRONZE_FLIGHT_EVENTS, landing, "flight_events", AT),
         "again, nothing new": lambda: ingest(lake, t.BRONZE_FLIGHT_EVENTS, landing, "flight_events", AT),
-        "bronze to silver events": lambda: process(lake, EVENTS, add_events, AT),
+        "bronze to silver events": lambda: process_feed(lake, EVENTS, add_events, AT),
     }
     done = [(name, rows, *cost(step)) for name, step in steps.items()]
     assert read(lake, t.BRONZE_FLIGHT_EVENTS).count() == rows

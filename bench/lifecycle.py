@@ -30,7 +30,7 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table
 
-from boathouse.features.definitions import Windowed, as_they_are
+from boathouse.features.definitions import WindowedFeatures, keep_rows
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.versions import fingerprint
 from boathouse.workspace.bundle.jobs import all_jobs
@@ -39,14 +39,14 @@ from boathouse.workspace.cluster.cluster import Cluster
 from boathouse.workspace.history.store import History
 from boathouse.workspace.run.deploy import deploy
 from boathouse.workspace.run.runner import Runner
-from boathouse.workspace.spark.session import environment, local_session
+from boathouse.workspace.spark.session import local_session, state_environment
 from flights import tables as t
 from flights.bronze import end_of
 from flights.features import TABLES
 from flights.gold import departures
-from flights.merging import corrected, flights_of, latest, newest
+from flights.merging import apply_corrections, build_flights, latest_events, newest_per_key
 from flights.replay import replay
-from flights.silver import EVENTS, RANGES, REFERENCE, WEATHER, deduplicated, typed
+from flights.silver import EVENTS, RANGES, REFERENCE, WEATHER, deduplicate, parse_lines
 
 COMPARED = (t.SILVER_FLIGHTS, t.SILVER_WEATHER, t.GOLD_DEPARTURES, *[definition.table for group in TABLES.values() for definition in group])
 OURS_ALONE = {"bronze_version", "source_file"}  # columns that say which delivery a row came with
@@ -117,10 +117,10 @@ def plain(state: Path, landing: Path, as_of: str) -> dict[str, Any]:
         lines = read(lake, source)
         more = {c.name: F.lit(None).cast(c.type) for c in source.columns if c.name.startswith("_")}
         raw = F.concat_ws(",", *[F.coalesce(F.col(f"`{name}`"), F.lit("")) for name in lines.columns])
-        return typed(lines.withColumns({**more, "_raw": raw, "bronze_version": F.lit(1)}), types)
+        return parse_lines(lines.withColumns({**more, "_raw": raw, "bronze_version": F.lit(1)}), types)
 
     with stages.stage("silver"):
-        events = deduplicated(EVENTS.prepare(rows_of(EVENTS.source, EVENTS.types)))
+        events = deduplicate(EVENTS.prepare(rows_of(EVENTS.source, EVENTS.types)))
         write(EVENTS.target, events)
         names = [c.name for c in t.SILVER_WEATHER.columns]
         sane = " AND ".join(
@@ -130,8 +130,8 @@ def plain(state: Path, landing: Path, as_of: str) -> dict[str, Any]:
         for source, target in REFERENCE:
             names = [c.name for c in target.columns]
             rows = rows_of(source, {c.name: c.type for c in target.columns}).select(*names, "bronze_version")
-            write(target, newest(rows, target.primary_key).select(*names))
-        write(t.SILVER_FLIGHTS, flights_of(corrected(latest(read(lake, EVENTS.target)))))
+            write(target, newest_per_key(rows, target.primary_key).select(*names))
+        write(t.SILVER_FLIGHTS, build_flights(apply_corrections(latest_events(read(lake, EVENTS.target)))))
     with stages.stage("gold"):
         write(t.GOLD_DEPARTURES, departures(read(lake, t.SILVER_FLIGHTS)))
     with stages.stage("features"):
@@ -140,8 +140,8 @@ def plain(state: Path, landing: Path, as_of: str) -> dict[str, Any]:
             for definition in group:
                 source = read(lake, definition.source)
                 events = definition.events(source).where(F.col(definition.time) < F.lit(until))
-                if isinstance(definition, Windowed):
-                    rows = replace(definition, events=as_they_are).rows(events, None, until)
+                if isinstance(definition, WindowedFeatures):
+                    rows = replace(definition, events=keep_rows).rows(events, None, until)
                 else:
                     rows = definition.make(events, *[read(lake, beside) for beside in definition.beside])
                 write(definition.table, rows)
@@ -176,14 +176,15 @@ def ours(state: Path, landing: Path, as_of: str) -> dict[str, Any]:
 def bare_fit(lake: Lakehouse, as_of: str, costs: list[Cost]) -> bool:
     "Fits LightGBM once with the parameters of the version just trained, on its rows; whether it gives the same trees."
     from boathouse.models.learners import fit
+    from boathouse.registry.manifest import read_manifest
     from flights.training import load_rows, recipe
-    from flights.validation import fitted_of, manifest_of
+    from flights.validation import fitted_of
 
-    os.environ |= environment(Path(lake.spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:")).parent)
+    os.environ |= state_environment(Path(lake.spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:")).parent)
     from mlflow.tracking import MlflowClient
 
     model = "spark_catalog.ml.late_arrival"
-    manifest = manifest_of(MlflowClient().get_model_version(model, "1").run_id)
+    manifest = read_manifest(MlflowClient().get_model_version(model, "1").run_id)
     frame = load_rows(lake, {table.name: table.version for table in manifest.tables}, date.fromisoformat(as_of)).frame
     began, busy = time.monotonic(), computed()
     made = fit(recipe(7), frame, manifest.parameters)

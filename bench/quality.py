@@ -56,8 +56,8 @@ def ours(spark: Any, data: str, numbers: list[int]) -> dict[str, Callable[[], An
     "The scan, the plain write, a count a rule, and the ways of this project."
     import datetime as dt
 
-    from boathouse.quality.quarantine import guard, quarantine_of
-    from boathouse.quality.rules import Rule, judge, observe, observed
+    from boathouse.quality.quarantine import quarantine_of, write_with_quarantine
+    from boathouse.quality.rules import Rule, evaluate_rules, observe_counts, wait_for_counts
     from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
     from boathouse.tables.versions import fingerprint
     from boathouse.tables.writes import append
@@ -87,10 +87,10 @@ def ours(spark: Any, data: str, numbers: list[int]) -> dict[str, Callable[[], An
         return [Rule(name, f"{column} BETWEEN {low}D AND {high}D") for name, column, low, high in limits(n)]
 
     def judged(n: int) -> dict[str, int]:
-        rows = judge(df, rules(n))
-        watched, watch = observe(rows, rules(n))
+        rows = evaluate_rules(df, rules(n))
+        watched, watch = observe_counts(rows, rules(n))
         watched.write.format("noop").mode("overwrite").save()
-        return observed(watch, rows, rules(n))
+        return wait_for_counts(watch, rows, rules(n))
 
     def counts(n: int) -> dict[str, int]:
         found = {r.name: df.where(f"NOT coalesce({r.condition}, false)").count() for r in rules(n)}
@@ -99,7 +99,7 @@ def ours(spark: Any, data: str, numbers: list[int]) -> dict[str, Callable[[], An
     def guarded(n: int) -> Any:
         table = target("guarded")
         lies = quarantine_of(table)
-        found = guard(lake, table, df, rules(n), quarantine=lies, run="1", at=dt.datetime(2013, 6, 1))
+        found = write_with_quarantine(lake, table, df, rules(n), quarantine=lies, run="1", at=dt.datetime(2013, 6, 1))
         return found.counts, lambda: drop(table, lies)
 
     def by_hand(n: int) -> Any:
@@ -115,7 +115,7 @@ def ours(spark: Any, data: str, numbers: list[int]) -> dict[str, Callable[[], An
         "Both tables hold exactly the rows that plain filters find."
         table = target("compared")
         lies = quarantine_of(table)
-        guard(lake, table, df, rules(n), quarantine=lies, run="1", at=dt.datetime(2013, 6, 1))
+        write_with_quarantine(lake, table, df, rules(n), quarantine=lies, run="1", at=dt.datetime(2013, 6, 1))
         good = df.where(" AND ".join(f"coalesce({r.condition}, false)" for r in rules(n)))
         bad = df.where(" OR ".join(f"NOT coalesce({r.condition}, false)" for r in rules(n)))
         same = fingerprint(read(lake, table)) == fingerprint(good) and fingerprint(read(lake, lies).select(*df.columns)) == fingerprint(bad)

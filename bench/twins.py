@@ -58,9 +58,9 @@ class Twin:
 def champion_of(name: str, version: int | None) -> Model:
     "The champion, or another version, with its rows made again by its manifest; LookupError if there is none."
     from boathouse.features.training_sets import with_features
-    from boathouse.registry.manifest import learned_rows, manifest_of
+    from boathouse.registry.manifest import collect_training_rows, read_manifest
     from boathouse.registry.promotions import alias_version
-    from boathouse.registry.reproduce import labels_of, recipe_of
+    from boathouse.registry.reproduce import labels_from_manifest, recipe_from_manifest
     from boathouse.runtime import get_spark
     from boathouse.tables.table import Lakehouse
     from flights.features import IDENTITY
@@ -69,22 +69,26 @@ def champion_of(name: str, version: int | None) -> Model:
     lake, client = Lakehouse(get_spark(), name.partition(".")[0]), MlflowClient()
     if not client.search_registered_models(f"name = '{name}'") or (number := version or alias_version(client, name)) is None:
         raise LookupError(f"{name} has no champion here: run `boathouse run lifecycle` first, or name a --state, --model or --version")
-    manifest = manifest_of(client.get_model_version(name, str(number)).run_id)
+    manifest = read_manifest(client.get_model_version(name, str(number)).run_id)
     spec = manifest.features
-    made = with_features(lake, labels_of(manifest).rows(lake), spec, spec.versions)
-    rows = learned_rows(made, recipe_of(manifest), manifest.order, keep=IDENTITY)
+    made = with_features(lake, labels_from_manifest(manifest).rows(lake), spec, spec.versions)
+    rows = collect_training_rows(made, recipe_from_manifest(manifest), manifest.order, keep=IDENTITY)
     return Model(name, number, manifest, rows, evidence_of(lake, name, number, date.fromisoformat(manifest.as_of)))
 
 
 def twin_of(model: Model, seed: int, days: bool, folds: bool) -> Twin:
     "A twin of another seed; with `days`, of training days drawn with replacement; with `folds`, promising what its own folds say."
     from boathouse.models.learners import fit, probabilities
-    from boathouse.registry.reproduce import recipe_of
+    from boathouse.registry.reproduce import recipe_from_manifest
     from boathouse.training.search import fold_rows, fold_scores
-    from boathouse.training.splits import split_of
-    from flights.training import SEARCHED
+    from boathouse.training.splits import split_from_json
+    from flights.training import SEARCH_ROWS_PER_FOLD
 
-    recipe, split, rows = replace(recipe_of(model.manifest), seed=seed), split_of(json.dumps(dict(model.manifest.split))), model.rows
+    recipe, split, rows = (
+        replace(recipe_from_manifest(model.manifest), seed=seed),
+        split_from_json(json.dumps(dict(model.manifest.split))),
+        model.rows,
+    )
     if days:
         of_day = pd.Series(np.arange(len(rows))).groupby(rows[split.time].to_numpy()).apply(np.asarray)
         drawn = np.random.default_rng(seed).choice(len(of_day), len(of_day))
@@ -93,7 +97,7 @@ def twin_of(model: Model, seed: int, days: bool, folds: bool) -> Twin:
     learned = float(roc_auc_score(rows[recipe.label].astype(bool), probabilities(fitted, recipe, rows)))
     cv_auc = model.evidence.training.cv_auc
     if folds:
-        cv_auc = float(np.mean(fold_scores(recipe, fold_rows(recipe, rows, split, SEARCHED), model.manifest.parameters)))
+        cv_auc = float(np.mean(fold_scores(recipe, fold_rows(recipe, rows, split, SEARCH_ROWS_PER_FOLD), model.manifest.parameters)))
     return Twin(probabilities(fitted, recipe, model.evidence.sample), learned, cv_auc)
 
 

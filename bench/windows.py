@@ -161,8 +161,8 @@ def refreshed(spark: Any, folder: Path) -> list[tuple[str, float]]:
     "Seconds that it takes to make the feature table, to bring it up to a day more and to a late event of a month ago, to find nothing new, and to make all anew."
     from pyspark.sql import functions as F
 
-    from boathouse.features.definitions import Windowed
-    from boathouse.features.refresh import refresh
+    from boathouse.features.definitions import WindowedFeatures
+    from boathouse.features.refresh import refresh_table
     from boathouse.point_in_time.grid_windows import Grid
     from boathouse.tables.table import Column, Lakehouse, Table, drop_all
     from boathouse.tables.writes import append
@@ -172,7 +172,7 @@ def refreshed(spark: Any, folder: Path) -> list[tuple[str, float]]:
     made = [Column(name, "bigint" if name.startswith("count") else "double", "aggregate") for name in COLUMNS]
     keys = (Column("key", "bigint", "key", False), Column("tick", "timestamp", "end of the windows", False))
     table = Table("bench.windows", "One row per key and hour.", (*keys, *made), ("key", "tick"), "tick")
-    definition = Windowed(table, source, "time", Grid(aggregates(), spans(), timedelta(hours=1)))
+    definition = WindowedFeatures(table, source, "time", Grid(aggregates(), spans(), timedelta(hours=1)))
     lake = Lakehouse(spark, prefix="bench_windows_")
     events = spark.read.format("delta").load(f"{folder}/features")
     day, end = datetime(2023, 1, 1) + timedelta(days=LAST_DAY), datetime(2023, 1, 1) + timedelta(days=LAST_DAY + 1)
@@ -180,7 +180,7 @@ def refreshed(spark: Any, folder: Path) -> list[tuple[str, float]]:
 
     def timed(name: str, until: datetime) -> None:
         begun = time.perf_counter()
-        done = refresh(lake, definition, until)
+        done = refresh_table(lake, definition, until)
         found.append((f"{name} ({', '.join(str(each.kind) for each in done)})", time.perf_counter() - begun))
 
     append(lake, source, events.where(F.col("time") < F.lit(day)).repartitionByRange(16, "time"))

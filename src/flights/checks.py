@@ -11,7 +11,14 @@ from datetime import date, timedelta
 
 from pyspark.sql import functions as F
 
-from boathouse.quality.dataset_checks import Finding, enforce, finding_metrics, fresh, refers, usual_count
+from boathouse.quality.dataset_checks import (
+    CheckFinding,
+    check_freshness,
+    check_references,
+    check_row_count,
+    finding_metrics,
+    raise_on_findings,
+)
 from boathouse.quality.quarantine import append_once
 from boathouse.runtime import get_spark, parameters
 from boathouse.tables.table import Lakehouse, read
@@ -21,18 +28,18 @@ from flights.bronze import end_of, start_of
 DAY = timedelta(days=1)
 
 # %% ../../notebooks/flights/07b_checks.ipynb #7bc00006
-def check_tables(lake: Lakehouse, day: date) -> dict[str, list[Finding]]:
+def check_tables(lake: Lakehouse, day: date) -> dict[str, list[CheckFinding]]:
     "Check the tables of silver as a whole after the files of the UTC day `day`; the findings by table."
     events, at, name = read(lake, t.SILVER_FLIGHT_EVENTS), end_of(day), t.SILVER_FLIGHT_EVENTS.name
     of_day = events.where((F.col("event_time") >= F.lit(start_of(day))) & (F.col("event_time") < F.lit(at))).count()
     return {
-        name: [fresh(events, "event_time", at, DAY), usual_count(lake, t.MONITORING_QUALITY_METRICS, name, of_day, str(day))],
-        t.SILVER_WEATHER.name: [fresh(read(lake, t.SILVER_WEATHER), "published_at", at, DAY)],
-        t.SILVER_FLIGHTS.name: [refers(read(lake, t.SILVER_FLIGHTS), ["carrier"], read(lake, t.SILVER_AIRLINES))],
+        name: [check_freshness(events, "event_time", at, DAY), check_row_count(lake, t.MONITORING_QUALITY_METRICS, name, of_day, str(day))],
+        t.SILVER_WEATHER.name: [check_freshness(read(lake, t.SILVER_WEATHER), "published_at", at, DAY)],
+        t.SILVER_FLIGHTS.name: [check_references(read(lake, t.SILVER_FLIGHTS), ["carrier"], read(lake, t.SILVER_AIRLINES))],
     }
 
 # %% ../../notebooks/flights/07b_checks.ipynb #7bc0000c
-def record_findings(lake: Lakehouse, found: Mapping[str, Sequence[Finding]], day: date) -> None:
+def record_findings(lake: Lakehouse, found: Mapping[str, Sequence[CheckFinding]], day: date) -> None:
     "Add the findings of a day to monitoring.quality_metrics, once for each table and day."
     for table, findings in found.items():
         rows = finding_metrics(lake.spark, table, findings, str(day), end_of(day))
@@ -48,4 +55,4 @@ def main() -> None:
     for table, findings in found.items():
         print(*[f"{table}, {f.rule}: {f.detail or 'as it should be'}" for f in findings], sep="\n")
     for table, findings in found.items():
-        enforce(table, findings)
+        raise_on_findings(table, findings)

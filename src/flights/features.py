@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['HOUR', 'DAY', 'CONGESTION', 'HISTORY', 'TABLES', 'GROUPS', 'CATEGORICAL', 'CALENDAR', 'IDENTITY', 'LABELS', 'MATCHED',
-           'movements', 'departures', 'landings', 'delays', 'legs', 'aircraft', 'reports', 'side_tables',
-           'refresh_group', 'on_ticks', 'lookups', 'numeric', 'leg_age_hours', 'features', 'model_rows',
-           'feature_versions', 'rehearsal', 'main']
+           'movements', 'departures', 'landings', 'delays', 'legs', 'aircraft_features', 'weather_reports',
+           'side_tables', 'refresh_group', 'on_ticks', 'lookups', 'numeric', 'leg_age_hours', 'features', 'model_rows',
+           'feature_versions', 'synthetic_lake', 'main']
 
 # %% ../../notebooks/flights/08_features.ipynb #c4a97a11
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.features.definitions import Computed, Windowed
-from boathouse.features.freshness import freshness, record
+from boathouse.features.definitions import ComputedFeatures, WindowedFeatures
+from boathouse.features.freshness import measure_freshness, record_refreshes
 from boathouse.features.lookups import FeatureLookup
-from boathouse.features.refresh import refresh
+from boathouse.features.refresh import refresh_table
 from boathouse.features.tables import versions_of
 from boathouse.features.training_sets import FeatureFunction, FeatureSpec, with_features
 from boathouse.point_in_time.grid_windows import Grid
@@ -79,7 +79,7 @@ def delays(name: str, delay: str) -> dict[str, tuple[str, str]]:
 
 # %% ../../notebooks/flights/08_features.ipynb #0c451408
 CONGESTION = (
-    Windowed(
+    WindowedFeatures(
         FEATURES_ORIGIN_CONGESTION,
         SILVER_FLIGHTS,
         "at",
@@ -90,14 +90,14 @@ CONGESTION = (
         ),
         departures,
     ),
-    Windowed(
+    WindowedFeatures(
         FEATURES_CARRIER_CONGESTION,
         SILVER_FLIGHTS,
         "at",
         Grid(delays("carrier", "departure_delay"), {"3h": 3 * HOUR}, hop=HOUR / 2),
         departures,
     ),
-    Windowed(
+    WindowedFeatures(
         FEATURES_DESTINATION_CONGESTION,
         SILVER_FLIGHTS,
         "at",
@@ -106,14 +106,14 @@ CONGESTION = (
     ),
 )
 HISTORY = (
-    Windowed(
+    WindowedFeatures(
         FEATURES_CARRIER_HISTORY,
         SILVER_FLIGHTS,
         "at",
         Grid(delays("carrier_arrival", "arrival_delay"), {"7d": 7 * DAY}, hop=6 * HOUR),
         landings,
     ),
-    Windowed(
+    WindowedFeatures(
         FEATURES_ROUTE_HISTORY,
         SILVER_FLIGHTS,
         "at",
@@ -135,7 +135,7 @@ def legs(flights: DataFrame) -> DataFrame:
     return moves[0].unionByName(moves[1])
 
 # %% ../../notebooks/flights/08_features.ipynb #96812bb9
-def aircraft(moves: DataFrame, planes: DataFrame) -> DataFrame:
+def aircraft_features(moves: DataFrame, planes: DataFrame) -> DataFrame:
     "One row per aircraft and instant at which it left or landed: that leg, and the aircraft's age and seats. Of two legs at one instant the landing counts."
     last = moves.groupBy("tailnum", "known_at").agg(F.max("leg").alias("leg"))
     built = planes.select("tailnum", F.col("year").alias("_built"), F.col("seats").cast("double").alias("plane_seats"))
@@ -143,16 +143,16 @@ def aircraft(moves: DataFrame, planes: DataFrame) -> DataFrame:
     return last.join(built, "tailnum", "left").select("tailnum", "known_at", "leg.*", age, "plane_seats")
 
 # %% ../../notebooks/flights/08_features.ipynb #5ee4b1d2
-def reports(weather: DataFrame) -> DataFrame:
+def weather_reports(weather: DataFrame) -> DataFrame:
     "One row per airport of origin and published report."
     return weather.select(*FEATURES_WEATHER.schema.names)
 
 # %% ../../notebooks/flights/08_features.ipynb #5ee4b1d3
 TABLES = {
-    "weather": (Computed(FEATURES_WEATHER, SILVER_WEATHER, "published_at", reports),),
+    "weather": (ComputedFeatures(FEATURES_WEATHER, SILVER_WEATHER, "published_at", weather_reports),),
     "congestion": CONGESTION,
     "history": HISTORY,
-    "aircraft": (Computed(FEATURES_AIRCRAFT, SILVER_FLIGHTS, "known_at", legs, aircraft, beside=(SILVER_PLANES,)),),
+    "aircraft": (ComputedFeatures(FEATURES_AIRCRAFT, SILVER_FLIGHTS, "known_at", legs, aircraft_features, beside=(SILVER_PLANES,)),),
 }
 GROUPS = tuple(TABLES)
 
@@ -167,11 +167,11 @@ def refresh_group(lake: Lakehouse, group: str, as_of: date, run: str = "interact
     if group not in TABLES:
         raise ValueError(f"no group of feature tables is called {group!r}: {', '.join(TABLES)}")
     with ThreadPoolExecutor(max_workers=2) as pool:
-        done = pool.map(lambda definition: refresh(lake, definition, end_of(as_of), run=run), TABLES[group])
+        done = pool.map(lambda definition: refresh_table(lake, definition, end_of(as_of), run=run), TABLES[group])
         return [str(table) for tables in done for table in tables]
 
 # %% ../../notebooks/flights/08_features.ipynb #7d6e59af
-def on_ticks(windowed: Windowed) -> FeatureLookup:
+def on_ticks(windowed: WindowedFeatures) -> FeatureLookup:
     "The lookup of a windowed table: the tick at or before the moment of the forecast."
     return FeatureLookup(windowed.table.name, windowed.key, timestamp_lookup_key="predict_at", grid=windowed.grid.hop)
 
@@ -230,7 +230,7 @@ def feature_versions(lake: Lakehouse) -> dict[str, int]:
     return versions_of(lake, [GOLD_DEPARTURES, *[lookup.table_name for lookup in lookups()]])
 
 # %% ../../notebooks/flights/08_features.ipynb #b710bdbc
-def rehearsal(lake: Lakehouse, days: int = 60, a_day: int = 60, seed: int = 7) -> None:
+def synthetic_lake(lake: Lakehouse, days: int = 60, a_day: int = 60, seed: int = 7) -> None:
     "Fill a lake with silver, gold and feature tables of an invented airport, from 2013-08-01 on; nothing to do if it is filled."
     if exists(lake, FEATURES_AIRCRAFT):
         return
@@ -271,12 +271,12 @@ def rehearsal(lake: Lakehouse, days: int = 60, a_day: int = 60, seed: int = 7) -
 
 # %% ../../notebooks/flights/08_features.ipynb #185cff2b
 def main() -> None:
-    "Task `features`: refresh one group of feature tables (`table`: weather, congestion, history, aircraft) up to `as_of`, or record what that took (`freshness`)."
+    "Task `features`: refresh one group of feature tables (`table`: weather, congestion, history, aircraft) up to `as_of`, or record what that took (`measure_freshness`)."
     p = parameters(catalog="spark_catalog", table="congestion", as_of=date(2013, 10, 1))
     lake = Lakehouse(get_spark(), p.catalog)
     if p.table == "freshness":
-        print(f"{record(lake, [definition for group in TABLES.values() for definition in group])} refreshes recorded")
-        freshness(lake, end_of(p.as_of)).show(truncate=False)
+        print(f"{record_refreshes(lake, [definition for group in TABLES.values() for definition in group])} refreshes recorded")
+        measure_freshness(lake, end_of(p.as_of)).show(truncate=False)
         return
     for sentence in refresh_group(lake, p.table, p.as_of, run_id()):
         print(sentence)

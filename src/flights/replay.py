@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FIRST', 'LAST', 'HOME', 'NOT_IN_AIRPORTS', 'ARRIVAL', 'UNKNOWN_YET', 'FLIGHT_EVENTS', 'WEATHER', 'package_folder',
-           'read_text', 'scheduled_between', 'from_origins', 'numbers', 'minute_of_day', 'next_clock', 'instants',
+           'read_text', 'scheduled_between', 'from_origins', 'to_floats', 'minute_of_day', 'next_clock', 'flight_times',
            'zones_of_airports', 'clock_errors', 'events', 'reports', 'Feed', 'Planted', 'spoil', 'plant', 'compose',
-           'daily', 'write_whole', 'land_feed', 'record', 'replay', 'main']
+           'group_by_day', 'write_whole', 'land_feed', 'record_planted', 'replay', 'main']
 
 # %% ../../notebooks/flights/02_replay.ipynb #3221441f
 import csv
@@ -69,7 +69,7 @@ def from_origins(rows: pa.Table, origins: Collection[str]) -> pa.Table:
     return rows.filter(pc.is_in(rows["origin"], pa.array(sorted(origins)))) if origins else rows
 
 # %% ../../notebooks/flights/02_replay.ipynb #2e43a637
-def numbers(column: pa.ChunkedArray) -> np.ndarray:
+def to_floats(column: pa.ChunkedArray) -> np.ndarray:
     "A text column as floats; NA as NaN."
     return pd.to_numeric(column.to_pandas().replace("NA", None)).to_numpy(dtype=float)
 
@@ -91,17 +91,17 @@ def next_clock(after: pd.Series, clock: np.ndarray, zones: pd.Series) -> pd.Seri
     return result
 
 # %% ../../notebooks/flights/02_replay.ipynb #11a5099f
-def instants(flights: pa.Table, zone_of: dict[str, str]) -> pd.DataFrame:
+def flight_times(flights: pa.Table, zone_of: dict[str, str]) -> pd.DataFrame:
     "One row per flight, in UTC: scheduled_at, departed_at, due_at (scheduled arrival), arrived_at, ended_at (diverted or arrived)."
     hour = pd.Series(flights["time_hour"].to_pandas().str.slice(0, 19).to_numpy(dtype="datetime64[ns]"))
-    scheduled = hour + pd.to_timedelta(numbers(flights["minute"]), unit="min")
+    scheduled = hour + pd.to_timedelta(to_floats(flights["minute"]), unit="min")
     zones = flights["dest"].to_pandas().map(zone_of)
     if zones.isna().any():
         raise ValueError(f"no time zone for {sorted(set(flights['dest'].to_pandas()[zones.isna()]))}")
-    departed = scheduled + pd.to_timedelta(numbers(flights["dep_delay"]), unit="min")
-    due = next_clock(scheduled, numbers(flights["sched_arr_time"]), zones)
-    arrived = due + pd.to_timedelta(numbers(flights["arr_delay"]), unit="min")
-    landed = next_clock(departed, numbers(flights["arr_time"]), zones)
+    departed = scheduled + pd.to_timedelta(to_floats(flights["dep_delay"]), unit="min")
+    due = next_clock(scheduled, to_floats(flights["sched_arr_time"]), zones)
+    arrived = due + pd.to_timedelta(to_floats(flights["arr_delay"]), unit="min")
+    landed = next_clock(departed, to_floats(flights["arr_time"]), zones)
     without_time = due.where(due > departed, departed)
     ended = arrived.fillna(landed).fillna(without_time.where(departed.notna()))
     return pd.DataFrame(
@@ -119,7 +119,7 @@ def clock_errors(flights: pa.Table, times: pd.DataFrame) -> pd.DataFrame:
     "The flights whose computed instants do not show the recorded clock times; of departure at home, of arrival at the destination."
     wrong, home = pd.Series(False, index=times.index), pd.Series(HOME, index=times.index)
     for at, column, zones in (("departed_at", "dep_time", home), ("arrived_at", "arr_time", times["zone"])):
-        clock = minute_of_day(numbers(flights[column]))
+        clock = minute_of_day(to_floats(flights[column]))
         for zone, rows in zones.groupby(zones).groups.items():
             local = times.loc[rows, at].dt.tz_localize("UTC").dt.tz_convert(zone)
             wrong[rows] |= local.notna() & (local.dt.hour * 60 + local.dt.minute != clock[rows])
@@ -254,7 +254,7 @@ def compose(stays: list[str], dirt: list[Planted]) -> tuple[list[str], list[tupl
     return lines + stays[taken:], planted
 
 # %% ../../notebooks/flights/02_replay.ipynb #eaef84ee
-def daily(told: pd.DataFrame, first: date, last: date) -> Iterator[tuple[date, list[str]]]:
+def group_by_day(told: pd.DataFrame, first: date, last: date) -> Iterator[tuple[date, list[str]]]:
     "The lines of each UTC day from `first` to `last`."
     days = [first + timedelta(days=n) for n in range((last - first).days + 2)]
     edges = np.searchsorted(told["at"].to_numpy(), np.array(days, dtype="datetime64[ns]"))
@@ -274,7 +274,7 @@ def land_feed(feed: Feed, told: pd.DataFrame, missing: set[date], landing: Path,
     "Write the files of the `missing` days; the rows of the manifest: file, line number, kind, detail, line."
     carried: list[Planted] = []
     texts, manifest = {}, []
-    for day, lines in daily(told, min(missing) - timedelta(days=3), max(missing)):
+    for day, lines in group_by_day(told, min(missing) - timedelta(days=3), max(missing)):
         stays, dirt = plant(feed, day, lines, seed) if seed else (lines, [])
         due = [p for p in carried + dirt if p.day == day]
         carried = [p for p in carried + dirt if p.day > day]
@@ -283,13 +283,13 @@ def land_feed(feed: Feed, told: pd.DataFrame, missing: set[date], landing: Path,
             body, planted = compose(stays, due)
             texts[name] = "\n".join([",".join(feed.columns), *body]) + "\n"
             manifest += [(name, number, p.kind, p.detail, p.line) for number, p in planted]
-    record(landing, set(texts), manifest)
+    record_planted(landing, set(texts), manifest)
     for name, text in texts.items():
         write_whole(landing / name, text)
     return manifest
 
 # %% ../../notebooks/flights/02_replay.ipynb #367abca9
-def record(landing: Path, files: set[str], manifest: list[tuple[str, int, str, str, str]]) -> None:
+def record_planted(landing: Path, files: set[str], manifest: list[tuple[str, int, str, str, str]]) -> None:
     "Replace the rows of `files` in `_planted.csv` by those given."
     path = landing / "_planted.csv"
     rows: list[tuple[str, ...]] = []
@@ -321,7 +321,7 @@ def replay(landing: str | Path, as_of: date, dirt: int = 1, origins: Collection[
                 told = reports(from_origins(read_text("weather"), origins))
             else:
                 flights = scheduled_between(from_origins(read_text("flights"), origins), first, max(missing))
-                told = events(flights, instants(flights, zones_of_airports()))
+                told = events(flights, flight_times(flights, zones_of_airports()))
             manifest = land_feed(feed, told, missing, landing, dirt)
             done = {"files": done["files"] + len(missing), "planted": done["planted"] + len(manifest)}
     for name in ("planes", "airports", "airlines"):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['WORDS', 'PLAIN', 'BADGES', 'SEED_NOISE', 'badge', 'headline', 'share_by_day', 'score_distribution', 'drift_bars',
-           'auc_by_month', 'gate_table', 'bars', 'compare_verdicts', 'share_by_hour', 'as_of_chart', 'month_tables',
-           'story', 'had_it_stayed', 'bought', 'summarize_gains', 'promoted', 'shares_by_month', 'format_columns',
-           'as_text', 'as_table', 'missing']
+           'auc_by_month', 'gate_table', 'bar_chart', 'compare_verdicts', 'share_by_hour', 'as_of_chart',
+           'month_tables', 'month_story', 'counterfactual_quality', 'retraining_gain', 'summarize_gains',
+           'promotion_lines', 'shares_by_month', 'format_columns', 'format_table', 'as_table', 'missing_inputs']
 
 # %% ../../notebooks/flights/16_reports.ipynb #03d43fc3
 import re
@@ -24,13 +24,13 @@ from matplotlib.ticker import PercentFormatter
 from pandas.io.formats.style import Styler
 from pyspark.sql import functions as F
 
-from boathouse.models.scoring import pack, score
-from boathouse.monitoring.drift import quality, score_buckets
+from boathouse.models.scoring import pack_model, score
+from boathouse.monitoring.drift import model_quality, score_buckets
 from boathouse.plots import CONTEXT, INK, OBSERVED, PREDICTED, new_chart
-from boathouse.registry.promotions import promotions
+from boathouse.registry.promotions import read_promotions
 from boathouse.tables.table import Lakehouse, exists, read
-from flights.monitoring import judged, stored
-from flights.scoring import inputs
+from flights.monitoring import read_stored, scored_with_labels
+from flights.scoring import scoring_rows
 from flights.tables import ML_PREDICTIONS, MONITORING_DRIFT, MONITORING_PROFILE, OPS_DECISIONS, OPS_PROMOTIONS
 
 WORDS = {"pass": "#d5ead9", "warn": "#fbe7b5", "refuse": "#f3c1b8"}  # what a gate answered, and its colour
@@ -151,7 +151,7 @@ def gate_table(gates: Sequence[Mapping[str, Any]]) -> HTML:
     return HTML("<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>")
 
 # %% ../../notebooks/flights/16_reports.ipynb #83e5ac7a
-def bars(values: Mapping[str, float], title: str, label: str, base: float = 0.0, line: float | None = None) -> Figure:
+def bar_chart(values: Mapping[str, float], title: str, label: str, base: float = 0.0, line: float | None = None) -> Figure:
     "Horizontal bars from `base` on, the largest on top, each with its number; `line` marks a value to compare with."
     ordered = sorted(values.items(), key=lambda pair: pair[1])
     figure, axes = new_chart(title, label, "", 8.0, 0.8 + 0.25 * len(ordered))
@@ -216,10 +216,10 @@ def month_tables(lake: Lakehouse, model: str) -> list[dict[str, Any]]:
         f"model_name = '{model}' AND log_type = 'INPUT' AND column_name = ':table' AND slice_key IS NULL"
     )
     months = [row[0] for row in mine.select("month").orderBy("month").collect()]
-    return [{**row, "month": month} for month, row in zip(months, stored(mine.orderBy("month")), strict=True)]
+    return [{**row, "month": month} for month, row in zip(months, read_stored(mine.orderBy("month")), strict=True)]
 
 # %% ../../notebooks/flights/16_reports.ipynb #eb890711
-def story(lake: Lakehouse, model: str) -> pd.DataFrame:
+def month_story(lake: Lakehouse, model: str) -> pd.DataFrame:
     "One row per month measured: flights, AUC, share late and predicted, drifted features, decision, champion version, and why it was decided so."
     drifted = {
         row["month"]: row["n"]
@@ -245,15 +245,15 @@ def story(lake: Lakehouse, model: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 # %% ../../notebooks/flights/16_reports.ipynb #60409743
-def had_it_stayed(lake: Lakehouse, model: str, month: str, version: int, as_of: str) -> dict[str, Any]:
+def counterfactual_quality(lake: Lakehouse, model: str, month: str, version: int, as_of: str) -> dict[str, Any]:
     "Quality of `version` on the flights that were scored in `month`, with the labels known at `as_of`: what it would have been, had it served."
-    labels = judged(lake, month, date.fromisoformat(as_of)).where(F.col("model_name") == model).select("flight_id", "late")
-    rows = inputs(lake, month).drop("late").join(labels, "flight_id")
-    scored = score(rows, pack(model, version), ["flight_id", "late"])
-    return quality(score_buckets(scored.withColumn("prediction", F.expr("probability >= 0.5")), "probability", "late", "prediction"))
+    labels = scored_with_labels(lake, month, date.fromisoformat(as_of)).where(F.col("model_name") == model).select("flight_id", "late")
+    rows = scoring_rows(lake, month).drop("late").join(labels, "flight_id")
+    scored = score(rows, pack_model(model, version), ["flight_id", "late"])
+    return model_quality(score_buckets(scored.withColumn("prediction", F.expr("probability >= 0.5")), "probability", "late", "prediction"))
 
 # %% ../../notebooks/flights/16_reports.ipynb #092d3e7d
-def bought(lake: Lakehouse, model: str, as_of: Mapping[str, str]) -> pd.DataFrame:
+def retraining_gain(lake: Lakehouse, model: str, as_of: Mapping[str, str]) -> pd.DataFrame:
     "One row per month that a later champion served: AUC and log loss as served, and had the first champion stayed. `as_of` gives each month's day."
     tables = month_tables(lake, model)
     rows = []
@@ -261,14 +261,14 @@ def bought(lake: Lakehouse, model: str, as_of: Mapping[str, str]) -> pd.DataFram
         first = int(tables[0]["model_id"])
         if int(t["model_id"]) == first or t["roc_auc_score"] is None:
             continue
-        stayed = had_it_stayed(lake, model, t["month"], first, as_of[t["month"]])
+        stayed = counterfactual_quality(lake, model, t["month"], first, as_of[t["month"]])
         rows.append({"month": t["month"], "served by": f"v{t['model_id']}", "AUC": t["roc_auc_score"], f"AUC of v{first}": stayed["roc_auc_score"],
                      "gained": t["roc_auc_score"] - stayed["roc_auc_score"], "log loss": t["log_loss"], f"log loss of v{first}": stayed["log_loss"]})  # fmt: skip
     return pd.DataFrame(rows)
 
 # %% ../../notebooks/flights/16_reports.ipynb #5a10c012
 def summarize_gains(gains: pd.DataFrame, months: int) -> tuple[str, bool | None, str]:
-    "Return the verdict on retraining, whether it was good (None: neither), and one sentence; `gains` is the table of `bought`."
+    "Return the verdict on retraining, whether it was good (None: neither), and one sentence; `gains` is the table of `retraining_gain`."
     if not len(gains):
         return (
             "no retrained champion",
@@ -285,9 +285,9 @@ def summarize_gains(gains: pd.DataFrame, months: int) -> tuple[str, bool | None,
     )
 
 # %% ../../notebooks/flights/16_reports.ipynb #20ac15ef
-def promoted(lake: Lakehouse, model: str) -> pd.DataFrame:
+def promotion_lines(lake: Lakehouse, model: str) -> pd.DataFrame:
     "One row per promotion or rollback of a model, oldest first: the day, the version that became champion, and the reason."
-    rows = promotions(lake, model)
+    rows = read_promotions(lake, model)
     return pd.DataFrame([{"from": f"{row['moved_at']:%Y-%m-%d}", "champion": int(row["version"]), "reason": row["reason"]} for row in rows])
 
 # %% ../../notebooks/flights/16_reports.ipynb #0a4c64ac
@@ -320,7 +320,7 @@ def format_columns(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 # %% ../../notebooks/flights/16_reports.ipynb #6d436137
-def as_text(table: pd.DataFrame) -> str:
+def format_table(table: pd.DataFrame) -> str:
     "A small table as aligned text, for a terminal."
     return format_columns(table).to_string(index=False) if len(table) else "(nothing)"
 
@@ -343,7 +343,7 @@ def _cell(value: Any) -> str:
     return "<br>".join(escape(str(one)) for one in value) if isinstance(value, list) else escape(str(value))
 
 # %% ../../notebooks/flights/16_reports.ipynb #2fa1ff7d
-def missing(lake: Lakehouse, model: str, *tables: Any) -> list[str]:
+def missing_inputs(lake: Lakehouse, model: str, *tables: Any) -> list[str]:
     "What a report needs and does not find, one sentence each: the tables, and rows of this model in them."
     jobs = {
         MONITORING_PROFILE.name: "monitoring",

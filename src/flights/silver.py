@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EVENT_TYPES', 'LINE_ID', 'WEATHER_TYPES', 'CLOCKS', 'LOCAL', 'EVENT_RULES', 'RANGES', 'WEATHER_RULES', 'EVENTS',
-           'WEATHER', 'REFERENCE_RULES', 'REFERENCE', 'new_versions', 'delivered', 'strictly', 'typed', 'identified',
-           'line_rules', 'Feed', 'reports', 'as_delivered', 'deduplicated', 'add_events', 'add_reports',
-           'update_reference', 'record_counts', 'process', 'silver', 'summary', 'main']
+           'WEATHER', 'REFERENCE_RULES', 'REFERENCE', 'new_versions', 'read_delivered', 'strict_cast', 'parse_lines',
+           'add_ids', 'line_rules', 'SilverFeed', 'publish_reports', 'as_delivered', 'deduplicate', 'add_events',
+           'add_reports', 'update_reference', 'record_counts', 'process_feed', 'silver', 'summarize_quality', 'main']
 
 # %% ../../notebooks/flights/04_silver.ipynb #9766cd3b
 from collections.abc import Callable, Sequence
@@ -18,16 +18,16 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from boathouse.ingest.csv_lines import LINE
-from boathouse.quality.quarantine import reject
-from boathouse.quality.rules import FAILED, Rule, judge, kept_rows, measure, metrics, rejected_rows
-from boathouse.runtime import get_spark, kept, parameters
+from boathouse.quality.quarantine import append_rejected
+from boathouse.quality.rules import FAILED, Rule, count_failures, evaluate_rules, passing_rows, rejected_rows, rule_metrics
+from boathouse.runtime import get_spark, parameters, persisted
 from boathouse.tables.evolution import create
 from boathouse.tables.table import Lakehouse, Table, exists, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import append, last_note, merge
 from flights import tables as t
 from flights.bronze import end_of
-from flights.merging import HOME, newest, update_flights
+from flights.merging import HOME, newest_per_key, update_flights
 
 # %% ../../notebooks/flights/04_silver.ipynb #1a3429ea
 def new_versions(lake: Lakehouse, source: Table, target: Table) -> tuple[int, int] | None:
@@ -38,14 +38,14 @@ def new_versions(lake: Lakehouse, source: Table, target: Table) -> tuple[int, in
     return (first, last) if first <= last else None
 
 # %% ../../notebooks/flights/04_silver.ipynb #6620189c
-def delivered(lake: Lakehouse, source: Table, versions: tuple[int, int]) -> DataFrame:
+def read_delivered(lake: Lakehouse, source: Table, versions: tuple[int, int]) -> DataFrame:
     "The lines that came with these versions of a bronze table; `bronze_version` says with which."
     feed = lake.spark.read.option("readChangeFeed", "true").option("startingVersion", versions[0]).option("endingVersion", versions[1])
     rows = feed.table(lake.name(source)).where("_change_type = 'insert'")
     return rows.select(*[c.name for c in source.columns], F.col("_commit_version").alias("bronze_version"))
 
 # %% ../../notebooks/flights/04_silver.ipynb #c4i00002
-def strictly(text: str, kind: str) -> str:
+def strict_cast(text: str, kind: str) -> str:
     "SQL for a text as int, double or timestamp: null unless it is written as such values are."
     value = f"try_cast({text} AS {kind})"
     written = {
@@ -66,10 +66,10 @@ LINE_ID = "hex(xxhash64(_raw, _source_file, bronze_version))"
 WEATHER_TYPES = {"origin": "string", "time_hour": "timestamp"} | {c.name: c.type for c in t.WEATHER_MEASURES}
 
 # %% ../../notebooks/flights/04_silver.ipynb #921b4c5c
-def typed(lines: DataFrame, types: dict[str, str]) -> DataFrame:
+def parse_lines(lines: DataFrame, types: dict[str, str]) -> DataFrame:
     "The delivered lines with their values typed (NA, and what does not fit, is null), `_misfit`, and where each line came from."
     text = {name: f"nullif(`{name}`, 'NA')" for name in types}
-    value = {name: text[name] if kind == "string" else strictly(text[name], kind) for name, kind in types.items()}
+    value = {name: text[name] if kind == "string" else strict_cast(text[name], kind) for name, kind in types.items()}
     lost = [f"IF({text[name]} IS NOT NULL AND {value[name]} IS NULL, '{name} ', '')" for name, kind in types.items() if kind != "string"]
     told = [f"`{name}`" for name in lines.columns if name != "bronze_version" and not name.startswith("_")]
     return lines.select(
@@ -80,7 +80,7 @@ def typed(lines: DataFrame, types: dict[str, str]) -> DataFrame:
     )
 
 # %% ../../notebooks/flights/04_silver.ipynb #90d6833a
-def identified(events: DataFrame) -> DataFrame:
+def add_ids(events: DataFrame) -> DataFrame:
     "The typed events with `event_id`, `flight_id` and `scheduled_at`."
     return (
         events.withColumn("event_id", F.xxhash64("_raw"))
@@ -137,7 +137,7 @@ WEATHER_RULES = line_rules(
 
 # %% ../../notebooks/flights/04_silver.ipynb #f2880bc6
 @dataclass(frozen=True)
-class Feed:
+class SilverFeed:
     "A bronze table and what becomes of it: its types and rules, its table in silver and its quarantine."
 
     source: Table
@@ -149,7 +149,7 @@ class Feed:
 
     def judge(self, lines: DataFrame) -> DataFrame:
         "Lines as bronze has them, typed and judged."
-        return judge(self.prepare(typed(lines, self.types)), self.rules)
+        return evaluate_rules(self.prepare(parse_lines(lines, self.types)), self.rules)
 
     def rejected(self, lines: DataFrame) -> DataFrame:
         "Rejected lines as the quarantine has them."
@@ -157,18 +157,18 @@ class Feed:
 
     def judged(self, lake: Lakehouse, versions: tuple[int, int]) -> DataFrame:
         "The delivered lines of these versions, typed and judged: the target's columns, and of bad lines what was delivered."
-        rows = self.judge(delivered(lake, self.source, versions))
+        rows = self.judge(read_delivered(lake, self.source, versions))
         bad = [F.when(F.col(FAILED) != 0, F.col(name)).alias(name) for name in (*LINE, "_delivered")]
         return rows.select(*[c.name for c in self.target.columns if c.name != "bronze_version"], *bad, "bronze_version", FAILED)
 
 # %% ../../notebooks/flights/04_silver.ipynb #846b5a9f
-def reports(weather: DataFrame) -> DataFrame:
+def publish_reports(weather: DataFrame) -> DataFrame:
     "The typed weather with `published_at`, an hour after the hour it is about, and the file it came in."
     return weather.withColumn("published_at", F.expr("time_hour + INTERVAL 1 HOUR")).withColumn("source_file", F.col("_source_file"))
 
 # %% ../../notebooks/flights/04_silver.ipynb #0d1758f1
-EVENTS = Feed(t.BRONZE_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS_QUARANTINE, EVENT_TYPES, EVENT_RULES, identified)
-WEATHER = Feed(t.BRONZE_WEATHER, t.SILVER_WEATHER, t.SILVER_WEATHER_QUARANTINE, WEATHER_TYPES, WEATHER_RULES, reports)
+EVENTS = SilverFeed(t.BRONZE_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS_QUARANTINE, EVENT_TYPES, EVENT_RULES, add_ids)
+WEATHER = SilverFeed(t.BRONZE_WEATHER, t.SILVER_WEATHER, t.SILVER_WEATHER_QUARANTINE, WEATHER_TYPES, WEATHER_RULES, publish_reports)
 
 # %% ../../notebooks/flights/04_silver.ipynb #f1d6b1a3
 def as_delivered(rejected: DataFrame, columns: Sequence[str]) -> DataFrame:
@@ -177,7 +177,7 @@ def as_delivered(rejected: DataFrame, columns: Sequence[str]) -> DataFrame:
     return rejected.select(*fields, *LINE, "_failed_rules", "_reason", "bronze_version", F.expr(LINE_ID).alias("_id"))
 
 # %% ../../notebooks/flights/04_silver.ipynb #656bf246
-def deduplicated(events: DataFrame) -> DataFrame:
+def deduplicate(events: DataFrame) -> DataFrame:
     "One row per event, with the columns of silver.flight_events."
     facts = [c.name for c in t.SILVER_FLIGHT_EVENTS.columns if c.name != "bronze_version"]
     return events.groupBy(*facts).agg(F.min("bronze_version").alias("bronze_version"))
@@ -185,7 +185,7 @@ def deduplicated(events: DataFrame) -> DataFrame:
 # %% ../../notebooks/flights/04_silver.ipynb #09f7d0d9
 def add_events(lake: Lakehouse, good: DataFrame, versions: tuple[int, int]) -> None:
     "Append the good events of these versions that silver.flight_events does not have."
-    events = deduplicated(good)
+    events = deduplicate(good)
     if versions[0] > 0:
         events = events.join(read(lake, EVENTS.target).select("event_id"), "event_id", "left_anti")
     append(lake, EVENTS.target, events, note={"bronze_version": versions[1]}, unique=True, existing=versions[0] > 0)
@@ -195,7 +195,7 @@ def add_reports(lake: Lakehouse, good: DataFrame, versions: tuple[int, int]) -> 
     "Merge the good reports of these versions into silver.weather."
     names = [c.name for c in t.SILVER_WEATHER.columns]
     key = WEATHER.target.primary_key
-    rows = newest(good.select(*names, "bronze_version"), key, ("source_file", "bronze_version")).select(*names)
+    rows = newest_per_key(good.select(*names, "bronze_version"), key, ("source_file", "bronze_version")).select(*names)
     if versions[0] > 0:
         known = read(lake, t.SILVER_WEATHER).select("origin", "time_hour", F.struct(*names).alias("known"))
         newer = F.col("known").isNull() | (
@@ -215,13 +215,13 @@ def update_reference(lake: Lakehouse, source: Table, target: Table, at: datetime
     if versions is None:
         return
     names = [c.name for c in target.columns]
-    lines = judge(typed(delivered(lake, source, versions), {c.name: c.type for c in target.columns}), REFERENCE_RULES)
+    lines = evaluate_rules(parse_lines(read_delivered(lake, source, versions), {c.name: c.type for c in target.columns}), REFERENCE_RULES)
     first = max(versions[0], last_note(lake, lies).get("bronze_version", -1) + 1)  # later than the target's after a crash between the two
     bad = lines.where(F.col("bronze_version") >= first)
     if not rejected_rows(bad, REFERENCE_RULES).isEmpty():
         run, note = f"{first}-{versions[1]}", {"bronze_version": versions[1]}
-        reject(lake, lies, bad, REFERENCE_RULES, run=run, at=at, note=note, form=lambda rows: as_delivered(rows, names))
-    rows = newest(kept_rows(lines, REFERENCE_RULES).select(*names, "bronze_version"), target.primary_key).select(*names)
+        append_rejected(lake, lies, bad, REFERENCE_RULES, run=run, at=at, note=note, form=lambda rows: as_delivered(rows, names))
+    rows = newest_per_key(passing_rows(lines, REFERENCE_RULES).select(*names, "bronze_version"), target.primary_key).select(*names)
     merge(lake, target, rows, note={"bronze_version": versions[1]}, existing=versions[0] > 0)
 
 # %% ../../notebooks/flights/04_silver.ipynb #b43fcba5
@@ -234,29 +234,29 @@ def record_counts(lake: Lakehouse, counts: dict[str, dict[str, int] | None], at:
         note = last_note(lake, feed.quarantine)
         batch = f"{note.get('first')}-{note.get('bronze_version')}"
         if note and (feed.target.name, batch) not in known:
-            found = counts.get(feed.target.name) or measure(feed.judged(lake, (note["first"], note["bronze_version"])), feed.rules)
-            new = metrics(lake.spark, feed.target.name, feed.rules, found, batch, at)
+            found = counts.get(feed.target.name) or count_failures(feed.judged(lake, (note["first"], note["bronze_version"])), feed.rules)
+            new = rule_metrics(lake.spark, feed.target.name, feed.rules, found, batch, at)
             rows = new if rows is None else rows.unionByName(new)
     if rows is not None:
         append(lake, t.MONITORING_QUALITY_METRICS, rows, note={"measured_at": at.isoformat()}, unique=True)
 
 # %% ../../notebooks/flights/04_silver.ipynb #8e116dd0
-def process(
-    lake: Lakehouse, feed: Feed, add: Callable[[Lakehouse, DataFrame, tuple[int, int]], None], at: datetime
+def process_feed(
+    lake: Lakehouse, feed: SilverFeed, add: Callable[[Lakehouse, DataFrame, tuple[int, int]], None], at: datetime
 ) -> dict[str, int] | None:
     "Bring a feed's quarantine and, by `add`, its target up to the latest bronze; the counts by rule of new lines, None if there were none."
     rejecting, adding = new_versions(lake, feed.source, feed.quarantine), new_versions(lake, feed.source, feed.target)
     counts = None
     for versions in sorted({v for v in (rejecting, adding) if v is not None}):
-        with kept(feed.judged(lake, versions)) as judged:
+        with persisted(feed.judged(lake, versions)) as judged:
             if versions == rejecting:
                 first, last = versions
-                counts = reject(
+                counts = append_rejected(
                     lake, feed.quarantine, judged, feed.rules, run=f"{first}-{last}", at=at, note={"first": first, "bronze_version": last},
                     form=feed.rejected, existing=first > 0,
                 )  # fmt: skip
             if versions == adding:
-                add(lake, kept_rows(judged, feed.rules), versions)
+                add(lake, passing_rows(judged, feed.rules), versions)
     return counts
 
 # %% ../../notebooks/flights/04_silver.ipynb #f8682f65
@@ -264,21 +264,21 @@ def silver(lake: Lakehouse, at: datetime) -> dict[str, dict[str, int] | None]:
     "Bring every silver table up to the latest bronze; the counts by rule of each feed, None where nothing was new."
 
     def aside() -> dict[str, int] | None:
-        counts = process(lake, WEATHER, add_reports, at)
+        counts = process_feed(lake, WEATHER, add_reports, at)
         for source, target in REFERENCE:
             update_reference(lake, source, target, at)
         return counts
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         weather = pool.submit(aside)
-        counts = {EVENTS.target.name: process(lake, EVENTS, add_events, at)}
+        counts = {EVENTS.target.name: process_feed(lake, EVENTS, add_events, at)}
         update_flights(lake)
         counts[WEATHER.target.name] = weather.result()
     record_counts(lake, counts, at)
     return counts
 
 # %% ../../notebooks/flights/04_silver.ipynb #9092a07b
-def summary(counts: dict[str, dict[str, int] | None]) -> str:
+def summarize_quality(counts: dict[str, dict[str, int] | None]) -> str:
     "A sentence for each feed: lines checked, and broken rules with their counts."
     said = []
     for table, found in counts.items():
@@ -292,4 +292,4 @@ def summary(counts: dict[str, dict[str, int] | None]) -> str:
 def main() -> None:
     "The task `silver`: bring silver up to the latest bronze."
     p = parameters(catalog="spark_catalog", as_of=date(2013, 10, 1))
-    print(summary(silver(Lakehouse(get_spark(), p.catalog), end_of(p.as_of))))
+    print(summarize_quality(silver(Lakehouse(get_spark(), p.catalog), end_of(p.as_of))))

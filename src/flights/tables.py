@@ -12,7 +12,7 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS', 'ML_SHADOW_PREDICTIONS', 'OPS_PROMOTIONS',
            'OPS_GATES', 'OPS_HOLDOUT_OPENINGS', 'WINDOW', 'QUALITY', 'MONITORING_PROFILE', 'MONITORING_DRIFT',
            'MONITORING_DECAY', 'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES', 'ALL', 'bronze',
-           'quarantine', 'ticks']
+           'quarantine', 'window_table']
 
 # %% ../../notebooks/flights/01_tables.ipynb #3885e702
 from dataclasses import replace
@@ -23,7 +23,7 @@ from boathouse.quality.quarantine import quarantine_of
 from boathouse.registry import promotions as registry
 from boathouse.tables.table import Column, Table
 from boathouse.training import holdout
-from boathouse.validation import gate as validation
+from boathouse.validation.gate import GATES
 
 FLIGHT_EVENT_COLUMNS = (
     "event_type", "event_time", "year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time", "sched_arr_time",
@@ -272,7 +272,7 @@ FEATURES_WEATHER = Table(
 )
 
 # %% ../../notebooks/flights/01_tables.ipynb #86432132
-def ticks(name: str, key: tuple[str, ...], every: str, measures: dict[str, str]) -> Table:
+def window_table(name: str, key: tuple[str, ...], every: str, measures: dict[str, str]) -> Table:
     "A feature table of windows: one row per key and tick with an event in its longest window; `measures`: column -> what is averaged."
     about = {"origin": "EWR, JFK or LGA", "dest": "airport code of the destination", "carrier": "two-letter code of the airline"}
     return Table(
@@ -289,7 +289,7 @@ def ticks(name: str, key: tuple[str, ...], every: str, measures: dict[str, str])
     )
 
 # %% ../../notebooks/flights/01_tables.ipynb #d254ef9a
-FEATURES_ORIGIN_CONGESTION = ticks(
+FEATURES_ORIGIN_CONGESTION = window_table(
     "origin_congestion",
     ("origin",),
     "30 minutes",
@@ -299,7 +299,7 @@ FEATURES_ORIGIN_CONGESTION = ticks(
         **{f"origin_departures_{w}": f"flights that left in the last {w}" for w in ("1h", "3h", "24h")},
     },
 )
-FEATURES_CARRIER_CONGESTION = ticks(
+FEATURES_CARRIER_CONGESTION = window_table(
     "carrier_congestion",
     ("carrier", "origin"),
     "30 minutes",
@@ -308,7 +308,7 @@ FEATURES_CARRIER_CONGESTION = ticks(
         "carrier_late_3h": "share of them more than 15 minutes late",
     },
 )
-FEATURES_DESTINATION_CONGESTION = ticks(
+FEATURES_DESTINATION_CONGESTION = window_table(
     "destination_congestion",
     ("dest",),
     "hour",
@@ -319,7 +319,7 @@ FEATURES_DESTINATION_CONGESTION = ticks(
         "dest_arrival_late_6h": "share of them more than 15 minutes late",
     },
 )
-FEATURES_CARRIER_HISTORY = ticks(
+FEATURES_CARRIER_HISTORY = window_table(
     "carrier_history",
     ("carrier",),
     "6 hours",
@@ -328,7 +328,7 @@ FEATURES_CARRIER_HISTORY = ticks(
         "carrier_arrival_late_7d": "share of them more than 15 minutes late",
     },
 )
-FEATURES_ROUTE_HISTORY = ticks(
+FEATURES_ROUTE_HISTORY = window_table(
     "route_history",
     ("origin", "dest"),
     "day",
@@ -397,7 +397,7 @@ ML_SHADOW_PREDICTIONS = Table(
     owner="shadow",
 )
 OPS_PROMOTIONS = registry.PROMOTIONS
-OPS_GATES = validation.GATES
+OPS_GATES = GATES
 OPS_HOLDOUT_OPENINGS = holdout.HOLDOUT_OPENINGS
 
 # %% ../../notebooks/flights/01_tables.ipynb #7b408ab0

@@ -13,11 +13,11 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.tables.history import states
+from boathouse.tables.history import read_states
 from boathouse.tables.table import Lakehouse, Table, exists, read
 from flights import tables as t
 from flights.features import CONGESTION, HISTORY, MATCHED, feature_versions, model_rows
-from flights.silver import EVENT_TYPES, identified, typed
+from flights.silver import EVENT_TYPES, add_ids, parse_lines
 
 Section = tuple[str, str, list[dict[str, Any]]]
 FEATURE_TABLES = (t.FEATURES_WEATHER, *[window.table for window in (*CONGESTION, *HISTORY)], t.FEATURES_AIRCRAFT)
@@ -49,7 +49,7 @@ def flight_of(lake: Lakehouse, words: list[str]) -> int:
 def delivered_lines(lake: Lakehouse, flight_id: int) -> DataFrame:
     "One row per line delivered about the flight, in order: event_type, event_time, delivery (file), ingested_at, became, reason."
     key = {name: EVENT_TYPES[name] for name in ("event_type", "event_time", "time_hour", "minute", "carrier", "flight", "origin")}
-    lines = identified(typed(read(lake, t.BRONZE_FLIGHT_EVENTS).withColumn("bronze_version", F.lit(0)), key))
+    lines = add_ids(parse_lines(read(lake, t.BRONZE_FLIGHT_EVENTS).withColumn("bronze_version", F.lit(0)), key))
     mine = lines.where(F.col("flight_id") == flight_id)
     rejected = read(lake, t.SILVER_FLIGHT_EVENTS_QUARANTINE).select("_raw", "_source_file", F.col("_reason").alias("reason"))
     events = read(lake, t.SILVER_FLIGHT_EVENTS).where(F.col("flight_id") == flight_id).select("event_id", F.lit(True).alias("known"))
@@ -97,7 +97,9 @@ def section(lake: Lakehouse, title: str, table: Table, flight_id: int, columns: 
     if not exists(lake, table):
         return title, f"{table.name} does not exist yet.", []
     rows = (
-        states(lake, table, f"{partition} AND flight_id = {flight_id}", ignore=("bronze_version",)).select("_version", *columns).collect()
+        read_states(lake, table, f"{partition} AND flight_id = {flight_id}", ignore=("bronze_version",))
+        .select("_version", *columns)
+        .collect()
     )
     said = f"{table.name}: {len(rows)} state{'s' * (len(rows) != 1)}." if rows else f"{table.name} has no row of this flight."
     return title, said, [{"version": row._version, **{c: row[c] for c in columns}} for row in rows]

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BASELINE', 'SLICES', 'EXPLAINED', 'POLICY', 'baseline_of', 'recorded_versions', 'unseen_by', 'HeldOut', 'held_out',
-           'open_failures', 'evidence_of', 'report_of', 'fitted_of', 'importances_of', 'validate', 'main']
+           'open_failures', 'evidence_of', 'validation_report', 'fitted_of', 'importances_of', 'validate_candidate',
+           'main']
 
 # %% ../../notebooks/flights/10_validation.ipynb #628838dc
 import logging
@@ -24,21 +25,21 @@ from pyspark.sql import functions as F
 from sklearn.pipeline import Pipeline
 
 from boathouse.features.training_sets import with_features
-from boathouse.models.integrity import fetched, refuse_code
+from boathouse.models.integrity import fetch_files, refuse_code
 from boathouse.models.learners import Recipe, importances
-from boathouse.models.scoring import PackedModel, brought_back, pack, packed_folder, positive, score_together, unpack
-from boathouse.registry.manifest import Manifest, manifest_of
+from boathouse.models.scoring import PackedModel, collect_scores, load_packed, pack_folder, pack_model, positive_probability, score_together
+from boathouse.registry.manifest import Manifest, read_manifest
 from boathouse.registry.promotions import champion_as_of
-from boathouse.registry.reproduce import holdout_of, recipe_of
+from boathouse.registry.reproduce import holdout_from_manifest, recipe_from_manifest
 from boathouse.runtime import get_spark, parameters, set_task_value
 from boathouse.tables.table import Lakehouse, exists, read
 from boathouse.training.holdout import open_holdout, versions_shown
-from boathouse.validation.artifact import described, fresh_process
-from boathouse.validation.card import card, log_card
+from boathouse.validation.artifact import describe_model, fresh_process
+from boathouse.validation.card import log_card, model_card
 from boathouse.validation.explanation import explain, explanation_picture, log_explanation
 from boathouse.validation.gate import CANDIDATE, CHAMPION, Evidence, Verdict, format_results, record_verdict, run_gates
 from boathouse.validation.leakage import training_of
-from boathouse.validation.metrics import calibration, metrics, roc, slices
+from boathouse.validation.metrics import calibration, roc, score_metrics, slices
 from boathouse.validation.policy import Policy, gates_of
 from flights.bronze import end_of, start_of
 from flights.features import MATCHED
@@ -71,7 +72,7 @@ def baseline_of(run_id: str, folder: Path) -> PackedModel:
     uri = next(found for found in logged if found.name == "baseline").model_uri
     files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
     refuse_code(files, f"the baseline of run {run_id}")
-    return packed_folder(files, "baseline", 0)
+    return pack_folder(files, "baseline", 0)
 
 # %% ../../notebooks/flights/10_validation.ipynb #f54f1fb0
 def recorded_versions(params: Mapping[str, str]) -> dict[str, int]:
@@ -97,16 +98,16 @@ class HeldOut:
 
 # %% ../../notebooks/flights/10_validation.ipynb #9c656007
 def held_out(lake: Lakehouse, manifest: Manifest, models: Mapping[str, PackedModel], at: datetime, why: str = "validation") -> HeldOut:
-    "The flights that the training left out, made again by its spec from the versions it read, and what each model says of them: one pass over the rows, which is a look at the holdout."
-    spec, recipe, candidate = manifest.features, recipe_of(manifest), models[CANDIDATE]
-    labels = open_holdout(lake, holdout_of(manifest), candidate.name, candidate.version, at, why)
+    "Return the flights that the training left out, rebuilt by its spec from the versions it read, with the score of each model. The evaluation is recorded in ops.holdout_openings."
+    spec, recipe, candidate = manifest.features, recipe_from_manifest(manifest), models[CANDIDATE]
+    labels = open_holdout(lake, holdout_from_manifest(manifest), candidate.name, candidate.version, at, why)
     rows = with_features(lake, labels, spec, spec.versions, match=MATCHED)
     times = {table: f"{MATCHED}.{table}" for table in rows.schema[MATCHED].dataType.names}
     hour = (F.col("departure_minute") / 180).cast("int") * 3
     kept = ["flight_id", "predict_at", "flight_date", recipe.label, "origin", "carrier", "hour", *times]
     doubles = {c: F.col(c).cast("double") for c in recipe.numeric}
     wide = rows.withColumns({"hour": hour, **doubles, **{table: F.col(path) for table, path in times.items()}})
-    frame, scores, inputs = brought_back(score_together(wide, models, kept, recipe.inputs), list(models))
+    frame, scores, inputs = collect_scores(score_together(wide, models, kept, recipe.inputs), list(models))
     order = np.lexsort((frame["flight_id"], frame["predict_at"]))
     frame, inputs = frame.iloc[order].reset_index(drop=True), inputs.sort_values(["predict_at", "flight_id"], ignore_index=True)
     return HeldOut(frame.drop(columns=list(times)), inputs, {name: s[order] for name, s in scores.items()}, frame[list(times)])
@@ -129,25 +130,25 @@ def evidence_of(lake: Lakehouse, model: str, version: int, as_of: date) -> Evide
     "Everything that the gates look at, measured once."
     client = MlflowClient()
     known = client.get_model_version(model, str(version))
-    manifest = manifest_of(known.run_id)
-    recipe = recipe_of(manifest)
+    manifest = read_manifest(known.run_id)
+    recipe = recipe_from_manifest(manifest)
     champion = champion_as_of(lake, model, start_of(as_of))
     with tempfile.TemporaryDirectory() as folder:
         places = [Path(folder, name) for name in ("candidate", "baseline")]
         for place in places:
             place.mkdir()
-        files = fetched(model, version, places[0])
-        models = {CANDIDATE: packed_folder(files, model, version), BASELINE: baseline_of(known.run_id, places[1])}
+        files = fetch_files(model, version, places[0])
+        models = {CANDIDATE: pack_folder(files, model, version), BASELINE: baseline_of(known.run_id, places[1])}
         if champion not in (None, version):
-            models[CHAMPION] = pack(model, champion)
+            models[CHAMPION] = pack_model(model, champion)
         test = held_out(lake, manifest, models, start_of(as_of))
         some = test.inputs[recipe.inputs].head(50)
         with ThreadPoolExecutor(max_workers=1) as pool:  # the other process takes seconds to start
-            fresh = pool.submit(fresh_process, files, some, positive(unpack(models[CANDIDATE]).predict(some)))
-            registered = described(files, known.description, dict(known.tags))
+            fresh = pool.submit(fresh_process, files, some, positive_probability(load_packed(models[CANDIDATE]).predict(some)))
+            registered = describe_model(files, known.description, dict(known.tags))
             day_before = pd.Timestamp(as_of) - pd.Timedelta(days=1)
             failures = tuple(open_failures(lake, f"{day_before:%Y-%m}", as_of))
-            shown = versions_shown(lake, holdout_of(manifest), model)
+            shown = versions_shown(lake, holdout_from_manifest(manifest), model)
     unseen = unseen_by(model, champion, test.rows["flight_date"]) if CHAMPION in models else None
     return Evidence(
         model, version, test.rows, test.scores, recipe.label, "predict_at", "flight_date", ("flight_id",), tuple(recipe.inputs), sample=test.inputs, times=test.times,
@@ -156,12 +157,12 @@ def evidence_of(lake: Lakehouse, model: str, version: int, as_of: date) -> Evide
     )  # fmt: skip
 
 # %% ../../notebooks/flights/10_validation.ipynb #a77f3565
-def report_of(evidence: Evidence, importances: Mapping[str, float]) -> dict[str, Any]:
+def validation_report(evidence: Evidence, importances: Mapping[str, float]) -> dict[str, Any]:
     "What a person wants to see of the held-out rows: metrics and ROC per model, calibration, slices, importances."
     late, days, candidate = evidence.truth, evidence.rows[evidence.day], evidence.scores[CANDIDATE]
     return {
         "held_out": {"start": str(days.min()), "end": str(days.max()), "rows": len(late), "days": int(days.nunique())},
-        "metrics": {name: metrics(late, values) for name, values in evidence.scores.items()},
+        "metrics": {name: score_metrics(late, values) for name, values in evidence.scores.items()},
         "roc": {name: roc(late, values) for name, values in evidence.scores.items()},
         "calibration": calibration(late, candidate).round(6).to_dict("records"),
         "slices": slices(evidence.rows, SLICES, late, candidate),
@@ -171,9 +172,9 @@ def report_of(evidence: Evidence, importances: Mapping[str, float]) -> dict[str,
 # %% ../../notebooks/flights/10_validation.ipynb #7a931c11
 def fitted_of(model: str, version: int) -> tuple[Pipeline, Recipe]:
     "The pipeline of a version, verified before it is loaded, and the recipe that it was made by."
-    recipe = recipe_of(manifest_of(MlflowClient().get_model_version(model, str(version)).run_id))
+    recipe = recipe_from_manifest(read_manifest(MlflowClient().get_model_version(model, str(version)).run_id))
     with tempfile.TemporaryDirectory() as folder:
-        return mlflow.sklearn.load_model(str(fetched(model, version, Path(folder)))), recipe
+        return mlflow.sklearn.load_model(str(fetch_files(model, version, Path(folder)))), recipe
 
 # %% ../../notebooks/flights/10_validation.ipynb #53301a2d
 def importances_of(model: str, version: int) -> dict[str, float]:
@@ -181,7 +182,7 @@ def importances_of(model: str, version: int) -> dict[str, float]:
     return importances(*fitted_of(model, version))
 
 # %% ../../notebooks/flights/10_validation.ipynb #99e0ecdd
-def validate(lake: Lakehouse, model: str, version: int, as_of: date) -> Verdict:
+def validate_candidate(lake: Lakehouse, model: str, version: int, as_of: date) -> Verdict:
     "Run every gate on a candidate, record the results on its run and version and in ops.gates, and store its explanation and card; return the verdict."
     evidence = evidence_of(lake, model, version, as_of)
     verdict = run_gates(gates_of(POLICY), evidence)
@@ -189,22 +190,22 @@ def validate(lake: Lakehouse, model: str, version: int, as_of: date) -> Verdict:
     fitted, made = fitted_of(model, version)
     weight = importances(fitted, made)
     champion = champion_as_of(lake, model, start_of(as_of))
-    facts = {"champion_version": None if champion == version else champion, "as_of": str(as_of), **report_of(evidence, weight)}
+    facts = {"champion_version": None if champion == version else champion, "as_of": str(as_of), **validation_report(evidence, weight)}
     record_verdict(run_id, model, version, verdict, facts, lake, start_of(as_of))
     tables = [
-        {"table": t.name, "version": t.version, "rows": t.rows, "fingerprint": t.fingerprint[:12]} for t in manifest_of(run_id).tables
+        {"table": t.name, "version": t.version, "rows": t.rows, "fingerprint": t.fingerprint[:12]} for t in read_manifest(run_id).tables
     ]
     explanation = explain(fitted, made, evidence.sample, evidence.rows, SLICES, evidence.truth, at_most=EXPLAINED)
     log_explanation(run_id, explanation)
-    log_card(run_id, card(evidence, verdict, SLICES, weight, tables, explanation=explanation_picture(explanation)))
+    log_card(run_id, model_card(evidence, verdict, SLICES, weight, tables, explanation=explanation_picture(explanation)))
     return verdict
 
 # %% ../../notebooks/flights/10_validation.ipynb #802eb966
 def main() -> None:
-    'Task `validate`: run every gate on `model_version`; task value `accepted`, "true" or "false".'
+    'Task `validate_candidate`: run every gate on `model_version`; task value `accepted`, "true" or "false".'
     p = parameters(catalog="spark_catalog", as_of=date(2013, 10, 1), model="spark_catalog.ml.late_arrival", model_version=0)
     logging.getLogger("mlflow").setLevel("ERROR")
-    verdict = validate(Lakehouse(get_spark(), p.catalog), p.model, p.model_version, p.as_of)
+    verdict = validate_candidate(Lakehouse(get_spark(), p.catalog), p.model, p.model_version, p.as_of)
     print(format_results(verdict.results))
     print(f"{p.model} version {p.model_version} is {'accepted' if verdict.accepted else 'refused; the champion stays'}.")
     set_task_value("accepted", "true" if verdict.accepted else "false")

@@ -137,10 +137,10 @@ def environment(tree: Path, scratch: Path, selection: Selection, mark: str) -> d
 START = """
 import sys, time
 from pathlib import Path
-from boathouse.workspace.cluster.address import Wanted
+from boathouse.workspace.cluster.address import ClusterSpec
 from boathouse.workspace.cluster.client import BackgroundCluster
 state = Path(sys.argv[1])
-BackgroundCluster.reach(Wanted(state, Path.cwd())).close()
+BackgroundCluster.reach(ClusterSpec(state, Path.cwd())).close()
 while not (state / "mlflow.db").exists():
     time.sleep(0.1)
 """

@@ -15,7 +15,7 @@ TEMPLATE = "mlflow.template.db"
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     "Attach to the cluster, drop every schema, empty MLflow's store, and make Python workers of Spark load the code anew."
-    from boathouse.workspace.cluster.address import Wanted
+    from boathouse.workspace.cluster.address import ClusterSpec
     from boathouse.workspace.cluster.client import BackgroundCluster
     from boathouse.workspace.spark import session
 
@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     shutil.copy(state / TEMPLATE, state / "mlflow.db")
     for name in ("mlartifacts", "volumes"):
         shutil.rmtree(state / name, ignore_errors=True)
-    spark = BackgroundCluster.reach(Wanted(state, config.rootpath)).attach()
+    spark = BackgroundCluster.reach(ClusterSpec(state, config.rootpath)).attach()
     spark.sparkContext.environment["BOATHOUSE_SOURCE"] = os.environ["BOATHOUSE_FAULT_RUN"]
     spark.sparkContext.environment["PYTHONDONTWRITEBYTECODE"] = "1"
     for row in spark.sql("SHOW SCHEMAS").collect():

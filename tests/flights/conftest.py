@@ -20,9 +20,9 @@ from boathouse.registry.promotions import register
 from boathouse.tables.table import Lakehouse
 from flights import training
 from flights.bronze import bronze, end_of
-from flights.features import feature_versions, rehearsal
+from flights.features import feature_versions, synthetic_lake
 from flights.gold import gold
-from flights.replay import WEATHER_COLUMNS, events, instants, read_text, replay, zones_of_airports
+from flights.replay import WEATHER_COLUMNS, events, flight_times, read_text, replay, zones_of_airports
 from flights.silver import silver
 from flights.tables import FLIGHT_EVENT_COLUMNS
 from flights.training import DEFAULTS, Candidate, TrainingRequest, TrainingRows, load_rows, train
@@ -38,7 +38,7 @@ def stories() -> Callable[..., list[str]]:
     def told(count: int, month: int = 2, day: int = 9) -> list[str]:
         wanted = [at == (str(month), str(day)) for at in zip(flights["month"].to_pylist(), flights["day"].to_pylist(), strict=True)]
         some = flights.filter(wanted).slice(0, count)
-        return events(some, instants(some, zones))["line"].tolist()
+        return events(some, flight_times(some, zones))["line"].tolist()
 
     return told
 
@@ -77,7 +77,7 @@ def lived() -> Callable[..., Lakehouse]:
 def airport(spark: SparkSession) -> Lakehouse:
     "The invented airport, with its features. A test adds rows for models of its own alone."
     lake = Lakehouse(spark, prefix="rehearsal_")
-    rehearsal(lake)
+    synthetic_lake(lake)
     return lake
 
 

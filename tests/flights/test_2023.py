@@ -13,20 +13,20 @@ from pyspark.sql import SparkSession
 
 from boathouse.tables.table import Lakehouse, drop_all, read
 from flights import tables as t
-from flights.bronze import bronze, end_of, summary
+from flights.bronze import bronze, end_of, summarize_ingestion
 from flights.replay import HOME
 from flights.silver import silver
-from flights.year_2023 import AS_OF, delivery, flights_2023, in_utc, land_2023, package_2023, turned_right, verdicts
+from flights.year_2023 import AS_OF, daily_lines, delivery_counts, fix_time_zone, flights_2023, in_utc, land_2023, package_2023
 
 
 @pytest.fixture(scope="module")
 def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lakehouse, str]]:
     "The two days as they are, and again put right; what the second run said."
     lake, landing = Lakehouse(spark, prefix="test_2023_"), tmp_path_factory.mktemp("landing")
-    days = delivery(flights_2023())
+    days = daily_lines(flights_2023())
     for adapted in (False, True):
         land_2023(landing, days, adapted)
-        said = summary(bronze(lake, landing, end_of(AS_OF)))
+        said = summarize_ingestion(bronze(lake, landing, end_of(AS_OF)))
     silver(lake, end_of(AS_OF))
     yield lake, said
     drop_all(lake)
@@ -34,7 +34,7 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_every_line_is_refused_before_the_adapter_and_none_after_it(delivered: tuple[Lakehouse, str]) -> None:
     lake, said = delivered
-    first, second = verdicts(lake).collect()
+    first, second = delivery_counts(lake).collect()
     assert (first.percent, first.rules, first.revision) == (100.0, ["local_time"], 1)
     assert (second.percent, second.rules, second.revision) == (0.0, None, 2)
     assert first.lines == second.lines == 582
@@ -61,7 +61,7 @@ def test_an_instant_put_right_shows_the_same_wall_clock(at: pd.Timestamp) -> Non
 
 def test_the_adapter_changes_the_last_field_and_nothing_else() -> None:
     line = "departed,2023-07-10T09:01:00Z,2023,7,10,a,b,2023-07-10T05:00:00Z"
-    assert turned_right([line]) == [line.replace("T05:00:00Z", "T09:00:00Z")]
+    assert fix_time_zone([line]) == [line.replace("T05:00:00Z", "T09:00:00Z")]
 
 
 def test_the_year_of_the_package_is_that_of_the_sample_and_breaks_the_promise_throughout() -> None:

@@ -12,8 +12,8 @@ from pyspark.sql import SparkSession
 from boathouse.tables.table import Lakehouse, drop_all, read
 from boathouse.tables.versions import version_of
 from flights import tables as t
-from flights.bronze import bronze, end_of, summary
-from flights.silver import EVENTS, add_events, process
+from flights.bronze import bronze, end_of, summarize_ingestion
+from flights.silver import EVENTS, add_events, process_feed
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def lake(spark: SparkSession, landing: Path) -> Iterator[Lakehouse]:
 def test_a_time_without_flights_adds_nothing_and_is_not_an_error(lake: Lakehouse, landing: Path) -> None:
     before = read(lake, t.BRONZE_FLIGHT_EVENTS).count(), version_of(lake, t.BRONZE_FLIGHT_EVENTS)
     (landing / "flight_events" / "2013-02-10.csv").write_text(",".join(t.FLIGHT_EVENT_COLUMNS) + "\n")
-    assert summary(bronze(lake, landing, end_of(date(2013, 2, 10)))) == "Ingested new files: 1 of flight_events."
+    assert summarize_ingestion(bronze(lake, landing, end_of(date(2013, 2, 10)))) == "Ingested new files: 1 of flight_events."
     assert (read(lake, t.BRONZE_FLIGHT_EVENTS).count(), version_of(lake, t.BRONZE_FLIGHT_EVENTS)) == (before[0], before[1] + 1)
-    assert summary(bronze(lake, landing / "nowhere", end_of(date(2013, 2, 10)))) == "Ingested new files: none."
+    assert summarize_ingestion(bronze(lake, landing / "nowhere", end_of(date(2013, 2, 10)))) == "Ingested new files: none."
 
 
 def test_broken_files_among_good_ones_end_in_quarantine_with_the_reason_and_the_rest_goes_on(lake: Lakehouse, landing: Path) -> None:
@@ -50,10 +50,11 @@ def test_broken_files_among_good_ones_end_in_quarantine_with_the_reason_and_the_
     (events / "2013-02-14.csv").write_text(good[0] + "\n")
     done = bronze(lake, landing, end_of(date(2013, 2, 14)))
     assert (
-        "flight_events/2013-02-11.csv: the header differs; missing time_hour; its lines are kept and marked." in summary(done).splitlines()
+        "flight_events/2013-02-11.csv: the header differs; missing time_hour; its lines are kept and marked."
+        in summarize_ingestion(done).splitlines()
     )
 
-    counts = process(lake, EVENTS, add_events, end_of(date(2013, 2, 14)))
+    counts = process_feed(lake, EVENTS, add_events, end_of(date(2013, 2, 14)))
     assert counts is not None
     assert (counts["checked"], counts["well_formed"], counts["distance"]) == (len(good) - 1 + 4 + 1 + 3, 8, 0)
     rows = read(lake, t.SILVER_FLIGHT_EVENTS_QUARANTINE).groupBy("_source_file", "_reason").count().collect()

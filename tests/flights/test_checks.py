@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.quality.dataset_checks import Finding
+from boathouse.quality.dataset_checks import CheckFinding
 from boathouse.tables.table import Lakehouse, drop_all, read
 from boathouse.tables.writes import append
 from flights import tables as t
@@ -55,6 +55,6 @@ def test_a_day_is_compared_with_the_days_before_it(lake: Lakehouse) -> None:
     events = check_tables(lake, DAY)[EVENTS][1].checked
     assert events >= 20
     for back in range(1, 8):
-        record_findings(lake, {EVENTS: [Finding("usual_count", "warn", 20 * events, 0)]}, DAY - timedelta(days=back))
+        record_findings(lake, {EVENTS: [CheckFinding("usual_count", "warn", 20 * events, 0)]}, DAY - timedelta(days=back))
     few = check_tables(lake, DAY)[EVENTS][1]
     assert (few.failed, few.detail) == (1, f"{events} rows, usual are {19 * events} to {21 * events}")

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from boathouse.features.refresh import refresh
+from boathouse.features.refresh import refresh_table
 from boathouse.features.tables import versions_of
 from boathouse.tables.table import Lakehouse, Table, drop_all, read
 from boathouse.tables.writes import append, merge
 from flights.bronze import end_of
-from flights.features import CONGESTION, aircraft, legs, movements
+from flights.features import CONGESTION, aircraft_features, legs, movements
 from flights.tables import FEATURES_AIRCRAFT, FEATURES_ORIGIN_CONGESTION, SILVER_FLIGHTS, SILVER_PLANES
 
 ORIGIN = CONGESTION[0]
@@ -64,18 +64,20 @@ def refreshed(spark: SparkSession) -> Iterator[Refreshed]:
     def ticks(found: DataFrame) -> dict[tuple[str, dt.datetime], Row]:
         return {(row.origin, row.tick): row for row in found.select(FEATURES_ORIGIN_CONGESTION.schema.names).collect()}
 
-    refresh(lake, ORIGIN, end_of(dt.date(2013, 6, 3)))
+    refresh_table(lake, ORIGIN, end_of(dt.date(2013, 6, 3)))
     before = ticks(read(lake, FEATURES_ORIGIN_CONGESTION))
     correction = flight(5, NOON + 5 * 47 * MINUTE + 60 * MINUTE, 65, 2)
     merge(lake, SILVER_FLIGHTS, rows(spark, SILVER_FLIGHTS, correction))
-    news = refresh(lake, ORIGIN, end_of(dt.date(2013, 6, 4)))
+    news = refresh_table(lake, ORIGIN, end_of(dt.date(2013, 6, 4)))
     after, anew = (
         ticks(read(lake, FEATURES_ORIGIN_CONGESTION)),
         ticks(ORIGIN.rows(read(lake, SILVER_FLIGHTS), until=end_of(dt.date(2013, 6, 4)))),
     )
     versions = [versions_of(lake, [FEATURES_ORIGIN_CONGESTION])]
     idle = [
-        str(done).rpartition(": ")[2] for day in (dt.date(2013, 6, 4), dt.date(2013, 6, 3)) for done in refresh(lake, ORIGIN, end_of(day))
+        str(done).rpartition(": ")[2]
+        for day in (dt.date(2013, 6, 4), dt.date(2013, 6, 3))
+        for done in refresh_table(lake, ORIGIN, end_of(day))
     ]
     versions.append(versions_of(lake, [FEATURES_ORIGIN_CONGESTION]))
     yield Refreshed(before, after, anew, [[span.since for span in done.spans] for done in news], idle, versions)
@@ -120,7 +122,7 @@ def test_an_aircraft_is_known_by_its_last_movement_one_row_per_instant(spark: Sp
     planes = rows(spark, SILVER_PLANES, {"tailnum": "N1", "year": 2003, "seats": 150})
     got = {
         (r.tailnum, r.known_at): (r.leg_landed, r.leg_delay, r.plane_age, r.plane_seats)
-        for r in aircraft(legs(rows(spark, SILVER_FLIGHTS, *moves)), planes).collect()
+        for r in aircraft_features(legs(rows(spark, SILVER_FLIGHTS, *moves)), planes).collect()
     }
     # At 13:00 flight 1 landed and flight 2 left with the same registration: the landing wins, always.
     assert got == {

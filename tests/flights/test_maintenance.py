@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from boathouse.features.refresh import refresh
-from boathouse.tables.maintenance import maintain
+from boathouse.features.refresh import refresh_table
+from boathouse.tables.maintenance import maintain_tables
 from boathouse.tables.table import Lakehouse, drop_all, read
 from boathouse.tables.versions import fingerprint
 from boathouse.tables.writes import last_note
@@ -27,7 +27,7 @@ NOW = datetime(2100, 1, 1)
 def refine(lake: Lakehouse, day: str) -> None:
     silver(lake, end_of(day))
     gold(lake)
-    refresh(lake, CONGESTION[0], end_of(day))
+    refresh_table(lake, CONGESTION[0], end_of(day))
 
 
 def content(lake: Lakehouse) -> dict[str, str]:
@@ -49,7 +49,9 @@ def test_a_lake_that_is_tended_between_its_stages_comes_to_the_same_rows(
         if day == DAYS[0]:
             refine(tended, day)
         if day == DAYS[1]:
-            upkept = maintain(tended, [t.BRONZE_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS, t.SILVER_FLIGHTS, t.GOLD_DEPARTURES], NOW, "a run")
+            upkept = maintain_tables(
+                tended, [t.BRONZE_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS, t.SILVER_FLIGHTS, t.GOLD_DEPARTURES], NOW, "a run"
+            )
     files = {upkeep.table_name: (upkeep.files_before, upkeep.files_after, upkeep.not_vacuumed) for upkeep in upkept}
     assert files["bronze.flight_events"] == (2, 1, None)
     assert last_note(tended, t.SILVER_FLIGHTS) == {"bronze_version": 1}

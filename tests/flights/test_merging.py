@@ -16,7 +16,7 @@ from boathouse.tables.writes import append
 from flights import tables as t
 from flights.features import legs, movements
 from flights.gold import departures
-from flights.merging import corrected, flights_of, latest, newest, update_flights
+from flights.merging import apply_corrections, build_flights, latest_events, newest_per_key, update_flights
 
 NOON = datetime(2013, 3, 1, 12)
 KINDS = ("scheduled", "departed", "arrived", "cancelled", "diverted", "corrected")
@@ -48,7 +48,7 @@ class Found:
 
 @pytest.fixture(scope="module")
 def found(spark: SparkSession) -> Found:
-    flights = flights_of(corrected(latest(spark.createDataFrame(TOLD, t.SILVER_FLIGHT_EVENTS.schema)))).collect()
+    flights = build_flights(apply_corrections(latest_events(spark.createDataFrame(TOLD, t.SILVER_FLIGHT_EVENTS.schema)))).collect()
     rows = spark.createDataFrame(flights, t.SILVER_FLIGHTS.schema)
     by_flight = [{row.flight_id: row for row in some} for some in (flights, departures(rows).collect())]
     return Found(*by_flight, movements(rows).collect(), legs(rows).collect())
@@ -173,7 +173,7 @@ def test_any_order_and_any_split_into_deliveries_gives_the_flights_of_all_events
         rows = [Row(**{**told.asDict(), "bronze_version": version}) for told in part]
         append(lake, t.SILVER_FLIGHT_EVENTS, spark.createDataFrame(rows, schema), note={"bronze_version": version}, unique=True)
         update_flights(lake)
-    at_once = flights_of(corrected(latest(spark.createDataFrame([told for part in deliveries for told in part], schema))))
+    at_once = build_flights(apply_corrections(latest_events(spark.createDataFrame([told for part in deliveries for told in part], schema))))
     facts = [c for c in t.SILVER_FLIGHTS.schema.names if c != "bronze_version"]
     expected, found = ({r.flight_id: r for r in rows.select(facts).collect()} for rows in (at_once, read(lake, t.SILVER_FLIGHTS)))
     assert len(expected) > 200
@@ -196,7 +196,7 @@ def test_the_latest_state_is_that_of_a_plain_sort_whatever_the_order(spark: Spar
     rows = spark.createDataFrame(
         [(*e, 1) for e in told], "flight_id bigint, event_type string, event_time int, event_id bigint, bronze_version bigint"
     )
-    assert {r.flight_id: (r.event_type, r.event_time, r.event_id) for r in latest(rows).collect()} == expected
+    assert {r.flight_id: (r.event_type, r.event_time, r.event_id) for r in latest_events(rows).collect()} == expected
 
 
 def test_the_correction_of_a_report_wins_over_the_report_in_whatever_order_they_come(spark: SparkSession) -> None:
@@ -204,5 +204,5 @@ def test_the_correction_of_a_report_wins_over_the_report_in_whatever_order_they_
         [("EWR", 1, 30.0, "01.csv", 5), ("EWR", 1, 31.0, "02.csv", 2), ("JFK", 1, 29.0, "01.csv", 2), ("JFK", 1, 28.0, "01.csv", 3)],
         "origin string, hour int, temp double, source_file string, bronze_version bigint",
     )
-    found = newest(rows, ("origin", "hour"), ("source_file", "bronze_version"))
+    found = newest_per_key(rows, ("origin", "hour"), ("source_file", "bronze_version"))
     assert {(r.origin, r.temp) for r in found.collect()} == {("EWR", 31.0), ("JFK", 28.0)}

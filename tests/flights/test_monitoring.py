@@ -14,28 +14,28 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.monitoring.drift import drift
-from boathouse.monitoring.retraining import Policy
+from boathouse.monitoring.drift import compare_profiles
+from boathouse.monitoring.retraining import RetrainingPolicy
 from boathouse.registry.promotions import promote
 from boathouse.tables.table import Lakehouse, Table, drop_all, read
 from boathouse.tables.versions import fingerprint
 from boathouse.tables.writes import append
 from flights.features import model_rows
 from flights.monitoring import (
-    baseline,
     feature_profile,
-    judged,
-    measure,
+    measure_month,
+    month_summary,
     month_window,
     months_of,
-    stored,
-    table_rows,
-    told,
+    profile_table_rows,
+    read_stored,
+    scored_with_labels,
+    training_profile,
     training_windows,
 )
-from flights.reports import as_text, bought, had_it_stayed, missing, month_tables, story
-from flights.retraining import judge, record
-from flights.scoring import inputs, score_month
+from flights.reports import counterfactual_quality, format_table, missing_inputs, month_story, month_tables, retraining_gain
+from flights.retraining import decide_month, record_decision
+from flights.scoring import score_month, scoring_rows
 from flights.tables import (
     GOLD_DEPARTURES,
     ML_PREDICTIONS,
@@ -65,7 +65,7 @@ def served(airport: Lakehouse, earlier: Candidate, registered: Callable[[str, Ca
     version = registered(MODEL, earlier)
     promote(airport, MODEL, version, datetime(2013, 9, 1), "first")
     score_month(airport, MODEL, SEPTEMBER)
-    yield Served(airport, version, *measure(airport, MODEL, SEPTEMBER, OCTOBER))
+    yield Served(airport, version, *measure_month(airport, MODEL, SEPTEMBER, OCTOBER))
     MlflowClient().delete_registered_model(MODEL)
 
 
@@ -120,7 +120,8 @@ def test_a_label_that_was_not_known_yet_is_not_used_and_a_cancelled_flight_is_ne
     )
     append(lake, ML_PREDICTIONS, said)
     known = {
-        day: {row.flight_id: row.late for row in judged(lake, "2013-10", day).collect()} for day in (date(2013, 11, 1), date(2013, 11, 2))
+        day: {row.flight_id: row.late for row in scored_with_labels(lake, "2013-10", day).collect()}
+        for day in (date(2013, 11, 1), date(2013, 11, 2))
     }
     assert known == {date(2013, 11, 1): {1: True, 2: None, 3: None}, date(2013, 11, 2): {1: True, 2: True, 3: None}}
     drop_all(lake)
@@ -128,7 +129,7 @@ def test_a_label_that_was_not_known_yet_is_not_used_and_a_cancelled_flight_is_ne
 
 def test_rows_that_no_column_takes_are_refused() -> None:
     with pytest.raises(ValueError, match="no column for surprise"):
-        table_rows([{"month": "2013-10", "surprise": 1}], MONITORING_DRIFT.columns)
+        profile_table_rows([{"month": "2013-10", "surprise": 1}], MONITORING_DRIFT.columns)
 
 
 def test_a_month_is_profiled_whole_and_by_airport(served: Served) -> None:
@@ -140,11 +141,11 @@ def test_a_month_is_profiled_whole_and_by_airport(served: Served) -> None:
     low, auc, high = tables[None]["roc_auc_interval"]["low"], tables[None]["roc_auc_score"], tables[None]["roc_auc_interval"]["high"]
     assert 0 < low < auc < high < 1
     assert {r["column_name"] for r in served.profiles} >= {"carrier", "wind_speed", "leg_delay", "probability"}
-    assert "flights scored by version" in told(served.profiles, served.drifts)
+    assert "flights scored by version" in month_summary(served.profiles, served.drifts)
 
 
 def test_the_baseline_is_the_training_data_of_the_version_that_served(served: Served) -> None:
-    rows = [r for r in baseline(served.lake, MODEL, served.version) if r["column_name"] == "wind_speed"]
+    rows = [r for r in training_profile(served.lake, MODEL, served.version) if r["column_name"] == "wind_speed"]
     assert {r["log_type"] for r in rows} == {"BASELINE"}
     assert min(r["window"]["start"] for r in rows) == datetime(2013, 8, 1, 4)
     assert max(r["window"]["end"] for r in rows) <= datetime(2013, 9, 1, 4)
@@ -159,24 +160,24 @@ def test_the_baseline_is_the_training_data_of_the_version_that_served(served: Se
 
 def test_a_repetition_changes_nothing_and_other_months_are_left_alone(served: Served) -> None:
     tables = {t: fingerprint(read(served.lake, t)) for t in (MONITORING_PROFILE, MONITORING_DRIFT)}
-    measure(served.lake, MODEL, SEPTEMBER, OCTOBER)
+    measure_month(served.lake, MODEL, SEPTEMBER, OCTOBER)
     assert {t: fingerprint(read(served.lake, t)) for t in tables} == tables
 
 
 def test_stored_rows_come_back_as_they_were(served: Served) -> None:
     columns = MONITORING_DRIFT.columns
-    kept = stored(read(served.lake, MONITORING_DRIFT))
+    kept = read_stored(read(served.lake, MONITORING_DRIFT))
     same = {"model_name": MODEL, "month": SEPTEMBER}
     key = [c.name for c in columns].index("column_name")
-    assert sorted(table_rows(kept, columns, **same), key=lambda r: r[key]) == sorted(
-        table_rows(served.drifts, columns, **same), key=lambda r: r[key]
+    assert sorted(profile_table_rows(kept, columns, **same), key=lambda r: r[key]) == sorted(
+        profile_table_rows(served.drifts, columns, **same), key=lambda r: r[key]
     )
 
 
 def test_a_sensor_that_reads_double_is_drift(served: Served) -> None:
-    rows = inputs(served.lake, SEPTEMBER).withColumn("wind_speed", F.col("wind_speed") * 2)
+    rows = scoring_rows(served.lake, SEPTEMBER).withColumn("wind_speed", F.col("wind_speed") * 2)
     profiles = feature_profile(rows, [month_window(SEPTEMBER)], "1 month", "INPUT", served.version)
-    broken = {d["column_name"]: d for d in drift(profiles, baseline(served.lake, MODEL, served.version))}
+    broken = {d["column_name"]: d for d in compare_profiles(profiles, training_profile(served.lake, MODEL, served.version))}
     sound = {d["column_name"]: d for d in served.drifts}
     assert broken["wind_speed"]["drifted"]
     assert broken["wind_speed"]["population_stability_index"] > 2 * sound["wind_speed"]["population_stability_index"]
@@ -184,34 +185,34 @@ def test_a_sensor_that_reads_double_is_drift(served: Served) -> None:
 
 
 def test_open_failures_of_a_feed_forbid_retraining_and_closed_ones_do_not(served: Served) -> None:
-    lake, eager = served.lake, Policy(drifted_weight=-1.0, seen=1, new_labels=100)
+    lake, eager = served.lake, RetrainingPolicy(drifted_weight=-1.0, seen=1, new_labels=100)
     rule = lake.spark.sql("SELECT 'silver.weather' AS table_name, 'wind_in_range' AS rule, 100L AS checked, 60L AS failed")
     append(
         lake,
         MONITORING_QUALITY_METRICS,
         as_table(MONITORING_QUALITY_METRICS, rule, action="'quarantine'", batch="'1'", measured_at="timestamp'2013-09-20'"),
     )
-    held, found = judge(lake, MODEL, SEPTEMBER, OCTOBER, eager)
+    held, found = decide_month(lake, MODEL, SEPTEMBER, OCTOBER, eager)
     lake.spark.sql(f"DELETE FROM {lake.name(MONITORING_QUALITY_METRICS)}")
     assert not held.retrain
     assert "wind_in_range (60.0%)" in held.reasons[0]
     assert found["new_labels"] > 100
-    assert judge(lake, MODEL, SEPTEMBER, OCTOBER, eager)[0].retrain
+    assert decide_month(lake, MODEL, SEPTEMBER, OCTOBER, eager)[0].retrain
 
 
 def test_the_story_of_a_lifecycle_is_told_from_its_tables(served: Served) -> None:
     lake = served.lake
-    assert [line.split(" ")[0] for line in missing(lake, MODEL, MONITORING_PROFILE, OPS_DECISIONS)] == [lake.name(OPS_DECISIONS)]
-    decision, found = judge(lake, MODEL, SEPTEMBER, OCTOBER)
-    record(lake, MODEL, SEPTEMBER, OCTOBER, decision, found)
-    months = story(lake, MODEL)
+    assert [line.split(" ")[0] for line in missing_inputs(lake, MODEL, MONITORING_PROFILE, OPS_DECISIONS)] == [lake.name(OPS_DECISIONS)]
+    decision, found = decide_month(lake, MODEL, SEPTEMBER, OCTOBER)
+    record_decision(lake, MODEL, SEPTEMBER, OCTOBER, decision, found)
+    months = month_story(lake, MODEL)
     assert (months.month.tolist(), months.decision.tolist(), months.champion.tolist()) == ([SEPTEMBER], ["keep"], [served.version])
-    assert SEPTEMBER in as_text(months.drop(columns="why"))
-    assert len(bought(lake, MODEL, {SEPTEMBER: str(OCTOBER)})) == 0  # the first champion served throughout
+    assert SEPTEMBER in format_table(months.drop(columns="why"))
+    assert len(retraining_gain(lake, MODEL, {SEPTEMBER: str(OCTOBER)})) == 0  # the first champion served throughout
 
 
 def test_the_model_that_served_would_have_been_as_good_as_it_was(served: Served) -> None:
-    stayed = had_it_stayed(served.lake, MODEL, SEPTEMBER, served.version, str(OCTOBER))
+    stayed = counterfactual_quality(served.lake, MODEL, SEPTEMBER, served.version, str(OCTOBER))
     (asked,) = month_tables(served.lake, MODEL)
     assert {name: stayed[name] for name in ("count", "roc_auc_score", "log_loss")} == {
         name: asked[name] for name in ("count", "roc_auc_score", "log_loss")

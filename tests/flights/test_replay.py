@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flights import replay as replay_module
-from flights.replay import clock_errors, events, instants, read_text, replay, zones_of_airports
+from flights.replay import clock_errors, events, flight_times, read_text, replay, zones_of_airports
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -41,7 +41,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_instants_of_all_flights_agree_with_the_clocks_of_both_airports() -> None:
     flights = read_text("flights")
-    times = instants(flights, zones_of_airports())
+    times = flight_times(flights, zones_of_airports())
     wrong = clock_errors(flights, times)
     assert len(times) == 336_776
     # The one exception: 2:03 in the night when the clocks went forward, which no clock showed.
@@ -131,12 +131,12 @@ def test_late_lines_come_one_to_three_days_after_their_day(year: Path) -> None:
 def test_an_airport_without_a_time_zone_is_an_error_that_names_it() -> None:
     some = read_text("flights").slice(0, 50)
     with pytest.raises(ValueError, match="IAH"):
-        instants(some, {k: v for k, v in zones_of_airports().items() if k != "IAH"})
+        flight_times(some, {k: v for k, v in zones_of_airports().items() if k != "IAH"})
 
 
 def test_events_are_in_order_of_time_and_their_stories_are_whole() -> None:
     some = read_text("flights").slice(0, 200)
-    told = events(some, instants(some, zones_of_airports()))
+    told = events(some, flight_times(some, zones_of_airports()))
     assert told["at"].is_monotonic_increasing
     kinds = Counter(line.split(",", 1)[0] for line in told["line"])
     assert kinds["scheduled"] == 200

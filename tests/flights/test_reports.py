@@ -20,10 +20,10 @@ from boathouse.plots import CONTEXT, OBSERVED, plot_calibration, plot_roc
 from flights.reports import (
     BADGES,
     as_table,
-    as_text,
     auc_by_month,
-    bars,
+    bar_chart,
     drift_bars,
+    format_table,
     gate_table,
     headline,
     score_distribution,
@@ -119,7 +119,7 @@ def test_charts_of_a_candidate_carry_their_numbers() -> None:
     curve = [(0.0, 0.0), (0.5, 0.8), (1.0, 1.0)]
     legend = plot_roc({"candidate": curve, "baseline": curve}, {"candidate": 0.75, "baseline": 0.6}).axes[0].get_legend()
     assert [t.get_text() for t in legend.get_texts()] == ["candidate, AUC 0.750", "baseline, AUC 0.600"]
-    assert [t.get_text() for t in bars({"a": 0.1, "b": 0.2}, "t", "x").axes[0].get_yticklabels()] == ["a", "b"]
+    assert [t.get_text() for t in bar_chart({"a": 0.1, "b": 0.2}, "t", "x").axes[0].get_yticklabels()] == ["a", "b"]
     observed = plot_calibration(pd.DataFrame({"predicted": [0.1, 0.5], "observed": [0.2, 0.4]})).axes[0].lines[1].get_ydata()
     assert np.allclose(observed, [0.2, 0.4])
 
@@ -158,6 +158,8 @@ def test_a_gain_within_the_noise_of_the_seed_is_no_verdict_on_retraining(gained:
 
 
 def test_a_table_as_text_shows_shares_in_percent_and_gaps_as_nothing() -> None:
-    text = as_text(pd.DataFrame({"month": ["2013-10"], "flights": [28889], "late": [0.168], "AUC": [float("nan")], "gained": [0.0321]}))
+    text = format_table(
+        pd.DataFrame({"month": ["2013-10"], "flights": [28889], "late": [0.168], "AUC": [float("nan")], "gained": [0.0321]})
+    )
     assert text.splitlines()[1].split() == ["2013-10", "28,889", "16.8%", "+0.032"]
-    assert as_text(pd.DataFrame()) == "(nothing)"
+    assert format_table(pd.DataFrame()) == "(nothing)"

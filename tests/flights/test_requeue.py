@@ -20,7 +20,7 @@ from flights import silver as silver_module
 from flights import tables as t
 from flights.bronze import bronze, end_of
 from flights.gold import gold
-from flights.requeue import requeue
+from flights.requeue import requeue_silver
 from flights.silver import silver
 from flights.trace import delivered_lines
 
@@ -104,15 +104,18 @@ def test_repaired_lines_come_into_silver_and_gold_once_wherever_the_job_dies(
         with monkeypatch.context() as patch:
             patch.setattr(room, step, dies)
             with pytest.raises(ConnectionAbortedError):
-                requeue(lake, AT, "fix", FIXES)
-    assert requeue(lake, AT, "fix", FIXES) == {"silver.flight_events": 0, "silver.weather": 0}  # all had been sent on, but for the flights
+                requeue_silver(lake, AT, "fix", FIXES)
+    assert requeue_silver(lake, AT, "fix", FIXES) == {
+        "silver.flight_events": 0,
+        "silver.weather": 0,
+    }  # all had been sent on, but for the flights
     gold(lake)
     assert content(lake) == right
     assert lies(lake) == {(READABLE, "fix"), ("1 field where 21 are declared", None)}
     versions = [version_of(lake, table) for table in (t.BRONZE_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS_QUARANTINE)]
     assert read(lake, t.BRONZE_FLIGHT_EVENTS).count() == len(lines) + 2
     bronze(lake, tmp_path, AT)
-    requeue(lake, AT, "again", FIXES)
+    requeue_silver(lake, AT, "again", FIXES)
     assert versions == [
         version_of(lake, table) for table in (t.BRONZE_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS_QUARANTINE)
     ]
@@ -140,7 +143,7 @@ def test_lines_that_a_rule_refused_by_mistake_go_on_when_it_is_gone_and_what_com
     bronze(lake, tmp_path, AT)  # silver has not seen these when the lines are requeued
     before = ", ".join(f"{name} = NULL" for name in ("_id", "_run", "_rule_set", "_quarantined_at"))  # as lines were rejected once
     spark.sql(f"UPDATE {lake.name(t.SILVER_FLIGHT_EVENTS_QUARANTINE)} SET {before}")
-    sent = requeue(lake, AT, "rule")["silver.flight_events"]
+    sent = requeue_silver(lake, AT, "rule")["silver.flight_events"]
     assert sent == sum(line.split(",")[t.FLIGHT_EVENT_COLUMNS.index("flight")] == number for line in lines[:-5])
     gold(lake)
     assert content(lake) == right

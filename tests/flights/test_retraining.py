@@ -9,9 +9,9 @@ from datetime import date, datetime
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.monitoring.retraining import Decision
+from boathouse.monitoring.retraining import RetrainingDecision
 from boathouse.tables.table import Lakehouse, drop_all, read
-from flights.retraining import dates_main, day_after, last_retrained, months_from, months_main, record
+from flights.retraining import dates_main, day_after, last_retrained, months_from, months_main, record_decision
 from flights.tables import OPS_DECISIONS
 
 
@@ -55,7 +55,7 @@ def test_a_decision_is_kept_once_per_month_and_never_sees_itself_or_the_future(s
         ("2013-12", date(2014, 1, 1), True),
         ("2013-10", date(2013, 11, 1), False),
     ):
-        record(lake, "m", month, as_of, Decision(retrain, ("because",)), {"version": 1})
+        record_decision(lake, "m", month, as_of, RetrainingDecision(retrain, ("because",)), {"version": 1})
     rows = read(lake, OPS_DECISIONS).orderBy("month").collect()
     assert [(r.month, r.retrain, r.decided_at) for r in rows] == [
         ("2013-10", False, datetime(2013, 11, 1)),

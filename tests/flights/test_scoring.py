@@ -11,7 +11,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from boathouse.registry.promotions import promote
-from boathouse.serving.feature_models import rebuild_training_set, score_batch, spec_of
+from boathouse.serving.feature_models import read_spec, rebuild_training_set, score_batch
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.versions import fingerprint
 from flights.features import LABELS
@@ -80,4 +80,4 @@ def test_a_scored_flight_scored_again_at_its_own_instant_gets_the_same_probabili
     # Of a linear model the last bit depends on how many rows are multiplied at once; trees are equal to the last bit.
     assert ((both.probability - both.prediction_now).abs() <= 1e-14).all()
     assert len(both) == len(rows) > 0
-    assert fingerprint(rebuild_training_set(lake, uri)) == spec_of(uri).fingerprint
+    assert fingerprint(rebuild_training_set(lake, uri)) == read_spec(uri).fingerprint

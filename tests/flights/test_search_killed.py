@@ -17,9 +17,9 @@ from mlflow.tracking import MlflowClient
 
 from boathouse.registry.manifest import Code
 from boathouse.tables.table import Lakehouse
-from boathouse.training.search import key_of
+from boathouse.training.search import parameter_key
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
-from flights.training import Candidate, TrainingRows, baselines, forget, journal_in, recipe, scores_depend_on
+from flights.training import Candidate, TrainingRows, baselines, delete_journal, journal_path, recipe, scores_depend_on
 
 MODEL, AS_OF, EVALS = "spark_catalog.test_ml.killed_flights", date(2013, 9, 30), 3
 
@@ -29,7 +29,7 @@ import json, os, signal, sys
 from datetime import date
 from pathlib import Path
 from boathouse.runtime import get_spark
-from boathouse.training.search import key_of
+from boathouse.training.search import parameter_key
 from boathouse.tables.table import Lakehouse
 from flights import training
 
@@ -38,7 +38,7 @@ tried, scored = folder / "tried.txt", training.fold_scores
 
 def scores(recipe, folds, parameters):
     with tried.open("a") as file:
-        file.write(key_of(parameters) + chr(10))
+        file.write(parameter_key(parameters) + chr(10))
     if len(tried.read_text().splitlines()) == deadly:
         os.kill(os.getpid(), signal.SIGKILL)
     return scored(recipe, folds, parameters)
@@ -83,7 +83,7 @@ def test_a_training_killed_in_its_fifth_trial_goes_on_with_that_trial_and_ends_a
     ordered = sorted(candidate.trials, key=lambda trial: trial.number)
     tried = (tmp_path / "tried.txt").read_text().splitlines()
     assert len(ordered) == EVALS + len(baselines())
-    assert tried[:5] + tried[6:] == [key_of(trial.parameters) for trial in ordered]
+    assert tried[:5] + tried[6:] == [parameter_key(trial.parameters) for trial in ordered]
     assert tried[5] == tried[4], "the trial it died of, once more; those before it are not"
     newest = MlflowClient().get_model_version(MODEL, "1")
     lines = [json.loads(line) for line in mlflow.artifacts.load_text(f"runs:/{newest.run_id}/search.jsonl").splitlines()]
@@ -101,13 +101,13 @@ def test_other_rows_other_code_and_another_seed_have_journals_of_their_own(learn
     updated = Code(code.commit, False, code.modules, {"lightgbm": "4.7.0"}, code.python)
     given = ((learned, 7, code), (fewer, 7, code), (learned, 8, code), (learned, 7, changed), (learned, 7, updated))
     found = [
-        journal_in(tmp_path / "searches", MODEL, AS_OF, recipe(seed), scores_depend_on(rows, recipe(seed), known))
+        journal_path(tmp_path / "searches", MODEL, AS_OF, recipe(seed), scores_depend_on(rows, recipe(seed), known))
         for rows, seed, known in given
     ]
     assert len(set(found)) == len(given)
     elsewhere = Code("other commit", True, code.modules, code.libraries, code.python)
-    assert journal_in(tmp_path / "searches", MODEL, AS_OF, recipe(7), scores_depend_on(learned, recipe(7), elsewhere)) == found[0]
+    assert journal_path(tmp_path / "searches", MODEL, AS_OF, recipe(7), scores_depend_on(learned, recipe(7), elsewhere)) == found[0]
     for journal in found:
         journal.write_text("")
-    forget(found[0])
+    delete_journal(found[0])
     assert [journal.exists() for journal in found] == [False, False, True, False, False]

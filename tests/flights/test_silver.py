@@ -18,7 +18,7 @@ from flights import merging
 from flights import silver as silver_module
 from flights import tables as t
 from flights.bronze import bronze, end_of
-from flights.silver import deduplicated, silver
+from flights.silver import deduplicate, silver
 
 FACTS = [c.name for c in t.SILVER_FLIGHTS.columns if c.name != "bronze_version"]
 EVENT_FACTS = [c.name for c in t.SILVER_FLIGHT_EVENTS.columns if c.name != "bronze_version"]
@@ -191,4 +191,4 @@ def test_a_delivery_of_nothing_but_broken_lines_changes_no_flight_and_is_done_wi
 def test_a_duplicate_keeps_the_version_that_brought_it_first(whole: Lakehouse) -> None:
     some = read(whole, t.SILVER_FLIGHT_EVENTS).orderBy("event_id").limit(3)
     again = some.withColumn("bronze_version", some.bronze_version + 4)
-    assert set(deduplicated(again.unionByName(some)).collect()) == set(deduplicated(some).collect())
+    assert set(deduplicate(again.unionByName(some)).collect()) == set(deduplicate(some).collect())

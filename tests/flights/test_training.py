@@ -19,24 +19,24 @@ from boathouse.models.learners import LEARNERS, PRIOR, fit, probabilities
 from boathouse.registry.manifest import Code, LineageError
 from boathouse.registry.promotions import promote
 from boathouse.tables.table import Lakehouse, read
-from boathouse.tables.versions import same_rows
+from boathouse.tables.versions import has_same_rows
 from flights import training
 from flights.features import CALENDAR, CATEGORICAL, feature_versions, features, numeric
 from flights.tables import FEATURES_AIRCRAFT, GOLD_DEPARTURES
 from flights.training import (
     TIMETABLE,
     Candidate,
-    Origin,
+    TrainingOrigin,
     TrainingRequest,
     TrainingRows,
     baselines,
     champion_parameters,
     known_points,
     load_rows,
-    mature,
     recipe,
     space,
     train,
+    with_known_labels,
 )
 
 MODEL = "spark_catalog.test_ml.flights_in_service"
@@ -51,7 +51,7 @@ def version(candidate: Candidate, registered: Callable[[str, Candidate], int]) -
 
 def test_a_label_counts_from_its_landing_on(spark: SparkSession) -> None:
     rows = [(1, True, dt.datetime(2013, 10, 1)), (2, True, dt.datetime(2013, 10, 1, 0, 0, 0, 1)), (3, None, None)]
-    known = mature(spark.createDataFrame(rows, "id int, late boolean, label_time timestamp"), dt.date(2013, 10, 1))
+    known = with_known_labels(spark.createDataFrame(rows, "id int, late boolean, label_time timestamp"), dt.date(2013, 10, 1))
     assert [row.id for row in known.collect()] == [1]
 
 
@@ -71,7 +71,7 @@ def test_the_run_says_which_tables_at_which_versions_made_the_model(airport: Lak
     latest = feature_versions(airport)
     assert recorded.keys() == latest.keys()
     assert all(
-        same_rows(airport, table, version, latest[table]) for table, version in recorded.items()
+        has_same_rows(airport, table, version, latest[table]) for table, version in recorded.items()
     )  # pinning lengthens their retention
     assert len(run.inputs.dataset_inputs) == len(recorded)
     (registered,) = client.search_model_versions(f"run_id = '{candidate.run_id}'")
@@ -98,7 +98,7 @@ def test_a_guarded_target_refuses_uncommitted_code_before_anything_is_read(airpo
     monkeypatch.setattr(training, "code_of", lambda *_: Code("1f3c9ab", True, {}, {}, "3.11.7"))
     monkeypatch.setattr(training, "feature_versions", lambda *_: pytest.fail("something was read"))
     with pytest.raises(LineageError, match="target 'prod' takes models from committed code alone"):
-        train(TrainingRequest(airport, MODEL, dt.date(2013, 9, 30), origin=Origin(target="prod", guarded=True)), "/test_flights")
+        train(TrainingRequest(airport, MODEL, dt.date(2013, 9, 30), origin=TrainingOrigin(target="prod", guarded=True)), "/test_flights")
 
 
 def test_a_feature_from_after_the_forecast_ends_the_training_before_it_begins(airport: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,22 +13,22 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from boathouse.models.integrity import Untrusted
-from boathouse.models.scoring import pack
-from boathouse.registry.manifest import manifest_of
+from boathouse.models.integrity import UntrustedModel
+from boathouse.models.scoring import pack_model
+from boathouse.registry.manifest import read_manifest
 from boathouse.registry.promotions import RegistryError, alias_version, promote
 from boathouse.registry.reproduce import reproduce
 from boathouse.serving.deployment import DeploymentFailed
 from boathouse.tables.table import Lakehouse, read
-from boathouse.training.search import chosen_parameters
-from boathouse.training.splits import split_of
+from boathouse.training.search import parameters_from_run
+from boathouse.training.splits import split_from_json
 from boathouse.validation.gate import CANDIDATE, CHAMPION, GATES, Evidence, Verdict, run_gates
 from boathouse.validation.policy import gates_of
 from flights import training, validation
 from flights.deployment import promote_accepted
 from flights.tables import OPS_HOLDOUT_OPENINGS, OPS_PROMOTIONS
 from flights.training import Candidate, TrainingRequest, baselines, train
-from flights.validation import BASELINE, POLICY, SLICES, evidence_of, held_out, unseen_by, validate
+from flights.validation import BASELINE, POLICY, SLICES, evidence_of, held_out, unseen_by, validate_candidate
 
 MODEL = "spark_catalog.test_ml.validated_flights"
 AS_OF = dt.date(2013, 9, 30)
@@ -48,7 +48,7 @@ def first(airport: Lakehouse, candidate: Candidate, registered: Callable[[str, C
     version, seen = registered(MODEL, candidate), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "evidence_of", lambda *given: seen.append(evidence_of(*given)) or seen[-1])
-        verdict = validate(airport, MODEL, version, AS_OF)
+        verdict = validate_candidate(airport, MODEL, version, AS_OF)
     yield First(version, *seen, verdict)
     MlflowClient().delete_registered_model(MODEL)
 
@@ -116,8 +116,8 @@ def test_a_first_model_is_accepted_promoted_once_and_explained(airport: Lakehous
     assert {"card.html", "explanation.png"} <= {found.path for found in MlflowClient().list_artifacts(candidate.run_id)}
     told = mlflow.artifacts.load_dict(f"runs:/{candidate.run_id}/explanation.json")
     assert told["unit"] == "log-odds"
-    assert {found["input"] for found in told["inputs"]} == set(manifest_of(candidate.run_id).recipe["categorical"]) | set(
-        manifest_of(candidate.run_id).recipe["numeric"]
+    assert {found["input"] for found in told["inputs"]} == set(read_manifest(candidate.run_id).recipe["categorical"]) | set(
+        read_manifest(candidate.run_id).recipe["numeric"]
     )
     sliced = {(found["slice"], found["value"]) for found in report["slices"]}
     assert {(found["slice"], found["value"]) for found in told["slices"]} == sliced  # every slice of the report, under its name
@@ -129,21 +129,21 @@ def test_a_first_model_is_accepted_promoted_once_and_explained(airport: Lakehous
 def test_each_version_that_is_judged_has_looked_at_its_held_out_rows_once_however_often_it_is_judged(
     airport: Lakehouse, candidate: Candidate, first: First
 ) -> None:
-    again = held_out(airport, manifest_of(candidate.run_id), {CANDIDATE: pack(MODEL, first.version)}, dt.datetime(2013, 9, 30))
+    again = held_out(airport, read_manifest(candidate.run_id), {CANDIDATE: pack_model(MODEL, first.version)}, dt.datetime(2013, 9, 30))
     assert len(again.rows) == len(first.evidence.rows)
     assert first.version in first.evidence.shown
     looks = read(airport, OPS_HOLDOUT_OPENINGS).where(f"model_name = '{MODEL}' AND version = {first.version} AND why = 'validation'")
     (look,) = looks.collect()
     assert (look.first_day, look.end_day) == (candidate.split.holdout, candidate.split.end)
     assert look.opened_at == dt.datetime(2013, 9, 30)
-    assert split_of(look.split) == candidate.split
+    assert split_from_json(look.split) == candidate.split
 
 
 def test_the_candidate_is_made_again_from_its_manifest_to_the_last_bit(airport: Lakehouse, candidate: Candidate, first: First) -> None:
     done = reproduce(airport, MODEL, first.version)
     assert (done.verdict, done.differences) == ("same", ())
     assert [found["rows_of"] for found in done.sets] == ["training", "held out"]
-    manifest = manifest_of(candidate.run_id)
+    manifest = read_manifest(candidate.run_id)
     assert done.sets[0]["rows"] == manifest.rows == candidate.train_rows
     assert manifest.run["target"] == "interactive"
     assert {"flights.training", "boathouse.models.learners"} <= set(manifest.code.modules)
@@ -154,7 +154,7 @@ def test_a_refused_candidate_stays_registered_with_its_reasons_and_is_not_promot
 ) -> None:
     promote(airport, MODEL, first.version, dt.datetime(2013, 9, 30), "test")
     again = registered(MODEL, candidate)  # the champion itself, once more
-    verdict = validate(airport, MODEL, again, AS_OF)
+    verdict = validate_candidate(airport, MODEL, again, AS_OF)
     tags = MlflowClient().get_model_version(MODEL, str(again)).tags
     assert not verdict.accepted
     assert verdict.refusals == ("beats_champion",)
@@ -178,7 +178,7 @@ def test_a_baseline_that_nothing_beats_is_said_to_be_one_refused_and_made_again(
     client = MlflowClient()
     assert client.get_model_version(MODEL, str(found.version)).tags["baseline"] == "the timetable"
     assert "beats_baseline" in refusals(evidence_of(airport, MODEL, found.version, AS_OF))
-    assert chosen_parameters(client.get_run(found.run_id).data.params) == found.best.parameters == baselines()["the timetable"]
+    assert parameters_from_run(client.get_run(found.run_id).data.params) == found.best.parameters == baselines()["the timetable"]
     assert reproduce(airport, MODEL, found.version).verdict == "same"
 
 
@@ -207,8 +207,8 @@ def test_a_version_whose_files_were_changed_is_not_judged_and_not_scored_with(ai
     before = file.read_bytes()
     file.write_bytes(before + b" ")
     try:
-        for call in (lambda: evidence_of(airport, MODEL, first.version, AS_OF), lambda: pack(MODEL, first.version)):
-            with pytest.raises(Untrusted, match="has other files than when it was registered"):
+        for call in (lambda: evidence_of(airport, MODEL, first.version, AS_OF), lambda: pack_model(MODEL, first.version)):
+            with pytest.raises(UntrustedModel, match="has other files than when it was registered"):
                 call()
     finally:
         file.write_bytes(before)

@@ -11,11 +11,11 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.ingest.csv_lines import split
+from boathouse.ingest.csv_lines import split_lines
 from boathouse.tables.table import Lakehouse, drop_all, read
 from boathouse.tables.versions import fingerprint
 from flights import tables as t
-from flights.silver import EVENT_TYPES, identified, typed
+from flights.silver import EVENT_TYPES, add_ids, parse_lines
 
 FACTS = [c.name for c in t.SILVER_FLIGHTS.columns if c.name != "bronze_version"]
 RULE_OF = {
@@ -110,10 +110,10 @@ def test_each_duplicate_late_or_displaced_line_is_one_event(dirty: tuple[Lakehou
     raw = lake.spark.createDataFrame(
         [(text, "f", n) for n, text in enumerate(texts)], "_raw string, _source_file string, bronze_version bigint"
     )
-    lines = split(raw, t.FLIGHT_EVENT_COLUMNS).withColumns(
+    lines = split_lines(raw, t.FLIGHT_EVENT_COLUMNS).withColumns(
         {"bronze_version": F.lit(0).cast("bigint"), "_ingested_at": F.lit(None).cast("timestamp")}
     )
-    ids = identified(typed(lines, EVENT_TYPES)).select("event_id")
+    ids = add_ids(parse_lines(lines, EVENT_TYPES)).select("event_id")
     counts = ids.join(read(lake, t.SILVER_FLIGHT_EVENTS), "event_id").groupBy("event_id").count()
     assert len(texts) > 6_000
     assert counts.agg(F.count("*"), F.max("count")).first()[:] == (len(texts), 1)

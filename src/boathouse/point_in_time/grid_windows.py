@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GRID_TIME', 'HOP', 'NEWEST', 'BUCKET', 'SLICE', 'PARTS', 'Grid', 'function_of', 'rolling', 'hop_of', 'hops',
-           'partial', 'utc_micros', 'counted_value', 'with_histograms', 'rounded', 'ticks', 'tick_schema', 'ticks_of',
-           'put_together', 'numbers_of', 'percentile', 'distinct']
+           'partial', 'utc_micros', 'value_counts', 'with_histograms', 'round_value', 'ticks', 'tick_schema',
+           'ticks_of', 'put_together', 'numbers_of', 'percentile', 'distinct_values']
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f00002
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,11 +26,11 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from boathouse.point_in_time.local import parallelism
-from boathouse.point_in_time.match import instants, integers, whole
+from boathouse.point_in_time.match import integers, is_whole_number, micros_array
 from boathouse.point_in_time.parquet import instant
-from boathouse.point_in_time.plan import guess
+from boathouse.point_in_time.plan import estimate_bytes
 from boathouse.point_in_time.ranges import aggregate, blocks, moments, place_of, share_of, smallest
-from boathouse.point_in_time.spark import micros, moment
+from boathouse.point_in_time.spark import micros, time_micros
 
 GRID_TIME = "tick"
 HOP, NEWEST = "hop", "newest"
@@ -142,7 +142,7 @@ def hops(
         raise ValueError(f"a key cannot be called {', '.join(clash)}: the grid has columns of these names; rename it in the events")
     kind = events.schema[time].dataType
     wanted = [F.col(f"`{c}`").isNotNull() for c in [*keys, time]]
-    at = moment(events, time)
+    at = time_micros(events, time)
 
     def both_sides(bound: datetime) -> tuple[Column, Column]:
         "The time column and the bound, as literals of its type where there are any, which skips files; else both in microseconds."
@@ -157,7 +157,7 @@ def hops(
         at.alias("_at"),
         *[F.expr(sql).alias(f"_v{n}") for n, sql in enumerate(grid.expressions)],
     )
-    rows = rows.withColumns({f"_v{n}": counted_value(rows, f"_v{n}") for n in range(len(grid.expressions))})
+    rows = rows.withColumns({f"_v{n}": value_counts(rows, f"_v{n}") for n in range(len(grid.expressions))})
     place = {sql: f"_v{n}" for n, sql in enumerate(grid.expressions)}
     for name, (function, sql) in grid.aggregates.items():
         if function not in ("count", "first", "last", "approx_distinct") and not isinstance(
@@ -193,7 +193,7 @@ def utc_micros(at: datetime) -> int:
     return micros((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC))
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f0000d
-def counted_value(rows: DataFrame, column: str) -> Column:
+def value_counts(rows: DataFrame, column: str) -> Column:
     "A value as it counts: whole numbers as bigint, other numbers as double and NaN as null, the rest as it is."
     kind, value = rows.schema[column].dataType, F.col(column)
     if isinstance(kind, (T.IntegralType, T.BooleanType)):
@@ -208,7 +208,7 @@ def with_histograms(made: DataFrame, rows: DataFrame, keys: Sequence[str], wante
     for column, value in wanted.items():
         counts = (
             rows.where(F.col(value).isNotNull())
-            .groupBy(*groups, rounded(F.col(value).cast("double")).alias("value"))
+            .groupBy(*groups, round_value(F.col(value).cast("double")).alias("value"))
             .agg(F.count("*").alias("n"))
         )
         parts.append(counts.groupBy(*groups).agg(F.array_sort(F.collect_list(F.struct("value", "n"))).alias(column)))
@@ -218,7 +218,7 @@ def with_histograms(made: DataFrame, rows: DataFrame, keys: Sequence[str], wante
     return both.groupBy(*groups).agg(*[F.first(c, ignorenulls=True).alias(c) for c in both.columns if c not in groups])
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f00009
-def rounded(value: Column) -> Column:
+def round_value(value: Column) -> Column:
     "A number to eight significant bits: whole numbers up to 256 as they are."
     size = F.pow(F.lit(2.0), F.floor(F.log2(F.abs(value))) - 7)
     return F.when((value == 0) | (F.abs(value) == float("inf")), value).otherwise(F.round(value / size) * size)
@@ -246,7 +246,7 @@ def ticks(
     wanted = [] if oldest is None else [F.col(HOP) >= oldest]
     wanted += [] if end is None else [F.col(HOP) < end]
     near = reduce(and_, wanted) if wanted else F.lit(True)
-    many = guess(by_hop) // max(16, 8 * len(by_hop.columns))
+    many = estimate_bytes(by_hop) // max(16, 8 * len(by_hop.columns))
     buckets = int(min(max(parallelism(by_hop.sparkSession), -(-many // BUCKET)), 4096))
     return by_hop.where(near).repartition(buckets, *keys).sortWithinPartitions(*keys, HOP).mapInArrow(meet, schema)
 
@@ -271,22 +271,26 @@ def tick_schema(by_hop: DataFrame, keys: Sequence[str], grid: Grid) -> T.StructT
 def ticks_of(rows: pa.Table, keys: Sequence[str], grid: Grid, first: int | None, last: int | None, schema: pa.Schema) -> Iterator[pa.Table]:
     "The ticks of hops, in slices; `rows` are all hops of their keys in order of key and hop, `first` and `last` bounds in microseconds."
     step, longest = micros(grid.hop), grid.longest // grid.hop
-    hop = instants(rows[HOP]) // step
+    hop = micros_array(rows[HOP]) // step
     new = np.append(
-        True, reduce(np.logical_or, [pc.not_equal(whole(rows[k])[1:], whole(rows[k])[:-1]).to_numpy(zero_copy_only=False) for k in keys])
+        True,
+        reduce(
+            np.logical_or,
+            [pc.not_equal(is_whole_number(rows[k])[1:], is_whole_number(rows[k])[:-1]).to_numpy(zero_copy_only=False) for k in keys],
+        ),
     )
     upto = np.where(np.append(new[1:], True), longest, np.minimum(np.append(np.diff(hop), longest), longest)) + hop
     since = hop + 1 if first is None else np.maximum(hop + 1, -(-first // step))
     count = np.maximum((upto if last is None else np.minimum(upto, last // step)) - since + 1, 0)
     low, bits = int(hop.min()), int(hop.max() - hop.min() + longest + 1).bit_length()
     line = ((np.cumsum(new) - 1) << bits) | (hop - low)
-    columns = {key: whole(rows[column]) for key, column in grid.parts.items()}
+    columns = {key: is_whole_number(rows[column]) for key, column in grid.parts.items()}
     done = np.append(0, np.cumsum(count))
     cuts = np.unique(np.searchsorted(done, np.arange(0, done[-1] + SLICE, SLICE)).clip(max=len(hop)))
     for a, b in pairwise(cuts):
         row = np.repeat(np.arange(a, b), count[a:b])
         tick = since[row] + np.arange(len(row)) - (done[row] - done[a])
-        made = [whole(rows[k]).take(pa.array(row)) for k in keys]
+        made = [is_whole_number(rows[k]).take(pa.array(row)) for k in keys]
         made.append(pa.array(tick * step, pa.int64()))
         starts = {
             w: np.searchsorted(line, (line[row] >> bits << bits) | np.maximum(tick - span // grid.hop - low, 0))
@@ -308,7 +312,7 @@ def put_together(function: str, parts: Mapping[str, pa.Array], start: np.ndarray
     if name == "percentile":
         return percentile(cast(Fraction, share), parts["histogram"], start, end)
     if name == "approx_distinct":
-        return distinct(parts["distinct"], start, end)
+        return distinct_values(parts["distinct"], start, end)
     if name == "count":
         return pc.fill_null(merged("n", "sum"), 0)
     if name == "avg":
@@ -332,7 +336,7 @@ def numbers_of(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 def percentile(share: Fraction, histograms: pa.Array, start: np.ndarray, end: np.ndarray) -> pa.Array:
     "For each range of hops the smallest value that at least this share of its values does not exceed; null for a range without values."
     sizes = pc.fill_null(pc.list_value_length(histograms), 0).to_numpy(zero_copy_only=False)
-    flat = whole(pc.list_flatten(histograms))
+    flat = is_whole_number(pc.list_flatten(histograms))
     values, weights = (flat.field(n).to_numpy(zero_copy_only=False) for n in range(2))
     if not len(values):
         return pa.nulls(len(start), pa.float64())
@@ -344,7 +348,7 @@ def percentile(share: Fraction, histograms: pa.Array, start: np.ndarray, end: np
     return pa.array(known[found.clip(max=len(known) - 1)], mask=total == 0)
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f00016
-def distinct(sketches: pa.Array, start: np.ndarray, end: np.ndarray) -> pa.Array:
+def distinct_values(sketches: pa.Array, start: np.ndarray, end: np.ndarray) -> pa.Array:
     "For each range of hops how many different values it has, by their theta sketches."
     from datasketches import compact_theta_sketch, theta_union  # a library that nothing but this needs
 

@@ -15,8 +15,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from boathouse.point_in_time.local import local_join
-from boathouse.point_in_time.plan import Asked, Plan, plan_join
-from boathouse.point_in_time.spark import Side, moment, union_join
+from boathouse.point_in_time.plan import AsOfLookup, JoinPlan, plan_join
+from boathouse.point_in_time.spark import Side, time_micros, union_join
 
 # %% ../../../notebooks/kit/05_point_in_time/01_join.ipynb #f5d00029
 def as_of_join(
@@ -51,14 +51,14 @@ def as_of_join(
     chosen = {c: c for c in (features.columns if columns is None else columns) if columns is not None or c not in drop}
     match = "match_time" if with_match_info else None
     side = Side(features, keys, right_time, chosen, lookback, boundary, nulls, known_by, until, match, distinct)
-    out = join_all(labels, [Asked(keys, left_time, side)], engine, budget, explain)
+    out = join_all(labels, [AsOfLookup(keys, left_time, side)], engine, budget, explain)
     if not with_match_info or isinstance(labels.schema[left_time].dataType, T.IntegralType):
         return out
-    return out.withColumn("match_age_seconds", (moment(out, left_time) - moment(out, "match_time")) / 1e6)
+    return out.withColumn("match_age_seconds", (time_micros(out, left_time) - time_micros(out, "match_time")) / 1e6)
 
 # %% ../../../notebooks/kit/05_point_in_time/01_join.ipynb #f5d00028
 def join_all(
-    labels: DataFrame, asked: Sequence[Asked], engine: str = "auto", budget: int | None = None, explain: bool = False
+    labels: DataFrame, asked: Sequence[AsOfLookup], engine: str = "auto", budget: int | None = None, explain: bool = False
 ) -> DataFrame:
     "Join every label row once to all sides, whose columns follow in the given order. `explain` prints the plan."
     plan = plan_join(labels, asked, engine, budget)
@@ -67,7 +67,7 @@ def join_all(
     return carry_out(labels, plan)
 
 # %% ../../../notebooks/kit/05_point_in_time/01_join.ipynb #f5d0002c
-def carry_out(labels: DataFrame, plan: Plan) -> DataFrame:
+def carry_out(labels: DataFrame, plan: JoinPlan) -> DataFrame:
     "Join every label row once, by the plan; the columns of the plan's sides follow in their order."
     if plan.table is not None:
         return local_join(plan.table, labels.schema, plan.asked, [source for source in plan.sources if source], labels.sparkSession)

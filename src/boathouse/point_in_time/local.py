@@ -15,16 +15,16 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from boathouse.point_in_time.match import Line, instants, key_codes, search, search_column, taken, whole
-from boathouse.point_in_time.parquet import Files, Held
-from boathouse.point_in_time.plan import Asked
+from boathouse.point_in_time.match import KeyedInstants, find_rows, find_rows_by_column, is_whole_number, key_codes, micros_array, take_rows
+from boathouse.point_in_time.parquet import Files, InMemoryRows
+from boathouse.point_in_time.plan import AsOfLookup
 from boathouse.point_in_time.spark import row_hash
 
 CONVERTING = threading.Lock()  # a session's setting is changed for a moment
 
 
 def local_join(
-    labels: pa.Table, schema: T.StructType, asked: Sequence[Asked], sources: Sequence[Files | Held | None], spark: SparkSession
+    labels: pa.Table, schema: T.StructType, asked: Sequence[AsOfLookup], sources: Sequence[Files | InMemoryRows | None], spark: SparkSession
 ) -> DataFrame:
     "Every label once with the columns of all sides, computed here and now."
     columns, fields = list(labels.columns), list(schema.fields)
@@ -37,24 +37,24 @@ def local_join(
     return to_spark(spark, table, T.StructType(fields))
 
 
-def local_side(labels: pa.Table, asked: Asked, source: Files | Held, spark: SparkSession) -> pa.Table:
+def local_side(labels: pa.Table, asked: AsOfLookup, source: Files | InMemoryRows, spark: SparkSession) -> pa.Table:
     "What the labels find on one side: the columns that it adds, a row per label."
     side, all_columns = asked.side, [f.name for f in asked.side.rows.schema]
     need = dict.fromkeys([*side.keys, side.time, *filter(None, (side.known_by, side.until))])
     by_column = [c for c in side.outputs if side.nulls == "column"]
     rows = source.columns(list(need | dict.fromkeys(by_column)))
     ours, codes = key_codes([labels[c] for c in asked.on], [rows[c] for c in side.keys])
-    known = instants(rows[side.known_by]) if side.known_by else None
-    line, features = Line(ours, instants(labels[asked.at])), Line(codes, instants(rows[side.time]), known)
-    until = instants(rows[side.until]) if side.until else None
-    settle = None if side.distinct else lambda found: hashes(spark, source.take(all_columns, found), side.rows.schema)
+    known = micros_array(rows[side.known_by]) if side.known_by else None
+    line, features = KeyedInstants(ours, micros_array(labels[asked.at])), KeyedInstants(codes, micros_array(rows[side.time]), known)
+    until = micros_array(rows[side.until]) if side.until else None
+    settle = None if side.distinct else lambda found: tie_hashes(spark, source.take(all_columns, found), side.rows.schema)
     how = (line, features, side.terms, until, settle)
     out: dict[str, Any] = {}
     for c in by_column:
-        values = whole(rows[c])
-        out[side.outputs[c]] = taken(values, search_column(values, *how))
+        values = is_whole_number(rows[c])
+        out[side.outputs[c]] = take_rows(values, find_rows_by_column(values, *how))
     if side.match_time or not by_column:
-        newest = search(*how)
+        newest = find_rows(*how)
         del rows, codes, features, how
         wanted = [c for c in side.outputs if c not in by_column]
         got = source.take(list(dict.fromkeys([*wanted, *([side.time] if side.match_time else [])])), newest)
@@ -62,7 +62,7 @@ def local_side(labels: pa.Table, asked: Asked, source: Files | Held, spark: Spar
     return pa.table({name: out[name] for name in side.names})
 
 
-def hashes(spark: SparkSession, rows: pa.Table, schema: T.StructType) -> np.ndarray:
+def tie_hashes(spark: SparkSession, rows: pa.Table, schema: T.StructType) -> np.ndarray:
     "The tie-break of each row, as Spark computes it."
     df = spark.createDataFrame(rows, schema)
     return df.select(row_hash(df).alias("tie")).toArrow()["tie"].combine_chunks().to_numpy()

@@ -19,7 +19,7 @@ BITS = 63  # of a positive integer of 64 bits
 DAY = 86_400_000_000  # microseconds
 
 
-def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def is_whole_number(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     "The column in one piece."
     if isinstance(column, pa.Array):
         return column
@@ -28,15 +28,15 @@ def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 def integers(column: pa.ChunkedArray | pa.Array, missing: int) -> np.ndarray:
     "A column of whole numbers as int64, `missing` where it is null."
-    return whole(pc.fill_null(pc.cast(column, pa.int64()), missing)).to_numpy(zero_copy_only=False)
+    return is_whole_number(pc.fill_null(pc.cast(column, pa.int64()), missing)).to_numpy(zero_copy_only=False)
 
 
-def taken(column: pa.Array, rows: np.ndarray) -> pa.Array:
+def take_rows(column: pa.Array, rows: np.ndarray) -> pa.Array:
     "The values at these row numbers, null at -1."
     return column.take(pa.array(rows, mask=rows < 0))
 
 
-def instants(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+def micros_array(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     "A column of timestamps or dates as microseconds since 1970, UTC, or of whole numbers as they are; `NEVER` where it is null. A date is its midnight in UTC."
     if pa.types.is_integer(column.type):
         return integers(column, NEVER)
@@ -46,7 +46,7 @@ def instants(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return integers(pc.cast(column, pa.timestamp("us", column.type.tz), safe=False), NEVER)
 
 
-def places(ours: pa.ChunkedArray | pa.Array, theirs: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray, int]:
+def key_places(ours: pa.ChunkedArray | pa.Array, theirs: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray, int]:
     "The values of one key column as numbers from 0 to below the third result, -1 for null; of `theirs` also for what `ours` does not have."
     known = pc.drop_null(pc.unique(ours))
     if pa.types.is_integer(known.type) and len(known):
@@ -72,9 +72,9 @@ def key_codes(
 
     The columns' numbers are put together like the digits of a number. As text, (1, 12) and (11, 2) would be the same key.
     """
-    left, right, size = places(labels[0], features[0])
+    left, right, size = key_places(labels[0], features[0])
     for ours, theirs in zip(labels[1:], features[1:], strict=True):
-        a, b, more = places(ours, theirs)
+        a, b, more = key_places(ours, theirs)
         if size * more > 1 << 40:  # leave room for the instant: count the keys that are there
             seen, dense = np.unique(left, return_inverse=True)
             spot = np.searchsorted(seen, right).clip(max=len(seen) - 1)
@@ -85,7 +85,7 @@ def key_codes(
 
 
 @dataclass(frozen=True)
-class Line:
+class KeyedInstants:
     "One side of a match, as arrays of int64: `codes` of keys (-1: none), instants `at` and, if rows count only from later on, `known`, in microseconds."
 
     codes: np.ndarray
@@ -97,15 +97,15 @@ class Line:
         there = (self.codes >= 0) & (self.at != NEVER)
         return np.flatnonzero(there if self.known is None else there & (self.known != NEVER))
 
-    def take(self, rows: np.ndarray) -> "Line":
+    def take(self, rows: np.ndarray) -> "KeyedInstants":
         "The rows of these numbers, which are in order and not more than there are."
         if len(rows) == len(self.codes):
             return self
-        return Line(self.codes[rows], self.at[rows], None if self.known is None else self.known[rows])
+        return KeyedInstants(self.codes[rows], self.at[rows], None if self.known is None else self.known[rows])
 
 
 @dataclass(frozen=True)
-class Scale:
+class KeyPacking:
     "How instants from `low` to `high` become the lower bits of an integer: the distance to `low`, or the rank in `ticks` where distances need too many bits."
 
     low: int
@@ -120,17 +120,17 @@ class Scale:
         return packed
 
 
-def scale_of(codes: np.ndarray, at: np.ndarray) -> Scale:
+def pack_keys(codes: np.ndarray, at: np.ndarray) -> KeyPacking:
     "The scale on which all these rows fit into 63 bits."
     low, high = int(at.min()), int(at.max())
     bits = (high - low).bit_length()
     if bits + int(codes.max()).bit_length() <= BITS:
-        return Scale(low, high, bits)
+        return KeyPacking(low, high, bits)
     ticks = np.unique(at)
-    return Scale(low, high, len(ticks).bit_length(), ticks)
+    return KeyPacking(low, high, len(ticks).bit_length(), ticks)
 
 
-def ordered(values: np.ndarray) -> np.ndarray:
+def order_rows(values: np.ndarray) -> np.ndarray:
     """The row numbers by ascending value; at least one value, none of them negative, equal ones in any order.
 
     Sorting integers is several times faster than sorting row numbers by them. So the upper bits of each value are sorted together with the row
@@ -160,19 +160,19 @@ class Timeline:
     The best row is the one with the latest time, not the one that became known last.
     """
 
-    scale: Scale
+    scale: KeyPacking
     counts: np.ndarray
     order: np.ndarray
     events: np.ndarray
     known: np.ndarray | None = None
     best: np.ndarray | None = None
 
-    def places(self, labels: Line) -> np.ndarray:
+    def places(self, labels: KeyedInstants) -> np.ndarray:
         "Per label the place in `order` of its row; -1 if there is none."
         out = np.full(len(labels.codes), -1)
         asking = np.flatnonzero((labels.codes >= 0) & (labels.codes <= self.counts[-1] >> self.scale.bits) & (labels.at >= self.scale.low))
         asked = self.scale.pack(labels.codes[asking], np.minimum(labels.at[asking], self.scale.high))
-        by = ordered(asked) if len(asked) else asking  # neighbours ask for neighbours
+        by = order_rows(asked) if len(asked) else asking  # neighbours ask for neighbours
         asked = asked[by]
         place = np.searchsorted(self.counts, asked, side="right") - 1
         hit = self.counts[place] >> self.scale.bits == asked >> self.scale.bits  # place -1 reads the last one: another key, or the only one
@@ -188,23 +188,23 @@ class Timeline:
         return same
 
 
-def timeline(rows: Line) -> Timeline:
+def timeline(rows: KeyedInstants) -> Timeline:
     "The rows, all of them usable and at least one, in order."
-    scale = scale_of(rows.codes, rows.at)
+    scale = pack_keys(rows.codes, rows.at)
     events = scale.pack(rows.codes, rows.at)
     if rows.known is None:
-        order = ordered(events)
+        order = order_rows(events)
         events = events[order]
         return Timeline(scale, events, order, events)
     order = np.lexsort((rows.known, events))
     since = np.maximum(rows.at, rows.known)[order]
-    scale = scale_of(rows.codes, since)
+    scale = pack_keys(rows.codes, since)
     counts = scale.pack(rows.codes[order], since)
     turn = np.argsort(counts, kind="stable")
     return Timeline(scale, counts[turn], order, events[order], rows.known[order], np.maximum.accumulate(turn))
 
 
-def settled(places: np.ndarray, same: np.ndarray, number: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def settle_ties(places: np.ndarray, same: np.ndarray, number: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     "Each place, which is the last one of its tie, replaced by the place of the tie whose `number` is the greatest; `same` as from `Timeline.ties`."
     tied = np.unique(places[same[places]])
     if not len(tied):
@@ -219,7 +219,7 @@ def settled(places: np.ndarray, same: np.ndarray, number: Callable[[np.ndarray],
     return np.where(tied[at] == places, winner[at], places)
 
 
-def newest(labels: Line, features: Line, settle: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
+def newest_rows(labels: KeyedInstants, features: KeyedInstants, settle: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
     """Per label the row number of the newest feature row of its key that is not later than its instant, and known by then; -1 if there is none.
 
     Rows that share key and instants are settled by the greatest `settle(row numbers)`; without it, the caller vouches that there are none.
@@ -232,7 +232,7 @@ def newest(labels: Line, features: Line, settle: Callable[[np.ndarray], np.ndarr
     hit = np.flatnonzero(places >= 0)
     chosen = places[hit]
     if settle is not None:
-        chosen = settled(chosen, line.ties(), lambda spots: settle(rows[line.order[spots]]))
+        chosen = settle_ties(chosen, line.ties(), lambda spots: settle(rows[line.order[spots]]))
     out[hit] = rows[line.order[chosen]]
     return out
 
@@ -246,12 +246,16 @@ class Terms:
     by_column: bool = False
 
 
-def search(
-    labels: Line, features: Line, terms: Terms, until: np.ndarray | None = None, settle: Callable[[np.ndarray], np.ndarray] | None = None
+def find_rows(
+    labels: KeyedInstants,
+    features: KeyedInstants,
+    terms: Terms,
+    until: np.ndarray | None = None,
+    settle: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    "As `newest`, by these terms; `until` are the instants up to which feature rows are valid, `NEVER` for those that still are."
-    asked = Line(labels.codes, np.where(labels.at == NEVER, NEVER, labels.at - 1)) if terms.strict else labels
-    found = newest(asked, features, settle)
+    "As `newest_rows`, by these terms; `until` are the instants up to which feature rows are valid, `NEVER` for those that still are."
+    asked = KeyedInstants(labels.codes, np.where(labels.at == NEVER, NEVER, labels.at - 1)) if terms.strict else labels
+    found = newest_rows(asked, features, settle)
     hit = np.flatnonzero(found >= 0)
     late, rows = labels.at[hit], found[hit]
     bad = np.zeros(len(hit), bool)
@@ -263,14 +267,14 @@ def search(
     return found
 
 
-def search_column(
+def find_rows_by_column(
     column: pa.Array,
-    labels: Line,
-    features: Line,
+    labels: KeyedInstants,
+    features: KeyedInstants,
     terms: Terms,
     until: np.ndarray | None = None,
     settle: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    "As `search`, among the feature rows that are not null in this column of theirs."
+    "As `find_rows`, among the feature rows that are not null in this column of theirs."
     there = ~column.is_null().to_numpy(zero_copy_only=False)
-    return search(labels, replace(features, codes=np.where(there, features.codes, -1)), terms, until, settle)
+    return find_rows(labels, replace(features, codes=np.where(there, features.codes, -1)), terms, until, settle)

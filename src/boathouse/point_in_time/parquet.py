@@ -4,7 +4,7 @@ Most feature tables are nothing but Parquet files: a Delta table at a version is
 come into memory, and of the other columns only the rows that a label matched.
 
 `files_of` asks Spark's own plan whether a DataFrame is exactly such a list, with columns chosen and renamed. Anything more makes the answer None:
-a filter, a deletion vector, a column mapping, a partition, or a file that the driver cannot see. The rows then come through Spark, as `Held`.
+a filter, a deletion vector, a column mapping, a partition, or a file that the driver cannot see. The rows then come through Spark, as `InMemoryRows`.
 
 Delta lists the files of a version with a Spark job, which for small tables takes longer than all the rest. But beside each commit of a small
 table is its version checksum, which lists them with the least and greatest value of each column. It is an optional part of Delta's protocol:
@@ -30,7 +30,7 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from boathouse.point_in_time.match import DAY
-from boathouse.point_in_time.spark import moment
+from boathouse.point_in_time.spark import time_micros
 
 MOST_FILES = 2000  # beyond it, reading the footers takes longer than the join
 YEAR_ONE, YEARS = -62135596800000000, 315537897600000000  # what Spark can write down begins there, and ends after the year 9999
@@ -108,7 +108,7 @@ def instant(value: int, kind: T.DataType) -> Column | None:
 
 
 @dataclass(frozen=True)
-class Span:
+class TimeBounds:
     "The rows that matter of a time column, in microseconds: from `first` (None: from ever) to `last` (None: none at all), both inclusive."
 
     time: str
@@ -157,10 +157,10 @@ def relation_of(plan: Any, columns: Sequence[str]) -> tuple[Any, dict[str, str]]
         return None
     if not chosen:
         return plan.relation(), {c: c for c in columns}
-    found = [(attribute.exprId().id(), attribute.name()) for attribute in listed(plan.output())]
+    found = [(attribute.exprId().id(), attribute.name()) for attribute in list_files_by_plan(plan.output())]
     for expressions in reversed(chosen):
         known, found = dict(found), []
-        for expression in listed(expressions):
+        for expression in list_files_by_plan(expressions):
             source = expression.child() if expression.getClass().getSimpleName() == "Alias" else expression
             if source.getClass().getSimpleName() != "AttributeReference" or source.exprId().id() not in known:
                 return None
@@ -168,7 +168,7 @@ def relation_of(plan: Any, columns: Sequence[str]) -> tuple[Any, dict[str, str]]
     return plan.relation(), {column: name for column, (_, name) in zip(columns, found, strict=True)}
 
 
-def listed(sequence: Any) -> list[Any]:
+def list_files_by_plan(sequence: Any) -> list[Any]:
     "The items of a sequence of the JVM."
     return [sequence.apply(n) for n in range(sequence.size())]
 
@@ -210,7 +210,7 @@ def paths_of(df: DataFrame) -> list[str]:
     return list(plan.relation().location().inputFiles())
 
 
-def files_of(df: DataFrame, span: Span | None = None) -> Files | None:
+def files_of(df: DataFrame, span: TimeBounds | None = None) -> Files | None:
     "The files that a DataFrame is, if it is nothing but files that this process can read; else None. Those without a row in the `span` may be left out."
     if not hasattr(df, "_jdf"):  # a remote session has no plan to show
         return None
@@ -233,10 +233,10 @@ def files_of(df: DataFrame, span: Span | None = None) -> Files | None:
     paths = [urlparse(url) for url in urls]
     if len(paths) > MOST_FILES or any(path.scheme != "file" for path in paths):
         return None
-    return measured([unquote(path.path) for path in paths], names, df.schema, delta)
+    return measure_files([unquote(path.path) for path in paths], names, df.schema, delta)
 
 
-def measured(paths: Sequence[str], names: Mapping[str, str], schema: T.StructType, growing: bool) -> Files | None:
+def measure_files(paths: Sequence[str], names: Mapping[str, str], schema: T.StructType, growing: bool) -> Files | None:
     "The files with what their footers say; None if one is of an older calendar or, unless the table is `growing`, lacks a column."
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         footers = list(pool.map(pq.read_metadata, paths))
@@ -262,7 +262,7 @@ def measured(paths: Sequence[str], names: Mapping[str, str], schema: T.StructTyp
 
 
 @dataclass(frozen=True)
-class Facts:
+class FileExtent:
     "How much there is: rows, bytes, and the first and last instant in microseconds (None if there is none)."
 
     rows: int
@@ -271,17 +271,17 @@ class Facts:
     last: int | None
 
 
-def facts(df: DataFrame, time: str) -> Facts:
+def file_extent(df: DataFrame, time: str) -> FileExtent:
     "The facts of a DataFrame, in one Spark job. Columns of nested types are taken for a kilobyte a row."
     texts = [f.name for f in df.schema if isinstance(f.dataType, (T.StringType, T.BinaryType))]
     nested = [f for f in df.schema if isinstance(f.dataType, (T.ArrayType, T.MapType, T.StructType))]
     long = sum((F.coalesce(F.octet_length(f"`{c}`"), F.lit(0)) for c in texts), F.lit(0)).cast("long")
-    rows, text, first, last = df.agg(F.count("*"), F.sum(long), F.min(moment(df, time)), F.max(moment(df, time))).collect()[0]
-    return Facts(rows, (text or 0) + rows * (8 * len(df.columns) + 1000 * len(nested)), first, last)
+    rows, text, first, last = df.agg(F.count("*"), F.sum(long), F.min(time_micros(df, time)), F.max(time_micros(df, time))).collect()[0]
+    return FileExtent(rows, (text or 0) + rows * (8 * len(df.columns) + 1000 * len(nested)), first, last)
 
 
 @dataclass(frozen=True)
-class Held:
+class InMemoryRows:
     "The rows of a DataFrame in memory: the same questions as `Files` answers."
 
     table: pa.Table

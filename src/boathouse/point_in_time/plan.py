@@ -22,9 +22,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from boathouse.point_in_time.match import NEVER, instants
-from boathouse.point_in_time.parquet import Facts, Files, Held, Span, facts, files_of
-from boathouse.point_in_time.spark import Side, key_columns, key_types, micros, moment
+from boathouse.point_in_time.match import NEVER, micros_array
+from boathouse.point_in_time.parquet import FileExtent, Files, InMemoryRows, TimeBounds, file_extent, files_of
+from boathouse.point_in_time.spark import Side, key_columns, key_types, micros, time_micros
 from boathouse.runtime import free_memory
 
 ENGINES = ("auto", "local", "union")
@@ -32,7 +32,7 @@ WORKING = 48  # bytes a row while keys and instants are sorted
 
 
 @dataclass(frozen=True)
-class Asked:
+class AsOfLookup:
     "A side, the label columns its keys are compared with, and the label's instant."
 
     on: tuple[str, ...]
@@ -41,16 +41,16 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Plan:
+class JoinPlan:
     "How a join is done: the engine and why, the labels' facts, the pruned sides, their sources if the driver reads them, and on a cluster the labels' facts by time column."
 
     engine: str
     why: str
-    labels: Facts
-    asked: tuple[Asked, ...]
-    sources: tuple[Files | Held | None, ...]
+    labels: FileExtent
+    asked: tuple[AsOfLookup, ...]
+    sources: tuple[Files | InMemoryRows | None, ...]
     table: pa.Table | None = None
-    bounds: Mapping[str, Facts] = field(default_factory=dict)
+    bounds: Mapping[str, FileExtent] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"as-of join of {self.labels.rows:,} labels: engine {self.engine}, {self.why}"]
@@ -62,44 +62,48 @@ class Plan:
 
 
 def plan_join(
-    labels: DataFrame, asked: Sequence[Asked], engine: str = "auto", budget: int | None = None, spread_out: Sequence[Asked] | None = None
-) -> Plan:
+    labels: DataFrame,
+    asked: Sequence[AsOfLookup],
+    engine: str = "auto",
+    budget: int | None = None,
+    spread_out: Sequence[AsOfLookup] | None = None,
+) -> JoinPlan:
     """Plan how these labels are joined. The local engine's inputs are in memory afterwards.
 
     `spread_out`: those of the sides that a cluster's plan is for, where the caller has a shorter way to the others; all, if None.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine must be 'auto', 'local' or 'union', got {engine!r}")
-    check_asked(labels, asked)
+    check_lookups(labels, asked)
     room, why = room_for(budget), "as asked"
     plain = in_arrow(labels.schema, *[each.side.rows.schema for each in asked])
     if not plain and engine == "local":
         raise ValueError("engine 'local' moves rows through Arrow, which has no type for a column of these: take 'union'")
     if plain and engine != "union":
         found = plan_local(labels, asked, room)
-        if isinstance(found, Plan):
+        if isinstance(found, JoinPlan):
             return found
         if engine == "local":
             raise ValueError(f"engine 'local' has a budget of {room / 2**20:,.0f} MiB, and {found}: take 'auto', or give a greater budget")
         why = found
     elif engine == "auto":
         why = "a column has a type that Arrow does not have"
-    bounds = {at: facts(labels.select(F.col(f"`{at}`")), at) for at in dict.fromkeys(each.at for each in asked)}
+    bounds = {at: file_extent(labels.select(F.col(f"`{at}`")), at) for at in dict.fromkeys(each.at for each in asked)}
     first = bounds[asked[0].at]
     near = tuple(
-        replace(each, side=with_keys(labels, each, pruned(each.side, bounds[each.at].first, bounds[each.at].last), first.rows))
+        replace(each, side=with_keys(labels, each, prune_rows(each.side, bounds[each.at].first, bounds[each.at].last), first.rows))
         for each in (asked if spread_out is None else spread_out)
     )
-    return Plan("union", why, first, near, (None,) * len(near), bounds=bounds)
+    return JoinPlan("union", why, first, near, (None,) * len(near), bounds=bounds)
 
 
-def check_asked(labels: DataFrame, asked: Sequence[Asked]) -> None:
+def check_lookups(labels: DataFrame, asked: Sequence[AsOfLookup]) -> None:
     "Raise ValueError, naming it, for a column that is missing or would be there twice, keys that do not fit, and words that are not known."
     refuse_clash(labels, [name for each in asked for name in each.side.names])
     for each in asked:
         side = each.side
-        check_columns("labels", labels, [*each.on, each.at])
-        check_columns("features", side.rows, [*side.keys, side.time, *side.outputs, *filter(None, (side.known_by, side.until))])
+        require_columns("labels", labels, [*each.on, each.at])
+        require_columns("features", side.rows, [*side.keys, side.time, *side.outputs, *filter(None, (side.known_by, side.until))])
         if side.boundary not in ("le", "lt"):
             raise ValueError(f"boundary must be 'le' or 'lt', got {side.boundary!r}")
         if side.nulls not in ("row", "column"):
@@ -107,13 +111,13 @@ def check_asked(labels: DataFrame, asked: Sequence[Asked]) -> None:
         if len(each.on) != len(side.keys) or not each.on:
             raise ValueError(f"the labels' keys {', '.join(each.on)} are compared with {', '.join(side.keys) or 'nothing'}: one for one")
         key_types(labels, each.on, side)
-        moment(labels, each.at), moment(side.rows, side.time)
+        time_micros(labels, each.at), time_micros(side.rows, side.time)
         clocks = {isinstance(df.schema[name].dataType, T.IntegralType) for df, name in ((labels, each.at), (side.rows, side.time))}
         if len(clocks) == 2 or (True in clocks and side.lookback is not None):
             raise ValueError(f"{each.at!r} and {side.time!r} are timestamps or dates, or both whole numbers, which know no lookback")
 
 
-def check_columns(whose: str, df: DataFrame, names: Sequence[str]) -> None:
+def require_columns(whose: str, df: DataFrame, names: Sequence[str]) -> None:
     "Raise ValueError if the rows, which are `whose`, lack one of these columns."
     if missing := [name for name in names if name not in df.columns]:
         raise ValueError(f"the {whose} have no {', '.join(missing)}: they have {', '.join(df.columns)}")
@@ -127,62 +131,62 @@ def refuse_clash(labels: DataFrame, names: Sequence[str]) -> None:
         )
 
 
-def pruned(side: Side, first: int | None, last: int | None) -> Side:
+def prune_rows(side: Side, first: int | None, last: int | None) -> Side:
     "The side without the rows that labels between `first` and `last` cannot match."
     return replace(side, rows=span_of(side, first, last).rows(side.rows))
 
 
-def span_of(side: Side, first: int | None, last: int | None) -> Span:
+def span_of(side: Side, first: int | None, last: int | None) -> TimeBounds:
     "The rows of the side that labels between `first` and `last` can match, by their time."
-    return Span(side.time, None if side.lookback is None or first is None else first - micros(side.lookback), last)
+    return TimeBounds(side.time, None if side.lookback is None or first is None else first - micros(side.lookback), last)
 
 
-def with_keys(labels: DataFrame, asked: Asked, side: Side, rows: int) -> Side:
+def with_keys(labels: DataFrame, asked: AsOfLookup, side: Side, rows: int) -> Side:
     "The side without rows of keys that no label has, where labels are few and the side is not."
-    if rows > 100_000 or guess(side.rows) < 64 << 20:
+    if rows > 100_000 or estimate_bytes(side.rows) < 64 << 20:
         return side
     mine = F.broadcast(labels.select(*key_columns(asked.on, key_types(labels, asked.on, side))).distinct())
     same = [mine[f"_key{n}"] == side.rows[theirs] for n, theirs in enumerate(side.keys)]
     return replace(side, rows=side.rows.join(mine, same, "left_semi"))
 
 
-def plan_local(labels: DataFrame, asked: Sequence[Asked], room: float) -> Plan | str:
+def plan_local(labels: DataFrame, asked: Sequence[AsOfLookup], room: float) -> JoinPlan | str:
     "The plan of a join on the driver with its inputs read, or a sentence why they do not fit."
     added = sum(8 * len(each.side.names) for each in asked)
     table, used = read_labels(labels, asked[0].at, added + WORKING, room)
     if table is None:
         return f"the labels and what they find need about {used / 2**20:,.0f} MiB"
-    sources: list[Files | Held] = []
+    sources: list[Files | InMemoryRows] = []
     most = 0.0
     for each in asked:
-        source, size = source_of(each.side, *ends_of(instants(table[each.at])), room - used - most)
+        source, size = side_source(each.side, *time_ends(micros_array(table[each.at])), room - used - most)
         if source is None:
             return f"with the rows of {', '.join(each.side.outputs)} it needs about {(used + most + size) / 2**20:,.0f} MiB"
-        if isinstance(source, Held):
+        if isinstance(source, InMemoryRows):
             used += size
         else:  # one at a time is in memory
             most = max(most, size)
         sources.append(source)
     why = f"{(used + most) / 2**20:,.1f} of {room / 2**20:,.0f} MiB"
-    return Plan("local", why, Facts(table.num_rows, table.nbytes, None, None), tuple(asked), tuple(sources), table)
+    return JoinPlan("local", why, FileExtent(table.num_rows, table.nbytes, None, None), tuple(asked), tuple(sources), table)
 
 
 def read_labels(labels: DataFrame, at: str, added: int, room: float) -> tuple[pa.Table | None, float]:
     "The labels in memory, and the bytes that they take with so many `added` to each; None if that is more than `room`."
     files = files_of(labels)
-    if files is None and guess(labels) > 8 * room:
-        return None, float(guess(labels))
+    if files is None and estimate_bytes(labels) > 8 * room:
+        return None, float(estimate_bytes(labels))
     if files:
         used = 3.0 * files.rows * (files.width(labels.columns) + added)
     else:
-        found = facts(labels, at)
+        found = file_extent(labels, at)
         used = 3.0 * (found.bytes + found.rows * added)
     if used > room:
         return None, used
     return files.columns(labels.columns) if files else labels.toArrow(), used
 
 
-def source_of(side: Side, first: int | None, last: int | None, room: float) -> tuple[Files | Held | None, float]:
+def side_source(side: Side, first: int | None, last: int | None, room: float) -> tuple[Files | InMemoryRows | None, float]:
     "Where the rows that can match are read from, and the bytes that they take; None if they need more than `room`, or their size cannot be told."
     files = files_of(side.rows, span_of(side, first, last))
     need = [*side.keys, side.time, *filter(None, (side.known_by, side.until)), *(side.outputs if side.nulls == "column" else ())]
@@ -191,14 +195,14 @@ def source_of(side: Side, first: int | None, last: int | None, room: float) -> t
             list(side.outputs)
         )
         return (files, size) if size <= room else (None, size)
-    near = pruned(side, first, last)
+    near = prune_rows(side, first, last)
     wanted = list(dict.fromkeys([*need, *side.outputs])) if side.distinct else near.rows.columns
     rows = near.rows.select(*[F.col(f"`{c}`") for c in wanted])
-    if guess(rows) > 8 * room:
-        return None, guess(rows)
-    found = facts(rows, side.time)
+    if estimate_bytes(rows) > 8 * room:
+        return None, estimate_bytes(rows)
+    found = file_extent(rows, side.time)
     size = 2 * found.bytes + WORKING * found.rows
-    return (Held(rows.toArrow()), size) if size <= room else (None, size)
+    return (InMemoryRows(rows.toArrow()), size) if size <= room else (None, size)
 
 
 def room_for(budget: int | None) -> float:
@@ -206,7 +210,7 @@ def room_for(budget: int | None) -> float:
     return float(min(free_memory() // 4, 2 << 30) if budget is None else budget)
 
 
-def guess(df: DataFrame) -> int:
+def estimate_bytes(df: DataFrame) -> int:
     "Spark's own estimate of the bytes in a DataFrame; 0 where it has none."
     size = int(df._jdf.queryExecution().optimizedPlan().stats().sizeInBytes()) if hasattr(df, "_jdf") else 0
     return size if size < 1 << 60 else 0
@@ -222,7 +226,7 @@ def in_arrow(*schemas: T.StructType) -> bool:
     return True
 
 
-def ends_of(when: np.ndarray) -> tuple[int | None, int | None]:
+def time_ends(when: np.ndarray) -> tuple[int | None, int | None]:
     "The first and the last of the instants; None if there is none."
     there = when[when != NEVER]
     return (int(there.min()), int(there.max())) if len(there) else (None, None)

@@ -17,7 +17,7 @@ from fractions import Fraction
 import numpy as np
 import pyarrow as pa
 
-from boathouse.point_in_time.match import taken
+from boathouse.point_in_time.match import take_rows
 
 SHARE = re.compile(r"percentile\(([01](?:\.\d{1,9})?)\)")  # nine digits: a share times a count fits into 64 bits
 
@@ -35,7 +35,7 @@ def aggregate(function: str, column: pa.Array, value: np.ndarray, there: np.ndar
             near = np.append(np.minimum.accumulate(np.where(there, rows, len(there))[::-1])[::-1], len(there))[start]
         else:
             near = np.append(-1, np.maximum.accumulate(np.where(there, rows, -1)))[end]
-        return taken(column, np.where(empty, -1, near))
+        return take_rows(column, np.where(empty, -1, near))
     if function in ("min", "max"):
         top = np.inf if value.dtype == np.float64 else np.iinfo(np.int64).max
         best, zero = (np.minimum, top) if function == "min" else (np.maximum, -top)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['CHAMPION', 'CHALLENGER', 'PROMOTED', 'ROLLED_BACK', 'WITHDRAWN', 'CHALLENGED', 'APPROVED', 'REJECTED', 'RETIRED',
-           'TRAINED_BY', 'OVERTAKEN', 'PROMOTIONS', 'RegistryError', 'moves', 'promotions', 'decided', 'move',
-           'line_of', 'champion_among', 'register', 'champion_as_of', 'alias_version', 'settle', 'promote', 'name_of',
-           'usable', 'approve', 'reject', 'look', 'last_said', 'is_approved', 'challenge', 'one_before', 'rollback',
-           'withdraw']
+           'TRAINED_BY', 'COMMIT_CONFLICTS', 'PROMOTIONS', 'RegistryError', 'read_events', 'read_promotions',
+           'append_event', 'add_event', 'champion_stack', 'champion_among', 'register', 'champion_as_of',
+           'alias_version', 'sync_alias', 'promote', 'version_label', 'check_usable', 'approve_version', 'reject',
+           'record_review', 'last_review', 'is_approved', 'challenge', 'previous_champion', 'rollback', 'withdraw']
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #1cf6f260
 import json
@@ -24,7 +24,7 @@ from delta.tables import DeltaTable
 from mlflow.tracking import MlflowClient
 from pyspark.sql import functions as F
 
-from boathouse.models.integrity import USUAL, Allowed, fetched, sealed
+from boathouse.models.integrity import DEFAULT_ALLOWED, AllowedTypes, fetch_files, registered_tags
 from boathouse.runtime import run_id
 from boathouse.tables.evolution import create
 from boathouse.tables.table import Column, Lakehouse, Table, exists, read
@@ -34,7 +34,7 @@ PROMOTED, ROLLED_BACK, WITHDRAWN = "promoted", "rolled back", "withdrawn"
 CHALLENGED, APPROVED, REJECTED, RETIRED = "challenged", "approved", "rejected", "retired"
 TRAINED_BY = "boathouse.trained_by"
 # What Delta says to whoever commits second; also where two make the table.
-OVERTAKEN = (
+COMMIT_CONFLICTS = (
     conflicts.ConcurrentAppendException,
     conflicts.ConcurrentWriteException,
     conflicts.MetadataChangedException,
@@ -68,7 +68,7 @@ class RegistryError(Exception):
     "A move that cannot be made: it rests on a champion that is none any more, lacks an approval, or is about a version that was retired."
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #5dbe6fca
-def moves(lake: Lakehouse, model: str) -> list[dict[str, Any]]:
+def read_events(lake: Lakehouse, model: str) -> list[dict[str, Any]]:
     "Every move of one model, in the order in which they count: by instant, and at one instant by decision."
     if not exists(lake, PROMOTIONS):
         return []
@@ -76,12 +76,12 @@ def moves(lake: Lakehouse, model: str) -> list[dict[str, Any]]:
     return [row.asDict() for row in rows]
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #61ec9828
-def promotions(lake: Lakehouse, model: str) -> list[dict[str, Any]]:
+def read_promotions(lake: Lakehouse, model: str) -> list[dict[str, Any]]:
     "The moves that made a version champion, oldest first."
-    return [row for row in moves(lake, model) if row["move"] in (PROMOTED, ROLLED_BACK)]
+    return [row for row in read_events(lake, model) if row["move"] in (PROMOTED, ROLLED_BACK)]
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #845388c2
-def decided(lake: Lakehouse, row: Mapping[str, Any]) -> None:
+def append_event(lake: Lakehouse, row: Mapping[str, Any]) -> None:
     "Write one move; RegistryError if another move of the model took its number meanwhile."
     create(lake, PROMOTIONS)
     new = lake.spark.createDataFrame([tuple(row[name] for name in PROMOTIONS.schema.names)], PROMOTIONS.schema)
@@ -89,7 +89,7 @@ def decided(lake: Lakehouse, row: Mapping[str, Any]) -> None:
     same, there = "old.model_name = new.model_name AND old.sequence = new.sequence", None
     for _ in range(5):  # moves of other models, and the making of the table, are in the way for a moment only
         table = DeltaTable.forName(lake.spark, lake.name(PROMOTIONS)).alias("old")
-        with suppress(*OVERTAKEN):
+        with suppress(*COMMIT_CONFLICTS):
             table.merge(new.alias("new"), same).whenNotMatchedInsertAll().execute()
         if (there := read(lake, PROMOTIONS).where(mine).first()) is not None:
             break
@@ -102,7 +102,7 @@ def decided(lake: Lakehouse, row: Mapping[str, Any]) -> None:
         )
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #4dab2523
-def move(
+def add_event(
     lake: Lakehouse,
     model: str,
     version: int,
@@ -114,16 +114,16 @@ def move(
     evidence: Mapping[str, Any] | None = None,
 ) -> None:
     "Write the next move of a model."
-    known = moves(lake, model)
+    known = read_events(lake, model)
     row = {
         "model_name": model, "sequence": 1 + max((r["sequence"] for r in known), default=0), "move": what, "version": version,
         "previous_version": champion_among(known, at), "alias": alias, "moved_at": at, "moved_by": by, "reason": reason,
         "evidence": json.dumps(dict(evidence or {}), sort_keys=True, default=str), "run_id": run_id(),
     }  # fmt: skip
-    decided(lake, row)
+    append_event(lake, row)
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #5e2de921
-def line_of(known: list[dict[str, Any]], instant: datetime) -> list[int]:
+def champion_stack(known: list[dict[str, Any]], instant: datetime) -> list[int]:
     "The champions that stand behind each other at `instant`, the present one last: promotions add one, rollbacks take away, and a withdrawal leaves none."
     line: list[int] = []
     for row in known:
@@ -142,12 +142,17 @@ def line_of(known: list[dict[str, Any]], instant: datetime) -> list[int]:
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #e98d1c6d
 def champion_among(known: list[dict[str, Any]], instant: datetime) -> int | None:
     "The champion at `instant`, by moves in the order in which they count; None before the first promotion, and after the only champion was withdrawn."
-    line = line_of(known, instant)
+    line = champion_stack(known, instant)
     return line[-1] if line else None
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #9944bd93
 def register(
-    model: str, uri: str, run: str, tags: Mapping[str, str] | None = None, allowed: Allowed = USUAL, description: str | None = None
+    model: str,
+    uri: str,
+    run: str,
+    tags: Mapping[str, str] | None = None,
+    allowed: AllowedTypes = DEFAULT_ALLOWED,
+    description: str | None = None,
 ) -> int:
     """A new version of `model` from the logged model at `uri` of run `run`; its number. The name is registered on first use.
 
@@ -155,7 +160,7 @@ def register(
     """
     client = MlflowClient()
     with tempfile.TemporaryDirectory() as folder:
-        seal = sealed(Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)), uri, allowed)
+        seal = registered_tags(Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)), uri, allowed)
     if not client.search_registered_models(f"name = '{model}'"):
         client.create_registered_model(model)
     return int(client.create_model_version(model, source=uri, run_id=run, tags={**(tags or {}), **seal}, description=description).version)
@@ -163,7 +168,7 @@ def register(
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #fa31ff60
 def champion_as_of(lake: Lakehouse, model: str, instant: datetime) -> int | None:
     "The version that was champion at `instant`; None before the first promotion."
-    return champion_among(moves(lake, model), instant)
+    return champion_among(read_events(lake, model), instant)
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #0c8e4759
 def alias_version(client: MlflowClient, model: str, alias: str = CHAMPION) -> int | None:
@@ -172,9 +177,9 @@ def alias_version(client: MlflowClient, model: str, alias: str = CHAMPION) -> in
     return int(found) if found is not None else None
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #6a4a9170
-def settle(lake: Lakehouse, model: str) -> int | None:
+def sync_alias(lake: Lakehouse, model: str) -> int | None:
     "Let the alias `champion` follow the table, as after a crash between the two; the champion of the latest instant."
-    client, known = MlflowClient(), moves(lake, model)
+    client, known = MlflowClient(), read_events(lake, model)
     champion = champion_among(known, known[-1]["moved_at"]) if known else None
     if champion is not None and alias_version(client, model) != champion:
         client.set_registered_model_alias(model, CHAMPION, str(champion))
@@ -209,94 +214,94 @@ def promote(
     >>> champion_as_of(lake, model, datetime(2013, 2, 15)), champion_as_of(lake, model, datetime(2013, 3, 1))
     (1, 2)
     """
-    usable(lake, model, version)
-    known = moves(lake, model)
+    check_usable(lake, model, version)
+    known = read_events(lake, model)
     again = any((row["move"], row["version"], row["moved_at"]) == (PROMOTED, version, at) for row in known)
     if not again and expects != "anyone" and (champion := champion_among(known, at)) != expects:
         raise RegistryError(
-            f"{model}: version {version} was compared with {name_of(expects)}, and the champion is {name_of(champion)} now. Validate it again, against that one"
+            f"{model}: version {version} was compared with {version_label(expects)}, and the champion is {version_label(champion)} now. Validate it again, against that one"
         )
     if approval and not again and not is_approved(lake, model, version):
         raise RegistryError(
             f"{model}: version {version} needs an approval here: boathouse models approve {model} {version} --by NAME --why REASON"
         )
     if not again:
-        move(lake, model, version, PROMOTED, at, reason, by, CHAMPION, evidence)
-    settle(lake, model)
+        add_event(lake, model, version, PROMOTED, at, reason, by, CHAMPION, evidence)
+    sync_alias(lake, model)
     return not again
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #63932277
-def name_of(version: int | None) -> str:
+def version_label(version: int | None) -> str:
     "A version in a sentence."
     return "no champion" if version is None else f"version {version}"
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #402b895d
-def usable(lake: Lakehouse, model: str, version: int) -> None:
+def check_usable(lake: Lakehouse, model: str, version: int) -> None:
     "RegistryError for a version that was retired, Untrusted for one whose files are not as registered, MLflow's error for one that does not exist."
     MlflowClient().get_model_version(model, str(version))
-    retired = [row for row in moves(lake, model) if row["version"] == version and row["move"] == RETIRED]
+    retired = [row for row in read_events(lake, model) if row["version"] == version and row["move"] == RETIRED]
     if retired:
         raise RegistryError(
             f"{model}: version {version} was retired by {retired[-1]['moved_by']} ({retired[-1]['reason']}): it cannot be champion"
         )
     with tempfile.TemporaryDirectory() as folder:
-        fetched(model, version, Path(folder))
+        fetch_files(model, version, Path(folder))
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #b9201a68
-def approve(lake: Lakehouse, model: str, version: int, by: str, why: str, at: datetime) -> bool:
+def approve_version(lake: Lakehouse, model: str, version: int, by: str, why: str, at: datetime) -> bool:
     "Record that `by` approves of a version; False if it was recorded before. RegistryError if that person may not."
-    return look(lake, model, version, APPROVED, by, why, at)
+    return record_review(lake, model, version, APPROVED, by, why, at)
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #afff7e79
 def reject(lake: Lakehouse, model: str, version: int, by: str, why: str, at: datetime) -> bool:
     "Record that `by` does not approve of a version, or not any more."
-    return look(lake, model, version, REJECTED, by, why, at)
+    return record_review(lake, model, version, REJECTED, by, why, at)
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #cc1d9a5a
-def look(lake: Lakehouse, model: str, version: int, verdict: str, by: str, why: str, at: datetime) -> bool:
+def record_review(lake: Lakehouse, model: str, version: int, verdict: str, by: str, why: str, at: datetime) -> bool:
     "Record what a person said of a version: its tag `approval` is the name used by Databricks' deployment jobs."
-    usable(lake, model, version)
+    check_usable(lake, model, version)
     name, client = by.strip(), MlflowClient()
     if not name or name.lower() in ("job", "validation", "anonymous") or not why.strip():
         raise RegistryError(f"{model}: version {version} is approved or rejected by a person, with a reason: --by NAME --why REASON")
     author = client.get_model_version(model, str(version)).tags.get(TRAINED_BY, "")
     if verdict == APPROVED and author.casefold() == name.casefold():
         raise RegistryError(f"{model}: version {version} was trained by {author}, and nobody approves their own: ask somebody else")
-    new = last_said(lake, model, version) != verdict
+    new = last_review(lake, model, version) != verdict
     if new:
-        move(lake, model, version, verdict, at, why, name)
+        add_event(lake, model, version, verdict, at, why, name)
     client.set_model_version_tag(model, str(version), "approval", verdict)
     return new
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #c181bd3e
-def last_said(lake: Lakehouse, model: str, version: int) -> str | None:
+def last_review(lake: Lakehouse, model: str, version: int) -> str | None:
     "The last that a person said of a version: approved, rejected, or None."
-    known = sorted(moves(lake, model), key=lambda row: row["sequence"])
+    known = sorted(read_events(lake, model), key=lambda row: row["sequence"])
     said = [row["move"] for row in known if row["version"] == version and row["move"] in (APPROVED, REJECTED)]
     return said[-1] if said else None
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #a77f2552
 def is_approved(lake: Lakehouse, model: str, version: int) -> bool:
     "Whether the last that a person said of the version is yes."
-    return last_said(lake, model, version) == APPROVED
+    return last_review(lake, model, version) == APPROVED
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #be90f4f7
 def challenge(lake: Lakehouse, model: str, version: int, at: datetime, reason: str, by: str = "job") -> bool:
     "Make `version` the challenger; False if that was decided before."
-    usable(lake, model, version)
-    client, known = MlflowClient(), moves(lake, model)
+    check_usable(lake, model, version)
+    client, known = MlflowClient(), read_events(lake, model)
     new = not any((row["move"], row["version"], row["moved_at"]) == (CHALLENGED, version, at) for row in known)
     if new:
-        move(lake, model, version, CHALLENGED, at, reason, by, CHALLENGER)
-    turns = [row for row in sorted(moves(lake, model), key=lambda row: row["sequence"]) if row["move"] in (CHALLENGED, PROMOTED)]
+        add_event(lake, model, version, CHALLENGED, at, reason, by, CHALLENGER)
+    turns = [row for row in sorted(read_events(lake, model), key=lambda row: row["sequence"]) if row["move"] in (CHALLENGED, PROMOTED)]
     if (turns[-1]["move"], turns[-1]["version"]) == (CHALLENGED, version) and alias_version(client, model, CHALLENGER) != version:
         client.set_registered_model_alias(model, CHALLENGER, str(version))
     return new
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #69287f68
-def one_before(known: list[dict[str, Any]], instant: datetime) -> int | None:
+def previous_champion(known: list[dict[str, Any]], instant: datetime) -> int | None:
     "The version that a rollback at `instant` goes back to: the champion before the present one that was not retired; None if there is none."
-    line, retired = line_of(known, instant), {row["version"] for row in known if row["move"] == RETIRED}
+    line, retired = champion_stack(known, instant), {row["version"] for row in known if row["move"] == RETIRED}
     before = [version for version in line[:-1] if version not in retired and version != line[-1]]
     return before[-1] if before else None
 
@@ -312,16 +317,16 @@ def rollback(lake: Lakehouse, model: str, at: datetime, reason: str, by: str = "
     >>> rollback(lake, model, datetime(2013, 3, 8), "complaints", expects=2)
     1
     """
-    known = moves(lake, model)
-    line = line_of(known, at)
+    known = read_events(lake, model)
+    line = champion_stack(known, at)
     if expects != "anyone" and line and line[-1] != expects:
-        settle(lake, model)
+        sync_alias(lake, model)
         return line[-1]
-    if (before := one_before(known, at)) is None:
+    if (before := previous_champion(known, at)) is None:
         raise RegistryError(f"{model} has no champion before the one of {at}: nothing to go back to")
-    usable(lake, model, before)
-    move(lake, model, before, ROLLED_BACK, at, reason, by, CHAMPION, {"rollback_of": line[-1]})
-    settle(lake, model)
+    check_usable(lake, model, before)
+    add_event(lake, model, before, ROLLED_BACK, at, reason, by, CHAMPION, {"rollback_of": line[-1]})
+    sync_alias(lake, model)
     return before
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #e17165c2
@@ -329,6 +334,6 @@ def withdraw(lake: Lakehouse, model: str, version: int, at: datetime, reason: st
     "Leave the model without a champion from `at` on; False if `version` is not the champion then. Whoever is champion by a later decision stays."
     if champion_as_of(lake, model, at) != version:
         return False
-    move(lake, model, version, WITHDRAWN, at, reason, by, CHAMPION)
-    settle(lake, model)
+    add_event(lake, model, version, WITHDRAWN, at, reason, by, CHAMPION)
+    sync_alias(lake, model)
     return True

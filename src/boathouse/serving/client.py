@@ -17,13 +17,13 @@ from pyspark.sql.streaming import StreamingQuery
 from pyspark.sql.types import StructType
 
 from boathouse.features.lookups import FeatureLookup
-from boathouse.features.tables import declaration_of, declared, table_keys
+from boathouse.features.tables import read_declaration, table_from_schema, table_keys
 from boathouse.features.training_sets import FeatureFunction, FeatureSpec, Labels, TrainingSet, create_training_set
 from boathouse.runtime import get_spark
 from boathouse.serving.feature_models import log_model, score_batch
 from boathouse.tables.contracts import ContractViolation
 from boathouse.tables.evolution import create
-from boathouse.tables.table import Column, Lakehouse, exists, properties_of, quoted, read
+from boathouse.tables.table import Column, Lakehouse, exists, properties_of, quote_literal, read
 from boathouse.tables.writes import merge
 
 TAG = "boathouse.tag."
@@ -100,7 +100,7 @@ class FeatureEngineeringClient:
             raise ValueError(f"create_table of {name} needs exactly one of `df` and `schema`")
         keys = [primary_keys] if isinstance(primary_keys, str) else list(primary_keys)
         partitions = [partition_columns] if isinstance(partition_columns, str) else list(partition_columns or ())
-        table = declared(short, keys, cast(StructType, schema if df is None else df.schema), timeseries_column, description or "")
+        table = table_from_schema(short, keys, cast(StructType, schema if df is None else df.schema), timeseries_column, description or "")
         create(self.lake, replace(table, partition_by=tuple(partitions)))
         for key, value in (tags or {}).items():
             self.set_feature_table_tag(name, key, value)
@@ -124,7 +124,7 @@ class FeatureEngineeringClient:
         """
         if mode != "merge":
             raise ValueError(f"mode must be 'merge', got {mode!r}; to replace all rows, drop the table and create it again")
-        table, short = declaration_of(self.lake, self.short(name)), self.short(name)
+        table, short = read_declaration(self.lake, self.short(name)), self.short(name)
         if df.isStreaming:
             if checkpoint_location is None:
                 raise ValueError(f"write_table of a stream into {name} needs a checkpoint_location, so that it continues where it stopped")
@@ -244,8 +244,10 @@ class FeatureEngineeringClient:
 
     def set_feature_table_tag(self, name: str, key: str, value: str) -> None:
         "Set a tag of the table."
-        self.lake.spark.sql(f"ALTER TABLE {self.lake.name(self.short(name))} SET TBLPROPERTIES ({quoted(TAG + key)} = {quoted(value)})")
+        self.lake.spark.sql(
+            f"ALTER TABLE {self.lake.name(self.short(name))} SET TBLPROPERTIES ({quote_literal(TAG + key)} = {quote_literal(value)})"
+        )
 
     def delete_feature_table_tag(self, name: str, key: str) -> None:
         "Delete a tag of the table."
-        self.lake.spark.sql(f"ALTER TABLE {self.lake.name(self.short(name))} UNSET TBLPROPERTIES IF EXISTS ({quoted(TAG + key)})")
+        self.lake.spark.sql(f"ALTER TABLE {self.lake.name(self.short(name))} UNSET TBLPROPERTIES IF EXISTS ({quote_literal(TAG + key)})")

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from boathouse.features.training_sets import Labels
-from boathouse.runtime import run_id, user
+from boathouse.runtime import run_id, user_name
 from boathouse.tables.table import Column, Lakehouse, Table, exists, read
 from boathouse.tables.writes import merge
 
@@ -68,7 +68,7 @@ def open_holdout(lake: Lakehouse, holdout: Holdout, model: str, version: int, at
     "The label rows held out, after the look was written down: a row of ops.holdout_openings."
     labels = holdout.labels
     look = (holdout.id, model, int(version), at, why, labels.table_name, labels.where, holdout.split, *holdout.days)
-    merge(lake, HOLDOUT_OPENINGS, lake.spark.createDataFrame([(*look, user(lake.spark), run_id())], HOLDOUT_OPENINGS.schema))
+    merge(lake, HOLDOUT_OPENINGS, lake.spark.createDataFrame([(*look, user_name(lake.spark), run_id())], HOLDOUT_OPENINGS.schema))
     return labels.rows(lake)
 
 # %% ../../../notebooks/kit/08_training/03_holdout.ipynb #1364d8d9

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Ranked', 'ranked', 'spans', 'DayParts', 'day_parts', 'Gain', 't_interval', 'gain_of', 'paired_gain', 'ordered_pairs',
-           'drawn_gains', 'in_words', 'better', 'not_worse', 'parts_of', 'order_of', 'check_beats_baseline',
+           'drawn_gains', 'in_words', 'check_better', 'check_not_worse', 'parts_of', 'order_of', 'check_beats_baseline',
            'compare_with_champion', 'check_beats_champion', 'check_not_worse_than_champion']
 
 # %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #06513a41
@@ -180,7 +180,7 @@ def in_words(gain: Gain, effect: float) -> str:
     return f"{found}; a gain of {gain.detectable:.4f} would be seen 4 times out of 5{power}"
 
 # %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #def124d4
-def better(gain: Gain, at_least: float = 0.0) -> GateResult:
+def check_better(gain: Gain, at_least: float = 0.0) -> GateResult:
     "Pass if the interval of the gain lies above zero and the gain is at least `at_least`; refuse what is surely worse, or surely gains less."
     sure = gain.low > 0 and gain.value >= at_least
     small = gain.low > 0 or (at_least > 0 and gain.high < at_least)
@@ -200,7 +200,7 @@ def better(gain: Gain, at_least: float = 0.0) -> GateResult:
     return conclude(within, gain.low, 0.0, f"{verdict}: {in_words(gain, at_least)}", detail=vars(gain))
 
 # %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #5953f04d
-def not_worse(gain: Gain, tolerance: float = 0.0) -> GateResult:
+def check_not_worse(gain: Gain, tolerance: float = 0.0) -> GateResult:
     "Pass if the gain is surely above -`tolerance`; refuse what is surely worse."
     within = True if gain.low >= -tolerance else False if gain.high < 0 else None
     verdict = {True: "not worse", False: "worse", None: "may be worse"}[within]
@@ -229,7 +229,7 @@ def check_beats_baseline(evidence: Evidence, baselines: Sequence[str], at_least:
     if not baselines:
         raise ValueError("beats_baseline needs the names of one or more baselines, got none")
     mine = parts_of(evidence, CANDIDATE)
-    results = [(name, better(gain_of(mine, parts_of(evidence, name), level), at_least)) for name in baselines]
+    results = [(name, check_better(gain_of(mine, parts_of(evidence, name), level), at_least)) for name in baselines]
     name, worst = min(results, key=lambda pair: ("refuse", "inconclusive", "pass").index(pair[1].outcome))
     return replace(worst, reason=f"than {name}: {worst.reason}")
 
@@ -247,10 +247,10 @@ def compare_with_champion(evidence: Evidence, question: Callable[[Gain], GateRes
 @gate("beats_champion")
 def check_beats_champion(evidence: Evidence, at_least: float = 0.0, level: float = 0.95, min_days: int = 7) -> GateResult:
     "Refuse a candidate whose AUC is not higher than the champion's by `at_least`, on the days that the champion was not trained on."
-    return compare_with_champion(evidence, partial(better, at_least=at_least), level, min_days)
+    return compare_with_champion(evidence, partial(check_better, at_least=at_least), level, min_days)
 
 # %% ../../../notebooks/kit/09_validation/03_comparison.ipynb #c4a00002
 @gate("not_worse_than_champion")
 def check_not_worse_than_champion(evidence: Evidence, tolerance: float = 0.0, level: float = 0.95, min_days: int = 7) -> GateResult:
     "Refuse a candidate whose AUC may be lower than the champion's by more than `tolerance`, on the days that the champion was not trained on."
-    return compare_with_champion(evidence, partial(not_worse, tolerance=tolerance), level, min_days)
+    return compare_with_champion(evidence, partial(check_not_worse, tolerance=tolerance), level, min_days)

@@ -22,7 +22,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from boathouse.models.learners import Recipe, line_columns
+from boathouse.models.learners import Recipe, linear_columns
 from boathouse.plots import INK
 from boathouse.validation.metrics import pooled
 
@@ -91,7 +91,7 @@ def contributions(model: Pipeline, recipe: Recipe, rows: pd.DataFrame) -> pd.Dat
         raise ExplanationError(f"an input is called {BASE!r}, as the part that belongs to no input: give it another name")
     last, columns = model[-1], model[0].transform(rows[recipe.inputs])
     if isinstance(last, LogisticRegression):
-        parts = line_parts(last, columns, line_columns(model[0], recipe), recipe.inputs)
+        parts = line_parts(last, columns, linear_columns(model[0], recipe), recipe.inputs)
         parts = np.column_stack([parts, np.full(len(rows), last.intercept_[0])])
     elif isinstance(last, ExtraTreesClassifier):
         parts = forest_parts(last, columns)

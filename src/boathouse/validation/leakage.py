@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMER_NAMES', 'check_future_features', 'out_of_fold_rates', 'univariate_auc', 'univariate_aucs',
-           'check_leaking_feature', 'sample_of', 'hashes', 'training_facts', 'log_training', 'training_of',
+           'check_leaking_feature', 'sample_of', 'row_hashes_of', 'training_facts', 'log_training', 'training_of',
            'check_train_test_overlap', 'check_test_after_training', 'check_cv_auc_gap', 'check_train_auc_gap',
            'check_unseen_inputs', 'unseen_share']
 
@@ -107,7 +107,7 @@ def sample_of(evidence: Evidence) -> pd.DataFrame:
     return found
 
 # %% ../../../notebooks/kit/09_validation/04_leakage.ipynb #842928cd
-def hashes(rows: pd.DataFrame, columns: Sequence[str], digits: int = 6) -> np.ndarray:
+def row_hashes_of(rows: pd.DataFrame, columns: Sequence[str], digits: int = 6) -> np.ndarray:
     "One 64-bit hash per row of the columns' values, numbers rounded to so many significant digits."
 
     def rounded(values: np.ndarray) -> np.ndarray:
@@ -137,7 +137,7 @@ def training_facts(
     for c in inputs:
         number = pd.api.types.is_numeric_dtype(rows[c]) and not pd.api.types.is_bool_dtype(rows[c])
         domains[c] = (float(rows[c].min()), float(rows[c].max())) if number else frozenset(rows[c].dropna().astype(str).unique())
-    known, content = hashes(rows, key), hashes(rows, [*inputs, label])
+    known, content = row_hashes_of(rows, key), row_hashes_of(rows, [*inputs, label])
     places = pd.DataFrame({"content": content, "day": rows[day].to_numpy()}).drop_duplicates()["content"].value_counts()
     duplicate_rate = float(pd.Series(content).isin(places.index[places > 1]).mean()) if len(rows) else 0.0
     return Training(frozenset(rows[day]), pd.unique(known), pd.unique(content), duplicate_rate, domains, train_auc, cv_auc)
@@ -171,10 +171,10 @@ def training_of(run_id: str) -> Training:
 def check_train_test_overlap(evidence: Evidence, limit: float = 0.01) -> GateResult:
     "Refuse a test with keys that were trained on, or with copies of training rows: more than chance gives, by a share of `limit`."
     training, some = evidence.require("training"), sample_of(evidence)
-    keys = int(pd.Series(hashes(evidence.rows, evidence.key)).isin(training.keys).sum()) if evidence.key else 0
+    keys = int(pd.Series(row_hashes_of(evidence.rows, evidence.key)).isin(training.keys).sum()) if evidence.key else 0
     if keys:
         return conclude(False, keys, 0, f"{keys} of {len(evidence.rows)} held-out rows have a key that was trained on")
-    copies = float(pd.Series(hashes(some, [*evidence.inputs, evidence.label])).isin(training.content).mean())
+    copies = float(pd.Series(row_hashes_of(some, [*evidence.inputs, evidence.label])).isin(training.content).mean())
     usual = training.duplicate_rate
     bound = limit + usual + 3 * np.sqrt(usual * (1 - usual) / len(some))
     reason = f"{copies:.1%} of the rows have inputs and label of a training row, none its key; by chance {usual:.1%}"

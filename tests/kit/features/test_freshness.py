@@ -9,9 +9,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.features.definitions import Computed
-from boathouse.features.freshness import FEATURE_REFRESHES, freshness, record
-from boathouse.features.refresh import refresh
+from boathouse.features.definitions import ComputedFeatures
+from boathouse.features.freshness import FEATURE_REFRESHES, measure_freshness, record_refreshes
+from boathouse.features.refresh import refresh_table
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 from boathouse.tables.writes import append, merge
 
@@ -30,8 +30,10 @@ def moored(events: DataFrame, piers: DataFrame) -> DataFrame:
     return events.groupBy("pier", "at").agg(F.max("late").alias("late")).join(piers, "pier", "left")
 
 
-MOORED = Computed(TABLE, RETURNS, "at", make=moored, beside=(PIERS,))
-NEVER = Computed(Table("features.never", TABLE.grain, TABLE.columns, TABLE.primary_key, "at"), RETURNS, "at", make=moored, beside=(PIERS,))
+MOORED = ComputedFeatures(TABLE, RETURNS, "at", make=moored, beside=(PIERS,))
+NEVER = ComputedFeatures(
+    Table("features.never", TABLE.grain, TABLE.columns, TABLE.primary_key, "at"), RETURNS, "at", make=moored, beside=(PIERS,)
+)
 
 
 def at(hour: float) -> dt.datetime:
@@ -58,16 +60,16 @@ def told(lake: Lakehouse) -> list[str]:
     "Four refreshes, recorded after the first, the third and the last: what each did, and how many were new to the record."
     append(lake, RETURNS, returns(lake, (1, "east", 2.1, 5), (2, "west", 3.1, 6)), unique=True)
     append(lake, PIERS, piers(lake, east=4, west=7), unique=True)
-    told = [str(*refresh(lake, MOORED, at(24), run="r1")), f"{record(lake, [MOORED, NEVER])} new"]
+    told = [str(*refresh_table(lake, MOORED, at(24), run="r1")), f"{record_refreshes(lake, [MOORED, NEVER])} new"]
 
     merge(lake, PIERS, piers(lake, east=4))
     append(lake, RETURNS, returns(lake, (3, "west", 5.1, 1)), unique=True)
-    told += [str(*refresh(lake, MOORED, at(24), run="r2")), str(*refresh(lake, MOORED, at(24), run="r3"))]
-    told += [f"{record(lake, [MOORED])} new", f"{record(lake, [MOORED])} new"]
+    told += [str(*refresh_table(lake, MOORED, at(24), run="r2")), str(*refresh_table(lake, MOORED, at(24), run="r3"))]
+    told += [f"{record_refreshes(lake, [MOORED])} new", f"{record_refreshes(lake, [MOORED])} new"]
 
     merge(lake, PIERS, piers(lake, west=9))
     append(lake, RETURNS, returns(lake, (4, "east", 26.5, 2)), unique=True)
-    return [*told, str(*refresh(lake, MOORED, at(48), run="r4")), f"{record(lake, [MOORED])} new"]
+    return [*told, str(*refresh_table(lake, MOORED, at(48), run="r4")), f"{record_refreshes(lake, [MOORED])} new"]
 
 
 def test_rows_beside_the_source_count_when_they_differ_and_not_when_they_are_written_again(lake: Lakehouse, told: list[str]) -> None:
@@ -89,4 +91,4 @@ def test_what_refreshes_did_and_how_fresh_tables_are_is_recorded_once(lake: Lake
         ("features.moored", "everything", 1, at(48), at(26.5), 4, "r4"),
     ]
     assert all(r.seconds > 0 and r.bytes > 0 and r.committed_at.year >= 2026 for r in rows)
-    assert [tuple(r) for r in freshness(lake, at(50)).collect()] == [("features.moored", at(48), at(26.5), 23.5)]
+    assert [tuple(r) for r in measure_freshness(lake, at(50)).collect()] == [("features.moored", at(48), at(26.5), 23.5)]

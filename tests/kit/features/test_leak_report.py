@@ -13,9 +13,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.features.leak_report import LeakError, leak_report, refuse_leaks
+from boathouse.features.leak_report import LeakError, refuse_leaks, report_leaks
 from boathouse.features.lookups import FeatureLookup
-from boathouse.features.tables import declaration_of, declared
+from boathouse.features.tables import read_declaration, table_from_schema
 from boathouse.features.training_sets import FeatureFunction, TrainingSet, create_training_set, with_features
 from boathouse.point_in_time.grid_windows import rolling
 from boathouse.serving.client import FeatureEngineeringClient
@@ -58,7 +58,7 @@ def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     piers = spark.createDataFrame([("x", 40.0)], "pier string, metres double")
     late = lateness(spark)
     for name, rows, time in (("wind", wind, "at"), ("bulletins", told, "hour"), ("lateness", late, "tick"), ("piers", piers, None)):
-        append(lake, declared(f"features.{name}", ["pier"], rows.schema, time), rows, unique=True)
+        append(lake, table_from_schema(f"features.{name}", ["pier"], rows.schema, time), rows, unique=True)
     yield lake
     drop_all(lake)
 
@@ -80,7 +80,7 @@ def training(lake: Lakehouse, *features: FeatureLookup | FeatureFunction) -> Tra
 
 def test_each_feature_has_a_row_with_its_source_counts_and_ages(lake: Lakehouse) -> None:
     made = training(lake, WIND, BULLETIN, LATENESS, PIERS, AGE, FAR)
-    report = leak_report(made, ["load", "knots", "gusts", "late_2h", "metres", "age", "age_twice"])
+    report = report_leaks(made, ["load", "knots", "gusts", "late_2h", "metres", "age", "age_twice"])
     ages = report.set_index("feature")[["table", "key", "matched", "unmatched", "later", "youngest_seconds", "median_seconds"]]
     none = (None, None, None)
     assert {
@@ -104,7 +104,7 @@ def test_rows_of_a_spec_are_reported_on_like_a_training_set(lake: Lakehouse) -> 
     spec = training(lake, WIND, AGE).spec
     requests = labels(lake.spark).withColumn("age", F.lit(0.5))  # a request brings a value that is not computed then
     made = TrainingSet(lake, with_features(lake, requests, spec, match="seen"), spec, "seen", tuple(requests.columns))
-    report = leak_report(made, ["knots", "age"]).set_index("feature")
+    report = report_leaks(made, ["knots", "age"]).set_index("feature")
     assert report.table.tolist() == ["features.wind", "label row"]
     assert report.matched.tolist() == [2, 3]
 
@@ -154,20 +154,20 @@ def test_a_lookup_as_of_a_wrong_instant_is_caught_by_the_right_one(lake: Lakehou
 
 def test_strictly_before_means_that_the_same_instant_is_too_late(lake: Lakehouse) -> None:
     made = training(lake, WIND)
-    assert leak_report(made, ["knots"]).later.tolist() == [0]  # read at noon, for noon
+    assert report_leaks(made, ["knots"]).later.tolist() == [0]  # read at noon, for noon
     strict = replace(made.spec, features=(replace(WIND, boundary="lt"),))
-    assert leak_report(replace(made, spec=strict), ["knots"]).later.tolist() == [1]
-    assert leak_report(training(lake, replace(WIND, boundary="lt")), ["knots"]).later.tolist() == [0]
+    assert report_leaks(replace(made, spec=strict), ["knots"]).later.tolist() == [1]
+    assert report_leaks(training(lake, replace(WIND, boundary="lt")), ["knots"]).later.tolist() == [0]
 
 
 def test_a_report_needs_the_instants_and_says_so(lake: Lakehouse) -> None:
     rows = labels(lake.spark)
     with pytest.raises(ValueError, match="make it with match="):
-        leak_report(create_training_set(lake, rows, [WIND], None))
+        report_leaks(create_training_set(lake, rows, [WIND], None))
     with pytest.raises(ValueError, match="has no t: leave it in"):
-        leak_report(create_training_set(lake, rows, [WIND], None, exclude_columns=["t"], match="seen"))
+        report_leaks(create_training_set(lake, rows, [WIND], None, exclude_columns=["t"], match="seen"))
     with pytest.raises(ValueError, match="has no knot: it has"):
-        leak_report(training(lake, WIND), ["knot"])
+        report_leaks(training(lake, WIND), ["knot"])
 
 
 def test_any_number_of_features_is_reported_in_one_aggregation(lake: Lakehouse) -> None:
@@ -176,7 +176,7 @@ def test_any_number_of_features_is_reported_in_one_aggregation(lake: Lakehouse) 
     def jobs(made: TrainingSet, group: str) -> int:
         lake.spark.sparkContext.setJobGroup(group, group)
         try:
-            leak_report(made)
+            report_leaks(made)
         finally:
             lake.spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
         return len(tracker.getJobIdsForGroup(group))
@@ -199,11 +199,11 @@ def test_a_future_planted_anywhere_changes_no_value(lake: Lakehouse) -> None:
         return [(pier, time, rng.randint(100, 200)) for pier in "xyz" for time in ahead]
 
     wind = spark.createDataFrame([(pier, NOON + ahead, float(v)) for pier, ahead, v in soon(8)], "pier string, at timestamp, knots double")
-    append(lake, declaration_of(lake, "features.wind"), wind, unique=True)
+    append(lake, read_declaration(lake, "features.wind"), wind, unique=True)
     # About hours that are over, and out after noon.
     told = [(pier, NOON - ahead, NOON + ahead, float(v)) for pier, ahead, v in soon(8)]
     out = spark.createDataFrame(told, "pier string, hour timestamp, out timestamp, gusts double")
-    append(lake, declaration_of(lake, "features.bulletins"), out, unique=True)
+    append(lake, read_declaration(lake, "features.bulletins"), out, unique=True)
     # Events from noon on: the tick of noon is made of what was before it.
     happened = [(pier, NOON + ahead - dt.timedelta(microseconds=1), v) for pier, ahead, v in soon(8)]
     tables.write_table("features.lateness", lateness(spark, *happened))

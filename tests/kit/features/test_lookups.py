@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.features.lookups import FeatureLookup, training_set
+from boathouse.features.lookups import FeatureLookup, join_features
 from boathouse.features.tables import versions_of
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all
 from boathouse.tables.writes import append
@@ -60,7 +60,7 @@ def test_a_lookup_on_the_grid_gives_the_tick_at_or_before_and_nothing_older(spar
         "features.delays", "k", timestamp_lookup_key="t", grid=HOUR, rename_outputs={"delay": "d"}, default_values={"delay": -1.0}
     )
     left = labels(spark, (1, "x", at(1.99)), (2, "x", at(2)), (3, "x", at(3)), (4, "y", at(1.5)), (5, None, at(2)), (6, "x", None))
-    rows = training_set(lake, left, [grid], match="seen")
+    rows = join_features(lake, left, [grid], match="seen")
     assert {r.n: r.d for r in rows.collect()} == {1: 1.0, 2: 2.0, 3: -1.0, 4: -1.0, 5: -1.0, 6: -1.0}
     assert {r.n: r.seen.features_delays for r in rows.where("n < 3").collect()} == {1: at(1), 2: at(2)}
 
@@ -71,7 +71,7 @@ def test_duplicates_that_got_into_a_feature_table_do_not_multiply_labels(spark: 
         FeatureLookup("features.twice", "k", timestamp_lookup_key="t", grid=HOUR),
         FeatureLookup("features.twice", "k", timestamp_lookup_key="t"),
     ):
-        assert training_set(lake, labels(spark, (1, "x", at(2)), (2, "x", at(2))), [lookup]).count() == 2
+        assert join_features(lake, labels(spark, (1, "x", at(2)), (2, "x", at(2))), [lookup]).count() == 2
 
 
 def test_a_named_version_is_read_whatever_is_written_afterwards(spark: SparkSession, lake: Lakehouse) -> None:
@@ -80,20 +80,20 @@ def test_a_named_version_is_read_whatever_is_written_afterwards(spark: SparkSess
     versions = versions_of(lake, [MOVING])
     append(lake, MOVING, spark.createDataFrame([("x", at(2.5), 99.0)], MOVING.schema), unique=True)
     left = labels(spark, (1, "x", at(3)))
-    assert [training_set(lake, left, [lookup], v).first().delay for v in (versions, None)] == [2.0, 99.0]
+    assert [join_features(lake, left, [lookup], v).first().delay for v in (versions, None)] == [2.0, 99.0]
 
 
 def test_a_table_without_keys_cannot_be_looked_up(spark: SparkSession, lake: Lakehouse) -> None:
     append(lake, Table("features.loose", "Anything.", (Column("k", "string", "k"),)), spark.createDataFrame([("x",)], "k string"))
     with pytest.raises(ValueError, match="declares no primary key"):
-        training_set(lake, labels(spark, (1, "x", at(1))), [FeatureLookup("features.loose", "k")])
+        join_features(lake, labels(spark, (1, "x", at(1))), [FeatureLookup("features.loose", "k")])
 
 
 @pytest.mark.parametrize("engine", ["local", "union"])
 def test_a_row_on_the_grid_that_was_not_known_yet_is_taken_by_no_engine(spark: SparkSession, lake: Lakehouse, engine: str) -> None:
     grid = FeatureLookup("features.known", "k", timestamp_lookup_key="t", grid=HOUR, known_by="known")
     left = labels(spark, (1, "x", at(1.24)), (2, "x", at(1.25)), (3, "x", at(2)))
-    found = training_set(lake, left, [grid], match="seen", engine=engine).collect()
+    found = join_features(lake, left, [grid], match="seen", engine=engine).collect()
     assert {r.n: r.delay for r in found} == {1: None, 2: 1.0, 3: 2.0}
     assert {r.n: r.seen.features_known for r in found} == {1: None, 2: at(1.25), 3: at(2)}  # since when each counts
 
@@ -101,9 +101,9 @@ def test_a_row_on_the_grid_that_was_not_known_yet_is_taken_by_no_engine(spark: S
 def test_two_lookups_of_one_table_keep_an_instant_each(spark: SparkSession, lake: Lakehouse) -> None:
     newest = FeatureLookup("features.delays", "k", timestamp_lookup_key="t")
     strict = FeatureLookup("features.delays", "k", timestamp_lookup_key="t", boundary="lt", rename_outputs={"delay": "earlier"})
-    row = training_set(lake, labels(spark, (1, "x", at(2))), [newest, strict], match="seen").first()
+    row = join_features(lake, labels(spark, (1, "x", at(2))), [newest, strict], match="seen").first()
     assert row.seen.asDict() == {"features_delays": at(2), "features_delays_2": at(1)}
     # What the label rows bring is not looked up, and the other keeps its name.
     brought = labels(spark, (1, "x", at(2))).withColumn("delay", F.lit(7.0))
-    row = training_set(lake, brought, [newest, strict], match="seen", given=True).first()
+    row = join_features(lake, brought, [newest, strict], match="seen", given=True).first()
     assert (row.delay, row.earlier, row.seen.asDict()) == (7.0, 1.0, {"features_delays_2": at(1)})

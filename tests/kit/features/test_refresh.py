@@ -11,8 +11,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.features.definitions import Computed, Span
-from boathouse.features.refresh import Refreshed, backfill, refresh
+from boathouse.features.definitions import ComputedFeatures, TimeRange
+from boathouse.features.refresh import RefreshResult, backfill, refresh_table
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import append, merge, replace
@@ -53,8 +53,8 @@ def least_of(events: DataFrame) -> DataFrame:
     return events.where("pier IS NOT NULL").groupBy("pier", "at").agg(F.min("late").alias("late"))
 
 
-LAST = Computed(NEWEST, RETURNS, "at", make=last_of, unique=True)
-LEAST = Computed(NEWEST, RETURNS, "at", make=least_of)
+LAST = ComputedFeatures(NEWEST, RETURNS, "at", make=last_of, unique=True)
+LEAST = ComputedFeatures(NEWEST, RETURNS, "at", make=least_of)
 
 
 def at(hour: float) -> dt.datetime:
@@ -69,7 +69,7 @@ def returns(lake: Lakehouse, *rows: tuple[int, str, float, int]) -> DataFrame:
 class Step(NamedTuple):
     "What a refresh did, and the minutes in the table after it, by hour since the first of June."
 
-    done: Refreshed
+    done: RefreshResult
     late: dict[float, int]
 
 
@@ -85,41 +85,41 @@ def played(lake: Lakehouse) -> dict[str, Step]:
     sql, source, name = lake.spark.sql, lake.name(RETURNS), lake.name(NEWEST)
     found: dict[str, Step] = {}
 
-    def step(named: str, done: list[Refreshed]) -> None:
+    def step(named: str, done: list[RefreshResult]) -> None:
         found[named] = Step(done[0], {(row.at - at(0)) / HOUR: row.late for row in read(lake, NEWEST).collect()})
 
     written_by_another = lake.spark.createDataFrame([("west", at(1), 7)], NEWEST.schema)
     append(lake, NEWEST, written_by_another, note={"until": "2013-06-02T00:00:00", "silver_version": 3}, unique=True)
     rows = returns(lake, (1, "east", 2, 5), (2, "east", 9, 7), (3, "east", 30, 9))
     append(lake, RETURNS, rows, unique=True)
-    step("first", refresh(lake, LAST, at(24)))
+    step("first", refresh_table(lake, LAST, at(24)))
 
     merge(lake, RETURNS, rows)
     replace(lake, RETURNS, rows, "true", unique=True)
     sql(f"OPTIMIZE {source}")
-    step("rewritten", refresh(lake, LAST, at(24)))
-    step("again", refresh(lake, LAST, at(24)))
+    step("rewritten", refresh_table(lake, LAST, at(24)))
+    step("again", refresh_table(lake, LAST, at(24)))
 
     source_was, table_was = version_of(lake, RETURNS), version_of(lake, NEWEST)
     append(lake, RETURNS, returns(lake, (4, "west", 33, 8)), unique=True)
-    step("next day", refresh(lake, LAST, at(48)))
+    step("next day", refresh_table(lake, LAST, at(48)))
     sql(f"RESTORE TABLE {name} TO VERSION AS OF {table_was}")
-    step("table restored", refresh(lake, LAST, at(48)))
+    step("table restored", refresh_table(lake, LAST, at(48)))
     sql(f"RESTORE TABLE {source} TO VERSION AS OF {source_was}")
-    step("source restored", refresh(lake, LAST, at(48)))
+    step("source restored", refresh_table(lake, LAST, at(48)))
 
     sql(f"UPDATE {name} SET late = -1 WHERE at < timestamp '2013-06-01 06:00:00'")
-    step("spoilt", refresh(lake, LAST, at(48)))
+    step("spoilt", refresh_table(lake, LAST, at(48)))
     step("backfill", backfill(lake, LAST, at(2), at(7)))
     step("backfill again", backfill(lake, LAST, at(2), at(7)))
 
     sql(f"DROP TABLE {source}")
     append(lake, RETURNS, returns(lake, (1, "east", 3, 5)), unique=True)
-    step("another source", refresh(lake, LAST, at(48)))
-    step("another definition", refresh(lake, LEAST, at(48)))
+    step("another source", refresh_table(lake, LAST, at(48)))
+    step("another definition", refresh_table(lake, LEAST, at(48)))
     sql(f"ALTER TABLE {source} SET TBLPROPERTIES (delta.enableChangeDataFeed = false)")
     sql(f"INSERT INTO {source} VALUES (2, 'east', timestamp '2013-06-01 09:00:00', 4)")
-    step("no change feed", refresh(lake, LEAST, at(48)))
+    step("no change feed", refresh_table(lake, LEAST, at(48)))
     return found
 
 
@@ -138,7 +138,7 @@ def test_an_event_of_the_future_is_not_known_before_its_time(played: dict[str, S
 
 
 def test_a_commit_that_rewrites_rows_and_changes_none_makes_nothing_stale(played: dict[str, Step]) -> None:
-    assert played["rewritten"] == Step(Refreshed(NEWEST.name, "changes", ()), {2: 5, 9: 7})
+    assert played["rewritten"] == Step(RefreshResult(NEWEST.name, "changes", ()), {2: 5, 9: 7})
     assert kinds(played, "again") == [None]
 
 
@@ -163,10 +163,10 @@ def test_another_source_of_the_same_name_another_definition_and_a_missing_feed_m
 
 def test_without_a_change_feed_the_span_in_which_events_come_late_is_made_anew(lake: Lakehouse) -> None:
     plain = but(RETURNS, name="silver.plain", change_feed=False)
-    late = Computed(but(NEWEST, name="features.plain"), plain, "at", make=last_of, late=6 * HOUR)
+    late = ComputedFeatures(but(NEWEST, name="features.plain"), plain, "at", make=last_of, late=6 * HOUR)
     append(lake, plain, returns(lake, (1, "east", 2, 5), (2, "east", 20, 7)), unique=True)
-    refresh(lake, late, at(24))
+    refresh_table(lake, late, at(24))
     append(lake, plain, returns(lake, (3, "east", 19, 9), (4, "east", 25, 1)), unique=True)
-    (done,) = refresh(lake, late, at(30))
-    assert (done.kind, done.spans) == ("time range", (Span(at(18), at(30)),))
+    (done,) = refresh_table(lake, late, at(30))
+    assert (done.kind, done.spans) == ("time range", (TimeRange(at(18), at(30)),))
     assert {(row.at, row.late) for row in read(lake, late.table).collect()} == {(at(2), 5), (at(20), 7), (at(19), 9), (at(25), 1)}

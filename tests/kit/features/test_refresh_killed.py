@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.features.definitions import Windowed
-from boathouse.features.refresh import refresh
+from boathouse.features.definitions import WindowedFeatures
+from boathouse.features.refresh import refresh_table
 from boathouse.tables.table import Lakehouse, drop_all, exists, read
 from boathouse.tables.versions import fingerprint
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
@@ -27,9 +27,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from pyspark.sql import DataFrameWriter, SparkSession
 
-from boathouse.features.definitions import Windowed
+from boathouse.features.definitions import WindowedFeatures
 from boathouse.runtime import get_spark
-from boathouse.features.refresh import refresh
+from boathouse.features.refresh import refresh_table
 from boathouse.tables.table import Column, Lakehouse, Table
 from boathouse.tables.versions import fingerprint
 from boathouse.point_in_time.grid_windows import Grid
@@ -47,7 +47,7 @@ DELAYS = Table(
     (Column("pier", "string", "where", False), Column("tick", "timestamp", "when", False), Column("late_2h", "double", "mean delay, minutes")),
     ("pier", "tick"), "tick",
 )
-WINDOWS = Windowed(DELAYS, RETURNS, "at", Grid({"late": ("avg", "late")}, {"2h": 2 * HOUR}, HOUR))
+WINDOWS = WindowedFeatures(DELAYS, RETURNS, "at", Grid({"late": ("avg", "late")}, {"2h": 2 * HOUR}, HOUR))
 
 if __name__ == "__main__":
     deaths, prefix, round_ = Path(sys.argv[1]), *sys.argv[2:]
@@ -64,7 +64,7 @@ if __name__ == "__main__":
 
     DataFrameWriter.saveAsTable = deadly(DataFrameWriter.saveAsTable, lambda name: True)
     SparkSession.sql = deadly(SparkSession.sql, lambda text: text.split()[0] in ("ALTER", "CREATE", "DROP"))
-    print(*refresh(Lakehouse(get_spark(), prefix=prefix), WINDOWS, datetime(2013, 6, 2)))
+    print(*refresh_table(Lakehouse(get_spark(), prefix=prefix), WINDOWS, datetime(2013, 6, 2)))
 """
 
 
@@ -115,7 +115,7 @@ def deadly(cluster: Cluster, lake: Lakehouse, tmp_path: Path) -> Deadly:
 
 
 @pytest.fixture
-def windows(lake: Lakehouse) -> Windowed:
+def windows(lake: Lakehouse) -> WindowedFeatures:
     "The windows of the task, and their source with two rows."
     made: dict[str, Any] = {"__name__": "task"}
     exec(TASK, made)
@@ -132,27 +132,29 @@ def late_return(lake: Lakehouse) -> None:
     lake.spark.sql(f"UPDATE {lake.name('silver.returns')} SET at = timestamp '2013-06-01 14:20' WHERE id = 1")
 
 
-def table(lake: Lakehouse, windows: Windowed) -> str:
+def table(lake: Lakehouse, windows: WindowedFeatures) -> str:
     return fingerprint(read(lake, windows.table))
 
 
-def expected(lake: Lakehouse, windows: Windowed) -> str:
+def expected(lake: Lakehouse, windows: WindowedFeatures) -> str:
     return fingerprint(windows.rows(read(lake, windows.source), until=UNTIL))
 
 
-def test_killed_between_hops_and_ticks_a_refresh_is_ended_by_the_next_one(lake: Lakehouse, windows: Windowed, deadly: Deadly) -> None:
-    refresh(lake, windows, UNTIL)
+def test_killed_between_hops_and_ticks_a_refresh_is_ended_by_the_next_one(
+    lake: Lakehouse, windows: WindowedFeatures, deadly: Deadly
+) -> None:
+    refresh_table(lake, windows, UNTIL)
     late_return(lake)
     assert not deadly.refresh("second")
     assert deadly.deaths == [("second", "features.delays_hops")]
     assert table(lake, windows) != expected(lake, windows)
-    hops, ticks = refresh(lake, windows, UNTIL)
+    hops, ticks = refresh_table(lake, windows, UNTIL)
     assert (hops.kind, ticks.kind) == (None, "changes")
     assert table(lake, windows) == expected(lake, windows)
 
 
 @pytest.mark.long(order=4, minutes=6)
-def test_killed_after_each_commit_a_refresh_ends_as_an_undisturbed_one(lake: Lakehouse, windows: Windowed, deadly: Deadly) -> None:
+def test_killed_after_each_commit_a_refresh_ends_as_an_undisturbed_one(lake: Lakehouse, windows: WindowedFeatures, deadly: Deadly) -> None:
     first = deadly.until_it_lives("first")
     assert [line for line in first if line.startswith("features")] == ["features.delays_hops", "features.delays"]
     assert len(first) == 5, f"a schema, two tables and two commits of rows: {first}"

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from boathouse.features.definitions import TICK, Span, Windowed, joined
-from boathouse.features.refresh import Refreshed, backfill, refresh
+from boathouse.features.definitions import TICK, TimeRange, WindowedFeatures, merge_ranges
+from boathouse.features.refresh import RefreshResult, backfill, refresh_table
 from boathouse.point_in_time.grid_windows import Grid, hop_of
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 from boathouse.tables.writes import append, merge
@@ -43,10 +43,12 @@ def windows_table(name: str) -> Table:
     return Table(f"features.{name}", "One row per pier and tick.", columns, ("pier", "tick"), "tick")
 
 
-DELAYS = Windowed(windows_table("delays"), RETURNS, "at", Grid(AGGREGATES, {"1h": HOUR, "4h": 4 * HOUR}, HOUR / 2))
+DELAYS = WindowedFeatures(windows_table("delays"), RETURNS, "at", Grid(AGGREGATES, {"1h": HOUR, "4h": 4 * HOUR}, HOUR / 2))
 SEVEN = Grid(AGGREGATES, {"1h": 70 * MINUTE, "4h": 280 * MINUTE}, 7 * MINUTE)
-ODD = Windowed(windows_table("odd"), RETURNS, "at", SEVEN)
-WIDER = Windowed(DELAYS.table, RETURNS, "at", Grid({**AGGREGATES, "worst": ("first", "late")}, {"1h": HOUR, "4h": 5 * HOUR}, HOUR / 2))
+ODD = WindowedFeatures(windows_table("odd"), RETURNS, "at", SEVEN)
+WIDER = WindowedFeatures(
+    DELAYS.table, RETURNS, "at", Grid({**AGGREGATES, "worst": ("first", "late")}, {"1h": HOUR, "4h": 5 * HOUR}, HOUR / 2)
+)
 
 
 def at(hour: float) -> dt.datetime:
@@ -78,7 +80,7 @@ def by_hand(events: list[Row], grid: Grid, since: dt.datetime | None, until: dt.
 class Step(NamedTuple):
     "What a refresh did, the rows of the table after it, and those of a plain loop over the source as it is."
 
-    done: list[Refreshed]
+    done: list[RefreshResult]
     rows: dict[tuple, tuple]
     wanted: dict[tuple, tuple]
 
@@ -87,7 +89,9 @@ class Step(NamedTuple):
         return [table.kind for table in self.done]
 
 
-def step(lake: Lakehouse, windows: Windowed, done: list[Refreshed], until: dt.datetime, since: dt.datetime | None = None) -> Step:
+def step(
+    lake: Lakehouse, windows: WindowedFeatures, done: list[RefreshResult], until: dt.datetime, since: dt.datetime | None = None
+) -> Step:
     found = {(row.pier, row.tick): tuple(row)[2:] for row in read(lake, windows.table).collect()}
     return Step(done, found, by_hand(read(lake, RETURNS).collect(), windows.grid, since, until))
 
@@ -106,46 +110,46 @@ def played(lake: Lakehouse) -> dict[str, Step]:
     first = [(1, "east", 2.1, 5), (2, "east", 9.2, 7), (3, "west", 9.2, 8), (4, "east", 14.0, 1), (6, "west", 23.6, 3)]
     dense = [(100 + n, "north", n / 10, n) for n in range(240)]
     append(lake, RETURNS, returns(lake, *first, *dense), unique=True)
-    refresh(lake, DELAYS, at(24))
+    refresh_table(lake, DELAYS, at(24))
 
     until, noon = hop_of(at(24), SEVEN.hop), hop_of(at(12), SEVEN.hop)
-    found["odd hops since noon"] = step(lake, ODD, refresh(lake, ODD, until, since=at(12)), until, noon)
+    found["odd hops since noon"] = step(lake, ODD, refresh_table(lake, ODD, until, since=at(12)), until, noon)
     found["odd hops since four"] = step(lake, ODD, backfill(lake, ODD, at(4.05), at(6.02)), until, hop_of(at(4.05), SEVEN.hop))
 
     # Moved by eight hours; new in the night before; new in a hop that an hour's end cuts; before all windows of ODD.
     merge(lake, RETURNS, returns(lake, (3, "west", 17.2, 60), (5, "east", 2.2, None), (80, "west", 8.05, 7), (81, "east", 0.0, 99)))
     sql(f"INSERT INTO {name} VALUES (7, 'west', timestamp '2013-06-01 20:00:00', -9)")
     sql(f"DELETE FROM {name} WHERE id IN (4, 7)")  # one was there before, one came and went
-    found["corrected"] = step(lake, DELAYS, refresh(lake, DELAYS, at(24)), at(24))
-    found["odd hops corrected"] = step(lake, ODD, refresh(lake, ODD, until), until, hop_of(at(4.05), SEVEN.hop))
+    found["corrected"] = step(lake, DELAYS, refresh_table(lake, DELAYS, at(24)), at(24))
+    found["odd hops corrected"] = step(lake, ODD, refresh_table(lake, ODD, until), until, hop_of(at(4.05), SEVEN.hop))
 
-    found["two hours later"] = step(lake, DELAYS, refresh(lake, DELAYS, at(26)), at(26))
+    found["two hours later"] = step(lake, DELAYS, refresh_table(lake, DELAYS, at(26)), at(26))
 
     old = [Path(unquote(urlparse(file).path)) for file in read(lake, RETURNS).inputFiles()]
     append(lake, RETURNS, returns(lake, *[(n, "east", n / 2, n) for n in range(52, 60)]), unique=True)
     for path in old:
         shutil.move(path, f"{path}.away")
     try:
-        done = refresh(lake, DELAYS, at(48))
+        done = refresh_table(lake, DELAYS, at(48))
     finally:
         for path in old:
             shutil.move(f"{path}.away", path)
     found["next day"] = step(lake, DELAYS, done, at(48))
 
-    found["wider"] = step(lake, WIDER, refresh(lake, WIDER, at(48)), at(48))
+    found["wider"] = step(lake, WIDER, refresh_table(lake, WIDER, at(48)), at(48))
     return found
 
 
 def test_a_late_event_a_correction_and_a_deletion_change_the_hours_they_touch_and_no_others(played: dict[str, Step]) -> None:
     hops, ticks = played["corrected"].done
-    assert list(hops.spans) == joined([Span(at(h), at(h + 1)) for h in (0, 2, 8, 9, 14, 17)])
-    assert list(ticks.spans) == joined([Span(at(h), at(h + 4)) for h in (0.5, 2.5, 8.5, 9.5, 14.5, 17.5)])
+    assert list(hops.spans) == merge_ranges([TimeRange(at(h), at(h + 1)) for h in (0, 2, 8, 9, 14, 17)])
+    assert list(ticks.spans) == merge_ranges([TimeRange(at(h), at(h + 4)) for h in (0.5, 2.5, 8.5, 9.5, 14.5, 17.5)])
     assert played["corrected"].rows == played["corrected"].wanted
 
 
 def test_time_that_passes_moves_the_windows_though_no_event_comes(played: dict[str, Step]) -> None:
     later = played["two hours later"]
-    assert [table.spans for table in later.done] == [(Span(at(24), at(26)),), (Span(at(24) + TICK, at(26) + TICK),)]
+    assert [table.spans for table in later.done] == [(TimeRange(at(24), at(26)),), (TimeRange(at(24) + TICK, at(26) + TICK),)]
     assert later.rows == later.wanted != played["corrected"].rows
 
 
@@ -175,11 +179,11 @@ def test_hops_that_do_not_divide_an_hour_are_made_of_all_their_events_and_what_l
 
 
 def test_a_backfill_of_nothing_is_refused(lake: Lakehouse) -> None:
-    never = Windowed(windows_table("never"), RETURNS, "at", DELAYS.grid)
+    never = WindowedFeatures(windows_table("never"), RETURNS, "at", DELAYS.grid)
     with pytest.raises(ValueError, match="was never refreshed"):
         backfill(lake, never, at(1), at(2))
     with pytest.raises(ValueError, match="between two ticks"):
-        refresh(lake, never, at(2.2))
+        refresh_table(lake, never, at(2.2))
 
 
 OPERATION = st.tuples(
@@ -206,6 +210,6 @@ def test_however_changes_come_in_the_result_is_that_of_starting_anew(spark: Spar
                 spark.sql(f"DELETE FROM {lake.name(RETURNS)} WHERE id = {n}")
             else:
                 until += 6 * HOUR
-        found = step(lake, DELAYS, refresh(lake, DELAYS, until), until)
+        found = step(lake, DELAYS, refresh_table(lake, DELAYS, until), until)
         assert found.rows == found.wanted
     drop_all(lake)

@@ -10,11 +10,11 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from boathouse.features.tables import declaration_of
+from boathouse.features.tables import read_declaration
 from boathouse.serving.client import FeatureEngineeringClient
 from boathouse.tables.contracts import ContractViolation
 from boathouse.tables.evolution import create
-from boathouse.tables.table import Column, Table, declaration, drop_all
+from boathouse.tables.table import Column, Table, declaration_digest, drop_all
 from boathouse.tables.versions import version_of
 
 DAY = dt.datetime(2013, 6, 1)
@@ -121,8 +121,8 @@ def test_a_table_declared_elsewhere_is_read_back_as_it_was_declared(tables: Feat
         change_feed=True,
     )
     create(tables.lake, table)
-    read = declaration_of(tables.lake, "features.declared")
+    read = read_declaration(tables.lake, "features.declared")
     assert (read.primary_key, read.owner, read.retention, read.change_feed) == (("pier",), "harbour", "interval 90 days", True)
     create(tables.lake, read)
-    assert declaration(tables.lake, "features.declared") == read.digest
+    assert declaration_digest(tables.lake, "features.declared") == read.digest
     assert isinstance(read.schema, T.StructType)

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import Row, SparkSession
 
-from boathouse.ingest.csv_lines import Delivery, tally
-from boathouse.ingest.files import Entry, Ingested, commits_of, ingest
+from boathouse.ingest.csv_lines import Delivery, file_statistics
+from boathouse.ingest.files import IngestResult, LedgerEntry, group_into_commits, ingest
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 
 NOON = dt.datetime(2013, 6, 1, 12)
@@ -61,7 +61,7 @@ def test_under_add_columns_unknown_columns_become_columns_of_text(lake: Lakehous
     deliver(tmp_path, FILES)
     assert set(ingest(lake, table, tmp_path, "log", NOON).broken) == {"log/page.csv"}
     deliver(tmp_path, {"later": "boat,berth,crew\nWren,1,2\n"})
-    assert ingest(lake, table, tmp_path, "log", NOON) == Ingested(1)
+    assert ingest(lake, table, tmp_path, "log", NOON) == IngestResult(1)
     rows = {r.boat: (r.berth, r.crew, r.place) for r in read(lake, table).where("_malformed IS NULL").collect()}
     assert rows == {
         "Ida": ("4", None, None),
@@ -86,7 +86,7 @@ def test_under_rescue_unknown_fields_are_kept_as_json(lake: Lakehouse, tmp_path:
 class Taken(NamedTuple):
     "What a batch and a stream did at three times, and the rows of both after each."
 
-    done: list[tuple[Ingested, Ingested]]
+    done: list[tuple[IngestResult, IngestResult]]
     rows: list[tuple[list[Row], list[Row]]]
 
 
@@ -127,7 +127,7 @@ def test_a_stream_takes_what_a_batch_takes_also_after_rewrites_and_without_its_c
     first, second, third = (done for done, _ in taken.done)
     assert first.files == 7
     assert second.again == {"log/declared.csv": 2}
-    assert third == Ingested(left={"log/folder.csv": "it is a folder"})
+    assert third == IngestResult(left={"log/folder.csv": "it is a folder"})
 
 
 def test_a_stream_without_a_checkpoint_is_refused(lake: Lakehouse, tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_a_stream_without_a_checkpoint_is_refused(lake: Lakehouse, tmp_path: Pat
 
 
 def test_many_kinds_of_headers_are_spread_over_commits() -> None:
-    entries = [Entry(Delivery(f"log/{n}.csv", 1, 1, "", 1, first=f"h{n % 25}"), 1) for n in range(100)]
-    groups = commits_of(entries)
+    entries = [LedgerEntry(Delivery(f"log/{n}.csv", 1, 1, "", 1, first=f"h{n % 25}"), 1) for n in range(100)]
+    groups = group_into_commits(entries)
     assert [len({e.file.first for e in group}) for group in groups] == [10, 10, 5]
     assert {e.file.name for group in groups for e in group} == {e.file.name for e in entries}
 
@@ -147,6 +147,6 @@ def test_a_file_is_read_the_same_whatever_the_size_of_the_pieces(parts: list[byt
     content = b"boat,berth" + b"".join(parts)
     lines = re.split(rb"\r\n|\r|\n", content)
     lines = lines[:-1] if lines[-1] == b"" else lines
-    found = tally(io.BytesIO(content), chunk)
-    assert found.content == tally(io.BytesIO(content)).content
+    found = file_statistics(io.BytesIO(content), chunk)
+    assert found.content == file_statistics(io.BytesIO(content)).content
     assert (found.lines, found.first, found.repeated) == (len(lines), lines[0], lines[1:].count(lines[0]))

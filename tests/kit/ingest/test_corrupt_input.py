@@ -18,11 +18,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from boathouse.ingest import files as ingest_module
-from boathouse.ingest.files import INGESTED_FILES, Ingested, ingest
+from boathouse.ingest.files import INGESTED_FILES, IngestResult, ingest
 from boathouse.tables.table import Lakehouse, drop_all, read
 from flights import tables as t
 from flights.bronze import end_of
-from flights.silver import EVENT_RULES, EVENTS, add_events, process
+from flights.silver import EVENT_RULES, EVENTS, add_events, process_feed
 
 PAGE = Path(__file__).parents[3] / "docs" / "dirt.md"
 COLUMNS = t.FLIGHT_EVENT_COLUMNS
@@ -236,7 +236,7 @@ def delivered(spark: SparkSession) -> Iterator[dict[str, Any]]:
     landing.chmod(0o755)
     (landing / "flight_events").mkdir()
     lay(landing / "flight_events")
-    look = ingest_module.look
+    look = ingest_module.scan_files
 
     def as_anybody(*given: Any) -> Any:
         "Nothing is forbidden to root: it looks at the files as nobody."
@@ -249,9 +249,9 @@ def delivered(spark: SparkSession) -> Iterator[dict[str, Any]]:
             os.seteuid(0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingest_module, "look", as_anybody)
+        patch.setattr(ingest_module, "scan_files", as_anybody)
         done = ingest(lake, t.BRONZE_FLIGHT_EVENTS, landing, "flight_events", end_of(date(2013, 1, 2)))
-    process(lake, EVENTS, add_events, end_of(date(2013, 1, 2)))
+    process_feed(lake, EVENTS, add_events, end_of(date(2013, 1, 2)))
     rejected = read(lake, t.SILVER_FLIGHT_EVENTS_QUARANTINE).select("_source_file", "_failed_rules", "_reason", "_malformed").collect()
     yield {
         "done": done,
@@ -295,7 +295,7 @@ def test_a_line_in_another_encoding_keeps_every_byte(delivered: dict[str, Any]) 
 
 
 def test_the_batch_says_what_it_took_and_what_it_left(delivered: dict[str, Any]) -> None:
-    done: Ingested = delivered["done"]
+    done: IngestResult = delivered["done"]
     assert done.files == sum(case.place != "left" for case in CASES)
     assert set(done.broken) == {
         f"flight_events/{name}" for case, name in zip(CASES, NAMES, strict=True) if case.place == "marked" and not case.good

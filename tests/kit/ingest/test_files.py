@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from boathouse.ingest import files as ingest_module
-from boathouse.ingest.files import Entry, Ingested, ingest, ledger, listed
+from boathouse.ingest.files import IngestResult, LedgerEntry, ingest, list_files, read_ledger
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 
@@ -48,9 +48,9 @@ def lines(lake: Lakehouse, table: Table = LOG) -> list[str]:
 class Runs(NamedTuple):
     "What each of the three runs did, the rows of each file afterwards, the entries of each file, and how many rows the ledger had after each run."
 
-    done: list[Ingested]
+    done: list[IngestResult]
     rows: dict[str, list[Row]]
-    entries: dict[str, list[Entry]]
+    entries: dict[str, list[LedgerEntry]]
     entered: list[int]
 
     def lines(self, name: str) -> list[str]:
@@ -66,7 +66,7 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(lake: Lakehouse, landing: Path) -> Runs:
     "A run over all files; one after some were rewritten; and one with nothing new, while the data files of the table are away."
     deliver(landing, **ONCE, **SWAPPED, **AGAIN, **VANISHING, **GROWING)
-    look, write = ingest_module.look, ingest_module.write
+    look, write = ingest_module.scan_files, ingest_module.write_lines
 
     def then_one_vanishes(*given: Any) -> object:
         found = look(*given)
@@ -79,19 +79,19 @@ def runs(lake: Lakehouse, landing: Path) -> Runs:
             file.write("Tern,7\n")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingest_module, "look", then_one_vanishes)
-        patch.setattr(ingest_module, "write", while_somebody_appends)
+        patch.setattr(ingest_module, "scan_files", then_one_vanishes)
+        patch.setattr(ingest_module, "write_lines", while_somebody_appends)
         first = ingest(lake, LOG, landing, "log", NOON)
-    before = ledger(lake, LOG)
+    before = read_ledger(lake, LOG)
     deliver(landing, **REWRITTEN)
     for name in ("again", "touched"):
         os.utime(landing / "log" / f"{name}.csv", (1_400_000_000, 1_400_000_000))
-    second, entries = ingest(lake, LOG, landing, "log", NOON), ledger(lake, LOG)
+    second, entries = ingest(lake, LOG, landing, "log", NOON), read_ledger(lake, LOG)
     folder = Path(lake.spark.sql(f"DESCRIBE DETAIL {lake.name(LOG)}").first().location.removeprefix("file:"))
     data = [path for path in folder.rglob("*.parquet") if "_delta_log" not in path.parts]
     for path in data:
         path.rename(path.with_suffix(".away"))
-    third, after = ingest(lake, LOG, landing, "log", NOON), ledger(lake, LOG)
+    third, after = ingest(lake, LOG, landing, "log", NOON), read_ledger(lake, LOG)
     for path in data:
         path.with_suffix(".away").rename(path)
     assert data
@@ -129,7 +129,7 @@ REWRITTEN = {"again": "boat,berth\nIda,5\n"}  # of the same size
 
 
 def test_a_rewritten_file_is_taken_again_as_a_further_revision_and_a_touched_one_is_not(runs: Runs) -> None:
-    assert runs.done[1:] == [Ingested(2, again={"log/again.csv": 2, "log/growing.csv": 2}), Ingested(0)]
+    assert runs.done[1:] == [IngestResult(2, again={"log/again.csv": 2, "log/growing.csv": 2}), IngestResult(0)]
     assert (runs.lines("again"), runs.lines("touched")) == (["Ida,4", "Ida,5"], ["Tern,7"])
     assert {(e.revision, e.version) for e in runs.entries["again"]} == {(1, 1), (2, 2)}
     assert {(e.revision, e.version) for e in runs.entries["touched"]} == {(1, 1)}
@@ -139,7 +139,7 @@ VANISHING = {"vanishing": "boat,berth\nIda,4\n"}
 
 
 def test_a_file_that_vanishes_between_the_look_and_the_commit_does_not_hurt(runs: Runs) -> None:
-    assert runs.done[0] == Ingested(5, left={"log/vanishing.csv": "it vanished"})
+    assert runs.done[0] == IngestResult(5, left={"log/vanishing.csv": "it vanished"})
     assert set(runs.rows) == {"once", "swapped", "again", "touched", "growing"}
 
 
@@ -152,7 +152,7 @@ def test_lines_that_are_added_while_a_file_is_taken_come_with_its_next_revision(
 
 
 def test_a_run_with_nothing_new_reads_no_row_of_the_table_and_writes_nothing(runs: Runs) -> None:
-    assert runs.done[2] == Ingested(0)  # a read would have missed the data files
+    assert runs.done[2] == IngestResult(0)  # a read would have missed the data files
     assert runs.entered[2] == runs.entered[1] > runs.entered[0]
 
 
@@ -161,7 +161,7 @@ def test_the_ledger_holds_as_many_lines_as_the_tables(lake: Lakehouse, runs: Run
         "once": 5,
         "swapped": 1,
     }
-    assert ledger(lake, log("another")) == []
+    assert read_ledger(lake, log("another")) == []
 
 
 def test_a_table_that_is_rolled_back_or_dropped_gets_its_files_again(lake: Lakehouse, landing: Path, runs: Runs) -> None:
@@ -172,8 +172,8 @@ def test_a_table_that_is_rolled_back_or_dropped_gets_its_files_again(lake: Lakeh
     assert ingest(lake, LOG, landing, "log", NOON) == runs.done[1]
     assert lines(lake) == whole
     lake.spark.sql(f"DROP TABLE {lake.name(LOG)}")
-    assert ingest(lake, LOG, landing, "log", NOON) == Ingested(5)
-    assert ingest(lake, LOG, landing, "log", NOON) == Ingested(0)
+    assert ingest(lake, LOG, landing, "log", NOON) == IngestResult(5)
+    assert ingest(lake, LOG, landing, "log", NOON) == IngestResult(0)
     latest = [row._raw for name in ("once", "swapped", "touched") for row in runs.rows[name]] + ["Ida,4", "Ida,5", "Tern,7"]
     assert lines(lake) == sorted(latest)
 
@@ -207,13 +207,13 @@ def test_a_run_killed_between_the_commits_of_bronze_and_ledger_is_completed_by_t
     dead = cluster.launch(spec).wait(300)
     assert dead is not None
     assert signal.SIGKILL.name in (dead.error or ""), dead
-    assert (lines(lake, table), ledger(lake, table)) == (["Ida,4", "Tern,7"], [])
+    assert (lines(lake, table), read_ledger(lake, table)) == (["Ida,4", "Tern,7"], [])
     deliver(tmp_path, c="boat,berth\nSwan,2\n")
-    assert ingest(lake, table, tmp_path, "log", NOON) == Ingested(1)
+    assert ingest(lake, table, tmp_path, "log", NOON) == IngestResult(1)
     assert lines(lake, table) == ["Ida,4", "Swan,2", "Tern,7"]
-    assert {(e.file.name, e.version) for e in ledger(lake, table)} == {("log/a.csv", 1), ("log/b.csv", 1), ("log/c.csv", 2)}
+    assert {(e.file.name, e.version) for e in read_ledger(lake, table)} == {("log/a.csv", 1), ("log/b.csv", 1), ("log/c.csv", 2)}
 
 
 def test_files_that_begin_with_an_underscore_or_a_dot_are_not_data(tmp_path: Path) -> None:
     deliver(tmp_path, _planted="x\n", **{".half": "boat,berth\nIda"})
-    assert listed(tmp_path, "log") == []
+    assert list_files(tmp_path, "log") == []

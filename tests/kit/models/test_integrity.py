@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 from sklearn.base import BaseEstimator
 
-from boathouse.models.integrity import CONTENT, REGISTERED, Allowed, Untrusted, content_hash, refuse_code
-from boathouse.models.scoring import pack
+from boathouse.models.integrity import CONTENT, REGISTERED, AllowedTypes, UntrustedModel, content_hash, refuse_code
+from boathouse.models.scoring import pack_model
 from boathouse.registry.promotions import register
 
 MODEL = "spark_catalog.test_ml.trusted"
@@ -86,7 +86,7 @@ def test_a_pickle_is_refused_and_what_is_in_it_is_not_run(files: Path, tmp_path:
 
     marker = tmp_path / "it ran"
     (files / "model.pkl").write_bytes(cloudpickle.dumps(Bomb(str(marker))))
-    with pytest.raises(Untrusted, match=r"holds model.pkl, which runs code when it is loaded"):
+    with pytest.raises(UntrustedModel, match=r"holds model.pkl, which runs code when it is loaded"):
         refuse_code(files, "the model")
     assert not marker.exists()
     cloudpickle.loads((files / "model.pkl").read_bytes())  # it would have
@@ -98,7 +98,7 @@ def test_a_model_logged_as_a_pickle_cannot_be_registered(harbour_model) -> None:
     with mlflow.start_run() as run:
         pipeline = sklearn.pipeline.make_pipeline(Foreign())
         logged = mlflow.sklearn.log_model(pipeline, name="pickled", serialization_format="cloudpickle", pip_requirements=["scikit-learn"])
-    with pytest.raises(Untrusted, match="which runs code when it is loaded"):
+    with pytest.raises(UntrustedModel, match="which runs code when it is loaded"):
         register("spark_catalog.test_ml.pickled", logged.model_uri, run.info.run_id)
     assert not MlflowClient().search_registered_models("name = 'spark_catalog.test_ml.pickled'")
 
@@ -111,33 +111,33 @@ def test_a_type_that_is_on_no_list_is_refused_whatever_the_model_says_of_itself(
             Foreign(), name="foreign", serialization_format="skops", skops_trusted_types=[kind], pip_requirements=["scikit-learn"]
         )
     folder = Path(mlflow.artifacts.download_artifacts(logged.model_uri))
-    with pytest.raises(Untrusted, match=f"types that are on no list: {kind}"):
+    with pytest.raises(UntrustedModel, match=f"types that are on no list: {kind}"):
         refuse_code(folder, "the model")
-    refuse_code(folder, "the model", Allowed(types=frozenset({kind})))
+    refuse_code(folder, "the model", AllowedTypes(types=frozenset({kind})))
 
 
 def test_a_model_with_a_loader_or_a_folder_of_its_own_code_is_refused(files: Path) -> None:
     told = files / "MLmodel"
     good = told.read_text()
     told.write_text(good.replace("loader_module: mlflow.sklearn", "loader_module: mine.loader"))
-    with pytest.raises(Untrusted, match=r"asks to be loaded by mine.loader"):
+    with pytest.raises(UntrustedModel, match=r"asks to be loaded by mine.loader"):
         refuse_code(files, "the model")
     told.write_text(good.replace("loader_module: mlflow.sklearn", "loader_module: mlflow.sklearn\n    code: code"))
-    with pytest.raises(Untrusted, match="brings a folder of code"):
+    with pytest.raises(UntrustedModel, match="brings a folder of code"):
         refuse_code(files, "the model")
 
 
 def test_a_registered_version_is_loaded_and_one_whose_files_changed_is_not(registered: int, harbour_model) -> None:
-    assert pack(MODEL, registered).inputs == ("pier", "knots")
+    assert pack_model(MODEL, registered).inputs == ("pier", "knots")
     where = Path(mlflow.get_logged_model(harbour_model.uri.removeprefix("models:/")).artifact_location.removeprefix("file://"))
     original = (where / "requirements.txt").read_bytes()
     (where / "requirements.txt").write_bytes(original + b"\nsomething-else")
     try:
-        with pytest.raises(Untrusted, match="has other files than when it was registered"):
-            pack(MODEL, registered)
+        with pytest.raises(UntrustedModel, match="has other files than when it was registered"):
+            pack_model(MODEL, registered)
     finally:
         (where / "requirements.txt").write_bytes(original)
-    assert pack(MODEL, registered).inputs == ("pier", "knots")
+    assert pack_model(MODEL, registered).inputs == ("pier", "knots")
 
 
 def test_a_version_that_somebody_registered_elsewhere_is_not_loaded(harbour_model) -> None:
@@ -145,8 +145,8 @@ def test_a_version_that_somebody_registered_elsewhere_is_not_loaded(harbour_mode
     client.create_registered_model(name)
     try:
         version = client.create_model_version(name, source=harbour_model.uri, run_id=harbour_model.run_id)
-        with pytest.raises(Untrusted, match=r"was not registered by boathouse.registry"):
-            pack(name, int(version.version))
+        with pytest.raises(UntrustedModel, match=r"was not registered by boathouse.registry"):
+            pack_model(name, int(version.version))
     finally:
         client.delete_registered_model(name)
 
@@ -159,8 +159,8 @@ def test_a_version_that_carries_the_seal_of_another_is_not_loaded(registered: in
     client.create_registered_model(name)
     try:
         version = client.create_model_version(name, source=str(copy), tags={key: tags[key] for key in (CONTENT, REGISTERED)})
-        with pytest.raises(Untrusted, match="has other files"):
-            pack(name, int(version.version))
+        with pytest.raises(UntrustedModel, match="has other files"):
+            pack_model(name, int(version.version))
     finally:
         client.delete_registered_model(name)
         shutil.rmtree(copy)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.models.learners import LEARNERS, PRIOR, Recipe, fit, importances, log_pipeline, probabilities, reference, to_pandas
+from boathouse.models.learners import LEARNERS, PRIOR, Recipe, fit, importances, log_pipeline, probabilities, reference_histogram, to_pandas
 
 RECIPE = Recipe(("hull",), ("knots",), "late")
 
@@ -128,7 +128,7 @@ def test_more_rows_than_stated_do_not_reach_memory(spark: SparkSession) -> None:
 
 def test_every_row_is_counted_once_in_the_reference_and_nulls_apart() -> None:
     rows = pd.DataFrame({"hull": ["s", "l", None], "knots": [1.0, np.nan, np.nan], "late": [True, False, False]})
-    found = reference(RECIPE, rows, np.array([0.0, 0.5, 1.0]))
+    found = reference_histogram(RECIPE, rows, np.array([0.0, 0.5, 1.0]))
     for name in ("hull", "knots"):
         counts = found["features"][name]["counts"]
         assert sum(counts.values() if isinstance(counts, dict) else counts) + found["features"][name]["nulls"] == 3

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from sklearn.linear_model import LinearRegression
 
 from boathouse.models.learners import Recipe, fit, log_pipeline
-from boathouse.models.scoring import PackedModel, pack, positive, score, unpack
+from boathouse.models.scoring import PackedModel, load_packed, pack_model, positive_probability, score
 from boathouse.registry.promotions import register
 
 NAME = "spark_catalog.test_ml.scored"
@@ -35,7 +35,7 @@ def logged(name: str, trees: int) -> tuple[int, str]:
 @pytest.fixture(scope="module")
 def model(spark: SparkSession) -> Iterator[PackedModel]:
     version, _ = logged(NAME, trees=10)
-    yield pack(NAME, version)
+    yield pack_model(NAME, version)
     MlflowClient().delete_registered_model(NAME)
 
 
@@ -47,7 +47,7 @@ def test_executors_give_every_row_once_and_the_numbers_of_the_driver(spark: Spar
     assert scored.columns == ["boat", "hull", "probability"]
     assert dict(scored.dtypes)["boat"] == "bigint"
     got = scored.orderBy("boat").toPandas()
-    here = unpack(model).predict(boats.orderBy("boat").toPandas()[list(model.inputs)])[:, 1]
+    here = load_packed(model).predict(boats.orderBy("boat").toPandas()[list(model.inputs)])[:, 1]
     assert got.boat.tolist() == list(range(200))
     assert np.allclose(got.probability, here)
 
@@ -70,7 +70,7 @@ def test_missing_inputs_are_named_before_anything_runs(spark: SparkSession, mode
 def test_executors_need_nothing_but_the_bytes_they_were_sent(spark: SparkSession) -> None:
     # A path of the driver in the closure works on one machine and nowhere else: here the files are gone when scoring starts.
     version, uri = logged("spark_catalog.test_ml.travels", trees=3)
-    packed = pack("spark_catalog.test_ml.travels", version)
+    packed = pack_model("spark_catalog.test_ml.travels", version)
     shutil.rmtree(mlflow.get_logged_model(uri.removeprefix("models:/")).artifact_location.removeprefix("file://"))
     assert score(spark.createDataFrame([(1, "s", 2.0)], "boat int, hull string, knots double"), packed, keep=["boat"]).count() == 1
     MlflowClient().delete_registered_model("spark_catalog.test_ml.travels")
@@ -83,10 +83,10 @@ def test_a_model_without_a_signature_is_not_packed(spark: SparkSession) -> None:
         logged = mlflow.sklearn.log_model(line, name="plain", serialization_format="skops", pip_requirements=["scikit-learn"])
     version = register("spark_catalog.test_ml.plain", logged.model_uri, run.info.run_id)
     with pytest.raises(ValueError, match="has no signature"):
-        pack("spark_catalog.test_ml.plain", version)
+        pack_model("spark_catalog.test_ml.plain", version)
     MlflowClient().delete_registered_model("spark_catalog.test_ml.plain")
 
 
 def test_the_positive_class_is_the_last_column_and_a_vector_is_itself() -> None:
-    assert positive(np.array([[0.9, 0.1], [0.2, 0.8]])).tolist() == [0.1, 0.8]
-    assert positive([0.3, 0.4]).tolist() == [0.3, 0.4]
+    assert positive_probability(np.array([[0.9, 0.1], [0.2, 0.8]])).tolist() == [0.1, 0.8]
+    assert positive_probability([0.3, 0.4]).tolist() == [0.3, 0.4]

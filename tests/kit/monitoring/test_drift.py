@@ -18,17 +18,17 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from boathouse.monitoring.drift import (
     OTHER,
+    bin_shares,
     calibration_by_score,
-    distances,
-    drift,
+    compare_profiles,
+    drift_distances,
     histogram,
     interval,
-    merged,
-    noise,
+    merge_profiles,
+    model_quality,
     profile,
-    quality,
+    psi_noise_floor,
     score_buckets,
-    shares,
 )
 from boathouse.validation.comparison import t_interval
 from boathouse.validation.metrics import auc_from_counts
@@ -102,7 +102,7 @@ def test_quantiles_of_a_sketch_are_within_two_in_a_thousand(measured: tuple[pd.D
 def test_distances_of_sketches_agree_with_distances_of_the_values(measured: tuple[pd.DataFrame, list[dict[str, Any]]]) -> None:
     rows, found = measured
     a, b = rows[rows.day == 2].skewed, rows[rows.day == 1].skewed
-    got = distances(of(found, "skewed", 2), of(found, "skewed", 1))
+    got = drift_distances(of(found, "skewed", 2), of(found, "skewed", 1))
     assert got["ks_test"]["statistic"] == pytest.approx(ks_2samp(a, b).statistic, abs=0.002)
     assert got["wasserstein_distance"] == pytest.approx(exact_wasserstein(a, b), rel=0.01)
 
@@ -131,7 +131,7 @@ def test_rows_at_the_end_of_a_window_belong_to_the_next(spark: SparkSession) -> 
 
 @given(st.lists(st.lists(st.integers(-1000, 1000), min_size=1, max_size=30), min_size=1, max_size=4))
 def test_merging_profiles_is_profiling_the_merged(parts: list[list[int]]) -> None:
-    whole, joined = numeric([x for part in parts for x in part]), merged([numeric(part, nulls=1) for part in parts])
+    whole, joined = numeric([x for part in parts for x in part]), merge_profiles([numeric(part, nulls=1) for part in parts])
     assert joined["sketch"] == whole["sketch"]
     assert joined["num_nulls"] == len(parts)
     assert [joined["avg"], joined["stddev"]] == pytest.approx([whole["avg"], whole["stddev"]], abs=1e-6)
@@ -140,18 +140,18 @@ def test_merging_profiles_is_profiling_the_merged(parts: list[list[int]]) -> Non
 @given(st.lists(st.integers(0, 50), min_size=5, max_size=80), st.lists(st.integers(0, 50), min_size=5, max_size=80), st.integers(0, 20))
 def test_distances_are_zero_to_oneself_symmetric_and_never_negative(a: list[int], b: list[int], nulls: int) -> None:
     one, two = numeric(a, nulls), numeric(b)
-    assert distances(one, one)["population_stability_index"] == 0
-    there = distances(one, two)
+    assert drift_distances(one, one)["population_stability_index"] == 0
+    there = drift_distances(one, two)
     assert all(there[name] >= 0 for name in ("population_stability_index", "js_distance", "tv_distance", "wasserstein_distance"))
-    assert there["ks_test"] == distances(two, one)["ks_test"]
-    p, q = shares(one, two)
+    assert there["ks_test"] == drift_distances(two, one)["ks_test"]
+    p, q = bin_shares(one, two)
     assert p.sum() == pytest.approx(1) == q.sum()
 
 
 def test_a_column_that_falls_silent_has_drifted_though_its_values_have_not() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=2000)
-    (row,) = drift([numeric(values[:1000], nulls=1000)], [numeric(values)])
+    (row,) = compare_profiles([numeric(values[:1000], nulls=1000)], [numeric(values)])
     assert row["drifted"]
     assert row["percent_null_delta"] == 0.0  # as recorded by the rows themselves
     assert row["ks_test"]["statistic"] < 0.05
@@ -160,8 +160,8 @@ def test_a_column_that_falls_silent_has_drifted_though_its_values_have_not() -> 
 def test_small_windows_of_the_same_distribution_do_not_raise_the_alarm() -> None:
     rng = np.random.default_rng(1)
     base = numeric(np.round(rng.normal(size=20_000), 2))
-    alarms = [drift([numeric(rng.normal(size=60))], [base])[0]["drifted"] for _ in range(100)]
-    fixed = [distances(numeric(rng.normal(size=60)), base)["population_stability_index"] > 0.1 for _ in range(100)]
+    alarms = [compare_profiles([numeric(rng.normal(size=60))], [base])[0]["drifted"] for _ in range(100)]
+    fixed = [drift_distances(numeric(rng.normal(size=60)), base)["population_stability_index"] > 0.1 for _ in range(100)]
     assert sum(alarms) <= 5  # 1 % is meant
     assert sum(fixed) > 25  # the fixed threshold cries wolf
 
@@ -170,16 +170,16 @@ def test_noise_is_the_99th_percentile_that_simulation_finds() -> None:
     rng = np.random.default_rng(2)
     a, b = (rng.multinomial(2000, [0.1] * 10, size=4000) / 2000 for _ in range(2))
     simulated = np.quantile(((a - b) * np.log(a / b)).sum(axis=1), 0.99)
-    assert noise(2000, 2000, 10) == pytest.approx(simulated, rel=0.05)
+    assert psi_noise_floor(2000, 2000, 10) == pytest.approx(simulated, rel=0.05)
 
 
 def test_a_season_seen_in_training_is_no_drift_and_one_not_seen_is() -> None:
     rng = np.random.default_rng(3)
     winter, summer, heat = (numeric(rng.normal(m, 3, 3000), day=d) for m, d in ((0, 1), (20, 2), (40, 3)))
     next_winter = numeric(rng.normal(0, 3, 3000))
-    assert not drift([next_winter], [winter, summer])[0]["drifted"]
-    assert drift([next_winter], [summer])[0]["drifted"]
-    assert drift([heat], [winter, summer])[0]["drifted"]
+    assert not compare_profiles([next_winter], [winter, summer])[0]["drifted"]
+    assert compare_profiles([next_winter], [summer])[0]["drifted"]
+    assert compare_profiles([heat], [winter, summer])[0]["drifted"]
 
 
 def scored(spark: SparkSession, rows: pd.DataFrame) -> DataFrame:
@@ -191,7 +191,7 @@ def test_quality_agrees_with_sklearn_within_its_own_bound(spark: SparkSession) -
     p = rng.beta(2, 6, 5000)
     rows = pd.DataFrame({"day": rng.integers(0, 30, 5000), "p": p, "late": rng.random(5000) < p, "said": p >= 0.5})
     buckets = score_buckets(scored(spark, rows), "p", "late", "said", by=["day"])
-    found, step = quality(buckets), buckets.groupby("step")[["positives", "labelled"]].sum()
+    found, step = model_quality(buckets), buckets.groupby("step")[["positives", "labelled"]].sum()
     value, bound = auc_from_counts(step.positives.to_numpy(), (step.labelled - step.positives).to_numpy())
     assert bound < 0.001
     assert abs(value - roc_auc_score(rows.late, rows.p)) <= bound
@@ -205,9 +205,9 @@ def test_rows_without_a_label_are_counted_and_not_judged(spark: SparkSession) ->
     rows = pd.DataFrame(
         {"day": 1, "p": [0.9, 0.2, 0.9, 0.9], "late": [True, False, None, None], "said": [True, False, True, True]}, dtype=object
     )
-    found = quality(score_buckets(scored(spark, rows), "p", "late", "said"))
+    found = model_quality(score_buckets(scored(spark, rows), "p", "late", "said"))
     assert (found["count"], found["labelled_share"], found["roc_auc_score"], found["accuracy_score"]) == (4, 0.5, 1.0, 1.0)
-    nothing = quality(score_buckets(scored(spark, rows[2:]), "p", "late", "said"))
+    nothing = model_quality(score_buckets(scored(spark, rows[2:]), "p", "late", "said"))
     assert nothing["labelled_share"] == 0
     assert nothing["log_loss"] is None
 

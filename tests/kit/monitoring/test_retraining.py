@@ -10,30 +10,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boathouse.monitoring.retraining import Evidence, Policy, decide, holds, symptoms
+from boathouse.monitoring.retraining import RetrainingPolicy, WindowEvidence, decide_retraining, find_holds, find_symptoms
 
-GOOD = Evidence("May", promised_auc=0.74, auc=0.73, auc_high=0.76, gap=0.0, gap_low=-0.02, gap_high=0.02, labelled_share=0.98)
+GOOD = WindowEvidence("May", promised_auc=0.74, auc=0.73, auc_high=0.76, gap=0.0, gap_low=-0.02, gap_high=0.02, labelled_share=0.98)
 UNTRUE = replace(GOOD, gap=0.06, gap_low=0.02, gap_high=0.10)
 UNRANKED = replace(GOOD, auc=0.68, auc_high=0.71)
 DRIFTED = replace(GOOD, drifted_weight=0.4, drifted=("wind",))
 JUNE = date(2026, 6, 1)
 
 
-def retrain(*windows: Evidence, **known: object) -> bool:
-    return decide(windows, at=JUNE, **{"new_labels": 50_000, **known}).retrain  # type: ignore[arg-type]
+def retrain(*windows: WindowEvidence, **known: object) -> bool:
+    return decide_retraining(windows, at=JUNE, **{"new_labels": 50_000, **known}).retrain  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "windows", [(GOOD,), (UNTRUE, GOOD), (UNRANKED,), (DRIFTED,), (DRIFTED, GOOD, GOOD), (DRIFTED, GOOD, GOOD, UNRANKED)]
 )
-def test_a_good_month_or_a_single_symptom_does_not_retrain(windows: tuple[Evidence, ...]) -> None:
+def test_a_good_month_or_a_single_symptom_does_not_retrain(windows: tuple[WindowEvidence, ...]) -> None:
     assert not retrain(*windows)
 
 
 @pytest.mark.parametrize(
     "windows", [(replace(UNTRUE, auc_high=0.70),), (UNRANKED, UNRANKED), (DRIFTED, GOOD, UNRANKED), (GOOD, UNTRUE, DRIFTED)]
 )
-def test_two_symptoms_at_once_or_a_symptom_that_is_back_retrains(windows: tuple[Evidence, ...]) -> None:
+def test_two_symptoms_at_once_or_a_symptom_that_is_back_retrains(windows: tuple[WindowEvidence, ...]) -> None:
     assert retrain(*windows)
 
 
@@ -44,15 +44,15 @@ def test_two_symptoms_at_once_or_a_symptom_that_is_back_retrains(windows: tuple[
         ("a gap that is certain but too small to matter", replace(GOOD, gap=0.01, gap_low=0.005, gap_high=0.015)),
         ("an AUC whose interval reaches the promise", replace(GOOD, auc=0.68, auc_high=0.745)),
         ("drift of what the model does not use", replace(GOOD, drifted_weight=0.1, drifted=("colour",))),
-        ("nothing measured yet", Evidence("May")),
+        ("nothing measured yet", WindowEvidence("May")),
     ],
 )
-def test_these_are_no_symptoms(kind: str, evidence: Evidence) -> None:
-    assert symptoms(evidence, Policy()) == {}, kind
+def test_these_are_no_symptoms(kind: str, evidence: WindowEvidence) -> None:
+    assert find_symptoms(evidence, RetrainingPolicy()) == {}, kind
 
 
 def test_forecasts_that_are_too_high_are_a_symptom_like_those_that_are_too_low() -> None:
-    assert "fewer positives" in symptoms(replace(GOOD, gap=-0.06, gap_low=-0.10, gap_high=-0.02), Policy())["calibration"]
+    assert "fewer positives" in find_symptoms(replace(GOOD, gap=-0.06, gap_low=-0.10, gap_high=-0.02), RetrainingPolicy())["calibration"]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_forecasts_that_are_too_high_are_a_symptom_like_those_that_are_too_low()
     ],
 )
 def test_each_hold_forbids_and_says_so_first(known: dict[str, object], word: str) -> None:
-    decision = decide([UNRANKED, UNRANKED], at=JUNE, **{"new_labels": 50_000, **known})  # type: ignore[arg-type]
+    decision = decide_retraining([UNRANKED, UNRANKED], at=JUNE, **{"new_labels": 50_000, **known})  # type: ignore[arg-type]
     assert not decision.retrain
     assert word in decision.reasons[0]
     assert len(decision.reasons) == 3
@@ -73,13 +73,13 @@ def test_each_hold_forbids_and_says_so_first(known: dict[str, object], word: str
 def test_labels_that_are_not_in_hold_back_and_promise_nothing() -> None:
     early = replace(DRIFTED, auc=None, auc_high=None, gap=None, labelled_share=0.3)
     assert not retrain(UNRANKED, early)
-    assert "30% of the labels" in decide([Evidence("May", labelled_share=0.3)], at=JUNE).reasons[0]
+    assert "30% of the labels" in decide_retraining([WindowEvidence("May", labelled_share=0.3)], at=JUNE).reasons[0]
 
 
 def test_a_cooldown_ends_on_its_day() -> None:
-    policy = Policy(cooldown_days=31)
-    assert holds(GOOD, JUNE, date(2026, 5, 1), 50_000, [], policy) == ()
-    assert len(holds(GOOD, JUNE, date(2026, 5, 2), 50_000, [], policy)) == 1
+    policy = RetrainingPolicy(cooldown_days=31)
+    assert find_holds(GOOD, JUNE, date(2026, 5, 1), 50_000, [], policy) == ()
+    assert len(find_holds(GOOD, JUNE, date(2026, 5, 2), 50_000, [], policy)) == 1
 
 
 def test_a_model_that_was_never_measured_is_not_retrained() -> None:
@@ -87,18 +87,18 @@ def test_a_model_that_was_never_measured_is_not_retrained() -> None:
 
 
 @given(st.lists(st.sampled_from([GOOD, UNTRUE, UNRANKED, DRIFTED, replace(UNTRUE, auc_high=0.7)]), min_size=1, max_size=14))
-def test_retraining_month_after_month_keeps_to_the_cooldown(months: list[Evidence]) -> None:
+def test_retraining_month_after_month_keeps_to_the_cooldown(months: list[WindowEvidence]) -> None:
     last, made = None, []
     for i, _ in enumerate(months):
         at = date(2026 + i // 12, i % 12 + 1, 1)
-        if decide(months[: i + 1], at=at, last_retrained=last, new_labels=50_000).retrain:
+        if decide_retraining(months[: i + 1], at=at, last_retrained=last, new_labels=50_000).retrain:
             made.append(at)
             last = at
-    assert all((b - a).days >= Policy().cooldown_days for a, b in pairwise(made))
+    assert all((b - a).days >= RetrainingPolicy().cooldown_days for a, b in pairwise(made))
 
 
 @given(st.lists(st.sampled_from([GOOD, UNTRUE, UNRANKED, DRIFTED]), min_size=1, max_size=6))
-def test_only_the_last_windows_count_and_every_decision_has_a_reason(months: list[Evidence]) -> None:
-    decision = decide(months, at=JUNE, new_labels=50_000)
-    assert decision == decide(months[-Policy().among :], at=JUNE, new_labels=50_000)
+def test_only_the_last_windows_count_and_every_decision_has_a_reason(months: list[WindowEvidence]) -> None:
+    decision = decide_retraining(months, at=JUNE, new_labels=50_000)
+    assert decision == decide_retraining(months[-RetrainingPolicy().among :], at=JUNE, new_labels=50_000)
     assert decision.reasons

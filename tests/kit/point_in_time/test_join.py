@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from boathouse.point_in_time.join import as_of_join, join_all
-from boathouse.point_in_time.plan import Asked
+from boathouse.point_in_time.plan import AsOfLookup
 from boathouse.point_in_time.spark import Side, row_hash
 
 HOUR, MICROSECOND = dt.timedelta(hours=1), dt.timedelta(microseconds=1)
@@ -70,7 +70,7 @@ def answers(spark: SparkSession, engine: str) -> dict[str, dict[str, Found]]:
     frames = [(rows, way) for way in ways] + [(rows.orderBy(F.desc("case"), "b", F.desc("a")), {}), (rows.where("a > 1000"), {})]
     sides = [Side(df, KEYS, "at", {"a": f"a{n}", "b": f"b{n}"}, match_time=f"at{n}", **how) for n, (df, how) in enumerate(frames)]
     left = spark.createDataFrame(labels, "case string, n int, k string, t timestamp")
-    joined = join_all(left, [Asked(KEYS, "t", side) for side in sides], engine).collect()
+    joined = join_all(left, [AsOfLookup(KEYS, "t", side) for side in sides], engine).collect()
     assert len(joined) == len(labels)
     out: dict[str, dict[str, Found]] = {name: {"found": {}, "backwards": {}, "without": {}, "times": {}} for name in CASES}
     for r in joined:
@@ -208,7 +208,7 @@ def test_instants_are_utc_in_any_session_zone_for_dates_and_in_the_night_when_cl
             SELECT int(id) AS n, 'x' AS k, timestamp_seconds(1383456599 + 3600 * id) AS t FROM range(4) UNION ALL
             SELECT int(10 + id), 'midnight', timestamp_micros(1383436800000000 - 1 + id) FROM range(2)""")
         sides = [Side(df, ("k",), "at", {"a": name}) for df, name in ((hours, "hour"), (days, "day"), (local, "local"))]
-        found = {r.n: tuple(r)[3:] for r in join_all(left, [Asked(("k",), "t", side) for side in sides], engine).collect()}
+        found = {r.n: tuple(r)[3:] for r in join_all(left, [AsOfLookup(("k",), "t", side) for side in sides], engine).collect()}
     finally:
         spark.conf.set("spark.sql.session.timeZone", before)
     assert found == {
@@ -268,7 +268,9 @@ def test_every_engine_gives_the_rows_of_a_plain_loop(spark: SparkSession, engine
     ]
     backs = [None if hours is None else hours * HOUR for hours, *_ in ways]
     asked = [
-        Asked(("p", "q"), "t", Side(rows, ("p", "q"), "at", {"a": f"a{n}", "b": f"b{n}"}, back, boundary, nulls, "seen" if late else None))
+        AsOfLookup(
+            ("p", "q"), "t", Side(rows, ("p", "q"), "at", {"a": f"a{n}", "b": f"b{n}"}, back, boundary, nulls, "seen" if late else None)
+        )
         for n, (back, (_, boundary, nulls, late)) in enumerate(zip(backs, ways, strict=True))
     ]
     joined = join_all(frame, asked, engine).collect()

@@ -89,13 +89,13 @@ def cluster(state: Path) -> dict[str, Any]:
 
     from boathouse.point_in_time.grid_windows import rolling
     from boathouse.point_in_time.join import as_of_join
-    from boathouse.point_in_time.plan import Asked, plan_join
+    from boathouse.point_in_time.plan import AsOfLookup, plan_join
     from boathouse.point_in_time.spark import Side, row_hash
     from boathouse.workspace.spark.class_archive import archive_options
     from boathouse.workspace.spark.jars import jars
-    from boathouse.workspace.spark.session import environment, lock, start_session
+    from boathouse.workspace.spark.session import lock, start_session, state_environment
 
-    os.environ |= environment(state)
+    os.environ |= state_environment(state)
     time.tzset()
     lock(state)
     java = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Duser.timezone=Asia/Tokyo", *archive_options(jars())]
@@ -140,7 +140,7 @@ def cluster(state: Path) -> dict[str, Any]:
         return {
             "windows": [list(row) for row in grid.selectExpr("p", "q", "unix_micros(tick)", *COLUMNS).collect()],
             "ways": {name: [[row.n, row.a, row.b] for row in df.select("n", "a", "b").collect()] for name, df in ways.items()},
-            "engines": [plan_join(labels, [Asked(("p", "q"), "t", side)], "auto", budget).engine for budget in (None, 1)],
+            "engines": [plan_join(labels, [AsOfLookup(("p", "q"), "t", side)], "auto", budget).engine for budget in (None, 1)],
             "hashes": [[row.a, row.tie] for row in features.select("a", row_hash(features).alias("tie")).collect()],
             "tasks": [list(row) for row in spark.range(0, 8, 1, 8).mapInArrow(here, "folder string, zone string, executor long").collect()],
             "sent": [base64.b64encode(task).decode() for task in sent],

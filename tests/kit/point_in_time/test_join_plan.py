@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from boathouse.point_in_time.join import as_of_join, join_all
 from boathouse.point_in_time.parquet import Files, files_of
-from boathouse.point_in_time.plan import Asked, plan_join
+from boathouse.point_in_time.plan import AsOfLookup, plan_join
 from boathouse.point_in_time.spark import Side
 from boathouse.tables.table import Lakehouse, drop_all, read
 
@@ -37,7 +37,7 @@ def joined(left: DataFrame, right: DataFrame, engine: str, **more: object) -> di
 
 def test_several_sides_of_one_key_shuffle_the_labels_once_and_the_walk_sorts_once(spark: SparkSession) -> None:
     left, rows = labels(spark, (1, "x", at(3))), readings(spark, ("x", at(1), 1, 1))
-    sides = [Asked(("k",), "t", Side(rows, ("k",), "at", {"a": f"a{n}", "b": f"b{n}"}, lookback=n * HOUR or None)) for n in range(4)]
+    sides = [AsOfLookup(("k",), "t", Side(rows, ("k",), "at", {"a": f"a{n}", "b": f"b{n}"}, lookback=n * HOUR or None)) for n in range(4)]
     out = join_all(left, sides, "union")
     plan = out._jdf.queryExecution().executedPlan().toString()
     assert (plan.count("Exchange hashpartitioning"), plan.count("Exchange"), plan.count("Sort [")) == (1, 1, 1), plan
@@ -76,7 +76,7 @@ def hours(lake: Lakehouse) -> DataFrame:
 
 
 def test_a_table_is_read_from_its_files_and_skips_those_that_no_label_can_match(spark: SparkSession, hours: DataFrame) -> None:
-    asked = Asked(("k",), "t", Side(hours.withColumnRenamed("at", "when"), ("k",), "when", {"a": "a"}))
+    asked = AsOfLookup(("k",), "t", Side(hours.withColumnRenamed("at", "when"), ("k",), "when", {"a": "a"}))
     plan = plan_join(labels(spark, (1, "x", at(10.5))), [asked], "auto")
     assert plan.engine == "local"
     assert isinstance(plan.sources[0], Files)
@@ -114,12 +114,12 @@ def test_an_older_version_is_read_from_the_files_of_that_version(spark: SparkSes
 
 def test_what_does_not_fit_into_the_budget_goes_through_the_cluster_with_the_same_rows(spark: SparkSession, hours: DataFrame) -> None:
     rows, left = hours, labels(spark, *[(n, "x", at(2 * n + 0.5)) for n in range(50)])
-    asked = [Asked(("k",), "t", Side(rows, ("k",), "at", {"a": "a", "b": "b"}))]
+    asked = [AsOfLookup(("k",), "t", Side(rows, ("k",), "at", {"a": "a", "b": "b"}))]
     for budget, engine, held in ((1 << 30, "local", True), (14_000, "union", False), (100, "union", False)):
         plan = plan_join(left, asked, "auto", budget)
         assert (plan.engine, plan.table is not None) == (engine, held), str(plan)
         assert joined(left, rows, "auto", budget=budget) == {n: (2 * n, str(2 * n)) for n in range(50)}
-    through_spark = [Asked(("k",), "t", Side(rows.where("a >= 0"), ("k",), "at", {"a": "a", "b": "b"}))]
+    through_spark = [AsOfLookup(("k",), "t", Side(rows.where("a >= 0"), ("k",), "at", {"a": "a", "b": "b"}))]
     assert plan_join(left, through_spark, "auto", 14_000).engine == "union"
     with pytest.raises(
         ValueError, match="engine 'local' has a budget of 0 MiB, and the labels and what they find need about 0 MiB: take 'auto'"
@@ -129,7 +129,7 @@ def test_what_does_not_fit_into_the_budget_goes_through_the_cluster_with_the_sam
 
 def test_a_type_that_arrow_lacks_is_joined_on_the_cluster(spark: SparkSession) -> None:
     left, rows = labels(spark, (1, "x", at(3))), readings(spark, ("x", at(1), 1, 1)).selectExpr("*", "make_interval(1) AS i")
-    asked = [Asked(("k",), "t", Side(rows, ("k",), "at", {"a": "a", "i": "i"}))]
+    asked = [AsOfLookup(("k",), "t", Side(rows, ("k",), "at", {"a": "a", "i": "i"}))]
     assert plan_join(left, asked).engine == "union"
     with pytest.raises(ValueError, match="take 'union'"):
         plan_join(left, asked, "local")

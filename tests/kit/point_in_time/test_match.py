@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boathouse.point_in_time.match import NEVER, Line, Terms, instants, key_codes, newest, ordered, search, search_column
+from boathouse.point_in_time.match import (
+    NEVER,
+    KeyedInstants,
+    Terms,
+    find_rows,
+    find_rows_by_column,
+    key_codes,
+    micros_array,
+    newest_rows,
+    order_rows,
+)
 
 far = st.sampled_from([0, 1, 2, 3, -5, 10**9, -(2**61), 2**61])  # distances that do not fit into the bits left by a key
 near = st.integers(0, 5)
@@ -18,9 +28,9 @@ instant = st.one_of(near, near, near, near, near, far, st.just(NEVER))
 code = st.sampled_from([0, 0, 0, 0, 1, -1, 2**31])
 
 
-def line(rows: list[tuple[int, ...]], known: bool = False) -> Line:
+def line(rows: list[tuple[int, ...]], known: bool = False) -> KeyedInstants:
     codes, at, seen = (np.array([row[n] for row in rows], np.int64) for n in range(3)) if known else (*columns(rows), None)
-    return Line(codes, at, seen)
+    return KeyedInstants(codes, at, seen)
 
 
 def columns(rows: list[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
@@ -44,14 +54,14 @@ def plain(label: tuple, rows: list[tuple], ties: list[int], strict: bool = False
 def test_each_label_gets_the_newest_row_that_is_not_later(labels: list, rows: list, random: object) -> None:
     ties = list(range(len(rows)))
     random.shuffle(ties)
-    found = newest(line(labels), line(rows), lambda numbers: np.array(ties)[numbers])
+    found = newest_rows(line(labels), line(rows), lambda numbers: np.array(ties)[numbers])
     assert found.tolist() == [plain(label, [(k, at, at) for k, at in rows], ties) for label in labels]
 
 
 @settings(max_examples=300)
 @given(st.lists(st.tuples(code, instant), min_size=1, max_size=12), st.lists(st.tuples(code, instant, instant), max_size=20), st.booleans())
 def test_a_row_counts_from_when_it_was_known_and_the_latest_of_those_that_count_wins(labels: list, rows: list, strict: bool) -> None:
-    found = search(line(labels), line(rows, known=True), Terms(strict=strict), settle=lambda numbers: -numbers)
+    found = find_rows(line(labels), line(rows, known=True), Terms(strict=strict), settle=lambda numbers: -numbers)
     assert found.tolist() == [plain(label, rows, [-n for n in range(len(rows))], strict) for label in labels]
 
 
@@ -65,7 +75,7 @@ def test_lookback_and_validity_judge_the_row_that_was_found(labels: list, rows: 
         n if n >= 0 and at - rows[n][1] <= lookback and (until[n] == NEVER or at < until[n]) else -1
         for (_, at), n in zip(labels, best, strict=True)
     ]
-    assert search(line(labels), line(rows), Terms(lookback), until).tolist() == fresh
+    assert find_rows(line(labels), line(rows), Terms(lookback), until).tolist() == fresh
 
 
 @given(
@@ -75,7 +85,7 @@ def test_lookback_and_validity_judge_the_row_that_was_found(labels: list, rows: 
 def test_a_column_is_matched_among_the_rows_that_have_a_value_in_it(labels: list, rows: list) -> None:
     column = pa.array([1 if there else None for *_, there in rows], pa.int64())
     best = [plain(label, [(k if there else -2, at, at) for k, at, there in rows], [0] * len(rows)) for label in labels]
-    assert search_column(column, line(labels), line(rows), Terms()).tolist() == best
+    assert find_rows_by_column(column, line(labels), line(rows), Terms()).tolist() == best
 
 
 values = st.one_of(st.none(), st.integers(-3, 3), st.sampled_from([-(2**62), 2**62, 10**12]))
@@ -96,7 +106,7 @@ def test_keys_get_one_number_exactly_if_all_their_parts_are_equal_and_none_is_nu
 
 @given(st.lists(st.one_of(near, st.integers(0, 2**63 - 1), st.integers(2**62, 2**62 + 99)), min_size=1, max_size=300))
 def test_integers_are_put_in_order_also_where_they_differ_only_in_bits_that_the_row_numbers_leave_no_room_for(values: list[int]) -> None:
-    found = ordered(np.array(values, np.int64))
+    found = order_rows(np.array(values, np.int64))
     assert sorted(found.tolist()) == list(range(len(values)))
     assert [values[n] for n in found] == sorted(values)
 
@@ -115,8 +125,8 @@ def test_an_instant_is_microseconds_in_utc_whatever_the_columns_zone_or_unit(zon
     moment = dt.datetime(2013, 3, 10, 7, 30)  # clocks changed in New York at seven, UTC
     for unit in ("s", "ms", "us", "ns"):
         column = pa.array([moment, None], pa.timestamp(unit)).cast(pa.timestamp(unit, zone))
-        assert instants(column).tolist() == [int(moment.replace(tzinfo=dt.UTC).timestamp()) * 10**6, NEVER]
+        assert micros_array(column).tolist() == [int(moment.replace(tzinfo=dt.UTC).timestamp()) * 10**6, NEVER]
 
 
 def test_a_date_is_its_midnight_in_utc() -> None:
-    assert instants(pa.array([dt.date(1969, 12, 31), None], pa.date32())).tolist() == [-86_400_000_000, NEVER]
+    assert micros_array(pa.array([dt.date(1969, 12, 31), None], pa.date32())).tolist() == [-86_400_000_000, NEVER]

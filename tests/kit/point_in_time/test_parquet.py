@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from boathouse.point_in_time import parquet as files
-from boathouse.point_in_time.parquet import Span, files_of, recorded
+from boathouse.point_in_time.parquet import TimeBounds, files_of, recorded
 
 HOUR = 3_600_000_000  # microseconds
 
@@ -44,7 +44,7 @@ def load(spark: SparkSession, table: Path, version: int | None = None) -> DataFr
     return (reader if version is None else reader.option("versionAsOf", version)).load(str(table))
 
 
-def by_spark(monkeypatch: pytest.MonkeyPatch, df: DataFrame, span: Span | None = None) -> set[str]:
+def by_spark(monkeypatch: pytest.MonkeyPatch, df: DataFrame, span: TimeBounds | None = None) -> set[str]:
     with monkeypatch.context() as patch:
         patch.setattr(files, "listed_by_checksum", lambda index: None)
         return set(files_of(df, span).paths)
@@ -106,25 +106,27 @@ def test_files_without_a_row_in_the_span_are_left_out(
         (None, None): 0,
         (None, 99 * step): 8,
     }
-    through_spark = [Span("at", *ends).rows(table).select(F.lit(n).alias("span"), "n") for n, ends in enumerate(spans)]
+    through_spark = [TimeBounds("at", *ends).rows(table).select(F.lit(n).alias("span"), "n") for n, ends in enumerate(spans)]
     collected = {tuple(row) for row in reduce(DataFrame.union, through_spark).collect()}
     for number, ((first, last), rows) in enumerate(spans.items()):
-        found = files_of(table, Span("at", first, last))
+        found = files_of(table, TimeBounds("at", first, last))
         assert found.rows == rows, (first, last)
         wanted = {n for n in range(8) if last is not None and (first is None or first <= n * step) and n * step <= last}
         assert wanted <= {n for span, n in collected if span == number}
         assert wanted <= set(found.columns(["n"])["n"].to_pylist())
     if kind == "timestamp":
-        assert by_spark(monkeypatch, table, Span("at", 2 * step, 3 * step)) == set(files_of(table, Span("at", 2 * step, 3 * step)).paths)
+        assert by_spark(monkeypatch, table, TimeBounds("at", 2 * step, 3 * step)) == set(
+            files_of(table, TimeBounds("at", 2 * step, 3 * step)).paths
+        )
 
 
 def test_statistics_are_cut_to_milliseconds_and_a_file_at_the_edge_stays() -> None:
     kind = T.TimestampType()
     stats = {"minValues": {"at": "1970-01-01T00:00:00.001Z"}, "maxValues": {"at": "1970-01-01T01:00:00.002+01:00"}}
-    assert [Span("t", 2999, last).touches(stats, "at", kind) for last in (3000, 0)] == [True, True]
-    assert not Span("t", 3001, 9999).touches(stats, "at", kind)
-    assert not Span("t", None, -1).touches(stats, "at", kind)
-    assert Span("t", 10**9, 10**9 + 1).touches({}, "at", kind)
-    assert Span("t", 10**9, 10**9 + 1).touches({"minValues": {"at": "+12000-01-01T00:00:00Z"}, "maxValues": {"at": None}}, "at", kind)
+    assert [TimeBounds("t", 2999, last).touches(stats, "at", kind) for last in (3000, 0)] == [True, True]
+    assert not TimeBounds("t", 3001, 9999).touches(stats, "at", kind)
+    assert not TimeBounds("t", None, -1).touches(stats, "at", kind)
+    assert TimeBounds("t", 10**9, 10**9 + 1).touches({}, "at", kind)
+    assert TimeBounds("t", 10**9, 10**9 + 1).touches({"minValues": {"at": "+12000-01-01T00:00:00Z"}, "maxValues": {"at": None}}, "at", kind)
     assert recorded("2013-06-01", T.DateType()) == (dt.date(2013, 6, 1) - dt.date(1970, 1, 1)).days * 24 * HOUR
     assert [recorded(value, T.LongType()) for value in (7, None, "x")] == [7, None, None]

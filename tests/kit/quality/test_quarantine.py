@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse.quality.quarantine import Judged, guard, quarantine_of, record, reject, requeue
-from boathouse.quality.rules import QualityError, Rule, RuleError, judge
+from boathouse.quality.quarantine import EvaluatedRows, append_rejected, quarantine_of, record_metrics, requeue_rows, write_with_quarantine
+from boathouse.quality.rules import QualityError, Rule, RuleError, evaluate_rules
 from boathouse.tables.contracts import ContractViolation
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, exists, read
 from boathouse.tables.versions import version_of
@@ -77,7 +77,7 @@ class Split(NamedTuple):
 
     table: Table
     quarantine: Table
-    found: Judged
+    found: EvaluatedRows
     content: tuple[list, list]
 
 
@@ -85,7 +85,7 @@ class Split(NamedTuple):
 def split(lake: Lakehouse) -> Split:
     "Only read; a test that writes takes a copy."
     table, quarantine = named("split")
-    found = guard(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON, note={"upto": 3})
+    found = write_with_quarantine(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON, note={"upto": 3})
     return Split(table, quarantine, found, content(lake, table, quarantine))
 
 
@@ -119,14 +119,16 @@ def test_the_same_run_again_changes_nothing_however_much_was_written_since(
     lake: Lakehouse, split: Split, copy: Callable[[str], tuple[Table, Table]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, quarantine = copy("again")
-    guard(lake, table, boats(lake.spark, ROWS[:2]), RULES, quarantine=quarantine, run="2", at=NOON)
+    write_with_quarantine(lake, table, boats(lake.spark, ROWS[:2]), RULES, quarantine=quarantine, run="2", at=NOON)
     append(lake, table, boats(lake.spark, [("Swan", 9, "")]).drop("_raw"))
     before = content(lake, table, quarantine)
-    assert guard(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON) == dataclasses.replace(
+    assert write_with_quarantine(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON) == dataclasses.replace(
         split.found, table=table.name
     )
     monkeypatch.setattr("boathouse.quality.quarantine.RECENT", 1)  # its note is further back: the table itself knows the transaction
-    assert guard(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON).counts == split.found.counts
+    assert (
+        write_with_quarantine(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON).counts == split.found.counts
+    )
     assert content(lake, table, quarantine) == before
 
 
@@ -134,14 +136,16 @@ def test_a_batch_that_breaks_a_fail_rule_leaves_no_commit_anywhere(lake: Lakehou
     versions = version_of(lake, split.table), version_of(lake, split.quarantine)
     foreign = [*ROWS, ("Kon-Tiki", 100, ""), ("Fram", 200, "")]
     with pytest.raises(QualityError, match=r"^ours \(2 of 8 rows\): another harbour's boats$"):
-        guard(lake, split.table, boats(lake.spark, foreign), RULES, quarantine=split.quarantine, run="2", at=NOON)
+        write_with_quarantine(lake, split.table, boats(lake.spark, foreign), RULES, quarantine=split.quarantine, run="2", at=NOON)
     assert versions == (version_of(lake, split.table), version_of(lake, split.quarantine))
 
 
 def test_a_batch_without_fault_or_without_rows_needs_no_quarantine(lake: Lakehouse) -> None:
     table, quarantine = named("clean")
-    assert guard(lake, table, boats(lake.spark, ROWS[:1]), RULES, quarantine=quarantine, run="1", at=NOON).failed() == {}
-    empty = guard(lake, table, boats(lake.spark).where("false"), RULES, quarantine=quarantine, run="2", at=NOON, note={"upto": 7})
+    assert write_with_quarantine(lake, table, boats(lake.spark, ROWS[:1]), RULES, quarantine=quarantine, run="1", at=NOON).failed() == {}
+    empty = write_with_quarantine(
+        lake, table, boats(lake.spark).where("false"), RULES, quarantine=quarantine, run="2", at=NOON, note={"upto": 7}
+    )
     assert set(empty.counts.values()) == {0}
     assert last_note(lake, table) == {"guard": "2", "upto": 7}
     assert not exists(lake, quarantine)
@@ -149,8 +153,8 @@ def test_a_batch_without_fault_or_without_rows_needs_no_quarantine(lake: Lakehou
 
 def test_a_caller_who_writes_good_rows_otherwise_has_reject_and_requeue_for_the_rest(lake: Lakehouse) -> None:
     table, quarantine = named("merged")
-    judged = judge(boats(lake.spark), RULES)
-    first, second = (reject(lake, quarantine, judged, RULES, run="1", at=NOON, note={"upto": 3}) for _ in range(2))
+    judged = evaluate_rules(boats(lake.spark), RULES)
+    first, second = (append_rejected(lake, quarantine, judged, RULES, run="1", at=NOON, note={"upto": 3}) for _ in range(2))
     assert first == second == {"checked": 6, "named": 1, "berthed": 3, "ours": 0, "not_the_tug": 1}
     assert read(lake, quarantine).count() == 4
     assert last_note(lake, quarantine) == {"upto": 3, "guard": "1"}
@@ -163,13 +167,13 @@ def test_a_caller_who_writes_good_rows_otherwise_has_reject_and_requeue_for_the_
 
     words = {"quarantine": quarantine, "at": NOON, "fix": mended, "write": write}
     with pytest.raises(ConnectionAbortedError):
-        requeue(lake, table, RULES, run="fix", **words)
-    requeue(lake, table, RULES, run="fix", **words)
+        requeue_rows(lake, table, RULES, run="fix", **words)
+    requeue_rows(lake, table, RULES, run="fix", **words)
     assert written == [[("Nobody", 3), ("Tern", 2), ("Tern", 2)]] * 2
     lies = [(row.boat, row._requeued_run) for row in read(lake, quarantine).orderBy("boat").collect()]
     assert lies == [(None, "fix"), ("Gull", None), ("Tern", "fix"), ("Tern", "fix")]
     before = version_of(lake, quarantine)
-    requeue(lake, table, RULES, run="again", **words)
+    requeue_rows(lake, table, RULES, run="again", **words)
     assert (len(written), version_of(lake, quarantine), exists(lake, table)) == (2, before, False)
 
 
@@ -181,7 +185,7 @@ def test_rows_that_do_not_fit_the_table_or_rules_that_cannot_be_judged_create_no
         (boats(lake.spark), (Rule("x", "ship > 1"),), RuleError),
     ):
         with pytest.raises(error):
-            guard(lake, table, df, rules, quarantine=quarantine, run="1", at=NOON)
+            write_with_quarantine(lake, table, df, rules, quarantine=quarantine, run="1", at=NOON)
     assert not exists(lake, table)
 
 
@@ -189,7 +193,10 @@ def test_a_hundred_rules_reject_the_rows_that_each_of_them_names(lake: Lakehouse
     table, quarantine = named("hundred")
     rows = lake.spark.sql("SELECT concat('b', id) AS boat, cast(id AS int) AS berth FROM range(120)")
     rules = [Rule(f"not_{n}", f"berth != {n}") for n in range(100)]
-    assert guard(lake, table, rows, rules, quarantine=quarantine, run="1", at=NOON).counts == {"checked": 120, **{r.name: 1 for r in rules}}
+    assert write_with_quarantine(lake, table, rows, rules, quarantine=quarantine, run="1", at=NOON).counts == {
+        "checked": 120,
+        **{r.name: 1 for r in rules},
+    }
     assert {(row.berth, *row._failed_rules) for row in read(lake, quarantine).collect()} == {(n, f"not_{n}") for n in range(100)}
     assert read(lake, table).count() == 20
 
@@ -206,7 +213,7 @@ def test_the_counts_are_recorded_once(lake: Lakehouse, split: Split) -> None:
     }
     counts = Table("monitoring.recorded", "One row per rule and batch.", tuple(Column(name, kind, "") for name, kind in kinds.items()))
     for _ in range(2):
-        record(lake, counts, split.found, NOON)
+        record_metrics(lake, counts, split.found, NOON)
     assert sorted((row.rule, row.checked, row.failed) for row in read(lake, counts).collect()) == [
         ("berthed", 6, 3),
         ("named", 6, 1),
@@ -221,13 +228,13 @@ def test_what_passes_after_the_fix_goes_on_once_and_the_rest_gets_its_new_reason
     table, quarantine = copy("back")
     stricter = (*RULES, Rule("not_nobody", "boat != 'Nobody'"))
     for _ in range(2):
-        requeue(lake, table, stricter, quarantine=quarantine, run="fix", at=NOON, fix=mended)
+        requeue_rows(lake, table, stricter, quarantine=quarantine, run="fix", at=NOON, fix=mended)
     good, bad = content(lake, table, quarantine)
     assert good == [("Ida", 1), ("Tern", 2), ("Tern", 2)]
     tern = ("Tern", -2, "Tern,-2", ["berthed"], "1", "fix")
     assert bad == [("Gull", None, "Gull,", ["berthed"], "1", None), tern, tern, (None, 3, ",3", ["not_nobody"], "1", None)]
     assert last_note(lake, table)["upto"] == last_note(lake, quarantine)["upto"] == 3  # progress of others is not forgotten
-    requeue(lake, table, RULES, quarantine=quarantine, run="later", at=NOON, fix=mended)  # the rule was a mistake
+    requeue_rows(lake, table, RULES, quarantine=quarantine, run="later", at=NOON, fix=mended)  # the rule was a mistake
     assert [boat for boat, _ in content(lake, table, quarantine)[0]] == ["Ida", "Nobody", "Tern", "Tern"]
 
 
@@ -238,7 +245,7 @@ def test_a_fix_that_loses_track_of_rows_or_brings_foreign_ones_changes_nothing(l
         (lambda rows: mended(rows).selectExpr("boat", "berth + 100 AS berth", "_id"), QualityError),
     ):
         with pytest.raises(error):
-            requeue(lake, split.table, RULES, quarantine=split.quarantine, run="fix", at=NOON, fix=fix)
+            requeue_rows(lake, split.table, RULES, quarantine=split.quarantine, run="fix", at=NOON, fix=fix)
     assert content(lake, split.table, split.quarantine) == split.content
 
 
@@ -262,11 +269,11 @@ def counted(write):
         return write(*words, **more)
     return call
 
-kit.append_once, kit.mark = counted(kit.append_once), counted(kit.mark)
+kit.append_once, kit.mark_requeued = counted(kit.append_once), counted(kit.mark_requeued)
 {action}
 """
-GUARD = "kit.guard(lake, table, t.boats(spark), t.RULES, quarantine=quarantine, run='1', at=t.NOON)"
-REQUEUE = "kit.requeue(lake, table, t.RULES, quarantine=quarantine, run='fix', at=t.NOON, fix=t.mended)"
+GUARD = "kit.write_with_quarantine(lake, table, t.boats(spark), t.RULES, quarantine=quarantine, run='1', at=t.NOON)"
+REQUEUE = "kit.requeue_rows(lake, table, t.RULES, quarantine=quarantine, run='fix', at=t.NOON, fix=t.mended)"
 
 
 def run_killed(cluster: Cluster, folder: Path, name: str, action: str, commits: int) -> None:
@@ -296,8 +303,10 @@ def test_a_write_killed_before_either_commit_is_completed_and_doubles_nothing(
     assert [exists(lake, table), exists(lake, quarantine)] == [commits > 0, False]
     if commits:
         assert read(lake, table).count() == 1
-        guard(lake, table, boats(lake.spark, ROWS[:2]), RULES, quarantine=quarantine, run="2", at=NOON)  # somebody else is faster
-    done = guard(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON)
+        write_with_quarantine(
+            lake, table, boats(lake.spark, ROWS[:2]), RULES, quarantine=quarantine, run="2", at=NOON
+        )  # somebody else is faster
+    done = write_with_quarantine(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON)
     assert done.counts == split.found.counts
     good, bad = split.content
     others = ([("Ida", 1)], [("Tern", -2, "Tern,-2", ["berthed"], "2", None)]) if commits else ([], [])
@@ -311,13 +320,15 @@ def test_a_requeue_killed_between_its_commits_is_completed_for_the_rows_it_saw(
     run_killed(cluster, tmp_path / "between", "halfway", REQUEUE, 1)
     assert read(lake, table).count() == 4
     assert read(lake, quarantine).where("_requeued_run IS NOT NULL").isEmpty()
-    guard(lake, table, boats(lake.spark, [("Swan", -7, "")]), RULES, quarantine=quarantine, run="2", at=NOON)  # rejected meanwhile
+    write_with_quarantine(
+        lake, table, boats(lake.spark, [("Swan", -7, "")]), RULES, quarantine=quarantine, run="2", at=NOON
+    )  # rejected meanwhile
     with pytest.raises(QualityError, match="the requeue 'fix' was cut off"):
-        requeue(lake, table, RULES, quarantine=quarantine, run="other", at=NOON, fix=mended)
+        requeue_rows(lake, table, RULES, quarantine=quarantine, run="other", at=NOON, fix=mended)
     for _ in range(2):
-        requeue(lake, table, RULES, quarantine=quarantine, run="fix", at=NOON, fix=mended)
+        requeue_rows(lake, table, RULES, quarantine=quarantine, run="fix", at=NOON, fix=mended)
     good, bad = content(lake, table, quarantine)
     assert [boat for boat, _ in good] == ["Ida", "Nobody", "Tern", "Tern"]
     assert [(row[0], row[5]) for row in bad] == [("Gull", None), ("Swan", None), ("Tern", "fix"), ("Tern", "fix"), (None, "fix")]
-    requeue(lake, table, RULES, quarantine=quarantine, run="other", at=NOON, fix=mended)
+    requeue_rows(lake, table, RULES, quarantine=quarantine, run="other", at=NOON, fix=mended)
     assert [boat for boat, _ in content(lake, table, quarantine)[0]] == ["Ida", "Nobody", "Swan", "Tern", "Tern"]

@@ -10,16 +10,16 @@ from boathouse.quality.rules import (
     QualityError,
     Rule,
     RuleError,
-    breaks,
+    broken_condition,
     check_rules,
-    judge,
-    kept_rows,
-    measure,
-    observe,
-    observed,
-    refuse,
+    count_failures,
+    evaluate_rules,
+    observe_counts,
+    passing_rows,
+    raise_on_failures,
     rejected_rows,
     rule_set,
+    wait_for_counts,
 )
 
 RULES = (
@@ -32,47 +32,50 @@ VALUES = [(1, "a"), (-1, "a"), (None, "a"), (11, "b"), (2, None), (-5, "long"), 
 
 
 def test_a_condition_that_is_null_is_violated_and_one_that_does_not_apply_is_not(spark: SparkSession) -> None:
-    judged = judge(spark.createDataFrame(VALUES, "n int, s string"), RULES)
+    judged = evaluate_rules(spark.createDataFrame(VALUES, "n int, s string"), RULES)
     assert [row._failed for row in judged.collect()] == [0, 1, 3, 2, 4, 9, 8]
 
 
 def test_a_rule_says_of_a_row_what_is_wrong_with_it_where_it_can(spark: SparkSession) -> None:
     rows = spark.createDataFrame([(1, None), (2, "no comma")], "n int, why string")
     one, other = (Rule("whole", "false", reason="it cannot be split", detail=detail) for detail in ("why", ""))
-    assert [row._reason for row in rejected_rows(judge(rows, [one]), [one]).orderBy("n").collect()] == ["it cannot be split", "no comma"]
+    assert [row._reason for row in rejected_rows(evaluate_rules(rows, [one]), [one]).orderBy("n").collect()] == [
+        "it cannot be split",
+        "no comma",
+    ]
     assert rule_set([one]) != rule_set([other])
 
 
 def test_every_row_is_kept_dropped_or_quarantined_and_counted_in_the_write_itself(spark: SparkSession) -> None:
-    judged = judge(spark.createDataFrame(VALUES, "n int, s string"), RULES)
-    watched, watch = observe(judged, RULES)
+    judged = evaluate_rules(spark.createDataFrame(VALUES, "n int, s string"), RULES)
+    watched, watch = observe_counts(judged, RULES)
     rejected = [(row.n, row._failed_rules) for row in rejected_rows(watched, RULES).collect()]
     assert rejected == [(-1, ["positive"]), (None, ["positive", "small"]), (-5, ["positive", "short"]), (3, ["short"])]
-    assert [row.n for row in kept_rows(judged, RULES).collect()] == [1, 11]
-    counts = observed(watch, judged, RULES)
-    assert counts == measure(judged, RULES) == {"checked": 7, "positive": 3, "small": 2, "named": 1, "short": 2}
+    assert [row.n for row in passing_rows(judged, RULES).collect()] == [1, 11]
+    counts = wait_for_counts(watch, judged, RULES)
+    assert counts == count_failures(judged, RULES) == {"checked": 7, "positive": 3, "small": 2, "named": 1, "short": 2}
 
 
 def test_counts_of_rows_that_the_optimiser_removed_are_zero_and_do_not_hang(spark: SparkSession) -> None:
-    judged = judge(spark.createDataFrame(VALUES, "n int, s string").where("false"), RULES)
-    watched, watch = observe(judged, RULES)
+    judged = evaluate_rules(spark.createDataFrame(VALUES, "n int, s string").where("false"), RULES)
+    watched, watch = observe_counts(judged, RULES)
     watched.where("false").write.format("noop").mode("overwrite").save()
-    assert observed(watch, judged, RULES, seconds=1) == {"checked": 0, "positive": 0, "small": 0, "named": 0, "short": 0}
+    assert wait_for_counts(watch, judged, RULES, seconds=1) == {"checked": 0, "positive": 0, "small": 0, "named": 0, "short": 0}
 
 
 def test_more_faults_than_a_shared_sum_can_hold_are_counted_all_the_same(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quality, "FIELD", 2)  # room for three faults, instead of two million
-    judged = judge(spark.range(7), many := [Rule(f"r{n}", f"id < {n}") for n in range(4)])
-    watched, watch = observe(judged, many)
+    judged = evaluate_rules(spark.range(7), many := [Rule(f"r{n}", f"id < {n}") for n in range(4)])
+    watched, watch = observe_counts(judged, many)
     watched.write.format("noop").mode("overwrite").save()
-    assert observed(watch, judged, many) == {"checked": 7, "r0": 7, "r1": 6, "r2": 5, "r3": 4}
+    assert wait_for_counts(watch, judged, many) == {"checked": 7, "r0": 7, "r1": 6, "r2": 5, "r3": 4}
 
 
 def test_a_rule_that_fails_the_batch_says_how_many_rows_broke_it() -> None:
     strict = (Rule("ours", "s = 'a'", action="fail", reason="another customer's rows"),)
-    refuse({"checked": 3, "ours": 0}, strict)
+    raise_on_failures({"checked": 3, "ours": 0}, strict)
     with pytest.raises(QualityError, match=r"ours \(2 of 3 rows\): another customer's rows"):
-        refuse({"checked": 3, "ours": 2}, strict)
+        raise_on_failures({"checked": 3, "ours": 2}, strict)
 
 
 @pytest.mark.parametrize("number", [11, 63, 64, 130])
@@ -82,11 +85,11 @@ def test_any_number_of_rules_judges_as_each_rule_alone_does(spark: SparkSession,
     rules = [Rule(f"r{n}", f"id % {by} != {rest}", action=action) for n, (by, rest, action) in enumerate(parts)]
     broken = {id: {n for n, (by, rest, _) in enumerate(parts) if id % by == rest} for id in range(200)}
     rows = spark.range(200)
-    watched, watch = observe(judge(rows, rules), rules)
-    seen = watched.select("*", breaks(rules, "drop", "quarantine").alias("out")).collect()
+    watched, watch = observe_counts(evaluate_rules(rows, rules), rules)
+    seen = watched.select("*", broken_condition(rules, "drop", "quarantine").alias("out")).collect()
     assert {row.id for row in seen if row._failed != 0} == {id for id, those in broken.items() if those}
     assert {row.id for row in seen if row.out} == {id for id, those in broken.items() if any(parts[n][2] != "warn" for n in those)}
-    assert observed(watch, rows, rules) == {
+    assert wait_for_counts(watch, rows, rules) == {
         "checked": 200,
         **{f"r{n}": sum(n in those for those in broken.values()) for n in range(number)},
     }
@@ -94,7 +97,7 @@ def test_any_number_of_rules_judges_as_each_rule_alone_does(spark: SparkSession,
 
 def test_the_names_of_rejected_rows_reach_beyond_the_first_word(spark: SparkSession) -> None:
     many = [Rule(f"r{n}", f"id != {n}") for n in range(100)]
-    rejected = rejected_rows(judge(spark.range(60, 102), many), many).orderBy("id").collect()
+    rejected = rejected_rows(evaluate_rules(spark.range(60, 102), many), many).orderBy("id").collect()
     assert [(row.id, row._failed_rules) for row in rejected] == [(n, [f"r{n}"]) for n in range(60, 100)]
     assert rejected[0].asDict().keys() == {"id", "_failed_rules", "_reason"}
 
@@ -117,14 +120,16 @@ def test_the_names_of_rejected_rows_reach_beyond_the_first_word(spark: SparkSess
 def test_a_rule_that_cannot_be_judged_is_refused_by_its_name_before_anything_runs(spark: SparkSession, condition: str, why: str) -> None:
     rows = spark.createDataFrame([], "n int, s string")
     with pytest.raises(RuleError, match=f"^wrong: .*{why}"):
-        judge(rows, (*RULES, Rule("wrong", condition)))
+        evaluate_rules(rows, (*RULES, Rule("wrong", condition)))
     with pytest.raises(RuleError, match=f"^wrong: .*{why}"):
-        judge(rows, (*RULES, Rule("wrong", "true", applies=condition)))
+        evaluate_rules(rows, (*RULES, Rule("wrong", "true", applies=condition)))
 
 
 def test_words_in_quotes_and_comments_are_no_reason_to_refuse_a_rule(spark: SparkSession) -> None:
     rules = (Rule("quoted", "s != 'now()' -- rand()"), Rule("after", "n > 0 /* uuid() */"))
-    assert [row._failed for row in judge(spark.createDataFrame([(1, "now()"), (-1, "a")], "n int, s string"), rules).collect()] == [1, 2]
+    assert [
+        row._failed for row in evaluate_rules(spark.createDataFrame([(1, "now()"), (-1, "a")], "n int, s string"), rules).collect()
+    ] == [1, 2]
 
 
 def test_two_rules_of_one_name_or_one_called_checked_are_refused(spark: SparkSession) -> None:

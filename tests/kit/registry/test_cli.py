@@ -11,17 +11,17 @@ from pyspark.sql import SparkSession
 
 from boathouse.models.integrity import CONTENT
 from boathouse.registry.cli import (
-    asked,
-    compared,
-    done_by_hand,
-    listed,
+    apply_command,
+    compare_versions,
+    find_model,
+    find_version,
+    list_models,
+    list_versions,
     models_command,
-    registered,
-    shown,
-    version_of_model,
-    versions_listed,
+    parse_words,
+    show_version,
 )
-from boathouse.registry.promotions import TRAINED_BY, alias_version, moves, promote, register
+from boathouse.registry.promotions import TRAINED_BY, alias_version, promote, read_events, register
 from boathouse.tables.table import Lakehouse, drop_all
 
 MODEL = "spark_catalog.test_ml.listed_boat"
@@ -42,31 +42,31 @@ def lake(spark: SparkSession, harbour_model) -> Iterator[Lakehouse]:
 
 
 def by_hand(lake: Lakehouse, *words: str) -> str:
-    given = asked(list(words))
-    return done_by_hand(lake, registered(given.model), given, MAY)
+    given = parse_words(list(words))
+    return apply_command(lake, find_model(given.model), given, MAY)
 
 
 def test_models_are_found_by_their_last_part_and_what_is_not_found_says_what_there_is(lake: Lakehouse, harbour_model) -> None:
-    assert registered("listed_boat") == registered(MODEL) == MODEL
+    assert find_model("listed_boat") == find_model(MODEL) == MODEL
     with pytest.raises(LookupError, match=r"no model is called boat: .*spark_catalog.test_ml.listed_boat"):
-        registered("boat")
+        find_model("boat")
     for wrong in ("3", "two"):
         with pytest.raises(LookupError, match=f"has no version {wrong}: it has 1, 2"):
-            version_of_model(MODEL, wrong)
+            find_version(MODEL, wrong)
     register("spark_catalog.other_ml.listed_boat", harbour_model.uri, harbour_model.run_id)
     try:
         with pytest.raises(LookupError, match="several models are called listed_boat"):
-            registered("listed_boat")
+            find_model("listed_boat")
     finally:
         MlflowClient().delete_registered_model("spark_catalog.other_ml.listed_boat")
 
 
 def test_the_lists_show_champions_versions_and_moves(lake: Lakehouse) -> None:
-    ((_, _, models),) = listed(lake)
+    ((_, _, models),) = list_models(lake)
     (mine,) = [row for row in models if row["model"] == MODEL]
     assert (mine["versions"], mine["champion"]) == (2, 2)
     assert mine["last move"] == "promoted 2 on 2013-04-01: version 2 is better"
-    (_, _, versions), (_, _, told) = versions_listed(lake, MODEL)
+    (_, _, versions), (_, _, told) = list_versions(lake, MODEL)
     assert [(row["version"], row["alias"], row["as_of"], row["trained_by"]) for row in versions] == [
         (2, "champion", "2013-04-01", "Ida"),
         (1, "", "2013-03-01", "Ida"),
@@ -75,10 +75,10 @@ def test_the_lists_show_champions_versions_and_moves(lake: Lakehouse) -> None:
 
 
 def test_two_versions_are_compared_by_what_differs_alone(lake: Lakehouse) -> None:
-    found = {title: rows for title, _, rows in compared(MODEL, "1", "2")}
+    found = {title: rows for title, _, rows in compare_versions(MODEL, "1", "2")}
     assert found["tags"] == [{"name": "as_of", "1": "2013-03-01", "2": "2013-04-01"}]
     assert found["parameters"] == found["metrics"] == []  # one run logged both
-    assert "2013-03-01" in str(shown(lake, MODEL, "1"))
+    assert "2013-03-01" in str(show_version(lake, MODEL, "1"))
 
 
 def test_a_person_rolls_back_approves_rejects_and_retires_by_name_and_with_a_reason(lake: Lakehouse) -> None:
@@ -90,7 +90,7 @@ def test_a_person_rolls_back_approves_rejects_and_retires_by_name_and_with_a_rea
         == f"{MODEL}: version 1 is champion again, instead of version 2."
     )
     assert "is retired" in by_hand(lake, "retire", "listed_boat", "2", "--by", "Omar", "--why", "old")
-    assert [(row["move"], row["moved_by"], row["reason"]) for row in moves(lake, MODEL)[2:]] == [
+    assert [(row["move"], row["moved_by"], row["reason"]) for row in read_events(lake, MODEL)[2:]] == [
         ("approved", "Omar", "fine"), ("rejected", "Eve", "slow"), ("rolled back", "Omar", "complaints"), ("retired", "Omar", "old"),
     ]  # fmt: skip
 
@@ -108,7 +108,7 @@ def test_a_person_rolls_back_approves_rejects_and_retires_by_name_and_with_a_rea
 def test_what_may_not_be_done_is_refused_with_the_reason_and_changes_nothing(lake: Lakehouse, words: list[str], said: str) -> None:
     with pytest.raises(LookupError, match=said):
         by_hand(lake, *words)
-    assert len(moves(lake, MODEL)) == 2
+    assert len(read_events(lake, MODEL)) == 2
     assert alias_version(MlflowClient(), MODEL) == 2
 
 

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 from support.histories import Histories
 
-from boathouse.models.integrity import CONTENT, Untrusted
+from boathouse.models.integrity import CONTENT, UntrustedModel
 from boathouse.registry.manifest import retire
 from boathouse.registry.promotions import (  # fmt: skip
     APPROVED,
@@ -25,11 +25,11 @@ from boathouse.registry.promotions import (  # fmt: skip
     TRAINED_BY,
     RegistryError,
     alias_version,
-    approve,
+    approve_version,
     challenge,
     champion_as_of,
-    moves,
     promote,
+    read_events,
     register,
     rollback,
 )
@@ -81,7 +81,7 @@ def test_repeating_a_decision_writes_nothing_and_leaves_the_alias(lake: Lakehous
         rollback(lake, model, FEBRUARY, "?")
     assert promote(lake, model, 2, FEBRUARY, "first", {"auc": 0.7}) is True
     assert promote(lake, model, 2, FEBRUARY, "first", {"auc": 0.7}) is False
-    (row,) = moves(lake, model)
+    (row,) = read_events(lake, model)
     assert (row["previous_version"], row["evidence"], row["moved_at"]) == (None, '{"auc": 0.7}', FEBRUARY)
     assert alias_version(MlflowClient(), model) == 2
 
@@ -97,7 +97,7 @@ def test_a_decision_about_the_past_leaves_todays_champion_alone(lake: Lakehouse,
 def test_an_unknown_version_is_refused_before_anything_is_written(lake: Lakehouse, model: str) -> None:
     with pytest.raises(mlflow.exceptions.MlflowException):
         promote(lake, model, 99, MARCH, "typing mistake")
-    assert len(moves(lake, model)) == 1
+    assert len(read_events(lake, model)) == 1
     assert alias_version(MlflowClient(), model) == 1
 
 
@@ -105,7 +105,7 @@ def test_an_unknown_version_is_refused_before_anything_is_written(lake: Lakehous
 def test_a_rollback_is_a_new_decision_also_in_the_instant_of_the_promotion(lake: Lakehouse, model: str) -> None:
     assert rollback(lake, model, MARCH, "it was not") == 1
     assert alias_version(MlflowClient(), model) == 1 == champion_as_of(lake, model, MARCH)
-    assert len(moves(lake, model)) == 3
+    assert len(read_events(lake, model)) == 3
 
 
 @history((PROMOTED, 1, FEBRUARY), (PROMOTED, 2, MARCH), (PROMOTED, 3, APRIL))
@@ -115,7 +115,7 @@ def test_two_rollbacks_go_back_two_steps_and_one_that_is_done_is_not_done_again(
     assert rollback(lake, model, MAY, "still worse", expects=2) == 1
     with pytest.raises(RegistryError, match="nothing to go back to"):
         rollback(lake, model, MAY, "and further", expects=1)
-    assert [row["version"] for row in moves(lake, model)] == [1, 2, 3, 2, 1]
+    assert [row["version"] for row in read_events(lake, model)] == [1, 2, 3, 2, 1]
 
 
 @history((PROMOTED, 1, FEBRUARY), (PROMOTED, 2, MARCH), (ROLLED_BACK, 1, MARCH))
@@ -131,7 +131,7 @@ def test_a_decision_that_rests_on_another_champion_is_refused(lake: Lakehouse, m
     with pytest.raises(RegistryError, match=r"compared with version 1, and the champion is version 2 now"):
         promote(lake, model, 3, APRIL, "better than 1", expects=1)
     assert alias_version(MlflowClient(), model) == 2
-    assert len(moves(lake, model)) == 2
+    assert len(read_events(lake, model)) == 2
 
 
 @history((APPROVED, 1, MARCH, "Omar"), (REJECTED, 1, MARCH, "Eve"))
@@ -145,13 +145,13 @@ def test_where_an_approval_is_asked_for_it_is_a_named_persons_and_not_the_author
         ("Omar", " ", "by a person"),
     ):
         with pytest.raises(RegistryError, match=what):
-            approve(lake, model, 1, who, why, MARCH)
-    assert approve(lake, model, 1, "Omar", "talked to Eve", MARCH) is True
-    assert approve(lake, model, 1, "Omar", "talked to Eve", MARCH) is False
+            approve_version(lake, model, 1, who, why, MARCH)
+    assert approve_version(lake, model, 1, "Omar", "talked to Eve", MARCH) is True
+    assert approve_version(lake, model, 1, "Omar", "talked to Eve", MARCH) is False
     assert promote(lake, model, 1, MARCH, "better", approval=True) is True
     with pytest.raises(RegistryError, match="needs an approval"):
         promote(lake, model, 2, APRIL, "better", approval=True)  # an approval is of one version
-    assert [row["moved_by"] for row in moves(lake, model)] == ["Omar", "Eve", "Omar", "job"]
+    assert [row["moved_by"] for row in read_events(lake, model)] == ["Omar", "Eve", "Omar", "job"]
     assert MlflowClient().get_model_version(model, "1").tags["approval"] == "approved"
 
 
@@ -175,14 +175,14 @@ def test_a_retired_version_is_neither_promoted_nor_gone_back_to_and_a_champion_i
     with pytest.raises(RegistryError, match=r"was retired by Omar \(trained on wrong rows\)"):
         promote(lake, model, 2, MAY, "come back")
     assert rollback(lake, model, MAY, "worse") == 1
-    assert [row["move"] for row in moves(lake, model)].count("retired") == 1
+    assert [row["move"] for row in read_events(lake, model)].count("retired") == 1
 
 
 @history((PROMOTED, 1, FEBRUARY), (PROMOTED, 2, MARCH))
 def test_a_champion_whose_files_were_changed_is_not_gone_back_to(lake: Lakehouse, model: str) -> None:
     client = MlflowClient()
     client.set_model_version_tag(model, "1", CONTENT, "0" * 64)
-    with pytest.raises(Untrusted, match="has other files than when it was registered"):
+    with pytest.raises(UntrustedModel, match="has other files than when it was registered"):
         rollback(lake, model, APRIL, "worse")
     assert alias_version(client, model) == 2
 
@@ -234,7 +234,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     assert told is not None
     assert f"version {winner} was promoted by job {winner} at the same moment" in (told.error or "")
     assert alias_version(MlflowClient(), model) == winner == champion_as_of(lake, model, APRIL)
-    assert [row["version"] for row in moves(lake, model)] == [*([1] if first else []), winner]
+    assert [row["version"] for row in read_events(lake, model)] == [*([1] if first else []), winner]
 
 
 # The process ends itself with SIGKILL after its row is written, and before the alias is moved.
@@ -262,4 +262,4 @@ def test_killed_between_row_and_alias_the_same_call_again_ends_it(lake: Lakehous
     assert alias_version(MlflowClient(), model) == 1
     assert promote(lake, model, 2, MARCH, "better", expects=1) is False
     assert alias_version(MlflowClient(), model) == 2
-    assert len(moves(lake, model)) == 2
+    assert len(read_events(lake, model)) == 2

@@ -19,12 +19,12 @@ from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 
 from boathouse.features.lookups import FeatureLookup
-from boathouse.features.training_sets import FeatureFunction, Labels, create_training_set, imported
-from boathouse.models.integrity import Untrusted
+from boathouse.features.training_sets import FeatureFunction, Labels, create_training_set, import_function
+from boathouse.models.integrity import UntrustedModel
 from boathouse.models.learners import Recipe, fit, log_pipeline
-from boathouse.registry.manifest import LineageError, Manifest, code_of, learned_rows, log_manifest, reads, settings_of
+from boathouse.registry.manifest import LineageError, Manifest, collect_training_rows, current_code, log_manifest, read_tables, settings_of
 from boathouse.registry.promotions import register
-from boathouse.registry.reproduce import distance, reproduce, reproduce_command
+from boathouse.registry.reproduce import max_difference, reproduce, reproduce_command
 from boathouse.serving.client import FeatureEngineeringClient
 from boathouse.tables.table import Lakehouse, drop_all, read
 from boathouse.tables.versions import fingerprint, version_of
@@ -113,15 +113,15 @@ def made(lake: Lakehouse, written: Path) -> Made:
     ]
     labels = Labels("gold.trips", versions["gold.trips"], "trip < 150")
     made = create_training_set(lake, labels, lookups, label="late", versions=versions)
-    rows, parameters = learned_rows(made.load_df(), RECIPE, ["trip"]), {"n_estimators": 10, "min_child_samples": 5}
+    rows, parameters = collect_training_rows(made.load_df(), RECIPE, ["trip"]), {"n_estimators": 10, "min_child_samples": 5}
     manifest = Manifest(
-        as_of="2013-06-10", tables=reads(lake, versions), features=replace(made.spec, fingerprint=fingerprint(made.load_df())),
+        as_of="2013-06-10", tables=read_tables(lake, versions), features=replace(made.spec, fingerprint=fingerprint(made.load_df())),
         label={"column": "late", "definition": "d", "maturity": "m"}, split={}, holdout="trip >= 150", recipe=vars(RECIPE), trainer="sailing.code:train",
-        order=("trip",), parameters=parameters, search={}, settings=settings_of(lake.spark), code=code_of(["sailing", "boathouse"]), run={}, rows=len(rows),
+        order=("trip",), parameters=parameters, search={}, settings=settings_of(lake.spark), code=current_code(["sailing", "boathouse"]), run={}, rows=len(rows),
     )  # fmt: skip
     mlflow.set_experiment("/test_reproduce")
     with mlflow.start_run() as run:
-        pipeline = imported("sailing.code:train")(RECIPE, rows, parameters)
+        pipeline = import_function("sailing.code:train")(RECIPE, rows, parameters)
         log_manifest(lake, run.info.run_id, manifest)
         uri = log_pipeline(pipeline, RECIPE, rows, "model")
     version = register(MODEL, uri, run.info.run_id)
@@ -241,7 +241,7 @@ def test_a_table_that_was_dropped_or_made_anew_is_not_the_table(lake: Lakehouse,
 def test_a_model_whose_files_changed_is_not_compared_with(lake: Lakehouse, made: Made) -> None:
     version = registered_with(lake, made)
     MlflowClient().set_model_version_tag(MODEL, str(version), "boathouse.content", "0" * 64)
-    with pytest.raises(Untrusted, match="has other files"):
+    with pytest.raises(UntrustedModel, match="has other files"):
         reproduce(lake, MODEL, version)
 
 
@@ -252,14 +252,14 @@ def test_a_run_without_a_manifest_cannot_be_made_again(lake: Lakehouse, harbour_
 
 
 def test_predictions_that_are_missing_on_one_side_are_infinitely_far() -> None:
-    assert distance(np.array([0.5, np.nan]), np.array([0.5, 0.1])) == float("inf")
-    assert distance(np.array([]), np.array([])) == 0.0
+    assert max_difference(np.array([0.5, np.nan]), np.array([0.5, 0.1])) == float("inf")
+    assert max_difference(np.array([]), np.array([])) == 0.0
     with pytest.raises(ValueError, match="not the same rows"):
-        distance(np.array([0.5]), np.array([0.5, 0.1]))
+        max_difference(np.array([0.5]), np.array([0.5, 0.1]))
 
 
 def test_the_learner_that_a_manifest_names_by_the_module_of_before_is_found() -> None:
-    assert imported("boathouse.training:fit") is fit
+    assert import_function("boathouse.training:fit") is fit
 
 
 def test_the_command_says_how_it_is_called_and_which_models_there_are(spark: SparkSession, made: Made) -> None:

@@ -22,14 +22,14 @@ from boathouse.features.training_sets import (
     FeatureSpec,
     Labels,
     create_training_set,
-    from_json,
-    rebuilt,
-    to_json,
+    rebuild_from_spec,
+    spec_from_json,
+    spec_to_json,
     with_features,
     with_functions,
 )
 from boathouse.serving.client import FeatureEngineeringClient
-from boathouse.serving.feature_models import log_model, rebuild_training_set, score_batch, spec_of
+from boathouse.serving.feature_models import log_model, read_spec, rebuild_training_set, score_batch
 from boathouse.tables.table import drop_all
 from boathouse.tables.versions import fingerprint, version_of
 
@@ -98,7 +98,7 @@ def asked(harbour: Harbour) -> DataFrame:
 
 
 def test_the_spec_that_a_model_carries_is_the_one_it_was_trained_with(harbour: Harbour) -> None:
-    spec = spec_of(harbour.uri)
+    spec = read_spec(harbour.uri)
     assert spec.features == FEATURES
     assert (spec.label, spec.exclude_columns, spec.labels) == ("minutes", ("trip", "pier", "planned", "read_at"), harbour.labels)
     assert set(spec.versions) == {"features.wind", "features.piers"}
@@ -107,11 +107,11 @@ def test_the_spec_that_a_model_carries_is_the_one_it_was_trained_with(harbour: H
 
 def test_a_training_set_is_made_again_from_the_model_alone_whatever_was_written_since(harbour: Harbour) -> None:
     again = rebuild_training_set(harbour.tables.lake, harbour.uri)
-    assert fingerprint(again) == spec_of(harbour.uri).fingerprint
+    assert fingerprint(again) == read_spec(harbour.uri).fingerprint
     assert {row.length for row in again.collect()} == {40, -1}
-    lying = replace(spec_of(harbour.uri), versions={"features.piers": 2, "features.wind": 1})
+    lying = replace(read_spec(harbour.uri), versions={"features.piers": 2, "features.wind": 1})
     with pytest.raises(ValueError, match=r"has the fingerprint \w+ now, and had"):
-        rebuilt(harbour.tables.lake, lying)
+        rebuild_from_spec(harbour.tables.lake, lying)
 
 
 def test_a_value_is_the_same_in_training_batch_and_stream_for_every_engine(harbour: Harbour, tmp_path: Path) -> None:
@@ -158,16 +158,16 @@ def test_what_cannot_be_scored_or_made_again_is_refused_with_the_reason(spark: S
         )
     unlabelled = create_training_set(lake, asked(harbour), FEATURES, None).spec
     for call, said in (
-        (lambda: spec_of(bare.model_uri), "has no feature_spec.json: log the model with its training set"),
+        (lambda: read_spec(bare.model_uri), "has no feature_spec.json: log the model with its training set"),
         (lambda: score_batch(lake, "runs:/1/model", asked(harbour)), "models:/NAME/VERSION"),
         (lambda: score_batch(lake, harbour.uri, asked(harbour).selectExpr("*", "1 AS prediction")), "a column prediction already"),
         (lambda: score_batch(lake, harbour.uri, asked(harbour).drop("pier")), "the labels have no pier"),
-        (lambda: rebuilt(lake, unlabelled), "came from a DataFrame, which cannot be read again"),
+        (lambda: rebuild_from_spec(lake, unlabelled), "came from a DataFrame, which cannot be read again"),
         (lambda: create_training_set(lake, asked(harbour), FEATURES, "delay"), "no column delay: they have trip, pier, planned"),
         (lambda: with_functions(spark.range(1), FEATURES[:2]), "age_doubled, age_hours cannot be computed: there is no column .*planned"),
         (lambda: FeatureFunction("boathouse.features.training_sets:nothing", {"a": "b"}, "c").column(), "no Python function boathouse.features.training_sets:nothing"),
         (lambda: FeatureFunction(f"{__name__}:hours", {"late": "b"}, "c").column(), "takes no late: it takes later, earlier"),
-        (lambda: from_json('{"format": 2}'), "a format that this version"),
+        (lambda: spec_from_json('{"format": 2}'), "a format that this version"),
         (lambda: with_features(lake, asked(harbour), FeatureSpec((FeatureLookup("features.piers", "pier", feature_names=["depth"]),), {})), "has no depth; it has"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=said):
@@ -192,8 +192,8 @@ functions = st.builds(FeatureFunction, words, st.dictionaries(words, words, max_
 @given(st.lists(st.one_of(lookups, functions), max_size=4), st.dictionaries(words, st.integers(0)), st.one_of(st.none(), words))
 def test_a_spec_comes_back_from_its_text_as_it_was(features: list, versions: dict, label: str | None) -> None:
     spec = FeatureSpec(tuple(features), versions, label, ("a", "b"), Labels("gold.x", 3, "a > 'b'", ("a", "b AS c")), "fp")
-    assert from_json(to_json(spec)) == spec
-    assert from_json(to_json(replace(spec, labels=None))).labels is None
+    assert spec_from_json(spec_to_json(spec)) == spec
+    assert spec_from_json(spec_to_json(replace(spec, labels=None))).labels is None
 
 
 def test_a_logged_model_gets_its_signature_from_the_training_set(harbour: Harbour) -> None:
@@ -209,4 +209,4 @@ def test_a_logged_model_gets_its_signature_from_the_training_set(harbour: Harbou
             pip_requirements=[],
             serialization_format="skops",
         )
-    assert (info.signature.inputs.input_names(), spec_of(info.model_uri).label) == (["knots"], "minutes")
+    assert (info.signature.inputs.input_names(), read_spec(info.model_uri).label) == (["knots"], "minutes")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from boathouse.tables.contracts import ContractViolation, check, check_rows, document, misfits, storable
+from boathouse.tables.contracts import ContractViolation, check_columns, check_rows, document_tables, find_misfits, is_storable
 from boathouse.tables.evolution import create
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 from boathouse.tables.versions import version_of
@@ -55,12 +55,12 @@ def policy(on_change: str, **changes: Any) -> Table:
 def test_a_contract_violation_names_every_difference_at_once(spark: SparkSession) -> None:
     wrong = spark.sql("SELECT 'Ida' AS boat, 4L AS berth, 'oak' AS wood")
     with pytest.raises(ContractViolation) as caught:
-        check(wrong, BOATS)
+        check_columns(wrong, BOATS)
     assert str(caught.value) == "harbour.boats: missing day date; unexpected wood string; berth is bigint, not int"
 
 
 def test_the_columns_come_back_in_declared_order(spark: SparkSession) -> None:
-    assert check(spark.sql("SELECT date'2013-01-01' AS day, 1 AS berth, 'Ida' AS boat"), BOATS).columns == ["boat", "berth", "day"]
+    assert check_columns(spark.sql("SELECT date'2013-01-01' AS day, 1 AS berth, 'Ida' AS boat"), BOATS).columns == ["boat", "berth", "day"]
 
 
 @pytest.mark.parametrize("on_change", ["fail", "add_columns", "rescue"])
@@ -75,7 +75,7 @@ def test_the_columns_come_back_in_declared_order(spark: SparkSession) -> None:
 )
 def test_a_missing_column_other_letters_and_a_column_twice_are_refused_by_every_policy(on_change: str, columns: str, said: list) -> None:
     fields = [T.StructField(name, T.DataType.fromDDL(kind)) for name, kind in (c.split() for c in columns.split(", "))]
-    assert misfits(T.StructType(fields), policy(on_change)) == said
+    assert find_misfits(T.StructType(fields), policy(on_change)) == said
 
 
 @pytest.mark.parametrize(
@@ -91,14 +91,14 @@ def test_a_missing_column_other_letters_and_a_column_twice_are_refused_by_every_
 )
 def test_nested_types_are_compared_field_by_field(kind: str, fits: bool) -> None:
     table = Table("harbour.nested", "One row.", (Column("s", "struct<a:int,b:string>", "both"),))
-    found = misfits(T.StructType([T.StructField("s", T.DataType.fromDDL(kind))]), table)
+    found = find_misfits(T.StructType([T.StructField("s", T.DataType.fromDDL(kind))]), table)
     assert found == ([] if fits else [f"s is {kind}, not struct<a:int,b:string>"])
 
 
 @pytest.mark.parametrize("name", ["_change_type", "_METADATA", "a b", "a;b", "a\tb", ""])
 def test_a_name_that_delta_cannot_keep_is_neither_let_in_nor_declared(name: str) -> None:
     fields = [*BOATS.schema.fields, T.StructField(name, T.StringType())]
-    assert misfits(T.StructType(fields), policy("add_columns")) == [f"unexpected {name} string: Delta cannot keep it"]
+    assert find_misfits(T.StructType(fields), policy("add_columns")) == [f"unexpected {name} string: Delta cannot keep it"]
     with pytest.raises(ValueError, match="names that Delta can keep"):
         named("odd", columns=(*BOATS.columns, Column(name, "string", "odd")))
 
@@ -151,7 +151,7 @@ def test_a_value_of_another_type_is_cast_where_nothing_is_lost_and_put_aside_whe
         on_change="rescue",
     )
     df = spark.createDataFrame([tuple(value for _, value, *_ in named_)], ", ".join(f"{n} {kind}" for n, _, kind, *_ in named_))
-    got = check(df, table).selectExpr(
+    got = check_columns(df, table).selectExpr(
         *[f"CAST({n} AS string) AS {n}" if want == "date" else n for n, _, _, want, *_ in named_],
         *[f"get_json_object(_rescued, '$.{n}') AS aside_{n}" for n, *_ in named_],
     )
@@ -169,7 +169,7 @@ TEXTS = st.one_of(st.none(), st.text(max_size=6), st.integers(-(2**33), 2**33).m
 def test_no_text_is_ever_lost_on_the_way_to_a_number(spark: SparkSession, texts: list) -> None:
     df = spark.createDataFrame([(text, n) for n, text in enumerate(texts)], "berth string, n int")
     table = Table("harbour.raw", "One row.", (Column("berth", "int", "number"), Column("n", "int", "order"), ASIDE), on_change="rescue")
-    found = check(df, table).selectExpr("n", "berth", "get_json_object(_rescued, '$.berth') AS aside").orderBy("n").collect()
+    found = check_columns(df, table).selectExpr("n", "berth", "get_json_object(_rescued, '$.berth') AS aside").orderBy("n").collect()
     for text, row in zip(texts, found, strict=True):
         assert (row.aside == text) if row.berth is None else (int(text) == row.berth and row.aside is None)
 
@@ -178,26 +178,26 @@ def test_unknown_columns_are_kept_as_one_object_and_only_where_there_are_some(sp
     df = spark.sql(
         "SELECT * FROM VALUES ('Ida', 1, null, 'oak', named_struct('m', 9)), ('Tern', 2, null, null, null) AS t(boat, berth, day, `the wood`, mast)"
     )
-    found = check(df.withColumn("day", df.day.cast("date")), policy("rescue")).collect()
+    found = check_columns(df.withColumn("day", df.day.cast("date")), policy("rescue")).collect()
     assert [row._rescued for row in found] == ['{"the wood":"oak","mast":{"m":9}}', None]
 
 
 def test_an_instant_is_put_aside_to_the_microsecond(spark: SparkSession) -> None:
     moved = spark.sql("SELECT 'Ida' AS boat, 1 AS berth, date'2013-06-01' AS day, timestamp'2013-06-01 12:00:00.123456' AS moved")
-    assert check(moved, policy("rescue")).first()._rescued == '{"moved":"2013-06-01T12:00:00.123456Z"}'
+    assert check_columns(moved, policy("rescue")).first()._rescued == '{"moved":"2013-06-01T12:00:00.123456Z"}'
 
 
 @pytest.mark.parametrize("kind", ["void", "array<void>", "struct<a:interval day>", "map<string,interval year>"])
 def test_a_type_that_delta_cannot_keep_is_not_let_in(kind: str) -> None:
-    assert not storable("x", kind)
-    assert storable("x", "struct<void:int,interval:string>")
+    assert not is_storable("x", kind)
+    assert is_storable("x", "struct<void:int,interval:string>")
 
 
 def test_rows_that_were_rescued_can_be_written_again_and_cannot_be_mixed_with_new_ones(spark: SparkSession) -> None:
-    again = check(rows(spark, ("Ida", 1, None, "oak"), schema=LINES + ", wood string"), policy("rescue"))
-    assert check(again, policy("rescue")).first()._rescued == '{"wood":"oak"}'
+    again = check_columns(rows(spark, ("Ida", 1, None, "oak"), schema=LINES + ", wood string"), policy("rescue"))
+    assert check_columns(again, policy("rescue")).first()._rescued == '{"wood":"oak"}'
     with pytest.raises(ContractViolation, match="_rescued comes with the rows"):
-        check(again.withColumn("mast", again.berth), policy("rescue"))
+        check_columns(again.withColumn("mast", again.berth), policy("rescue"))
 
 
 def test_a_rescued_null_where_none_may_be_refuses_the_write(lake: Lakehouse) -> None:
@@ -294,7 +294,9 @@ def test_the_rows_are_checked_in_one_job_and_a_column_that_is_never_null_in_none
 
 
 def test_a_page_names_every_column_and_survives_a_bar_in_a_comment() -> None:
-    page = document([named("odd", columns=(*BOATS.columns, Column("side", "string", "port | starboard")), owner="the mate")], "Boats")
+    page = document_tables(
+        [named("odd", columns=(*BOATS.columns, Column("side", "string", "port | starboard")), owner="the mate")], "Boats"
+    )
     assert page.startswith("# Boats\n")
     assert "### harbour.odd" in page
     assert "primary key: `boat`; kept: 365 days; owner: the mate." in page

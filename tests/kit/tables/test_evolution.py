@@ -11,8 +11,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 from boathouse.tables.contracts import ContractViolation
-from boathouse.tables.evolution import RETENTION, Change, create, evolve, listed, plan, widens
-from boathouse.tables.table import Column, Lakehouse, Table, declaration, drop_all, exists, read
+from boathouse.tables.evolution import RETENTION, SchemaChange, create, evolve, format_changes, is_widening, plan_changes
+from boathouse.tables.table import Column, Lakehouse, Table, declaration_digest, drop_all, exists, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import append
 
@@ -44,7 +44,7 @@ def named(name: str, **changes: Any) -> Table:
     return dataclasses.replace(BOATS, name=f"harbour.{name}", **changes)
 
 
-def kinds(changes: list[Change]) -> list[tuple[str, str]]:
+def kinds(changes: list[SchemaChange]) -> list[tuple[str, str]]:
     return [(change.kind, change.column) for change in changes]
 
 
@@ -58,10 +58,10 @@ def alter(lake: Lakehouse, table: Table, what: str) -> None:
 
 def test_a_table_that_does_not_exist_is_one_change_and_evolving_makes_it(lake: Lakehouse) -> None:
     table = named("fresh")
-    assert plan(lake, table) == [Change("table", "", "harbour.fresh", "", "CREATE TABLE")]
+    assert plan_changes(lake, table) == [SchemaChange("table", "", "harbour.fresh", "", "CREATE TABLE")]
     assert not exists(lake, table)
     evolve(lake, table)
-    assert plan(lake, table) == []
+    assert plan_changes(lake, table) == []
 
 
 def test_every_safe_change_of_a_declaration_is_made_by_the_next_write_and_the_rows_stay(lake: Lakehouse) -> None:
@@ -82,7 +82,7 @@ def test_every_safe_change_of_a_declaration_is_made_by_the_next_write_and_the_ro
         owner="harbour master",
         cluster_by=("berth",),
     )
-    assert kinds(plan(lake, newer)) == [
+    assert kinds(plan_changes(lake, newer)) == [
         ("property", "delta.enableTypeWidening"),
         ("drop NOT NULL", "boat"),
         ("comment", "boat"),
@@ -102,7 +102,7 @@ def test_every_safe_change_of_a_declaration_is_made_by_the_next_write_and_the_ro
         lake.spark.createDataFrame([("Tern", "teak", 2**40, None)], "boat string, wood string, berth bigint, day date"),
         unique=True,
     )
-    assert plan(lake, newer) == []
+    assert plan_changes(lake, newer) == []
     assert {tuple(row) for row in read(lake, newer).collect()} == {("Ida", 4, None, None), ("Tern", 2**40, None, "teak")}
     assert found(lake, newer)["delta.dataSkippingStatsColumns"] == "boat,berth"
     assert [tuple(row) for row in read(lake, newer, version=1).collect()] == [("Ida", 4, None)]
@@ -117,7 +117,7 @@ def test_what_is_unsafe_is_refused_all_at_once_with_the_plan_and_the_safe_change
         partition_by=("boat",),
         grain="One row per boat and berth.",
     )
-    planned = plan(lake, other)
+    planned = plan_changes(lake, other)
     assert kinds([change for change in planned if change.refused]) == [
         ("change type", "berth"),
         ("add NOT NULL", "berth"),
@@ -131,14 +131,14 @@ def test_what_is_unsafe_is_refused_all_at_once_with_the_plan_and_the_safe_change
     for refused in (evolve, create):
         with pytest.raises(ContractViolation) as caught:
             refused(lake, other)
-        assert str(caught.value) == f"harbour.made differs from its declaration, and was left as it is:\n{listed(planned)}"
+        assert str(caught.value) == f"harbour.made differs from its declaration, and was left as it is:\n{format_changes(planned)}"
     assert version_of(lake, made) == 0
-    assert plan(lake, made) == []
+    assert plan_changes(lake, made) == []
 
 
 def test_a_name_in_other_letters_is_a_change_that_is_refused(lake: Lakehouse, made: Table) -> None:
     other = dataclasses.replace(made, columns=(BOAT, dataclasses.replace(BERTH, name="Berth"), DAY))
-    assert [(c.kind, c.column, c.existing, c.refused) for c in plan(lake, other)] == [("rename column", "Berth", "berth", True)]
+    assert [(c.kind, c.column, c.existing, c.refused) for c in plan_changes(lake, other)] == [("rename column", "Berth", "berth", True)]
 
 
 WIDER = ["tinyint smallint", "tinyint int", "tinyint bigint", "smallint int", "smallint bigint", "int bigint", "tinyint double",
@@ -158,7 +158,7 @@ def test_a_type_counts_as_wider_exactly_where_delta_takes_it_for_wider_or_we_are
     assert read(lake, wider).schema.simpleString() == wider.schema.simpleString()
     assert {float(value) for value in read(lake, wider).first()} == {7.0}
     for pair in NARROWER:
-        assert not widens(*map(T.DataType.fromDDL, pair.split(" "))), pair
+        assert not is_widening(*map(T.DataType.fromDDL, pair.split(" "))), pair
 
 
 def test_a_table_that_agrees_costs_a_look_without_a_job_or_a_commit(lake: Lakehouse, made: Table) -> None:
@@ -190,15 +190,15 @@ def test_changes_that_were_cut_off_are_finished_by_the_next_write(lake: Lakehous
     newer = dataclasses.replace(table, columns=(*BOATS.columns, Column("wood", "string", "oak"), Column("mast", "int", "m")), owner="mate")
     alter(lake, table, "ADD COLUMN (wood string COMMENT 'oak')")  # and then the machine stopped
     create(lake, newer)
-    assert plan(lake, newer) == []
-    assert declaration(lake, newer) == newer.digest
+    assert plan_changes(lake, newer) == []
+    assert declaration_digest(lake, newer) == newer.digest
 
 
 def test_a_table_made_before_there_were_digests_is_signed_once(lake: Lakehouse) -> None:
     table = named("unsigned")
     create(lake, table)
     alter(lake, table, "UNSET TBLPROPERTIES ('boathouse.declaration')")
-    assert declaration(lake, table) == ""
+    assert declaration_digest(lake, table) == ""
     create(lake, table)
     create(lake, table)
     assert version_of(lake, table) == 2  # created, unset, signed
@@ -207,11 +207,11 @@ def test_a_table_made_before_there_were_digests_is_signed_once(lake: Lakehouse) 
 def test_columns_that_were_let_in_are_no_difference_and_can_be_declared_later(lake: Lakehouse) -> None:
     table = named("follows", on_change="add_columns")
     append(lake, table, lake.spark.sql("SELECT 'Ida' AS boat, 4 AS berth, date'2013-06-01' AS day, 'oak' AS wood"), unique=True)
-    assert plan(lake, table) == []
+    assert plan_changes(lake, table) == []
     declared = dataclasses.replace(table, columns=(*BOATS.columns, Column("wood", "string", "oak or teak")), on_change="fail")
-    assert kinds(plan(lake, declared)) == [("comment", "wood"), ("property", "boathouse.onChange")]
+    assert kinds(plan_changes(lake, declared)) == [("comment", "wood"), ("property", "boathouse.onChange")]
     create(lake, declared)
-    assert plan(lake, declared) == []
+    assert plan_changes(lake, declared) == []
 
 
 def test_a_pinned_table_keeps_its_retention_and_gets_the_new_one_when_the_pin_is_gone(lake: Lakehouse) -> None:
@@ -219,7 +219,7 @@ def test_a_pinned_table_keeps_its_retention_and_gets_the_new_one_when_the_pin_is
     create(lake, table)
     values = [f"'{name}' = 'interval 36500 days', 'boathouse.before.{name}' = 'interval 365 days'" for name in RETENTION]
     alter(lake, table, f"SET TBLPROPERTIES ({', '.join(values)})")
-    assert plan(lake, table) == []
+    assert plan_changes(lake, table) == []
     create(lake, dataclasses.replace(table, retention="interval 30 days"))
     assert found(lake, table)["delta.deletedFileRetentionDuration"] == "interval 36500 days"
     assert found(lake, table)["boathouse.before.delta.deletedFileRetentionDuration"] == "interval 30 days"
@@ -232,9 +232,9 @@ def test_what_was_altered_by_hand_is_brought_back_where_that_is_safe(lake: Lakeh
     alter(lake, table, f"SET TBLPROPERTIES ({', '.join(values)})")
     alter(lake, table, "ALTER COLUMN boat COMMENT ''")
     assert kinds(evolve(lake, table)) == [("comment", "boat"), ("property", "delta.deletedFileRetentionDuration")]
-    assert plan(lake, table) == []
+    assert plan_changes(lake, table) == []
     alter(lake, table, "ADD COLUMN (mast int)")
-    assert [change.kind for change in plan(lake, table) if change.refused] == ["remove column"]
+    assert [change.kind for change in plan_changes(lake, table) if change.refused] == ["remove column"]
 
 
 def test_statistics_that_nothing_names_any_more_are_switched_off(lake: Lakehouse, made: Table) -> None:
@@ -247,4 +247,4 @@ def test_statistics_that_nothing_names_any_more_are_switched_off(lake: Lakehouse
         ("property", "delta.dataSkippingNumIndexedCols"),
         ("property", "delta.dataSkippingStatsColumns"),
     ]
-    assert plan(lake, without) == []
+    assert plan_changes(lake, without) == []

@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from boathouse.tables.evolution import create
-from boathouse.tables.history import states
+from boathouse.tables.history import read_states
 from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, drop_all, read
 
 BOATS = Table(
@@ -36,4 +36,4 @@ def test_states_reach_back_to_the_first_version_that_can_still_be_read(lake: Lak
     move(2)
     with pytest.raises(VersionGone):
         read(lake, BOATS, 1)
-    assert [(row.berth, row._version) for row in states(lake, BOATS, "boat = 'Ida'").collect()] == [(2, 2)]
+    assert [(row.berth, row._version) for row in read_states(lake, BOATS, "boat = 'Ida'").collect()] == [(2, 2)]

@@ -12,8 +12,17 @@ from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.tables import maintenance as maintenance_module
 from boathouse.tables.evolution import create
-from boathouse.tables.maintenance import MAINTENANCE, MaintenanceFailed, layout, maintain, optimize, retained, tend, vacuum
-from boathouse.tables.pins import pin, protect, read_pin, release
+from boathouse.tables.maintenance import (
+    MAINTENANCE,
+    MaintenanceFailed,
+    maintain_table,
+    maintain_tables,
+    optimize,
+    read_layout,
+    retention_of,
+    vacuum,
+)
+from boathouse.tables.pins import extend_retention, pin, read_pin, restore_retention
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 from boathouse.tables.versions import fingerprint, version_of
 from boathouse.tables.writes import append, last_note, replace
@@ -113,7 +122,7 @@ def test_a_clustered_table_is_clustered_once(lake: Lakehouse) -> None:
     for berth in range(2):
         append(lake, table, boats(lake, ("Ida", berth)))
     assert optimize(lake, table) is None
-    assert (layout(lake, table).numFiles, optimize(lake, table)) == (1, "nothing new since the last time")
+    assert (read_layout(lake, table).numFiles, optimize(lake, table)) == (1, "nothing new since the last time")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +130,7 @@ def test_a_clustered_table_is_clustered_once(lake: Lakehouse) -> None:
     [("interval 2 weeks", 14 * 24), ("interval 365 days", 365 * 24), ("interval 1 day 12 hours", 36), ("interval 0 hours", 0), (None, 168)],
 )
 def test_a_retention_is_understood_as_delta_means_it(said: str | None, span: int) -> None:
-    assert retained({"delta.deletedFileRetentionDuration": said} if said else {}) == timedelta(hours=span)
+    assert retention_of({"delta.deletedFileRetentionDuration": said} if said else {}) == timedelta(hours=span)
 
 
 def test_vacuum_runs_on_tables_older_than_their_retention_and_logical_time_deletes_nothing(
@@ -130,14 +139,14 @@ def test_vacuum_runs_on_tables_older_than_their_retention_and_logical_time_delet
     table = copy("young", "interval 0 hours")
     optimize(lake, table)
     assert vacuum(lake, table, PAST) == "younger than its retention"
-    tended = tend(lake, table, FUTURE)
+    tended = maintain_table(lake, table, FUTURE)
     assert (tended.not_optimized, tended.not_vacuumed, tended.failed) == ("one file", None, None)
     assert tended.files_deleted >= 3
     assert tended.bytes_deleted > 0
     assert len(read(lake, table).inputFiles()) == read(lake, table).count() - 2 == 1
-    protect(lake, table)
+    extend_retention(lake, table)
     assert vacuum(lake, table, FUTURE) == "kept for ever"
-    release(lake, table)
+    restore_retention(lake, table)
 
 
 def test_a_run_is_recorded_table_by_table_and_a_pin_or_a_failure_of_one_stops_no_other(
@@ -155,7 +164,7 @@ def test_a_run_is_recorded_table_by_table_and_a_pin_or_a_failure_of_one_stops_no
     absent = dataclasses.replace(BOATS, name="harbour.absent")
     monkeypatch.setattr(maintenance_module, "optimize", breaks)
     with pytest.raises(MaintenanceFailed, match=r"^harbour.broken: OSError: the disk is full$"):
-        maintain(lake, [pinned, broken, absent, plain], FUTURE, "run 7")
+        maintain_tables(lake, [pinned, broken, absent, plain], FUTURE, "run 7")
     rows = {r.table_name: r for r in read(lake, MAINTENANCE).where("run_id = 'run 7'").collect()}
     assert set(rows) == {"harbour.pinned", "harbour.broken", "harbour.plain"}
     assert {name: (r.files_before, r.files_after, r.files_deleted > 0) for name, r in rows.items()} == {

@@ -20,15 +20,15 @@ from boathouse.tables.pins import (
     RETENTION,
     Pin,
     PinError,
-    holding,
+    delta_properties,
+    extend_retention,
+    list_pins,
     materialise,
     pin,
     pin_all,
-    pins,
-    properties,
-    protect,
+    pins_holding,
     read_pin,
-    release,
+    restore_retention,
     unpin,
 )
 from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, drop_all, exists, read
@@ -87,7 +87,7 @@ def pinned(lake: Lakehouse) -> dict[str, Pin]:
 
 
 def retention(lake: Lakehouse, table: str) -> set[str]:
-    return {properties(lake, table).get(name, "unset") for name in RETENTION}
+    return {delta_properties(lake, table).get(name, "unset") for name in RETENTION}
 
 
 def test_a_pinned_version_outlives_retention_and_vacuum_where_an_unpinned_one_is_blocked_and_then_gone(
@@ -98,11 +98,11 @@ def test_a_pinned_version_outlives_retention_and_vacuum_where_an_unpinned_one_is
     for name in ("kept", "left"):
         lake.spark.sql(f"VACUUM {lake.name(f'harbour.{name}')}")  # by anybody's hand
     assert read_pin(lake, "outlives").collect() == [Row(boat="Ida", berth=1)]
-    protect(lake, "harbour.left")
+    extend_retention(lake, "harbour.left")
     with pytest.raises(VersionGone, match="files that it needs were deleted"):
         check_version(lake, "harbour.left", 1)
     assert read(lake, "harbour.left").first().berth == 2
-    release(lake, "harbour.left")
+    restore_retention(lake, "harbour.left")
     assert retention(lake, "harbour.left") == {"interval 1 seconds"}
 
 
@@ -115,7 +115,7 @@ def test_a_version_that_is_gone_is_not_pinned_and_its_table_stays_as_it_was(lake
     for version in (1, 99):
         with pytest.raises(VersionGone, match=f"at version {version}"):
             pin(lake, "gone", "harbour.left", version, AT, WHY)
-    assert "gone" not in pins(lake)
+    assert "gone" not in list_pins(lake)
     assert retention(lake, "harbour.left") == {"interval 1 seconds"}
 
 
@@ -166,7 +166,7 @@ def test_a_table_is_held_until_the_last_of_its_pins_goes(lake: Lakehouse, pinned
 def test_retention_that_was_never_set_is_unset_again(lake: Lakehouse, pinned: dict[str, Pin]) -> None:
     assert retention(lake, "harbour.plain") == {LASTING}
     unpin(lake, "plain", LATER, "done with")
-    assert not set(RETENTION) & set(properties(lake, "harbour.plain"))
+    assert not set(RETENTION) & set(delta_properties(lake, "harbour.plain"))
 
 
 def test_a_materialised_pin_frees_its_table_and_reads_the_same_rows_when_the_source_is_vacuumed(
@@ -181,7 +181,7 @@ def test_a_materialised_pin_frees_its_table_and_reads_the_same_rows_when_the_sou
         read(lake, "harbour.copied", 1)
     assert fingerprint(read_pin(lake, "copied")) == before
     assert materialise(lake, "copied", LATER).step == 2  # once is enough
-    copy = pins(lake)["copied"].copy
+    copy = list_pins(lake)["copied"].copy
     unpin(lake, "copied", LATER, "done with")
     assert not exists(lake, copy)
 
@@ -196,4 +196,4 @@ def test_the_pin_of_a_table_that_was_dropped_or_made_anew_says_so_and_can_be_rel
     with pytest.raises(PinError, match="another table now"):
         pin(lake, "lost", BOATS, 1, AT, WHY)
     unpin(lake, "lost", LATER, "it is lost")
-    assert holding(lake, BOATS) == []
+    assert pins_holding(lake, BOATS) == []

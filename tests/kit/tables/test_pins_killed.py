@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.tables.pins import LASTING, RETENTION, materialise, pin, pins, properties, unpin
+from boathouse.tables.pins import LASTING, RETENTION, delta_properties, list_pins, materialise, pin, unpin
 from boathouse.tables.table import Lakehouse, drop_all, exists, read
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 
@@ -81,12 +81,12 @@ def death(cluster: Cluster, lake: Lakehouse, tmp_path: Path) -> Callable[[str], 
 
 def remembered(lake: Lakehouse) -> dict[str, str]:
     "The table's retention, and what it keeps of the one before."
-    return {key: value for key, value in properties(lake, BOATS).items() if key.endswith(RETENTION)}
+    return {key: value for key, value in delta_properties(lake, BOATS).items() if key.endswith(RETENTION)}
 
 
 def unbroken(lake: Lakehouse) -> bool:
     "Whether each pin that stands can be read, from a table that keeps its files or from a copy."
-    stands = [found for found in pins(lake).values() if found.action != "unpinned"]
+    stands = [found for found in list_pins(lake).values() if found.action != "unpinned"]
     kept = remembered(lake)
     lasting = all(kept[name] == LASTING for name in RETENTION)
     rows = {p.name: read(lake, p.copy) if p.copy else read(lake, BOATS, p.version) for p in stands if p.copy or lasting}
@@ -95,7 +95,7 @@ def unbroken(lake: Lakehouse) -> bool:
 
 def stands(lake: Lakehouse, name: str) -> tuple[int, str, bool, set[str]]:
     "Steps of the pin, the last of them, whether there is a copy, and what the table's retention is and was."
-    found = pins(lake)[name]
+    found = list_pins(lake)[name]
     return found.step, found.action, exists(lake, f"ops.pin_{name}"), set(remembered(lake).values())
 
 

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from boathouse.quality.quarantine import Judged, guard, quarantine_of, record, requeue
+from boathouse.quality.quarantine import EvaluatedRows, quarantine_of, record_metrics, requeue_rows, write_with_quarantine
 from boathouse.quality.rules import METRICS, Rule
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 from boathouse.tables.versions import version_of
-from boathouse.tables.writes import Commit, append, commits, last_note, standing
+from boathouse.tables.writes import Commit, append, commits, last_note, without_undone
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 
 NOON = dt.datetime(2013, 6, 1, 12)
@@ -37,7 +37,7 @@ def named(name: str) -> tuple[Table, Table]:
 
 
 def batch(lake: Lakehouse, tables: tuple[Table, Table], run: str, *rows: tuple[str, int]) -> None:
-    guard(lake, tables[0], lake.spark.createDataFrame(rows, BOATS.schema), RULES, quarantine=tables[1], run=run, at=NOON)
+    write_with_quarantine(lake, tables[0], lake.spark.createDataFrame(rows, BOATS.schema), RULES, quarantine=tables[1], run=run, at=NOON)
 
 
 def mended(rows: DataFrame) -> DataFrame:
@@ -56,7 +56,7 @@ def restore(lake: Lakehouse, table: Table, version: int) -> None:
 
 def test_a_commit_counts_unless_a_restore_that_counts_has_undone_it() -> None:
     history = [Commit(version, None, {4: 1, 5: 3, 6: 4}.get(version)) for version in range(7)]
-    found = {upto: [commit.version for commit in standing(history[upto::-1])] for upto in (3, 4, 5, 6)}
+    found = {upto: [commit.version for commit in without_undone(history[upto::-1])] for upto in (3, 4, 5, 6)}
     assert found == {3: [3, 2, 1, 0], 4: [4, 1, 0], 5: [5, 3, 2, 1, 0], 6: [6, 4, 1, 0]}
 
 
@@ -118,11 +118,11 @@ def test_a_batch_that_a_second_restore_brings_back_is_not_written_again(lake: La
 
 
 def test_counts_that_a_restore_took_away_are_recorded_again_once(lake: Lakehouse) -> None:
-    found = Judged("harbour.counted", "1", RULES, {"checked": 1, "berthed": 0})
-    record(lake, COUNTS, found, NOON)
+    found = EvaluatedRows("harbour.counted", "1", RULES, {"checked": 1, "berthed": 0})
+    record_metrics(lake, COUNTS, found, NOON)
     restore(lake, COUNTS, 0)
     for _ in range(2):
-        record(lake, COUNTS, found, NOON)
+        record_metrics(lake, COUNTS, found, NOON)
     assert [row.rule for row in read(lake, COUNTS).collect()] == ["berthed"]
 
 
@@ -130,7 +130,7 @@ def test_a_requeue_that_a_restore_took_from_either_table_is_done_again_once(lake
     tables = named("requeued")
     batch(lake, tables, "1", ("Ida", 1), ("Tern", -2), ("Log", 0))
     before = [version_of(lake, table) for table in tables]
-    requeue(lake, tables[0], RULES, quarantine=tables[1], run="fix", at=NOON, fix=mended)
+    requeue_rows(lake, tables[0], RULES, quarantine=tables[1], run="fix", at=NOON, fix=mended)
     wanted = content(lake, tables)
     assert wanted[0] == [("Ida", 1), ("Tern", 2)]
     for taken in ({0: before[0]}, {1: before[1]}, {0: 0, 1: 0}):  # before the requeue, or before the batch itself
@@ -138,7 +138,7 @@ def test_a_requeue_that_a_restore_took_from_either_table_is_done_again_once(lake
             restore(lake, tables[n], version)
         if len(taken) == 2:
             batch(lake, tables, "1", ("Ida", 1), ("Tern", -2), ("Log", 0))
-        requeue(lake, tables[0], RULES, quarantine=tables[1], run="fix", at=NOON, fix=mended)
+        requeue_rows(lake, tables[0], RULES, quarantine=tables[1], run="fix", at=NOON, fix=mended)
         assert content(lake, tables) == wanted, taken
 
 
@@ -158,13 +158,13 @@ def deadly(*words, **more):
 DataFrameWriter.saveAsTable = deadly
 import datetime as dt
 from boathouse.quality.rules import Rule
-from boathouse.quality.quarantine import guard, quarantine_of
+from boathouse.quality.quarantine import quarantine_of, write_with_quarantine
 from boathouse.tables.table import Column, Lakehouse, Table
 
 table = Table("harbour.batch", "One row per boat.", (Column("boat", "string", "name"), Column("berth", "int", "where it lies")))
 rules = (Rule("berthed", "berth > 0", reason="berths count from 1"),)
 rows = spark.createDataFrame([("Swan", 3), ("Gull", -4)], table.schema)
-guard(Lakehouse(spark, prefix="test_restored_"), table, rows, rules, quarantine=quarantine_of(table), run="2", at=dt.datetime(2013, 6, 1, 12))
+write_with_quarantine(Lakehouse(spark, prefix="test_restored_"), table, rows, rules, quarantine=quarantine_of(table), run="2", at=dt.datetime(2013, 6, 1, 12))
 """
 
 

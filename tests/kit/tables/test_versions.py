@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from boathouse.tables.evolution import create
 from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, drop_all, read
-from boathouse.tables.versions import changes, check_version, count_changes, diff, fingerprint, row_hashes, same_rows, version_of
+from boathouse.tables.versions import check_version, compare_rows, count_changes, diff, fingerprint, has_same_rows, row_hashes, version_of
 from boathouse.tables.writes import append, merge
 
 BOATS = Table(
@@ -169,7 +169,7 @@ def test_a_difference_by_key_is_what_two_dictionaries_say(spark: SparkSession) -
         )
         for side in (0, 1)
     ]
-    rows = changes(*sides, key=["case", "k", "l"]).collect()
+    rows = compare_rows(*sides, key=["case", "k", "l"]).collect()
     for case, (before, after) in enumerate(pairs):
         mine = [row for row in rows if row.case == case]
         expected = {}
@@ -197,7 +197,7 @@ def test_a_difference_without_a_key_is_that_of_two_bags(spark: SparkSession) -> 
         for side in (0, 1)
     ]
     found, expected = Counter(), Counter()
-    for row in changes(*sides).collect():
+    for row in compare_rows(*sides).collect():
         values = row._after or row._before
         found[values.case, values.n, values.m["v"]] += row._times if row._change == "added" else -row._times
     for case, (before, after) in enumerate(pairs):
@@ -209,9 +209,9 @@ def test_a_difference_without_a_key_is_that_of_two_bags(spark: SparkSession) -> 
 def test_a_key_that_comes_twice_and_columns_that_differ_are_refused(lake: Lakehouse) -> None:
     good = boats(lake, ("Ida", 1))
     with pytest.raises(Exception, match=r'the key \(boat\) is not unique: \{"boat":"Ida"\}'):
-        count_changes(changes(good, boats(lake, ("Ida", 1), ("Ida", 1)), key=["boat"]))
+        count_changes(compare_rows(good, boats(lake, ("Ida", 1), ("Ida", 1)), key=["boat"]))
     with pytest.raises(ValueError, match=r"the columns differ: \['berth', 'wood'\]"):
-        changes(good, lake.spark.sql("SELECT 'Ida' AS boat, 1L AS berth, 'oak' AS wood"))
+        compare_rows(good, lake.spark.sql("SELECT 'Ida' AS boat, 1L AS berth, 'oak' AS wood"))
 
 
 def test_versions_are_compared_by_the_primary_key_and_upkeep_is_known_without_reading(lake: Lakehouse) -> None:
@@ -225,7 +225,7 @@ def test_versions_are_compared_by_the_primary_key_and_upkeep_is_known_without_re
     lake.spark.sql(f"OPTIMIZE {lake.name(table)}")
     latest = version_of(lake, table)
     assert latest > 2
-    assert not same_rows(lake, table, 1, latest)
+    assert not has_same_rows(lake, table, 1, latest)
     equal = diff(lake, table, 2, latest)
     assert not re.search(r"(?<!Local)Relation", equal._jdf.queryExecution().optimizedPlan().toString())  # no file is opened
     assert equal.isEmpty()

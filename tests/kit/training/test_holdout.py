@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from boathouse.features.training_sets import Labels
-from boathouse.runtime import user
+from boathouse.runtime import user_name
 from boathouse.tables.table import Lakehouse, VersionGone, drop_all, read
 from boathouse.tables.versions import version_of
 from boathouse.training.holdout import HOLDOUT_OPENINGS, Holdout, open_holdout, versions_shown
@@ -41,7 +41,7 @@ def test_whoever_opens_gets_the_held_out_rows_alone_and_is_written_down_with_wha
     assert look.asDict() == {
         "holdout": HELD.id, "model_name": MODEL, "version": 3, "opened_at": AT, "why": "validation", "label_table": "gold.trips",
         "condition": "day >= date'2013-06-23' AND day < date'2013-06-30'", "split": SPLIT.to_json(), "first_day": dt.date(2013, 6, 23),
-        "end_day": dt.date(2013, 6, 30), "opened_by": user(lake.spark), "run_id": "interactive",
+        "end_day": dt.date(2013, 6, 30), "opened_by": user_name(lake.spark), "run_id": "interactive",
     }  # fmt: skip
 
 

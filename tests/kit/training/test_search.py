@@ -28,13 +28,13 @@ from boathouse.training.search import (
     Journal,
     SearchError,
     Trial,
-    chart,
-    chosen_parameters,
     fold_rows,
     fold_scores,
     log_trials,
-    search,
-    summary,
+    parameters_from_run,
+    plot_trials,
+    search_parameters,
+    summarize_run,
 )
 from boathouse.training.splits import HoldoutError, KeySplit, split_by_time
 
@@ -93,24 +93,24 @@ def test_one_held_out_row_among_the_rows_ends_the_search_before_it_begins() -> N
 
 
 def test_the_search_never_ends_below_its_known_points() -> None:
-    trials = search(hill, X, {"defaults": {"x": 0.3}, "baseline": {"x": 0.9}}, Budget(12), seed=1, tell=quiet)
+    trials = search_parameters(hill, X, {"defaults": {"x": 0.3}, "baseline": {"x": 0.9}}, Budget(12), seed=1, tell=quiet)
     assert trials[0].name == "defaults"
     assert trials[0].scores == (1.0, 0.9)
     assert len(trials) == 12
     assert [t.score for t in trials] == sorted((t.score for t in trials), reverse=True)
-    found = search(hill, X, {"defaults": {"x": 0.9}}, Budget(20), seed=1, tell=quiet)
+    found = search_parameters(hill, X, {"defaults": {"x": 0.9}}, Budget(20), seed=1, tell=quiet)
     assert found[0].score > 0.9 > found[-1].score
 
 
 def test_baselines_are_trials_beside_the_budget_and_neither_chosen_over_something_better_nor_hidden() -> None:
     words = {"known": {"defaults": {"x": 0.8}}, "budget": Budget(6), "seed": 1, "tell": quiet}
-    without = search(hill, X, **words)
-    beaten = search(hill, X, baselines={"the tide": {"x": 0.95}}, **words)
+    without = search_parameters(hill, X, **words)
+    beaten = search_parameters(hill, X, baselines={"the tide": {"x": 0.95}}, **words)
     assert [t for t in beaten if not t.baseline] == [replace(t, number=t.number + (t.number > 1)) for t in without]
     assert [(t.name, t.kind, t.number) for t in beaten if t.baseline] == [("the tide", "baseline", 2)]
-    best = search(hill, X, baselines={"the tide": {"x": 0.3}}, **words)[0]
+    best = search_parameters(hill, X, baselines={"the tide": {"x": 0.3}}, **words)[0]
     assert (best.name, best.baseline, best.score) == ("the tide", True, 0.95)
-    even = search(hill, X, baselines={"the tide": {"x": 0.8}}, **words | {"budget": Budget(1)})
+    even = search_parameters(hill, X, baselines={"the tide": {"x": 0.8}}, **words | {"budget": Budget(1)})
     assert [t.name for t in even] == ["defaults", "the tide"]
 
 
@@ -129,7 +129,7 @@ def test_a_proposal_is_given_up_after_the_fold_on_which_it_falls_behind_the_best
             asked.append((p["x"], fold))
             yield 0.5 - (p["x"] - 0.3) ** 2 + easier
 
-    trials = search(
+    trials = search_parameters(
         score, X, {"defaults": {"x": 0.35}, "poor": {"x": 0.9}}, Budget(30), seed=1, baselines={"the tide": {"x": 0.8}}, tell=quiet
     )
     folds = {t.name: len(t.scores) for t in trials}
@@ -147,7 +147,7 @@ def test_a_proposal_is_given_up_after_the_fold_on_which_it_falls_behind_the_best
 
 
 def test_the_same_seed_gives_the_same_trials_and_another_seed_others() -> None:
-    one, two, other = (search(hill, SPACE_OF_X, {"defaults": {"x": 0.3}}, Budget(14), seed, tell=quiet) for seed in (1, 1, 2))
+    one, two, other = (search_parameters(hill, SPACE_OF_X, {"defaults": {"x": 0.3}}, Budget(14), seed, tell=quiet) for seed in (1, 1, 2))
     assert one == two
     assert [t.parameters for t in one] != [t.parameters for t in other]
 
@@ -160,7 +160,7 @@ def test_trials_that_raise_or_score_no_number_are_failures_and_not_the_end() -> 
 
     known = {"raises": {"x": 0.9}, "nan": {"x": 0.6}, "infinite": {"x": 0.45}, "nothing": {"x": 0.37}, "good": {"x": 0.3}}
     said: list[str] = []
-    trials = search(score, X, known, Budget(25), seed=1, tell=said.append)
+    trials = search_parameters(score, X, known, Budget(25), seed=1, tell=said.append)
     assert len(trials) == 25
     errors = {t.name: t.error for t in trials if t.name in known}
     assert errors == {
@@ -180,27 +180,27 @@ def test_trials_that_raise_or_score_no_number_are_failures_and_not_the_end() -> 
 
 
 def test_a_search_in_which_everything_fails_says_so_of_every_trial() -> None:
-    trials = search(lambda p: (float("nan"),), X, {"defaults": {"x": 0.5}}, Budget(9), seed=1, tell=quiet)
+    trials = search_parameters(lambda p: (float("nan"),), X, {"defaults": {"x": 0.5}}, Budget(9), seed=1, tell=quiet)
     assert [t.error for t in trials] == ["fold 1 scored nan"] * 9
 
 
 def test_it_stops_after_so_many_trials_without_progress() -> None:
-    trials = search(lambda p: (0.5,), X, {"defaults": {"x": 0.5}}, Budget(50, patience=4), seed=1, tell=quiet)
+    trials = search_parameters(lambda p: (0.5,), X, {"defaults": {"x": 0.5}}, Budget(50, patience=4), seed=1, tell=quiet)
     assert len(trials) == 1 + 4
     rising = iter(np.linspace(0.5, 0.9, 60))
-    assert len(search(lambda p: (next(rising),), X, {"defaults": {"x": 0.5}}, Budget(20, patience=4), seed=1, tell=quiet)) == 20
+    assert len(search_parameters(lambda p: (next(rising),), X, {"defaults": {"x": 0.5}}, Budget(20, patience=4), seed=1, tell=quiet)) == 20
 
 
 def test_it_stops_when_the_time_is_up_but_known_points_are_always_tried() -> None:
     known = {"defaults": {"x": 0.5}, "baseline": {"x": 0.1}}
-    assert {t.name for t in search(hill, X, known, Budget(50, seconds=0), seed=1, tell=quiet)} == set(known)
-    slow = search(lambda p: time.sleep(0.02) or hill(p), X, known, Budget(10_000, seconds=0.5), seed=1, tell=quiet)
+    assert {t.name for t in search_parameters(hill, X, known, Budget(50, seconds=0), seed=1, tell=quiet)} == set(known)
+    slow = search_parameters(lambda p: time.sleep(0.02) or hill(p), X, known, Budget(10_000, seconds=0.5), seed=1, tell=quiet)
     assert len(slow) < 10_000
 
 
 def test_each_learner_of_a_conditional_space_gets_its_own_parameters_also_nested_ones() -> None:
     wanted = {"lightgbm": {"learner", "n_estimators", "deep"}, "logistic": {"learner", "C"}, "extra_trees": {"learner", "min_samples_leaf"}}
-    trials = search(lambda p: (float(set(p) == wanted[p["learner"]]),), SPACE, {}, Budget(30), seed=1, tell=quiet)
+    trials = search_parameters(lambda p: (float(set(p) == wanted[p["learner"]]),), SPACE, {}, Budget(30), seed=1, tell=quiet)
     assert {t.learner for t in trials} == set(LEARNERS)
     assert all(t.score == 1.0 and set(t.parameters) == wanted[t.learner] for t in trials)
     assert all(set(t.parameters["deep"]) == {"rate"} for t in trials if t.learner == "lightgbm")
@@ -216,24 +216,24 @@ def test_finished_trials_are_not_tried_again_and_a_torn_line_is(tmp_path: Path) 
         return hill(p)
 
     journal = tmp_path / "search.jsonl"
-    first = search(score, X, known, Budget(10), seed=1, journal=journal, tell=quiet)
+    first = search_parameters(score, X, known, Budget(10), seed=1, journal=journal, tell=quiet)
     assert len(calls) == 10
     written = journal.read_bytes()
-    assert search(score, X, known, Budget(10), seed=1, journal=journal, tell=quiet) == first
+    assert search_parameters(score, X, known, Budget(10), seed=1, journal=journal, tell=quiet) == first
     assert len(calls) == 10
     assert [found.name for found in tmp_path.iterdir()] == [journal.name]
     journal.write_bytes(written[:-20])
-    assert search(score, X, known, Budget(10), seed=1, journal=journal, tell=quiet) == first
+    assert search_parameters(score, X, known, Budget(10), seed=1, journal=journal, tell=quiet) == first
     assert len(calls) == 11
     assert journal.read_bytes() == written
-    longer = search(score, X, known, Budget(12), seed=1, journal=journal, tell=quiet)
+    longer = search_parameters(score, X, known, Budget(12), seed=1, journal=journal, tell=quiet)
     assert len(calls) >= 13
     assert len(longer) == 12
 
 
 def test_a_journal_of_another_search_is_refused_in_words(tmp_path: Path) -> None:
     journal = tmp_path / "search.jsonl"
-    search(hill, X, {}, Budget(2), seed=1, journal=journal, about="boats at version 3", tell=quiet)
+    search_parameters(hill, X, {}, Budget(2), seed=1, journal=journal, about="boats at version 3", tell=quiet)
     for changed, why in (
         ({"seed": 2}, "seed was 1, is 2"),
         ({"about": "boats at version 4"}, "about was 'boats at version 3', is 'boats at version 4'"),
@@ -241,7 +241,7 @@ def test_a_journal_of_another_search_is_refused_in_words(tmp_path: Path) -> None
     ):
         words = {"space": X, "known": {}, "budget": Budget(2), "seed": 1, "about": "boats at version 3", **changed}
         with pytest.raises(SearchError, match=f"search.jsonl is the journal of another search: {why}"):
-            search(hill, journal=journal, tell=quiet, **words)
+            search_parameters(hill, journal=journal, tell=quiet, **words)
     (tmp_path / "notes.txt").write_text("Ida sailed at noon\n")
     with pytest.raises(SearchError, match="is not a journal of a search"):
         Journal(tmp_path / "notes.txt", {}).trials()
@@ -261,10 +261,10 @@ def test_every_trial_is_a_nested_run_with_parameters_and_fold_spread_and_a_faile
         Trial("bad", {"n_estimators": -1}, error="ValueError: " + "x" * 600, number=1),
     ]
     with mlflow.start_run() as run:
-        mlflow.log_params(summary(RECIPE, SPLIT, {"gold.trips": 3}, trials[0], 100))
+        mlflow.log_params(summarize_run(RECIPE, SPLIT, {"gold.trips": 3}, trials[0], 100))
         log_trials(client, run.info.run_id, trials)
     logged = client.get_run(run.info.run_id)
-    assert chosen_parameters(logged.data.params) == {"learner": "logistic", "C": 0.5, "deep.rate": 0.25, "columns": ["knots"]}
+    assert parameters_from_run(logged.data.params) == {"learner": "logistic", "C": 0.5, "deep.rate": 0.25, "columns": ["knots"]}
     assert logged.data.params["split"] == SPLIT.to_json()
     nested = {
         r.data.tags["trial"]: r for r in client.search_runs([logged.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
@@ -291,7 +291,7 @@ def test_the_chart_shows_each_learner_the_spread_of_folds_the_best_so_far_and_fa
         Trial("e", {"learner": "prior"}, (0.5, 0.5), number=5, baseline=True),
         Trial("f", {"columns": ["hull"]}, (0.5, 0.6), number=6, baseline=True),
     ]
-    axes = chart(trials).axes[0]
+    axes = plot_trials(trials).axes[0]
     shown = {container.get_label(): container for container in axes.containers}
     assert set(shown) == {"lightgbm", "logistic", "baseline"}
     assert len({container[0].get_color() for container in shown.values()}) == 3
@@ -302,7 +302,7 @@ def test_the_chart_shows_each_learner_the_spread_of_folds_the_best_so_far_and_fa
     lines = {line.get_label(): line for line in axes.lines}
     assert [round(y, 6) for y in lines["best so far"].get_ydata()] == [0.7, 0.8, 0.8, 0.8, 0.8]
     assert list(lines["failed"].get_xdata()) == [2]
-    assert chart([trials[3]]).axes[0].lines[0].get_label() == "failed"
+    assert plot_trials([trials[3]]).axes[0].lines[0].get_label() == "failed"
 
 
 FATES, SEED = ["sails", "sinks", "nan", "dies"], 4
@@ -312,9 +312,9 @@ def cluster(state: Path) -> dict[str, Any]:
     "What a search on two executors says, and the same again after it was cut short."
     from boathouse.workspace.spark.class_archive import archive_options
     from boathouse.workspace.spark.jars import jars
-    from boathouse.workspace.spark.session import environment, lock, start_session
+    from boathouse.workspace.spark.session import lock, start_session, state_environment
 
-    os.environ |= environment(state)
+    os.environ |= state_environment(state)
     lock(state)
     java = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", *archive_options(jars())]
     conf = {
@@ -340,8 +340,8 @@ def cluster(state: Path) -> dict[str, Any]:
         # The first four proposals are drawn before anything is known, so by the seed alone; with this one they are of all four fates.
         journal, space = state / "search.jsonl", {"x": hp.uniform("x", 0, 1), "fate": hp.choice("fate", FATES)}
         words = (space, {"defaults": {"x": 0.3, "fate": "sails"}})
-        part = search(score, *words, Budget(9), SEED, spark, journal=journal, tell=quiet)
-        whole = search(score, *words, Budget(11), SEED, spark, journal=journal, tell=quiet)
+        part = search_parameters(score, *words, Budget(9), SEED, spark, journal=journal, tell=quiet)
+        whole = search_parameters(score, *words, Budget(11), SEED, spark, journal=journal, tell=quiet)
         return {"part": told(part), "whole": told(whole), "lines": len(journal.read_text().splitlines())}
     finally:
         jvm, work = spark.sparkContext._gateway.proc, Path(os.environ["SPARK_HOME"], "work", spark.sparkContext.applicationId)

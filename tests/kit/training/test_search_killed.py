@@ -16,7 +16,7 @@ import json, os, signal, sys
 from dataclasses import astuple
 from pathlib import Path
 from hyperopt import hp
-from boathouse.training.search import Budget, search
+from boathouse.training.search import Budget, search_parameters
 
 def searched(folder, deadly):
     tried = folder / "tried.txt"
@@ -32,7 +32,7 @@ def searched(folder, deadly):
 
     space = hp.choice("kind", [{"kind": "a", "x": hp.uniform("x", 0, 1)}, {"kind": "b", "y": hp.normal("y", 0, 1)}])
     known = {"defaults": {"kind": "a", "x": 0.4}, "fails": {"kind": "a", "x": 0.95}}
-    found = search(score, space, known, Budget(14), seed=3, journal=folder / "search.jsonl", tell=lambda line: None)
+    found = search_parameters(score, space, known, Budget(14), seed=3, journal=folder / "search.jsonl", tell=lambda line: None)
     (folder / "found.json").write_text(json.dumps([astuple(t) for t in found]))
 
 ends = []

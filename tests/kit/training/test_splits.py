@@ -17,11 +17,11 @@ from boathouse.training.splits import (
     KeySplit,
     SplitError,
     TimeSplit,
-    place,
-    place_sql,
+    hash_place,
+    hash_place_sql,
     refuse_holdout,
     split_by_time,
-    split_of,
+    split_from_json,
 )
 
 FIRST = dt.date(2013, 1, 1)
@@ -128,15 +128,15 @@ def test_places_are_those_of_the_day_they_were_written_down(spark: SparkSession)
         ("", "🛶", -1, 1109787782012557404),
     ]
     for salt, boat, berth, expected in written:
-        assert place(salt, (boat, berth)) == expected, f"{salt!r}, {boat!r}, {berth}"
-        there = spark.createDataFrame([(boat, berth)], "boat string, berth int").selectExpr(place_sql(salt, ["boat", "berth"]))
+        assert hash_place(salt, (boat, berth)) == expected, f"{salt!r}, {boat!r}, {berth}"
+        there = spark.createDataFrame([(boat, berth)], "boat string, berth int").selectExpr(hash_place_sql(salt, ["boat", "berth"]))
         assert there.first()[0] == expected, f"Spark: {salt!r}, {boat!r}, {berth}"
 
 
 def test_keys_that_look_alike_when_glued_together_are_other_keys() -> None:
     glued = [("ab", "c"), ("a", "bc"), ("abc", None), (None, "abc"), ("a", "1:b,1:c"), ("a,1:b", "c"), ("abc", ""), ("abc", "-")]
-    assert len({place("", key) for key in glued}) == len(glued)
-    assert place("a", ("b",)) != place("ab", ("",))
+    assert len({hash_place("", key) for key in glued}) == len(glued)
+    assert hash_place("a", ("b",)) != hash_place("ab", ("",))
 
 
 def test_about_the_share_of_keys_is_held_out_and_another_salt_holds_out_others() -> None:
@@ -157,7 +157,7 @@ def test_a_key_that_engines_write_differently_is_refused_by_both(spark: SparkSes
 
 @given(split=time_splits() | key_splits("boat") | key_splits("boat", "odd `name`"))
 def test_a_split_comes_back_from_its_json(split: TimeSplit | KeySplit) -> None:
-    assert split_of(split.to_json()) == split
+    assert split_from_json(split.to_json()) == split
 
 
 def test_an_odd_name_and_an_odd_salt_are_sql_too(spark: SparkSession) -> None:
@@ -181,7 +181,7 @@ def test_an_odd_name_and_an_odd_salt_are_sql_too(spark: SparkSession) -> None:
 )
 def test_json_of_something_else_is_not_taken_for_a_split(text: str) -> None:
     with pytest.raises(SplitError):
-        split_of(text)
+        split_from_json(text)
 
 
 @pytest.mark.parametrize(

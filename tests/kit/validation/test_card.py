@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from boathouse.validation.card import card, short
+from boathouse.validation.card import format_value, model_card
 from boathouse.validation.gate import Evidence, Gate, GateResult, RegisteredVersion, conclude, run_gates
 
 RNG = np.random.default_rng(3)
@@ -29,7 +29,7 @@ refuse.__doc__ = EVIL
 def page(scores: dict[str, np.ndarray], explanation: Figure | None = None) -> str:
     evidence = Evidence(EVIL, 1, ROWS, scores, "late", "at", "day", registered=RegisteredVersion(EVIL, {"owner": EVIL}, {EVIL: "double"}))
     verdict = run_gates([Gate(EVIL, refuse)], evidence)
-    return card(evidence, verdict, ["port"], {EVIL: 1.0}, [{EVIL: EVIL}], [{"trial": EVIL}], explanation)
+    return model_card(evidence, verdict, ["port"], {EVIL: 1.0}, [{EVIL: EVIL}], [{"trial": EVIL}], explanation)
 
 
 def test_words_of_strangers_stay_words() -> None:
@@ -64,4 +64,4 @@ def test_scores_that_are_no_probabilities_still_get_a_card() -> None:
 
 
 def test_numbers_are_as_long_as_a_reader_can_use() -> None:
-    assert [short(v) for v in (None, float("nan"), 3, 1234567.8, 0.123456, 1e-9)] == ["", "", "3", "1,234,568", "0.1235", "1e-09"]
+    assert [format_value(v) for v in (None, float("nan"), 3, 1234567.8, 0.123456, 1e-9)] == ["", "", "3", "1,234,568", "0.1235", "1e-09"]

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from boathouse.validation.comparison import Gain, better, day_parts, drawn_gains, not_worse, ordered_pairs, paired_gain, ranked, t_interval
+from boathouse.validation.comparison import (
+    Gain,
+    check_better,
+    check_not_worse,
+    day_parts,
+    drawn_gains,
+    ordered_pairs,
+    paired_gain,
+    ranked,
+    t_interval,
+)
 
 RNG = np.random.default_rng(3)
 DAYS = np.repeat(np.arange(40), 60)
@@ -82,10 +92,10 @@ def test_a_score_that_is_not_a_number_is_refused() -> None:
 
 def test_one_day_and_days_that_hold_all_late_rows_are_inconclusive() -> None:
     one = paired_gain(LATE[:60], SIGNAL[:60], BLURRED[:60], DAYS[:60])
-    assert better(one).outcome == "inconclusive"
+    assert check_better(one).outcome == "inconclusive"
     late = np.array([True, True, False, False])
     held = paired_gain(late, np.array([0.9, 0.8, 0.2, 0.1]), np.array([0.1, 0.2, 0.8, 0.9]), [1, 1, 2, 2])
-    assert better(held).outcome == "inconclusive"
+    assert check_better(held).outcome == "inconclusive"
     assert np.isnan(t_interval(0.5, np.array([0.5, np.nan]))[0])
 
 
@@ -101,14 +111,14 @@ def test_one_day_and_days_that_hold_all_late_rows_are_inconclusive() -> None:
     ],
 )
 def test_better_is_sure_worse_is_sure_and_the_rest_is_not(low: float, value: float, high: float, at_least: float, outcome: str) -> None:
-    assert better(Gain(0.7 + value, 0.7, low, high, 28, 0.01), at_least).outcome == outcome
+    assert check_better(Gain(0.7 + value, 0.7, low, high, 28, 0.01), at_least).outcome == outcome
 
 
 @pytest.mark.parametrize(
     ("low", "high", "outcome"), [(-0.001, 0.02, "pass"), (-0.004, -0.001, "pass"), (-0.03, -0.001, "refuse"), (-0.03, 0.01, "inconclusive")]
 )
 def test_not_worse_asks_for_no_gain(low: float, high: float, outcome: str) -> None:
-    assert not_worse(Gain(0.7, 0.7, low, high, 28, 0.01), tolerance=0.005).outcome == outcome
+    assert check_not_worse(Gain(0.7, 0.7, low, high, 28, 0.01), tolerance=0.005).outcome == outcome
 
 
 def test_of_a_mean_over_days_it_is_the_interval_of_student() -> None:
@@ -136,5 +146,5 @@ def test_equal_models_are_rarely_called_better() -> None:
         mood = rng.normal(0, 1, 14)[DAYS[:840]]
         late = rng.random(840) < 1 / (1 + np.exp(1 - SIGNAL[:840] - mood))
         a, b = (SIGNAL[:840] + rng.normal(0, 0.5, 840) + rng.normal(0, 0.5, 14)[DAYS[:840]] for _ in range(2))
-        wrong += better(paired_gain(late, a, b, DAYS[:840])).outcome == "pass"
+        wrong += check_better(paired_gain(late, a, b, DAYS[:840])).outcome == "pass"
     assert wrong <= 11  # 5 are expected; more than 11 come once in a hundred times

@@ -17,9 +17,9 @@ from boathouse.validation.gate import Evidence, GateResult
 from boathouse.validation.leakage import (
     check_future_features,
     check_leaking_feature,
-    hashes,
     log_training,
     out_of_fold_rates,
+    row_hashes_of,
     training_facts,
     training_of,
     univariate_auc,
@@ -94,13 +94,13 @@ def test_shares_of_a_category_come_from_other_folds_only() -> None:
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=20))
 def test_a_row_has_one_hash_whatever_the_noise_behind_six_digits(values: list[float]) -> None:
     centred = pd.DataFrame({"x": [float(f"{v:.3g}") for v in values]})  # away from the edges of rounding
-    assert np.array_equal(hashes(centred, ["x"]), hashes(centred * (1 + 1e-10), ["x"]))
+    assert np.array_equal(row_hashes_of(centred, ["x"]), row_hashes_of(centred * (1 + 1e-10), ["x"]))
 
 
 def test_hashes_tell_rows_apart_by_value_type_and_place() -> None:
     rows = pd.DataFrame({"a": [1.0, 1.001, np.nan, 0.0, -1.0], "b": ["x", "x", "x", None, "x"], "c": pd.to_datetime(["2013-06-01"] * 5)})
-    assert len(set(hashes(rows, ["a", "b", "c"]))) == 5
-    assert not np.array_equal(hashes(rows.assign(b="1", a=2.0), ["a", "b"]), hashes(rows.assign(b="2", a=1.0), ["a", "b"]))
+    assert len(set(row_hashes_of(rows, ["a", "b", "c"]))) == 5
+    assert not np.array_equal(row_hashes_of(rows.assign(b="1", a=2.0), ["a", "b"]), row_hashes_of(rows.assign(b="2", a=1.0), ["a", "b"]))
 
 
 def test_training_facts_say_what_was_seen_and_how_often_rows_repeat_by_chance() -> None:

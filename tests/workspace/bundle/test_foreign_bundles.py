@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.workspace.validate.report import check
+from boathouse.workspace.validate.report import check_bundle
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 # What is refused, as `place: message`; every other job runs.
@@ -30,7 +30,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_bundle_of_somebody_else_is_valid_in_every_target(name: str) -> None:
-    report = check(BUNDLES / name)
+    report = check_bundle(BUNDLES / name)
     assert report.refusal is None
     by_level = {
         level: sorted(str(r.finding.problem) for r in report.remarks if r.finding.level == level)

@@ -49,7 +49,7 @@ def test_a_string_that_is_one_reference_takes_over_the_type_of_what_it_names(tmp
     )
     assert bundle.jobs["a"]["max_concurrent_runs"] == 3
     assert bundle.jobs["a"]["name"] == "up to 3"
-    assert yamlfile.plain(bundle.jobs["a"]["tags"]) == {"small": 1, "names": ["a", "b"]}
+    assert yamlfile.to_plain_tree(bundle.jobs["a"]["tags"]) == {"small": 1, "names": ["a", "b"]}
 
 
 def test_a_complex_variable_can_be_read_in_parts(tmp_path: Path) -> None:
@@ -69,10 +69,10 @@ def test_a_target_changes_one_field_of_one_task_and_keeps_the_rest(tmp_path: Pat
     base = job("tasks:\n- {task_key: x, timeout_seconds: 5}\n- {task_key: y}\nparameters: [{name: p, default: '1'}]")
     target = "  dev:\n    resources: {jobs: {a: {tasks: [{task_key: y, max_retries: 2}], parameters: [{name: p, default: '2'}]}}}\n"
     files = {"databricks.yml": ROOT.replace("  dev: {variables: {catalog: dev}}\n", target), "bundles/a.yml": base}
-    changed = yamlfile.plain(make(tmp_path, files, target="dev").jobs["a"])
+    changed = yamlfile.to_plain_tree(make(tmp_path, files, target="dev").jobs["a"])
     assert changed["tasks"] == [{"task_key": "x", "timeout_seconds": 5}, {"task_key": "y", "max_retries": 2}]
     assert changed["parameters"] == [{"name": "p", "default": "2"}]
-    assert yamlfile.plain(make(tmp_path, files).jobs["a"])["tasks"][1] == {"task_key": "y"}
+    assert yamlfile.to_plain_tree(make(tmp_path, files).jobs["a"])["tasks"][1] == {"task_key": "y"}
 
 
 def test_resources_read_each_other_as_deployed_on_this_machine(tmp_path: Path) -> None:

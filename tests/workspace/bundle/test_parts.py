@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from boathouse.workspace.bundle import yaml_tree as yamlfile
-from boathouse.workspace.bundle.load import Bundle, load, read
+from boathouse.workspace.bundle.load import Bundle, load, read_bundle
 from boathouse.workspace.errors import BundleError
 
 NAME = "bundle: {name: demo}\n"
@@ -170,7 +170,7 @@ targets:
 
 
 def test_presets_prefix_names_and_fill_what_is_left_open(tmp_path: Path) -> None:
-    found = yamlfile.plain(of(tmp_path, PRESETS).data["resources"])
+    found = yamlfile.to_plain_tree(of(tmp_path, PRESETS).data["resources"])
     assert (found["jobs"]["a"]["name"], found["jobs"]["b"]["name"]) == ("pre j", "pre Untitled")
     assert found["jobs"]["a"]["tags"] == {"team": "mine", "stage": "test"}
     assert [found["jobs"][k]["max_concurrent_runs"] for k in "ab"] == [9, 2]
@@ -188,7 +188,7 @@ def test_presets_prefix_names_and_fill_what_is_left_open(tmp_path: Path) -> None
 def test_development_mode_adds_its_tag_pauses_triggers_and_lets_four_run(tmp_path: Path) -> None:
     bundle = of(tmp_path, PRESETS, "dev")
     user = bundle.data["workspace"]["current_user"]["short_name"]
-    found = yamlfile.plain(bundle.data["resources"])
+    found = yamlfile.to_plain_tree(bundle.data["resources"])
     assert found["jobs"]["a"]["tags"] == {"team": "mine", "dev": user, "stage": "dev"}
     assert found["jobs"]["a"]["trigger"]["pause_status"] == "PAUSED"
     assert found["jobs"]["b"]["schedule"]["pause_status"] == "UNPAUSED"
@@ -199,7 +199,7 @@ def test_development_mode_adds_its_tag_pauses_triggers_and_lets_four_run(tmp_pat
 def test_one_reading_serves_all_targets(tmp_path: Path) -> None:
     from boathouse.workspace.bundle.load import with_target
 
-    written = read(write(tmp_path, {"databricks.yml": PRESETS}))
+    written = read_bundle(write(tmp_path, {"databricks.yml": PRESETS}))
     first = with_target(written, "own", environ={}).jobs["a"]["name"]
     with_target(written, "dev", environ={})
     assert with_target(written, "own", environ={}).jobs["a"]["name"] == first == "pre j"
@@ -221,7 +221,7 @@ targets:
           job_clusters: [{job_cluster_key: c, new_cluster: {num_workers: 8}}]
           environments: [{environment_key: e, spec: {dependencies: [x]}}, {environment_key: f}]
 """
-    job = yamlfile.plain(of(tmp_path, text).jobs["a"])
+    job = yamlfile.to_plain_tree(of(tmp_path, text).jobs["a"])
     assert job["job_clusters"] == [
         {"job_cluster_key": "c", "new_cluster": {"num_workers": 8, "spark_version": "x"}},
         {"job_cluster_key": "d"},

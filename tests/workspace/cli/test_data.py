@@ -55,7 +55,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert made.returncode == 0, made.stderr
     assert re.search(r"┃ boat ┃\s.*│ c ", made.stdout, re.DOTALL)  # the view of the fourth statement is there for the fifth
     yield folder
-    client.stop(folder / ".boathouse" / "default", force=True)
+    client.stop_background(folder / ".boathouse" / "default", force=True)
 
 
 def test_statements_are_separated_by_semicolons_outside_strings_and_comments() -> None:

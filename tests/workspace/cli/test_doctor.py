@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from boathouse.workspace.bundle.load import Bundle, load
-from boathouse.workspace.cli.doctor import Finding, damage, examine
+from boathouse.workspace.cli.doctor import HealthFinding, damage, examine
 from boathouse.workspace.cli.main import main
 from boathouse.workspace.cluster.address import Address
 from boathouse.workspace.history.store import History
@@ -30,7 +30,7 @@ def bundle(tmp_path: Path) -> Bundle:
     return made
 
 
-def ills(bundle: Bundle) -> dict[str, Finding]:
+def ills(bundle: Bundle) -> dict[str, HealthFinding]:
     "What is not well, by its name."
     return {finding.what: finding for finding in examine(bundle) if not finding.well}
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from support.environment import clean_environment
 
 from boathouse.workspace.cli.main import main
-from boathouse.workspace.spark.session import environment
+from boathouse.workspace.spark.session import state_environment
 
 CODE = "from boathouse.workspace.cli.entry import main; main()"
 LOG_A_RUN = """
@@ -43,7 +43,7 @@ def ask(address: str, path: str) -> bytes:
 
 def test_the_page_shows_the_targets_experiments_and_artifacts_and_ctrl_c_ends_every_process(bundle: Path) -> None:
     state = bundle / ".boathouse" / "default"
-    environ = {**clean_environment(), **environment(state)}
+    environ = {**clean_environment(), **state_environment(state)}
     run_id = subprocess.run([sys.executable, "-c", LOG_A_RUN], env=environ, capture_output=True, text=True, check=True).stdout.strip()
 
     command = [sys.executable, "-u", "-c", CODE, "ui", "--port", "0", "--json"]

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import boathouse
-from boathouse.workspace.cluster.address import Address, Talk, Wanted
-from boathouse.workspace.cluster.client import BackgroundCluster, status, stop
+from boathouse.workspace.cluster.address import Address, ClusterSpec, Connection
+from boathouse.workspace.cluster.client import BackgroundCluster, cluster_status, stop_background
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 from boathouse.workspace.cluster.server import Server
 from boathouse.workspace.errors import ClusterError, QueryFailed
@@ -58,7 +58,7 @@ def serving(cluster: Cluster) -> Iterator[Serving]:
 
 @pytest.fixture
 def client(serving: Serving, cluster: Cluster, tmp_path: Path) -> Iterator[BackgroundCluster]:
-    with BackgroundCluster.reach(Wanted(cluster.state, tmp_path)) as reached:
+    with BackgroundCluster.reach(ClusterSpec(cluster.state, tmp_path)) as reached:
         yield reached
 
 
@@ -146,7 +146,7 @@ def test_a_query_ends_with_its_client(serving: Serving, cluster: Cluster, until:
 def test_status_tells_tasks_sessions_clients_and_memory(client: BackgroundCluster, cluster: Cluster, tmp_path: Path) -> None:
     task = client.launch(script(tmp_path, "import time; time.sleep(600)"))
     session, _ = client._ask(op="attach", catalog="spark_catalog")
-    seen = status(cluster.state)
+    seen = cluster_status(cluster.state)
     assert seen is not None
     assert (len(seen["tasks"]), seen["sessions"], seen["clients"], seen["pid"]) == (1, 1, 1, os.getpid())
     assert (
@@ -158,7 +158,7 @@ def test_status_tells_tasks_sessions_clients_and_memory(client: BackgroundCluste
 
 def test_a_cluster_in_use_is_not_stopped_unless_forced(client: BackgroundCluster, cluster: Cluster, serving: Serving) -> None:
     with pytest.raises(ClusterError, match=r"is in use \(stay\)"):
-        stop(cluster.state)
+        stop_background(cluster.state)
     assert not serving.ended(0.2)
     serving.server.address.call(op="stop", force=True).hear()
     assert serving.ended(10)
@@ -168,7 +168,7 @@ def test_a_cluster_in_use_is_not_stopped_unless_forced(client: BackgroundCluster
 
 def test_a_cluster_that_nobody_uses_ends_after_a_while_and_one_in_use_does_not(cluster: Cluster, tmp_path: Path) -> None:
     serving = Serving(cluster, 1.0)
-    with BackgroundCluster.reach(Wanted(cluster.state, tmp_path)):
+    with BackgroundCluster.reach(ClusterSpec(cluster.state, tmp_path)):
         assert not serving.ended(2.5)
     assert serving.ended(10)
     assert serving.why == "nobody was here for 1 s"
@@ -182,7 +182,7 @@ def test_a_cluster_whose_state_folder_is_taken_away_ends(serving: Serving, clust
 
 def test_another_master_than_the_running_one_is_refused(client: BackgroundCluster, cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"runs on local\[\*\], not on local\[1\]. End it first"):
-        BackgroundCluster.reach(Wanted(cluster.state, tmp_path, master="local[1]"))
+        BackgroundCluster.reach(ClusterSpec(cluster.state, tmp_path, master="local[1]"))
 
 
 def test_a_cluster_is_of_another_version_once_any_file_of_the_workspace_is_another(tmp_path: Path) -> None:
@@ -204,15 +204,15 @@ def test_a_cluster_is_of_another_version_once_any_file_of_the_workspace_is_anoth
 
 def test_an_address_of_a_process_that_is_gone_is_no_cluster(tmp_path: Path) -> None:
     Address(2**22 + 7, 1.0, 1, "k", "v", "local[*]").write(tmp_path)
-    assert status(tmp_path) is None
-    assert stop(tmp_path) is False
+    assert cluster_status(tmp_path) is None
+    assert stop_background(tmp_path) is False
     (tmp_path / "cluster.json").write_text('{"pid": ')
     assert Address.read(tmp_path) is None
 
 
 def test_a_talk_ends_with_none_also_in_the_middle_of_a_line() -> None:
     one, two = socket.socketpair()
-    ear = Talk(one)
+    ear = Connection(one)
     two.sendall(b'{"a": 1}\n{"b"')
     two.close()
     assert (ear.hear(), ear.hear()) == ({"a": 1}, None)

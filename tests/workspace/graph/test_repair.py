@@ -17,14 +17,14 @@ ABC = Graph({"a": Node("a"), "b": Node("b", (Edge("a"),)), "c": Node("c", (Edge(
 
 def played(graph: Graph, ends: dict[str, Result], kept: dict[str, Settled] | None = None) -> tuple[dict[str, Settled], Result, set[str]]:
     "How every task settled, the run's result, and which tasks were launched."
-    progress, decisions = g.start(graph, kept)
+    progress, decisions = g.start_run(graph, kept)
     launched: set[str] = set()
     while True:
         launched |= {d.key for d in decisions if isinstance(d, Launch)}
         if not progress.running:
             return dict(progress.settled), decisions[-1].result, launched
         key = sorted(progress.running)[0]
-        progress, decisions = g.after(graph, progress, Ended(key, ends.get(key, S), "true"))
+        progress, decisions = g.apply_event(graph, progress, Ended(key, ends.get(key, S), "true"))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_repair_runs_again(rerun: list[str], dependents: bool, again: set[str]
     before, result, _ = played(ABC, {"a": F})
     assert {k: str(s.result) for k, s in before.items()} == {"a": "FAILED", "b": "UPSTREAM_FAILED", "c": "SUCCESS", "d": "SUCCESS"}
     assert result == Result.SUCCESS_WITH_FAILURES
-    kept = g.kept(ABC, before, rerun, dependents)
+    kept = g.kept_tasks(ABC, before, rerun, dependents)
     assert set(kept) == set(ABC.nodes) - again
     _, result, launched = played(ABC, {}, kept)
     assert launched == again
@@ -54,7 +54,7 @@ def test_a_kept_condition_keeps_its_outcome_and_the_branch_not_taken_stays_exclu
         "join": Node("join", (Edge("yes"), Edge("no")), "NONE_FAILED"),
     })  # fmt: skip
     before, _, _ = played(graph, {"yes": F})
-    kept = g.kept(graph, before)
+    kept = g.kept_tasks(graph, before)
     assert kept == {"c": Settled(S, "true")}
     after, result, launched = played(graph, {}, kept)
     assert launched == {"yes", "join"}
@@ -65,7 +65,7 @@ def test_a_kept_condition_keeps_its_outcome_and_the_branch_not_taken_stays_exclu
 def test_a_task_that_the_job_has_gained_since_runs_and_one_it_has_lost_is_forgotten() -> None:
     before, _, _ = played(Graph({"a": Node("a"), "old": Node("old")}), {})
     now = Graph({"a": Node("a"), "new": Node("new", (Edge("a"),))})
-    assert played(now, {}, g.kept(now, before))[2] == {"new"}
+    assert played(now, {}, g.kept_tasks(now, before))[2] == {"new"}
 
 
 @st.composite
@@ -93,11 +93,11 @@ def test_repairing_a_repaired_run_until_nothing_fails_converges_and_never_loses_
         if bad:
             ends = ends | {chance.choice(bad): S}  # between two repairs, one more fault is mended
         before = {k for k, s in settled.items() if s.result == S}
-        kept = g.kept(graph, settled, rerun_dependents=dependents)
+        kept = g.kept_tasks(graph, settled, rerun_dependents=dependents)
         settled, result, launched = played(graph, ends, kept)
         assert not launched & set(kept)
         assert dependents or before <= {k for k, s in settled.items() if s.result == S}
     assert not [k for k, s in settled.items() if s.result in (F, Result.TIMEDOUT)]
-    again = g.kept(graph, settled)
+    again = g.kept_tasks(graph, settled)
     assert played(graph, ends, again)[:2] == (settled, result)
     assert played(graph, ends, again)[2] == set()

@@ -39,7 +39,7 @@ def play(
     tasks: Graph, results: dict[str, Result | tuple[Result, str]], order: random.Random | None = None
 ) -> tuple[Progress, Result, list[Launch]]:
     "Runs a graph whose tasks end as told, in the order of a random number generator."
-    progress, decisions = g.start(tasks)
+    progress, decisions = g.start_run(tasks)
     launched: list[Launch] = []
     open_now: list[str] = []
     while True:
@@ -54,7 +54,7 @@ def play(
         key = open_now.pop(order.randrange(len(open_now)) if order else 0)
         told = results.get(key, S)
         result, outcome = told if isinstance(told, tuple) else (told, None)
-        progress, decisions = g.after(tasks, progress, Ended(key, result, outcome))
+        progress, decisions = g.apply_event(tasks, progress, Ended(key, result, outcome))
 
 
 def ends(tasks: Graph, **results: Result | tuple[Result, str]) -> dict[str, str]:
@@ -93,9 +93,9 @@ def ends(tasks: Graph, **results: Result | tuple[Result, str]) -> dict[str, str]
 )
 def test_run_if_judges_settled_dependencies_as_the_platform_does(rule: str, first: Result, second: Result, expected: str) -> None:
     node = Node("c", (Edge("a"), Edge("b")), rule)
-    assert g.judge(node, {"a": Settled(first), "b": Settled(second)}) == expected
-    assert g.judge(node, {"b": Settled(second), "a": Settled(first)}) == expected
-    assert g.judge(node, {"a": Settled(first)}) is None
+    assert g.decide_run_if(node, {"a": Settled(first), "b": Settled(second)}) == expected
+    assert g.decide_run_if(node, {"b": Settled(second), "a": Settled(first)}) == expected
+    assert g.decide_run_if(node, {"a": Settled(first)}) is None
 
 
 def test_the_branch_not_taken_is_excluded_with_all_below_it_and_the_join_runs() -> None:
@@ -172,10 +172,10 @@ def test_a_failed_task_is_launched_again_until_its_retries_are_used_up() -> None
 
 def test_minus_one_retries_go_on_without_end_and_only_failures_are_retried() -> None:
     forever = Node("a", retries=-1)
-    assert g.retries(forever, F, 10_000)
-    assert not any(g.retries(forever, result, 0) for result in Result if result != F)
-    assert g.retries(Node("a", retries=1, retry_on_timeout=True), Result.TIMEDOUT, 0)
-    assert not g.retries(Node("a", retries=1, retry_on_timeout=True), Result.TIMEDOUT, 1)
+    assert g.is_retried(forever, F, 10_000)
+    assert not any(g.is_retried(forever, result, 0) for result in Result if result != F)
+    assert g.is_retried(Node("a", retries=1, retry_on_timeout=True), Result.TIMEDOUT, 0)
+    assert not g.is_retried(Node("a", retries=1, retry_on_timeout=True), Result.TIMEDOUT, 1)
 
 
 def test_a_cancelled_task_cancels_what_is_below_it_except_what_handles_failures() -> None:
@@ -199,10 +199,10 @@ def test_all_below_a_disabled_task_is_disabled_whatever_its_run_if() -> None:
 
 def test_a_task_waits_for_all_it_depends_on_even_when_one_has_failed() -> None:
     tasks = graph(a="", b="", c=Node("c", (Edge("a"), Edge("b")), "AT_LEAST_ONE_FAILED"))
-    progress, _ = g.start(tasks)
-    progress, decisions = g.after(tasks, progress, Ended("a", F))
+    progress, _ = g.start_run(tasks)
+    progress, decisions = g.apply_event(tasks, progress, Ended("a", F))
     assert decisions == []
-    assert g.after(tasks, progress, Ended("b", S))[1] == [Launch("c")]
+    assert g.apply_event(tasks, progress, Ended("b", S))[1] == [Launch("c")]
 
 
 def test_results_are_spelled_as_in_the_jobs_api() -> None:
@@ -211,20 +211,20 @@ def test_results_are_spelled_as_in_the_jobs_api() -> None:
 
 def test_a_run_that_timed_out_ends_so_once_its_tasks_have_ended() -> None:
     tasks = graph(a="", b="a", off=Node("off", disabled=True))
-    progress, _ = g.start(tasks)
-    progress, _ = g.after(tasks, progress, Stopped(Result.TIMEDOUT))
-    progress, decisions = g.after(tasks, progress, Ended("a", Result.CANCELED))
+    progress, _ = g.start_run(tasks)
+    progress, _ = g.apply_event(tasks, progress, Stopped(Result.TIMEDOUT))
+    progress, decisions = g.apply_event(tasks, progress, Ended("a", Result.CANCELED))
     assert decisions == [Finish(Result.TIMEDOUT)]
     assert {k: s.result.value for k, s in progress.settled.items()} == {"a": "CANCELED", "b": "CANCELED", "off": "DISABLED"}
 
 
 def test_stopping_a_run_stops_what_runs_starts_nothing_and_finishes_when_it_has_ended() -> None:
     tasks = graph(a="", b="a", c=Node("c", (Edge("a"),), "ALL_DONE"))
-    progress, _ = g.start(tasks)
-    progress, decisions = g.after(tasks, progress, Stopped())
+    progress, _ = g.start_run(tasks)
+    progress, decisions = g.apply_event(tasks, progress, Stopped())
     assert decisions == [Stop("a"), Settle("b", Result.CANCELED), Settle("c", Result.CANCELED)]
-    assert g.after(tasks, progress, Stopped()) == (progress, [])
-    _, decisions = g.after(tasks, progress, Ended("a", Result.CANCELED))
+    assert g.apply_event(tasks, progress, Stopped()) == (progress, [])
+    _, decisions = g.apply_event(tasks, progress, Ended("a", Result.CANCELED))
     assert decisions == [Finish(Result.CANCELED)]
 
 
@@ -280,7 +280,7 @@ def test_what_runs_was_allowed_to_and_what_does_not_was_settled_once_and_for_a_r
     progress, _, launched = play(tasks, results, random.Random(seed))
     started = {launch.key for launch in launched}
     for key, node in tasks.nodes.items():
-        verdict = g.judge(node, progress.settled)
+        verdict = g.decide_run_if(node, progress.settled)
         assert (verdict == "run") == (key in started)
         if key not in started:
             assert progress.settled[key].result == verdict
@@ -290,18 +290,18 @@ def test_what_runs_was_allowed_to_and_what_does_not_was_settled_once_and_for_a_r
 def test_a_run_stopped_at_any_moment_starts_nothing_more_and_ends_canceled(run: tuple[Graph, dict], steps: int, seed: int) -> None:
     tasks, results = run
     order = random.Random(seed)
-    progress, decisions = g.start(tasks)
+    progress, decisions = g.start_run(tasks)
     for _ in range(steps):
         if not progress.running:
             return
         key = order.choice(sorted(progress.running))
-        progress, decisions = g.after(tasks, progress, Ended(key, *results[key]))
+        progress, decisions = g.apply_event(tasks, progress, Ended(key, *results[key]))
     if not progress.running:
         return
-    progress, decisions = g.after(tasks, progress, Stopped())
+    progress, decisions = g.apply_event(tasks, progress, Stopped())
     seen = list(decisions)
     while progress.running:
-        progress, decisions = g.after(tasks, progress, Ended(sorted(progress.running)[0], F))
+        progress, decisions = g.apply_event(tasks, progress, Ended(sorted(progress.running)[0], F))
         seen += decisions
     assert not [d for d in seen if isinstance(d, Launch)]
     assert seen[-1] == Finish(Result.CANCELED)

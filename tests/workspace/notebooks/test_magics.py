@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from boathouse.workspace.notebooks.magics import Asked, MagicError, asked, fs_arguments, run_arguments, without_installs
-from boathouse.workspace.worker.notebook.sql import bound, statements, substituted
+from boathouse.workspace.notebooks.magics import CellMagic, MagicError, fs_arguments, parse_cell, run_arguments, without_installs
+from boathouse.workspace.worker.notebook.sql import bind_widgets, statements, substitute_widgets
 
 
 @pytest.mark.parametrize(
     ("source", "wants"),
     [
-        ("x = 1", Asked("python", "x = 1")),
-        ("%python\nx = 1", Asked("python", "x = 1", "", 1)),
-        ("%sql select 1", Asked("sql", "select 1", "select 1")),
-        ("\n%sql\n\nselect 1", Asked("sql", "select 1", "", 3)),
-        ("%md-sandbox\n# Boats", Asked("md", "# Boats", "", 1)),
-        ("%run ./a $n=\"1\"", Asked("run", './a $n="1"', './a $n="1"')),
-        ("%run ./a\n# a reason\n", Asked("run", "./a\n# a reason", "./a")),
-        ("%%time\nx = 1", Asked("python", "%%time\nx = 1")),
-        ("%matplotlib inline", Asked("python", "%matplotlib inline")),
-        ("%skip\n1 / 0", Asked("skip", "1 / 0", "", 1)),
+        ("x = 1", CellMagic("python", "x = 1")),
+        ("%python\nx = 1", CellMagic("python", "x = 1", "", 1)),
+        ("%sql select 1", CellMagic("sql", "select 1", "select 1")),
+        ("\n%sql\n\nselect 1", CellMagic("sql", "select 1", "", 3)),
+        ("%md-sandbox\n# Boats", CellMagic("md", "# Boats", "", 1)),
+        ("%run ./a $n=\"1\"", CellMagic("run", './a $n="1"', './a $n="1"')),
+        ("%run ./a\n# a reason\n", CellMagic("run", "./a\n# a reason", "./a")),
+        ("%%time\nx = 1", CellMagic("python", "%%time\nx = 1")),
+        ("%matplotlib inline", CellMagic("python", "%matplotlib inline")),
+        ("%skip\n1 / 0", CellMagic("skip", "1 / 0", "", 1)),
     ],
 )  # fmt: skip
-def test_a_cell_asks_by_its_first_word(source: str, wants: Asked) -> None:
-    assert asked(source) == wants
+def test_a_cell_asks_by_its_first_word(source: str, wants: CellMagic) -> None:
+    assert parse_cell(source) == wants
 
 
 def test_a_cell_without_a_magic_is_in_the_notebooks_language() -> None:
-    assert asked("select 1", "sql") == Asked("sql", "select 1")
-    assert asked("%python\nx = 1", "sql").name == "python"
+    assert parse_cell("select 1", "sql") == CellMagic("sql", "select 1")
+    assert parse_cell("%python\nx = 1", "sql").name == "python"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_cell_without_a_magic_is_in_the_notebooks_language() -> None:
 )
 def test_what_cannot_run_is_refused_by_name(source: str, message: str) -> None:
     with pytest.raises(MagicError) as refused:
-        asked(source)
+        parse_cell(source)
     assert str(refused.value) == message
 
 
@@ -88,7 +88,7 @@ def test_a_sql_cell_is_its_statements(text: str, parts: list[str]) -> None:
 
 def test_widgets_are_parameters_of_sql_by_colon_and_text_by_dollar() -> None:
     values = {"n": "8", "table": "dev.boats", "int": "9"}
-    assert bound("select :n, x::int, raw:int, ':' from t", values) == {"n": "8"}
-    assert substituted("select * from ${table} where n = '${ n }' and x = '${other}' or y = '\\${n}'", values) == (
+    assert bind_widgets("select :n, x::int, raw:int, ':' from t", values) == {"n": "8"}
+    assert substitute_widgets("select * from ${table} where n = '${ n }' and x = '${other}' or y = '\\${n}'", values) == (
         "select * from dev.boats where n = '8' and x = '${other}' or y = '\\${n}'"
     )

@@ -13,10 +13,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from boathouse.workspace.bundle.jobs import all_jobs
 from boathouse.workspace.bundle.load import load
-from boathouse.workspace.notebooks.source import NotebookError, find, read
+from boathouse.workspace.notebooks.source import NotebookError, find_notebook, read_notebook
 from boathouse.workspace.validate.check import findings
 from boathouse.workspace.validate.notebooks import notebook_problems
-from boathouse.workspace.worker.notebook.streams import LARGEST_OUTPUTS, LONGEST_TEXT, kept_streams, within_limit
+from boathouse.workspace.worker.notebook.streams import LARGEST_OUTPUTS, LONGEST_TEXT, capture_streams, within_limit
 
 PYTHON = """# Databricks notebook source
 # MAGIC %md
@@ -48,18 +48,18 @@ select 1
 
 
 def cells(file: Path) -> list[tuple[int, int, str]]:
-    return [(cell.number, cell.line, cell.source) for cell in read(file).code()]
+    return [(cell.number, cell.line, cell.source) for cell in read_notebook(file).code()]
 
 
 def test_a_python_notebook_knows_the_line_of_each_cell(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(PYTHON)
     assert cells(tmp_path / "a.py") == [(2, 8, "n = 1"), (3, 12, "%sql\nselect 1")]
-    assert (read(tmp_path / "a.py").cells[0].source, read(tmp_path / "a.py").cells[0].code) == ("# Boats", False)
+    assert (read_notebook(tmp_path / "a.py").cells[0].source, read_notebook(tmp_path / "a.py").cells[0].code) == ("# Boats", False)
 
 
 def test_a_sql_notebook_is_in_sql_and_may_have_python_cells(tmp_path: Path) -> None:
     (tmp_path / "a.sql").write_text(SQL)
-    assert read(tmp_path / "a.sql").language == "sql"
+    assert read_notebook(tmp_path / "a.sql").language == "sql"
     assert cells(tmp_path / "a.sql") == [(2, 6, "-- why\nselect 1"), (3, 11, "%python\nn = 1")]
 
 
@@ -67,7 +67,7 @@ def test_a_jupyter_notebook_of_the_platform_states_its_language(tmp_path: Path) 
     book = new_notebook(cells=[new_markdown_cell("# Boats"), new_code_cell('select "é"'), new_code_cell("select 2")])
     book.metadata["application/vnd.databricks.v1+notebook"] = {"language": "sql"}
     nbformat.write(book, tmp_path / "a.ipynb")
-    found = read(tmp_path / "a.ipynb")
+    found = read_notebook(tmp_path / "a.ipynb")
     lines = (tmp_path / "a.ipynb").read_text().split("\n")
     assert found.language == "sql"
     assert [json.dumps(cell.source, ensure_ascii=False) in lines[cell.line - 1] for cell in found.code()] == [True, True]
@@ -76,19 +76,24 @@ def test_a_jupyter_notebook_of_the_platform_states_its_language(tmp_path: Path) 
 def test_a_file_without_the_header_of_its_language_is_no_notebook(tmp_path: Path) -> None:
     (tmp_path / "a.sql").write_text("select 1\n")
     with pytest.raises(NotebookError, match="its first line is not '-- Databricks notebook source'"):
-        read(tmp_path / "a.sql")
+        read_notebook(tmp_path / "a.sql")
 
 
 def test_a_notebook_is_found_beside_with_or_without_suffix_and_by_its_workspace_path(tmp_path: Path) -> None:
     (tmp_path / "notebooks" / "lib").mkdir(parents=True)
     (tmp_path / "notebooks" / "lib" / "setup.py").touch()
     here, wanted = tmp_path / "notebooks", (tmp_path / "notebooks/lib/setup.py").resolve()
-    assert find("./lib/setup", here, tmp_path) == find("lib/setup.py", here) == find(f"{here}/lib/setup", here) == wanted
-    assert find("../notebooks/lib/setup", here) == wanted
-    assert find("/Workspace/Users/me@x.org/.bundle/demo/dev/files/notebooks/lib/setup", here, tmp_path) == wanted
-    assert find("/Repos/me/demo/notebooks/lib/setup", here, tmp_path) == wanted
+    assert (
+        find_notebook("./lib/setup", here, tmp_path)
+        == find_notebook("lib/setup.py", here)
+        == find_notebook(f"{here}/lib/setup", here)
+        == wanted
+    )
+    assert find_notebook("../notebooks/lib/setup", here) == wanted
+    assert find_notebook("/Workspace/Users/me@x.org/.bundle/demo/dev/files/notebooks/lib/setup", here, tmp_path) == wanted
+    assert find_notebook("/Repos/me/demo/notebooks/lib/setup", here, tmp_path) == wanted
     with pytest.raises(NotebookError, match=r"there is no notebook \./lib/setpu in .*notebooks"):
-        find("./lib/setpu", here, tmp_path)
+        find_notebook("./lib/setpu", here, tmp_path)
 
 
 def test_what_cannot_run_in_a_notebook_or_one_it_runs_inline_is_found_with_its_place(tmp_path: Path) -> None:
@@ -116,7 +121,7 @@ def test_a_job_with_such_a_notebook_is_refused_before_it_runs(tmp_path: Path) ->
 def test_what_a_cell_prints_goes_to_the_log_whole_and_to_the_copy_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     log = io.StringIO()
     monkeypatch.setattr(sys, "stdout", log)
-    with kept_streams() as kept:
+    with capture_streams() as kept:
         print("one")
         print("two", file=sys.stderr)
         for _ in range(30):

@@ -9,7 +9,7 @@ import pytest
 from boathouse.workspace.bundle.jobs import Job, all_jobs
 from boathouse.workspace.bundle.load import load
 from boathouse.workspace.errors import BundleError
-from boathouse.workspace.packages.requirements import Asked, asked
+from boathouse.workspace.packages.requirements import Dependency, dependencies_of
 from boathouse.workspace.validate.check import findings
 
 
@@ -32,8 +32,8 @@ def job(folder: Path, libraries: str = "[]", dependencies: str = "[]", more: str
     return all_jobs(load(folder, environ={}))["a"]
 
 
-def lines(job: Job) -> list[Asked]:
-    return asked(job, job.tasks["t"])
+def lines(job: Job) -> list[Dependency]:
+    return dependencies_of(job, job.tasks["t"])
 
 
 def said(job: Job, level: str) -> list[str]:

@@ -14,7 +14,7 @@ from boathouse.workspace.bundle.yaml_tree import Map
 from boathouse.workspace.errors import CannotStart, Where
 from boathouse.workspace.parameters import arguments as parameters
 from boathouse.workspace.parameters.for_each import items_of
-from boathouse.workspace.parameters.references import Context, Upstream, find, problem, render
+from boathouse.workspace.parameters.references import Context, Upstream, find_references, reference_problem, render
 
 UPSTREAM = {"up": Upstream(7, "success", {"n": 3, "s": "text", "l": ["a", 1], "yes": True}), "a-b": Upstream(8, "excluded")}
 CONTEXT = Context(
@@ -79,7 +79,7 @@ def test_references_are_replaced_by_the_text_of_their_values_and_malformed_ones_
     ],
 )
 def test_a_reference_that_can_never_have_a_value_is_known_before_the_run(text: str, said: tuple[str, str]) -> None:
-    assert problem(find(text)[0], parameters=["month"], upstream=["up"], tasks=["up", "other"], in_loop=False) == said
+    assert reference_problem(find_references(text)[0], parameters=["month"], upstream=["up"], tasks=["up", "other"], in_loop=False) == said
 
 
 def test_a_missing_task_value_is_named_when_the_task_starts() -> None:
@@ -130,16 +130,16 @@ def test_the_body_of_a_loop_gets_no_job_parameters_by_itself() -> None:
     ],
 )
 def test_equality_compares_strings_and_orderings_compare_numbers(left: str, op: str, right: str, answer: bool) -> None:
-    assert parameters.holds(ConditionTask(ConditionTaskOp(op), left, right), CONTEXT) is answer
+    assert parameters.is_condition_true(ConditionTask(ConditionTaskOp(op), left, right), CONTEXT) is answer
 
 
 def test_a_condition_on_a_word_or_a_list_fails_its_task() -> None:
     with pytest.raises(CannotStart, match="'many' is not a number"):
-        parameters.holds(ConditionTask(ConditionTaskOp.LESS_THAN, "many", "3"), CONTEXT)
+        parameters.is_condition_true(ConditionTask(ConditionTaskOp.LESS_THAN, "many", "3"), CONTEXT)
     with pytest.raises(CannotStart, match="neither a string, a number nor a boolean"):
-        parameters.holds(ConditionTask(ConditionTaskOp.EQUAL_TO, "all: {{tasks.up.values.l}}", "3"), CONTEXT)
+        parameters.is_condition_true(ConditionTask(ConditionTaskOp.EQUAL_TO, "all: {{tasks.up.values.l}}", "3"), CONTEXT)
     with pytest.raises(CannotStart, match="neither a string, a number nor a boolean"):
-        parameters.holds(ConditionTask(ConditionTaskOp.EQUAL_TO, "{{tasks.up.values.l}}", "3"), CONTEXT)
+        parameters.is_condition_true(ConditionTask(ConditionTaskOp.EQUAL_TO, "{{tasks.up.values.l}}", "3"), CONTEXT)
 
 
 @pytest.mark.parametrize(

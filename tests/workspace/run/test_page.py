@@ -17,13 +17,13 @@ from bs4 import BeautifulSoup, Tag
 from mlflow.tracking import MlflowClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from boathouse.workspace.graph.layout import place
+from boathouse.workspace.graph.layout import place_tasks
 from boathouse.workspace.graph.state_machine import Result
 from boathouse.workspace.history.as_json import run_json
 from boathouse.workspace.history.mlflow_runs import TASK_RUN
 from boathouse.workspace.history.store import History, JobRun, TaskEnd, TaskRun
 from boathouse.workspace.run.page import RunPages, duration, write_page
-from boathouse.workspace.worker.notebook.output import write_page as write_notebook_page
+from boathouse.workspace.worker.notebook.output import write_notebook_page
 
 HOSTILE = "<script>alert('&\"')</script>"
 
@@ -152,7 +152,7 @@ def test_boxes_of_a_graph_do_not_overlap_and_no_line_crosses_one() -> None:
         "alone": [],
         "g": ["gone"],
     }
-    drawing = place(needs, dict.fromkeys(needs, 120.0), 60.0)
+    drawing = place_tasks(needs, dict.fromkeys(needs, 120.0), 60.0)
     boxes = drawing.boxes
     assert all(b.x >= 0 and b.x + b.width <= drawing.width and b.y >= 0 and b.y + b.height <= drawing.height for b in boxes.values())
     pairs = [(boxes[m], boxes[n]) for m in boxes for n in boxes if m < n]
@@ -161,7 +161,7 @@ def test_boxes_of_a_graph_do_not_overlap_and_no_line_crosses_one() -> None:
     inner = [point for points in drawing.lines.values() for point in points[1:-1]]
     assert inner
     assert not [1 for x, y in inner for b in boxes.values() if b.x <= x <= b.x + b.width and b.y <= y <= b.y + b.height]
-    assert place({}, {}, 60.0).boxes == {}
+    assert place_tasks({}, {}, 60.0).boxes == {}
 
 
 def test_loops_and_nested_jobs_are_listed_drawn_and_linked_to_their_own_pages(history: History) -> None:

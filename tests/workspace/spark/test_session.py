@@ -81,9 +81,9 @@ def test_the_project_of_the_working_directory_comes_first(monkeypatch, tmp_path)
 def test_a_folder_that_lacks_a_jar_is_not_complete(tmp_path):
     for jar in jars.jars():
         shutil.copy(jar, tmp_path)
-    assert jars.complete(tmp_path)
+    assert jars.is_complete(tmp_path)
     next(tmp_path.glob("*storage*")).unlink()
-    assert not jars.complete(tmp_path)
+    assert not jars.is_complete(tmp_path)
 
 
 def test_a_resolution_that_fails_leaves_no_folder_and_says_what_to_do(monkeypatch, tmp_path):
@@ -92,7 +92,7 @@ def test_a_resolution_that_fails_leaves_no_folder_and_says_what_to_do(monkeypatc
                         f"<artifact pattern='{tmp_path}/nothing/[artifact].jar'/></filesystem></resolvers></ivysettings>")  # fmt: skip
     monkeypatch.setenv("BOATHOUSE_IVY_SETTINGS", str(settings))
     with pytest.raises(jars.JarsError, match=r"(?s)BOATHOUSE_IVY_SETTINGS.*(unresolved|not found)"):
-        jars.resolve(tmp_path / "jars")
+        jars.resolve_jars(tmp_path / "jars")
     assert not (tmp_path / "jars").exists()
     assert not list(tmp_path.glob(".resolving-*"))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from boathouse.workspace.spark import volume_paths as volumepaths
-from boathouse.workspace.spark.volume_paths import VolumePathError, disks, refuse
+from boathouse.workspace.spark.volume_paths import VolumePathError, disks, refuse_path
 
 pytestmark = pytest.mark.skipif(
     Path("/Volumes").exists() and sys.platform != "darwin", reason="an earlier version has left a folder /Volumes here"
@@ -195,20 +195,20 @@ def test_the_folder_of_a_volume_and_dbutils_work(project, state) -> None:
 
 def test_a_disk_of_this_machine_below_volumes_is_no_volume(monkeypatch: pytest.MonkeyPatch) -> None:
     assert disks("/Volumes/Stick/bundle/.boathouse/dev", "/Volumes/Macintosh HD/x", "/home/me", "/Volumes") == {"Stick", "Macintosh HD"}
-    refuse("/Volumes/Stick/bundle/a.csv", Path("/s/volumes"), disks("/Volumes/Stick/bundle"))
+    refuse_path("/Volumes/Stick/bundle/a.csv", Path("/s/volumes"), disks("/Volumes/Stick/bundle"))
     with pytest.raises(VolumePathError, match=r"/Volumes/stick/a.csv is a path of a volume"):
-        refuse("/Volumes/stick/a.csv", Path("/s/volumes"), disks("/Volumes/Stick/bundle"))
+        refuse_path("/Volumes/stick/a.csv", Path("/s/volumes"), disks("/Volumes/Stick/bundle"))
     monkeypatch.setattr(volumepaths.sys, "platform", "darwin")
     monkeypatch.setattr(volumepaths.os.path, "isdir", lambda path: path in ("/Volumes/Stick", "/Volumes/"))
     monkeypatch.setattr(volumepaths.os, "listdir", lambda path: ["Stick", "Macintosh HD"])
     for path in ("/Volumes/Stick/a.csv", "/Volumes/Macintosh\\", "/Volumes/Macintosh"):
-        refuse(path, Path("/s/volumes"), ())
-    refuse("/Volumes", Path("/s/volumes"), ())
+        refuse_path(path, Path("/s/volumes"), ())
+    refuse_path("/Volumes", Path("/s/volumes"), ())
     with pytest.raises(VolumePathError, match=r"the volume lies in /s/volumes/dev/raw/landing/a.csv"):
-        refuse("/Volumes/dev/raw/landing/a.csv", Path("/s/volumes"), ())
+        refuse_path("/Volumes/dev/raw/landing/a.csv", Path("/s/volumes"), ())
 
 
 @pytest.mark.parametrize("path", ["/home/me/Volumes/a", "/Volumesx/a", "Volumes/a", "/data/Volumes", "x"])
 def test_a_path_that_only_looks_like_one_is_none(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    refuse(path, Path("/s/volumes"), ())
+    refuse_path(path, Path("/s/volumes"), ())

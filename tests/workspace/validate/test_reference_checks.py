@@ -9,7 +9,7 @@ import pytest
 
 from boathouse.workspace.bundle.jobs import all_jobs
 from boathouse.workspace.bundle.load import load
-from boathouse.workspace.parameters.references import TIMES, Context, Upstream, find, problem, render
+from boathouse.workspace.parameters.references import TIMES, Context, Upstream, find_references, reference_problem, render
 from boathouse.workspace.validate.check import findings
 
 CONTEXT = Context(
@@ -25,9 +25,9 @@ CONTEXT = Context(
 
 
 def said(text: str, *, in_loop: bool = False, triggers: tuple[str, ...] = ()) -> tuple[str, str]:
-    (ref,) = find(text)
+    (ref,) = find_references(text)
     kinds = {"up": "notebook_task", "query": "sql_task"}
-    return problem(ref, parameters=["month", "a-b"], upstream=["up", "query"], tasks=["up", "query", "other"], in_loop=in_loop, kinds=kinds, triggers=triggers)  # fmt: skip
+    return reference_problem(ref, parameters=["month", "a-b"], upstream=["up", "query"], tasks=["up", "query", "other"], in_loop=in_loop, kinds=kinds, triggers=triggers)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_inside_a_loop_only_the_items_own_keys_are_named() -> None:
 
 
 def test_a_parameter_with_a_dot_in_its_name_is_quoted() -> None:
-    (ref,) = find("{{job.parameters.a.b}}")
-    told = problem(ref, parameters=["a.b"], upstream=(), tasks=(), in_loop=False)
+    (ref,) = find_references("{{job.parameters.a.b}}")
+    told = reference_problem(ref, parameters=["a.b"], upstream=(), tasks=(), in_loop=False)
     assert told == ("{{job.parameters.a.b}} names nothing.", "Quote the name: {{job.parameters.`a.b`}}.")
     assert render("{{job.parameters.`a.b`}}", Context(**{**vars(CONTEXT), "parameters": {"a.b": "x"}})) == "x"
 
@@ -104,7 +104,7 @@ def test_a_parameter_with_a_dot_in_its_name_is_quoted() -> None:
 )
 def test_what_is_not_well_formed_or_names_no_space_stays_as_it_is(text: str) -> None:
     assert render(text, CONTEXT) == text
-    assert all(problem(ref, parameters=(), upstream=(), tasks=(), in_loop=False) == ("", "") for ref in find(text))
+    assert all(reference_problem(ref, parameters=(), upstream=(), tasks=(), in_loop=False) == ("", "") for ref in find_references(text))
 
 
 def test_the_parts_of_a_time_are_in_utc() -> None:

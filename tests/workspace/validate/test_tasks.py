@@ -204,13 +204,13 @@ WRONG = {
 
 def test_what_quartz_takes_is_taken() -> None:
     for expression in RIGHT:
-        quartz.check(expression)
+        quartz.check_cron(expression)
 
 
 @pytest.mark.parametrize("expression", WRONG)
 def test_what_quartz_refuses_is_refused_with_the_reason(expression: str) -> None:
     with pytest.raises(quartz.NotQuartz) as caught:
-        quartz.check(expression)
+        quartz.check_cron(expression)
     assert str(caught.value) == WRONG[expression]
 
 

@@ -169,7 +169,7 @@ def test_a_file_that_is_no_notebook_is_refused(project):
 
 def test_a_page_has_every_cell(tmp_path):
     book = new_notebook(cells=[new_code_cell(f"x = {n}", outputs=[nbformat.v4.new_output("stream", text="y\n")]) for n in range(100)])
-    notebookfile.write_page(book, tmp_path / "page.html")
+    notebookfile.write_notebook_page(book, tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().count("y\n") >= 100
 
 
@@ -212,6 +212,6 @@ def test_an_image_stays_as_it_is_and_an_output_of_numbers_too():
             "data": {"image/png": "display", "text/plain": "display", "application/json": {"display": [1, ["display"]]}},
         }
     ]
-    (found,) = notebookfile.redacted(outputs, lambda text: text.replace("display", "#"))
+    (found,) = notebookfile.redact_outputs(outputs, lambda text: text.replace("display", "#"))
     assert found.output_type == "display_data"
     assert found.data == {"image/png": "display", "text/plain": "#", "application/json": {"display": [1, ["#"]]}}

@@ -33,7 +33,7 @@ YAML_OR_JSON = (".yml", ".yaml", ".json")
 
 
 @dataclass(frozen=True)
-class Written:
+class BundleSource:
     "A bundle as it is written, before a target is chosen: `tree` holds all files, `remarks` what is odd about them."
 
     root: Path
@@ -52,7 +52,7 @@ class Written:
         return tuple(self.targets) or ("default",)
 
 
-def read(folder: Path) -> Written:
+def read_bundle(folder: Path) -> BundleSource:
     "The bundle in `folder`, as it is written."
     root = folder.resolve()
     file = find_root_file(root)
@@ -68,7 +68,7 @@ def read(folder: Path) -> Written:
         tree = overlay(tree, part)
     if not isinstance(tree.get("bundle"), Map) or not isinstance(tree["bundle"].get("name"), str):
         raise BundleError("the bundle has no name.", Where(file.name), "Write `bundle: {name: ...}`.")
-    return Written(root, file, tree, tuple(remarks))
+    return BundleSource(root, file, tree, tuple(remarks))
 
 
 def find_bundle_root(start: Path) -> Path:
@@ -123,19 +123,19 @@ def _included(tree: Map, root: Path, file: Path) -> list[Path]:
 
 def _file(path: Path, root: Path, remarks: list[Problem]) -> Map:
     tree = yamlfile.load(path, path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path))
-    _known(tree, TOP_LEVEL, "a bundle", path, remarks)
+    _report_unknown_keys(tree, TOP_LEVEL, "a bundle", path, remarks)
     _check_resources(tree.get("resources"), tree, remarks)
     targets = targets_of(tree)
     for name, target in targets.items():
         if target is not None and not isinstance(target, Map):
             raise BundleError(f"target '{name}' must be a mapping.", yamlfile.where(targets, name))
         if target:
-            _known(target, TARGET_KEYS, "a target", path, remarks)
+            _report_unknown_keys(target, TARGET_KEYS, "a target", path, remarks)
             _check_resources(target.get("resources"), target, remarks)
     return tree
 
 
-def _known(tree: Map, keys: tuple[str, ...], what: str, path: Path, remarks: list[Problem]) -> None:
+def _report_unknown_keys(tree: Map, keys: tuple[str, ...], what: str, path: Path, remarks: list[Problem]) -> None:
     """Refuses a key that is a slip of the pen; remarks on any other unknown one, which the platform ignores with a warning.
 
     A key whose value has an anchor, or holds one, is there for the aliases to it: the Databricks CLI accepts it without a word.
@@ -151,7 +151,9 @@ def _known(tree: Map, keys: tuple[str, ...], what: str, path: Path, remarks: lis
 def _has_anchor(tree: Map, key: str, path: Path) -> bool:
     "Whether an anchor stands behind the key; what an alias there brings in has its anchor above."
     own, anchors = tree.keys_at[key], yamlfile.anchors(path, tree.at.file)
-    return any(at in anchors and (at.line, at.column) > (own.line, own.column) for at in yamlfile.places(tree[key], tree.values_at[key]))
+    return any(
+        at in anchors and (at.line, at.column) > (own.line, own.column) for at in yamlfile.all_places(tree[key], tree.values_at[key])
+    )
 
 
 def _check_resources(resources: Any, holder: Map, remarks: list[Problem]) -> None:

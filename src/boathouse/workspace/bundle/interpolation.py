@@ -59,14 +59,14 @@ class Interpolation:
 
     def variables(self) -> dict[str, Any]:
         "The plain values of all variables that have one on this machine."
-        return {n: yamlfile.plain(self.value(v.value, v.at)) for n, v in self._variables.items() if not v.lookup}
+        return {n: yamlfile.to_plain_tree(self.value(v.value, v.at)) for n, v in self._variables.items() if not v.lookup}
 
     def value(self, node: Any, at: Where, above: tuple[str, ...] = ()) -> Any:
         "The node, written at `at`, with every reference below it replaced; `above` are the references being followed."
         if isinstance(node, Map):
             out = node.like()
             for key, value in node.items():
-                out.put(key, self.value(value, node.values_at[key], above), node.keys_at[key], node.values_at[key])
+                out.add_entry(key, self.value(value, node.values_at[key], above), node.keys_at[key], node.values_at[key])
             return out
         if isinstance(node, List):
             items = List(node.at)

@@ -94,7 +94,7 @@ class Job:
         "All tasks, and after each for_each the task it repeats."
         for source in self.tasks.values():
             yield source
-            inner = repeated(source)
+            inner = repeated_task(source)
             if inner is not None:
                 yield inner
 
@@ -103,7 +103,7 @@ class Job:
         return self.bundle.path(at, text)
 
 
-def repeated(source: TaskSource) -> TaskSource | None:
+def repeated_task(source: TaskSource) -> TaskSource | None:
     "The task that a for_each repeats."
     if source.task.for_each_task is None or not isinstance(source.node.get("for_each_task"), Map):
         return None
@@ -142,7 +142,7 @@ def job_by_id(jobs: Mapping[str, Job], number: int) -> Job | None:
     return next((j for j in jobs.values() if j.id == number), None)
 
 
-def reachable(jobs: Mapping[str, Job], job: Job) -> list[Job]:
+def reachable_jobs(jobs: Mapping[str, Job], job: Job) -> list[Job]:
     "The job and every job it runs, directly or not."
     found: dict[str, Job] = {}
     todo = [job]
@@ -150,10 +150,10 @@ def reachable(jobs: Mapping[str, Job], job: Job) -> list[Job]:
         one = todo.pop(0)
         if one.key not in found:
             found[one.key] = one
-            todo.extend(j for j in (job_by_id(jobs, n) for n in called(one)) if j is not None)
+            todo.extend(j for j in (job_by_id(jobs, n) for n in called_job_ids(one)) if j is not None)
     return list(found.values())
 
 
-def called(job: Job) -> list[int]:
+def called_job_ids(job: Job) -> list[int]:
     "The ids of the jobs that the job's tasks run."
     return [s.task.run_job_task.job_id for s in job.every_task() if s.task.run_job_task is not None]

@@ -10,15 +10,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from boathouse.workspace.bundle.includes import Written, find_root_file, read, targets_of
+from boathouse.workspace.bundle.includes import BundleSource, find_root_file, read_bundle, targets_of
 from boathouse.workspace.bundle.interpolation import Interpolation
 from boathouse.workspace.bundle.merge import merge_keyed, overlay
 from boathouse.workspace.bundle.presets import apply_presets
 from boathouse.workspace.bundle.variables import variable_values
-from boathouse.workspace.bundle.yaml_tree import Map, copied
+from boathouse.workspace.bundle.yaml_tree import Map, copy_tree
 from boathouse.workspace.errors import BundleError, Where, did_you_mean
 
-__all__ = ["Bundle", "Written", "choose_target", "find_root_file", "load", "read", "state_folder", "target_names", "with_target"]
+__all__ = [
+    "Bundle",
+    "BundleSource",
+    "choose_target",
+    "find_root_file",
+    "load",
+    "read_bundle",
+    "state_folder",
+    "target_names",
+    "with_target",
+]
 
 OVERLAID = ("bundle", "workspace", "artifacts", "resources", "sync", "permissions", "presets")
 WITHOUT_EFFECT = ("permissions", "run_as", "sync", "scripts")
@@ -38,7 +48,7 @@ class Bundle:
     variables: dict[str, Any]
     data: Map
     notes: tuple[str, ...] = ()
-    written: Written | None = None
+    written: BundleSource | None = None
     unfilled: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -80,16 +90,16 @@ def load(
     folder: Path, target: str | None = None, overrides: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
 ) -> Bundle:
     "The bundle in `folder` with `target` (or its default target) applied and every `${...}` filled in."
-    return with_target(read(folder), target, overrides, environ)
+    return with_target(read_bundle(folder), target, overrides, environ)
 
 
 def with_target(
-    written: Written, target: str | None = None, overrides: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
+    written: BundleSource, target: str | None = None, overrides: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
 ) -> Bundle:
     "One target of a bundle, every `${...}` filled in."
     root = written.root
     name, names = choose_target(written.tree, target)
-    tree = _with_target(copied(written.tree), name)
+    tree = _with_target(copy_tree(written.tree), name)
     notes = _notes(written, tree)
     values = variable_values(tree, name, overrides or {}, os.environ if environ is None else environ, root)
     tree = _with_local_workspace(tree, root, name)
@@ -102,7 +112,7 @@ def with_target(
 
 def target_names(folder: Path) -> tuple[str, ...]:
     "The names of all targets of the bundle in `folder`."
-    return read(folder).target_names
+    return read_bundle(folder).target_names
 
 
 def choose_target(tree: Map, wanted: str | None) -> tuple[str, tuple[str, ...]]:
@@ -129,14 +139,14 @@ def _with_target(tree: Map, name: str) -> Map:
     out = tree.like()
     for key in tree:
         if key not in ("targets", "environments", "include"):
-            out.put(key, tree[key], tree.keys_at[key], tree.values_at[key])
+            out.add_entry(key, tree[key], tree.keys_at[key], tree.values_at[key])
     for key in target:
         if key in OVERLAID and key in out:
-            out.put(key, overlay(out[key], target[key]), out.keys_at[key], out.values_at[key])
+            out.add_entry(key, overlay(out[key], target[key]), out.keys_at[key], out.values_at[key])
         elif key in OVERLAID or key in ("run_as", "mode"):
-            out.put(key, target[key], target.keys_at[key], target.values_at[key])
+            out.add_entry(key, target[key], target.keys_at[key], target.values_at[key])
     if target.get("variables"):
-        out.put("target_variables", target["variables"], target.keys_at["variables"], target.values_at["variables"])
+        out.add_entry("target_variables", target["variables"], target.keys_at["variables"], target.values_at["variables"])
     jobs = (out.get("resources") or {}).get("jobs")
     if jobs is not None:
         for key in jobs:
@@ -147,11 +157,11 @@ def _with_target(tree: Map, name: str) -> Map:
 def _with_local_workspace(tree: Map, root: Path, target: str) -> Map:
     user = getpass.getuser()
     bundle, workspace = tree["bundle"], tree.get("workspace") or Map(tree.at)
-    bundle.put("target", target, bundle.at, bundle.at)
-    bundle.put("environment", target, bundle.at, bundle.at)
+    bundle.add_entry("target", target, bundle.at, bundle.at)
+    bundle.add_entry("environment", target, bundle.at, bundle.at)
     person = Map(workspace.at)
     for name, text in {"userName": user, "short_name": re.sub(r"\W", "_", user), "domain_friendly_name": user}.items():
-        person.put(name, text, workspace.at, workspace.at)
+        person.add_entry(name, text, workspace.at, workspace.at)
     local: dict[str, Any] = {
         "current_user": person,
         "file_path": str(root),
@@ -162,12 +172,12 @@ def _with_local_workspace(tree: Map, root: Path, target: str) -> Map:
         "host": workspace.get("host") or "http://localhost",
     }
     for key, value in local.items():
-        workspace.put(key, value, workspace.at, workspace.values_at.get(key, workspace.at))
-    tree.put("workspace", workspace, tree.at, workspace.at)
+        workspace.add_entry(key, value, workspace.at, workspace.values_at.get(key, workspace.at))
+    tree.add_entry("workspace", workspace, tree.at, workspace.at)
     return tree
 
 
-def _notes(written: Written, tree: Map) -> tuple[str, ...]:
+def _notes(written: BundleSource, tree: Map) -> tuple[str, ...]:
     odd = [str(p.error) for p in written.remarks]
     python = tree.get("python") or (tree.get("experimental") or {}).get("python")
     unloaded = ["Resources that Python code makes ('python') are not loaded on this machine."] if python else []

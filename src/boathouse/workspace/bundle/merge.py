@@ -27,13 +27,13 @@ def _overlay_maps(below: Map, above: Map) -> Map:
     out = below.like()
     for key in [*below, *(k for k in above if k not in below)]:
         if key not in above:
-            out.put(key, below[key], below.keys_at[key], below.values_at[key])
+            out.add_entry(key, below[key], below.keys_at[key], below.values_at[key])
         elif key not in below or below[key] is None:
-            out.put(key, above[key], above.keys_at[key], above.values_at[key])
+            out.add_entry(key, above[key], above.keys_at[key], above.values_at[key])
         else:
             scalar = not isinstance(above[key], Map | List) and above[key] is not None
             at: Where = above.values_at[key] if scalar else below.values_at[key]
-            out.put(key, overlay(below[key], above[key]), below.keys_at[key], at)
+            out.add_entry(key, overlay(below[key], above[key]), below.keys_at[key], at)
     return out
 
 
@@ -55,7 +55,7 @@ def merge_keyed(job: Map) -> Map:
     out = job.like()
     for key, value in job.items():
         merged = _merge_items(value, KEYED[key]) if key in KEYED and isinstance(value, List) else value
-        out.put(key, merged, job.keys_at[key], job.values_at[key])
+        out.add_entry(key, merged, job.keys_at[key], job.values_at[key])
     return out
 
 

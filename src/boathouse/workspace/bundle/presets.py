@@ -87,7 +87,7 @@ def _follow_schemas(resources: Map, fill: Fill) -> None:
                 at = resource.values_at["schema_name"]
                 key = known.get((fill(resource.get("catalog_name"), resource.at), fill(literal, at)))
                 if key is not None:
-                    resource.put("schema_name", f"${{resources.schemas.{key}.name}}", resource.keys_at["schema_name"], at)
+                    resource.add_entry("schema_name", f"${{resources.schemas.{key}.name}}", resource.keys_at["schema_name"], at)
 
 
 def _prefix(kind: str, resource: Map, prefix: str) -> None:
@@ -119,8 +119,8 @@ def _tag(kind: str, resource: Map, tags: dict[str, Any]) -> None:
         for key, value in tags.items():
             if key not in named:
                 pair = Map(resource.at)
-                pair.put("key", key, resource.at, resource.at)
-                pair.put("value", value, resource.at, resource.at)
+                pair.add_entry("key", key, resource.at, resource.at)
+                pair.add_entry("value", value, resource.at, resource.at)
                 resource["tags"].add(pair, resource.at)
 
 
@@ -136,4 +136,4 @@ def _job(job: Map, presets: dict[str, Any]) -> None:
 
 def _default(node: Map, key: str, value: Any) -> None:
     if node.get(key) is None:
-        node.put(key, value, node.at, node.at)
+        node.add_entry(key, value, node.at, node.at)

@@ -23,7 +23,7 @@ def job_settings(job: Map) -> tuple[JobSettings, list[BundleError]]:
     body = job.like()
     for key in job:
         if key not in BUNDLE_ONLY:
-            body.put(key, job[key], job.keys_at[key], job.values_at[key])
+            body.add_entry(key, job[key], job.keys_at[key], job.values_at[key])
     problems: list[BundleError] = []
     fitted = _fit(body, JobSettings, job.at, "a job", problems)
     settings = JobSettings.from_dict(fitted)

@@ -82,13 +82,13 @@ def _with_target(name: str, definition: Map, chosen: Map) -> Map:
     for key in definition:
         # A default takes the place of a lookup, and the other way round.
         if key not in ("default", "lookup"):
-            out.put(key, definition[key], definition.keys_at[key], definition.values_at[key])
+            out.add_entry(key, definition[key], definition.keys_at[key], definition.values_at[key])
     if _is_definition(over):
         _check_definition(name, over)
         for key in over:
-            out.put(key, over[key], over.keys_at[key], over.values_at[key])
+            out.add_entry(key, over[key], over.keys_at[key], over.values_at[key])
     else:
-        out.put("default", over, chosen.keys_at[name], chosen.values_at[name])
+        out.add_entry("default", over, chosen.keys_at[name], chosen.values_at[name])
     return out
 
 

@@ -26,7 +26,7 @@ class Map(dict[str, Any]):
         self.keys_at: dict[str, Where] = {}
         self.values_at: dict[str, Where] = {}
 
-    def put(self, key: str, value: Any, key_at: Where, value_at: Where) -> None:
+    def add_entry(self, key: str, value: Any, key_at: Where, value_at: Where) -> None:
         "Sets an entry together with its places."
         self[key] = value
         self.keys_at[key] = key_at
@@ -149,15 +149,15 @@ def anchors(path: Path, shown: str) -> set[Where]:
     }
 
 
-def places(node: Any, at: Where) -> Iterator[Where]:
+def all_places(node: Any, at: Where) -> Iterator[Where]:
     "The place `at` of a value, and those of all values below it."
     yield at
     if isinstance(node, Map):
         for key, value in node.items():
-            yield from places(value, node.values_at[key])
+            yield from all_places(value, node.values_at[key])
     elif isinstance(node, List):
         for value, item_at in zip(node, node.items_at, strict=True):
-            yield from places(value, item_at)
+            yield from all_places(value, item_at)
 
 
 def _at(node: yaml.Node | yaml.Event, file: str) -> Where:
@@ -190,10 +190,10 @@ def _mapping(node: yaml.MappingNode, file: str, above: tuple[yaml.Node, ...]) ->
             raise BundleError(
                 f"the key '{key}' appears twice in this mapping (first at line {own.keys_at[key].line}).", _at(key_node, file)
             )
-        own.put(key, _build(value_node, file, above), _at(key_node, file), _at(value_node, file))
+        own.add_entry(key, _build(value_node, file, above), _at(key_node, file), _at(value_node, file))
     for key in merged:
         if key not in own:
-            own.put(key, merged[key], merged.keys_at[key], merged.values_at[key])
+            own.add_entry(key, merged[key], merged.keys_at[key], merged.values_at[key])
     return own
 
 
@@ -203,7 +203,7 @@ def _merge_into(merged: Map, source: Any, at: Where) -> None:
             raise BundleError("'<<' takes a mapping or a list of mappings.", at)
         for key in one:
             if key not in merged:
-                merged.put(key, one[key], one.keys_at[key], one.values_at[key])
+                merged.add_entry(key, one[key], one.keys_at[key], one.values_at[key])
 
 
 def _scalar(node: yaml.ScalarNode, file: str) -> Any:
@@ -224,25 +224,25 @@ def _scalar(node: yaml.ScalarNode, file: str) -> Any:
     return text
 
 
-def copied(node: Any) -> Any:
+def copy_tree(node: Any) -> Any:
     "The same tree with the same places, to be changed without changing the first."
     if isinstance(node, Map):
         out = node.like()
         out.keys_at, out.values_at = dict(node.keys_at), dict(node.values_at)
-        out.update((key, copied(value)) for key, value in node.items())
+        out.update((key, copy_tree(value)) for key, value in node.items())
         return out
     if isinstance(node, List):
         items = List(node.at)
         items.items_at = list(node.items_at)
-        items.extend(copied(value) for value in node)
+        items.extend(copy_tree(value) for value in node)
         return items
     return node
 
 
-def plain(node: Any) -> Any:
+def to_plain_tree(node: Any) -> Any:
     "The same tree without positions."
     if isinstance(node, dict):
-        return {k: plain(v) for k, v in node.items()}
+        return {k: to_plain_tree(v) for k, v in node.items()}
     if isinstance(node, list):
-        return [plain(v) for v in node]
+        return [to_plain_tree(v) for v in node]
     return node

@@ -15,7 +15,7 @@ from boathouse.workspace.durations import format_duration
 from boathouse.workspace.errors import BundleError, ClusterError
 
 
-def start(bundle: Bundle, as_json: bool, master: str | None, foreground: bool) -> int:
+def start_cluster(bundle: Bundle, as_json: bool, master: str | None, foreground: bool) -> int:
     "Start the cluster, in the background or in this process."
     if foreground:
         return _serve(bundle, master)
@@ -23,7 +23,7 @@ def start(bundle: Bundle, as_json: bool, master: str | None, foreground: bool) -
         client.BackgroundCluster.reach(cluster_wanted(bundle, master), lambda text: click.echo(text, err=True)).close()
     except ClusterError as e:
         raise BundleError(str(e)) from e
-    return status(bundle, as_json)
+    return print_status(bundle, as_json)
 
 
 def _serve(bundle: Bundle, master: str | None) -> int:
@@ -38,10 +38,10 @@ def _serve(bundle: Bundle, master: str | None) -> int:
     return 0
 
 
-def stop(bundle: Bundle, as_json: bool, force: bool) -> int:
+def stop_cluster(bundle: Bundle, as_json: bool, force: bool) -> int:
     "Stop the cluster; 0 also when there was none."
     try:
-        was = client.stop(bundle.state, force=force)
+        was = client.stop_background(bundle.state, force=force)
     except ClusterError as e:
         raise BundleError(str(e)) from e
     if as_json:
@@ -51,9 +51,9 @@ def stop(bundle: Bundle, as_json: bool, force: bool) -> int:
     return 0
 
 
-def status(bundle: Bundle, as_json: bool) -> int:
+def print_status(bundle: Bundle, as_json: bool) -> int:
     "Print the state of the cluster; 0 if it runs, else 1."
-    found = client.status(bundle.state)
+    found = client.cluster_status(bundle.state)
     if as_json:
         click.echo(json.dumps({"running": found is not None, "state": str(bundle.state)} | (found or {})))
     elif found is None:

@@ -27,7 +27,7 @@ OLDEST_JAVA = 17
 
 
 @dataclass(frozen=True)
-class Finding:
+class HealthFinding:
     "One thing that was checked."
 
     what: str
@@ -40,7 +40,7 @@ class Finding:
         return asdict(self)
 
 
-def examine(bundle: Bundle) -> list[Finding]:
+def examine(bundle: Bundle) -> list[HealthFinding]:
     "All findings about this machine and the target's state."
     state = bundle.state
     return [
@@ -58,30 +58,30 @@ def examine(bundle: Bundle) -> list[Finding]:
     ]
 
 
-def _python() -> Finding:
+def _python() -> HealthFinding:
     well = (3, 11) <= sys.version_info[:2] < (3, 13)
-    return Finding(
+    return HealthFinding(
         "python", well, f"{sys.version.split()[0]} at {sys.executable}", "Use Python 3.11 or 3.12, as the Databricks runtimes do."
     )
 
 
-def _java() -> Finding:
+def _java() -> HealthFinding:
     fix = f"Install Java {OLDEST_JAVA} or newer, or point JAVA_HOME at one."
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
     if java is None or not Path(java).is_file():
-        return Finding("java", False, "not found", fix)
+        return HealthFinding("java", False, "not found", fix)
     said = subprocess.run([java, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False).stderr
     version = next((line.split("=")[1].strip() for line in said.splitlines() if "java.version =" in line), "")
     major = version.split(".")[0]
-    return Finding("java", major.isdigit() and int(major) >= OLDEST_JAVA, f"{version or 'unknown version'} at {java}", fix)
+    return HealthFinding("java", major.isdigit() and int(major) >= OLDEST_JAVA, f"{version or 'unknown version'} at {java}", fix)
 
 
-def _jars() -> Finding:
-    from boathouse.workspace.spark.jars import complete, folders
+def _jars() -> HealthFinding:
+    from boathouse.workspace.spark.jars import folders, is_complete
 
-    found = next((folder for folder in folders() if complete(folder)), None)
-    return Finding(
+    found = next((folder for folder in folders() if is_complete(folder)), None)
+    return HealthFinding(
         "jars",
         found is not None,
         str(found or "not resolved yet"),
@@ -89,43 +89,43 @@ def _jars() -> Finding:
     )
 
 
-def _state(state: Path) -> Finding:
+def _state(state: Path) -> HealthFinding:
     above = next(folder for folder in (state, *state.parents) if folder.exists())
     free = shutil.disk_usage(above).free
     well = os.access(above, os.W_OK) and free > FREE_BYTES
-    return Finding("state folder", well, f"{state}, {free / 2**30:.0f} GiB free", "It must be writable, with 5 GiB free at least.")
+    return HealthFinding("state folder", well, f"{state}, {free / 2**30:.0f} GiB free", "It must be writable, with 5 GiB free at least.")
 
 
-def _loopback() -> Finding:
+def _loopback() -> HealthFinding:
     fix = "Tasks talk to the JVM through ports of 127.0.0.1: a firewall or sandbox must allow them."
     try:
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), timeout=5):
-            return Finding("ports", True, "127.0.0.1 takes connections")
+            return HealthFinding("ports", True, "127.0.0.1 takes connections")
     except OSError as e:
-        return Finding("ports", False, f"127.0.0.1 takes no connections ({e})", fix)
+        return HealthFinding("ports", False, f"127.0.0.1 takes no connections ({e})", fix)
 
 
-def _lock(state: Path) -> Finding:
+def _lock(state: Path) -> HealthFinding:
     from boathouse.workspace.spark.session import WorkspaceLocked, lock, unlock
 
-    if not state.exists() or client.status(state) is not None:
-        return Finding("lock", True, "held by the background cluster" if state.exists() else "free")
+    if not state.exists() or client.cluster_status(state) is not None:
+        return HealthFinding("lock", True, "held by the background cluster" if state.exists() else "free")
     try:
         lock(state)
     except WorkspaceLocked as e:
-        return Finding("lock", False, str(e), "Wait for that process, or end it.")
+        return HealthFinding("lock", False, str(e), "Wait for that process, or end it.")
     unlock(state)
-    return Finding("lock", True, "free")
+    return HealthFinding("lock", True, "free")
 
 
-def _cluster(state: Path) -> Finding:
+def _cluster(state: Path) -> HealthFinding:
     address = Address.read(state)
     if address is None:
-        return Finding("cluster", True, "none runs")
+        return HealthFinding("cluster", True, "none runs")
     if address.process() is None:
-        return Finding("cluster", True, f"its process {address.pid} is gone; the next command starts another one")
-    if client.status(state) is None:
-        return Finding(
+        return HealthFinding("cluster", True, f"its process {address.pid} is gone; the next command starts another one")
+    if client.cluster_status(state) is None:
+        return HealthFinding(
             "cluster",
             False,
             f"process {address.pid} does not answer",
@@ -133,10 +133,10 @@ def _cluster(state: Path) -> Finding:
         )
     old = address.version != version()
     found = f"process {address.pid}" + (", of an earlier version; the next command replaces it" if old else "")
-    return Finding("cluster", True, found)
+    return HealthFinding("cluster", True, found)
 
 
-def _leftovers(state: Path) -> Finding:
+def _leftovers(state: Path) -> HealthFinding:
     "JVMs and zygotes of this state folder that no living cluster owns."
     address = Address.read(state)
     owner = address.process() if address else None
@@ -145,9 +145,9 @@ def _leftovers(state: Path) -> Finding:
     ours |= {p.pid for p in holder.children(recursive=True)} if holder else set()
     lost = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in ours and _works_on(state, p.info["cmdline"] or [])]
     if not lost:
-        return Finding("stale processes", True, "none")
+        return HealthFinding("stale processes", True, "none")
     numbers = " ".join(str(p.pid) for p in lost)
-    return Finding("stale processes", False, f"{len(lost)} without a cluster: {numbers}", f"End them: kill {numbers}")
+    return HealthFinding("stale processes", False, f"{len(lost)} without a cluster: {numbers}", f"End them: kill {numbers}")
 
 
 def _holder(state: Path) -> psutil.Process | None:
@@ -164,37 +164,37 @@ def _works_on(state: Path, words: list[str]) -> bool:
     return zygote or (bool(words) and words[0].endswith("java") and any(f"-Dderby.stream.error.file={state}/" in word for word in words))
 
 
-def _history(state: Path) -> Finding:
+def _history(state: Path) -> HealthFinding:
     file = state / "workspace.db"
     if not file.exists():
-        return Finding("history", True, "no runs yet")
+        return HealthFinding("history", True, "no runs yet")
     fix = f"Move {file} away: the list of runs then starts empty; tables and models are not touched."
     try:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
             said = database.execute("PRAGMA quick_check").fetchone()[0]
     except sqlite3.DatabaseError as e:
-        return Finding("history", False, f"damaged: {e}", fix)
-    return Finding("history", said == "ok", "whole" if said == "ok" else f"damaged: {said}", fix)
+        return HealthFinding("history", False, f"damaged: {e}", fix)
+    return HealthFinding("history", said == "ok", "whole" if said == "ok" else f"damaged: {said}", fix)
 
 
-def _tables(state: Path) -> Iterator[Finding]:
+def _tables(state: Path) -> Iterator[HealthFinding]:
     "Data files and logs of the tables of the warehouse."
     found = list(damages(state / "warehouse"))
     for damage in found:
-        yield Finding("tables", False, f"{damage.table}: {damage.found}", f"{damage.fix}.")
+        yield HealthFinding("tables", False, f"{damage.table}: {damage.found}", f"{damage.fix}.")
     if not found:
-        yield Finding("tables", True, "whole" if (state / "warehouse").is_dir() else "none")
+        yield HealthFinding("tables", True, "whole" if (state / "warehouse").is_dir() else "none")
 
 
-def _checkpoints(state: Path) -> Iterator[Finding]:
+def _checkpoints(state: Path) -> Iterator[HealthFinding]:
     "Streaming checkpoints (folders with `offsets` and `commits`) anywhere below the state folder."
     every = [folder.parent for folder in state.glob("volumes/**/offsets") if folder.is_dir()]
     damaged = [(folder, why) for folder in every if (why := damage(folder))]
     if not damaged:
-        yield Finding("checkpoints", True, f"{len(every)} whole" if every else "none")
+        yield HealthFinding("checkpoints", True, f"{len(every)} whole" if every else "none")
     for folder, why in damaged:
         fix = "Delete that file if it is the last one of its folder: the query repeats that batch. Otherwise delete the checkpoint; the query then starts from the beginning."
-        yield Finding("checkpoints", False, f"{folder}: {why}", fix)
+        yield HealthFinding("checkpoints", False, f"{folder}: {why}", fix)
 
 
 def damage(checkpoint: Path) -> str:

@@ -10,7 +10,7 @@ import click
 from rich.text import Text
 from rich.tree import Tree
 
-from boathouse.workspace.bundle.jobs import Job, TaskSource, all_jobs, find_job, job_by_id, repeated
+from boathouse.workspace.bundle.jobs import Job, TaskSource, all_jobs, find_job, job_by_id, repeated_task
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cli.display import console
 from boathouse.workspace.errors import BundleError
@@ -86,7 +86,7 @@ def _describe(source: TaskSource, jobs: dict[str, Job]) -> str:
         operator = OPERATORS.get(condition.op.value, condition.op.value) if condition.op else "?"
         return f"if {condition.left} {operator} {condition.right}"
     if task.for_each_task is not None:
-        inner = repeated(source)
+        inner = repeated_task(source)
         return f"for each of {task.for_each_task.inputs}" + (f": {inner.key}, {_describe(inner, jobs)}" if inner else "")
     if task.run_job_task is not None:
         called = job_by_id(jobs, task.run_job_task.job_id)

@@ -16,7 +16,7 @@ import click
 import psutil
 
 from boathouse.workspace.errors import BundleError
-from boathouse.workspace.spark.session import environment
+from boathouse.workspace.spark.session import state_environment
 
 STARTS_WITHIN = 120.0
 ENDS_WITHIN = 10.0
@@ -39,7 +39,7 @@ def serve_ui(state: Path, port: int, as_json: bool) -> int:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **environment(state), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            env={**os.environ, **state_environment(state), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             start_new_session=True,
         )
     try:

@@ -48,7 +48,7 @@ def help_of(name: str) -> str:
 def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foreground: bool | None = None) -> int:
     "Run the command on the target's cluster and print its sections; its exit code, or 1 for a LookupError."
     from boathouse.workspace.cli.run import cluster_of, session_of, wants_own
-    from boathouse.workspace.cluster.query import jsonable
+    from boathouse.workspace.cluster.query import to_json_value
 
     command = points()[name].load()
     own = wants_own(foreground)
@@ -64,14 +64,14 @@ def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foregrou
     found: list[Section]
     found, code = told if isinstance(told, tuple) else (told, 0)
     if as_json:
-        sections = [{"title": title, "said": said, "rows": jsonable(rows)} for title, said, rows in found]
+        sections = [{"title": title, "said": said, "rows": to_json_value(rows)} for title, said, rows in found]
         click.echo(json.dumps({"sections": sections}))
     else:
-        show(found)
+        print_sections(found)
     return code
 
 
-def show(found: Sequence[Section]) -> None:
+def print_sections(found: Sequence[Section]) -> None:
     "Prints the sections, each with its rows as a table."
     from rich.table import Table
     from rich.text import Text
@@ -92,7 +92,7 @@ def show(found: Sequence[Section]) -> None:
 
 
 def _cell(value: Any) -> str:
-    from boathouse.workspace.cluster.query import jsonable
+    from boathouse.workspace.cluster.query import to_json_value
 
-    plain = jsonable(value)
+    plain = to_json_value(value)
     return "" if plain is None else plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)

@@ -16,7 +16,7 @@ from boathouse.workspace.cli.display import console
 from boathouse.workspace.cli.run import cluster_of, session_of, wants_own
 from boathouse.workspace.errors import BundleError, QueryFailed
 
-Rows = tuple[list[str], list[list[Any]]]
+ResultRows = tuple[list[str], list[list[Any]]]
 
 
 def run_sql(bundle: Bundle, text: str, as_json: bool, foreground: bool | None = None) -> int:
@@ -24,7 +24,7 @@ def run_sql(bundle: Bundle, text: str, as_json: bool, foreground: bool | None = 
     statements = split_statements(text)
     if not statements:
         raise BundleError("there is no SQL statement to run.", hint='Write one, such as: boathouse sql "show schemas"')
-    results: list[Rows] = []
+    results: list[ResultRows] = []
     # No task will run on a cluster of its own, so nothing needs to be imported for one: that is what `spawn` leaves out.
     with cluster_of(bundle, lambda line: click.echo(line, err=True), spawn=wants_own(foreground), foreground=foreground) as cluster:
         catalogs = named_catalogs(bundle)

@@ -15,10 +15,10 @@ import click
 from rich.console import Console
 
 from boathouse.workspace.bundle.catalogs import named_catalogs
-from boathouse.workspace.bundle.jobs import Job, all_jobs, find_job, reachable
+from boathouse.workspace.bundle.jobs import Job, all_jobs, find_job, reachable_jobs
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cli.display import Display, console
-from boathouse.workspace.cluster.address import Wanted
+from boathouse.workspace.cluster.address import ClusterSpec
 from boathouse.workspace.cluster.client import BackgroundCluster
 from boathouse.workspace.durations import format_duration
 from boathouse.workspace.errors import BundleError, ClusterError
@@ -28,9 +28,9 @@ from boathouse.workspace.history.store import History
 from boathouse.workspace.packages.prepare import prepare
 from boathouse.workspace.parameters.arguments import run_parameters
 from boathouse.workspace.run.deploy import deploy
-from boathouse.workspace.run.job_run import selected
+from boathouse.workspace.run.job_run import select_tasks
 from boathouse.workspace.run.page import try_write_page
-from boathouse.workspace.run.repair import plan, run_to_repair
+from boathouse.workspace.run.repair import plan_repair, run_to_repair
 from boathouse.workspace.run.runner import Runner
 from boathouse.workspace.task.spec import AnyCluster
 from boathouse.workspace.validate.check import Finding, refuse_unrunnable
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class How:
+class RunOptions:
     "How a run is carried out; with `foreground` None, the environment decides."
 
     as_json: bool = False
@@ -51,17 +51,19 @@ class How:
     wheel: bool = False
 
 
-def run_job(bundle: Bundle, key: str, given: Mapping[str, str], only: tuple[str, ...] = (), how: How = How()) -> int:
+def run_job(bundle: Bundle, key: str, given: Mapping[str, str], only: tuple[str, ...] = (), how: RunOptions = RunOptions()) -> int:
     "Run a job of the bundle and return the exit code: 0 for SUCCESS and SUCCESS_WITH_FAILURES, else 1."
     jobs = all_jobs(bundle)
     job = find_job(jobs, key, bundle.file.name)
     noted = refuse_unrunnable(jobs, job)
     refuse_parameters(job, run_parameters(job, given))
-    selected(job, only)
+    select_tasks(job, only)
     return _carry_out(bundle, jobs, job, noted, how, lambda runner: runner.run(job, given, only))
 
 
-def repair_run(bundle: Bundle, run_id: int, given: Mapping[str, str], rerun: tuple[str, ...], rerun_dependents: bool, how: How) -> int:
+def repair_run(
+    bundle: Bundle, run_id: int, given: Mapping[str, str], rerun: tuple[str, ...], rerun_dependents: bool, how: RunOptions
+) -> int:
     "Run the failed and skipped tasks of a run again, under the same id; the exit code is that of the new result."
     jobs = all_jobs(bundle)
     with History(bundle.state) as history:
@@ -69,22 +71,22 @@ def repair_run(bundle: Bundle, run_id: int, given: Mapping[str, str], rerun: tup
         row = run_to_repair(history, run_id, bundle)
         job = jobs[row["job_key"]]
         noted = refuse_unrunnable(jobs, job)
-        refuse_parameters(job, plan(history, row, job, given, rerun, rerun_dependents).parameters)
+        refuse_parameters(job, plan_repair(history, row, job, given, rerun, rerun_dependents).parameters)
         how = replace(how, wheel=how.wheel or bool(row["wheel"]))
 
     def again(runner: Runner) -> tuple[int, Result]:
         row = run_to_repair(runner.history, run_id, bundle)
-        return runner.repair(job, plan(runner.history, row, job, given, rerun, rerun_dependents))
+        return runner.repair(job, plan_repair(runner.history, row, job, given, rerun, rerun_dependents))
 
     return _carry_out(bundle, jobs, job, noted, how, again)
 
 
 def _carry_out(
-    bundle: Bundle, jobs: Mapping[str, Job], job: Job, noted: list[Finding], how: How, work: Callable[[Runner], tuple[int, Result]]
+    bundle: Bundle, jobs: Mapping[str, Job], job: Job, noted: list[Finding], how: RunOptions, work: Callable[[Runner], tuple[int, Result]]
 ) -> int:
     screen = console(stderr=how.as_json)
     _header(screen, bundle, noted)
-    preparation = prepare(bundle, reachable(jobs, job), lambda line: _say(screen, line), wheel=how.wheel)
+    preparation = prepare(bundle, reachable_jobs(jobs, job), lambda line: _say(screen, line), wheel=how.wheel)
     begun = time.monotonic()
     with cluster_of(bundle, screen.print, how.master, how.spawn, how.foreground) as cluster, History(bundle.state) as history:
         for closed in history.close_abandoned():
@@ -153,12 +155,12 @@ def wants_own(foreground: bool | None) -> bool:
     return os.environ.get("BOATHOUSE_CLUSTER") == "own" if foreground is None else foreground
 
 
-def cluster_wanted(bundle: Bundle, master: str | None = None, spawn: bool = False) -> Wanted:
+def cluster_wanted(bundle: Bundle, master: str | None = None, spawn: bool = False) -> ClusterSpec:
     "The cluster that the target's tasks and queries run on."
-    return Wanted(bundle.state, bundle.root, bundle.catalog, named_catalogs(bundle), master, spawn)
+    return ClusterSpec(bundle.state, bundle.root, bundle.catalog, named_catalogs(bundle), master, spawn)
 
 
-def _own(wanted: Wanted) -> AnyCluster:
+def _own(wanted: ClusterSpec) -> AnyCluster:
     from boathouse.workspace.cluster.cluster import Cluster
     from boathouse.workspace.spark.dialect import catalog_settings
     from boathouse.workspace.spark.session import JarsError, SessionError, WorkspaceLocked

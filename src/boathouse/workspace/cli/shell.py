@@ -37,10 +37,10 @@ def start_shell(bundle: Bundle, foreground: bool | None = None) -> int:
 
 def shell_names(bundle: Bundle, spark: Any) -> dict[str, Any]:
     "The names that the shell starts with; `from databricks.sdk.runtime import dbutils` gives the same."
-    from boathouse.workspace.worker.dbutils.injected_names import register
+    from boathouse.workspace.worker.dbutils.injected_names import install_names
     from boathouse.workspace.worker.dbutils.utilities import DbUtils
 
-    made = register(spark, DbUtils.make(Path(bundle.state / "volumes"), project=bundle.root), _display)
+    made = install_names(spark, DbUtils.make(Path(bundle.state / "volumes"), project=bundle.root), _display)
     return {name: made[name] for name in ("spark", "dbutils", "sql", "table", "display")}
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cli.display import console
-from boathouse.workspace.cli.query import Rows, format_cell, print_rows
+from boathouse.workspace.cli.query import ResultRows, format_cell, print_rows
 from boathouse.workspace.cli.run import cluster_of, session_of, wants_own
 from boathouse.workspace.errors import BundleError, QueryFailed, did_you_mean
 from boathouse.workspace.spark.delta_log import table_folders
@@ -124,7 +124,7 @@ def show_table(bundle: Bundle, name: str, rows: int, as_json: bool, foreground: 
     "Print columns, keys, history and first rows of a table or view; 0, or 1 if Spark cannot read it."
     with cluster_of(bundle, lambda line: click.echo(line, err=True), spawn=wants_own(foreground), foreground=foreground) as cluster:
         try:
-            found = describe_table(session_of(cluster, bundle), name, rows)
+            found = read_table_details(session_of(cluster, bundle), name, rows)
         except QueryFailed as e:
             if as_json:
                 click.echo(json.dumps({"error": {"message": str(e)}}))
@@ -137,7 +137,7 @@ def show_table(bundle: Bundle, name: str, rows: int, as_json: bool, foreground: 
     return 0
 
 
-def describe_table(session: SparkSession, name: str, rows: int) -> dict[str, Any]:
+def read_table_details(session: SparkSession, name: str, rows: int) -> dict[str, Any]:
     "What `boathouse show` prints; QueryFailed if there is no such table. Views have neither keys nor history."
     from boathouse.workspace.cluster.query import run_statement
 
@@ -162,7 +162,7 @@ def describe_table(session: SparkSession, name: str, rows: int) -> dict[str, Any
     return found | {"rows": first}
 
 
-def _objects(found: Rows) -> list[dict[str, Any]]:
+def _objects(found: ResultRows) -> list[dict[str, Any]]:
     return [dict(zip(found[0], row, strict=True)) for row in found[1]]
 
 

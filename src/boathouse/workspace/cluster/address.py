@@ -19,7 +19,7 @@ ENDS_AFTER = 15 * 60.0
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ClusterSpec:
     "The cluster somebody wants: of which state folder, for which project. `master` None is whatever runs, else this machine's cores."
 
     state: Path
@@ -34,10 +34,12 @@ class Wanted:
         return json.dumps({**asdict(self), "state": str(self.state.resolve()), "project": str(self.project.resolve())})
 
     @staticmethod
-    def from_text(text: str) -> Wanted:
+    def from_text(text: str) -> ClusterSpec:
         "The inverse of `as_text`."
         given = json.loads(text)
-        return Wanted(**given | {"state": Path(given["state"]), "project": Path(given["project"]), "catalogs": tuple(given["catalogs"])})
+        return ClusterSpec(
+            **given | {"state": Path(given["state"]), "project": Path(given["project"]), "catalogs": tuple(given["catalogs"])}
+        )
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,15 @@ class Address:
             return None
         return process if alive else None
 
-    def call(self, **message: Any) -> Talk:
+    def call(self, **message: Any) -> Connection:
         "A connection that begins with `message`; OSError if nobody listens."
-        talk = Talk(socket.create_connection(("127.0.0.1", self.port), timeout=10))
+        talk = Connection(socket.create_connection(("127.0.0.1", self.port), timeout=10))
         talk.say(key=self.key, **message)
         talk.patience(None)
         return talk
 
 
-class Talk:
+class Connection:
     "Messages both ways, one JSON object a line."
 
     def __init__(self, connection: socket.socket) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from boathouse.workspace.cluster.address import FILE, Address, Talk, Wanted, version
+from boathouse.workspace.cluster.address import FILE, Address, ClusterSpec, Connection, version
 from boathouse.workspace.errors import ClusterError, QueryFailed
 from boathouse.workspace.task.spec import TaskResult, TaskSpec
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 STARTS_WITHIN = 600.0  # the first start on a machine fetches the jars
 ENDS_WITHIN = 60.0
-_sessions: list[Talk] = []  # of this process: each lasts as long as its connection
+_sessions: list[Connection] = []  # of this process: each lasts as long as its connection
 
 
 class RemoteTask:
     "One running attempt on the background cluster."
 
-    def __init__(self, spec: TaskSpec, talk: Talk, pid: int, log: Path) -> None:
+    def __init__(self, spec: TaskSpec, talk: Connection, pid: int, log: Path) -> None:
         self.spec, self.pid, self._talk, self._log = spec, pid, talk, log
         self._ended: Future[TaskResult] = Future()
         threading.Thread(target=self._follow, name=f"task-{pid}", daemon=True).start()
@@ -67,17 +67,17 @@ class RemoteTask:
 class BackgroundCluster:
     "The cluster of a state folder as its clients see it; while one is open, the cluster stays."
 
-    def __init__(self, wanted: Wanted, say: Callable[[str], None]) -> None:
+    def __init__(self, wanted: ClusterSpec, say: Callable[[str], None]) -> None:
         self.wanted, self.state = wanted, wanted.state.resolve()
         self._say, self._changing = say, threading.Lock()
         self.address, self._stay = self._enter()
 
     @staticmethod
-    def reach(wanted: Wanted, say: Callable[[str], None] = print) -> BackgroundCluster:
+    def reach(wanted: ClusterSpec, say: Callable[[str], None] = print) -> BackgroundCluster:
         "The running cluster, else a new one; ClusterError if it does not start, or runs on another master than the one named."
         return BackgroundCluster(wanted, say)
 
-    def _enter(self) -> tuple[Address, Talk]:
+    def _enter(self) -> tuple[Address, Connection]:
         self.state.mkdir(parents=True, exist_ok=True)
         master = self.wanted.master
         with FileLock(self.state / "starting.lock"):
@@ -103,7 +103,7 @@ class BackgroundCluster:
             return None
         if found.version != version():
             self._say("the cluster runs an earlier version of boathouse: replacing it")
-            stop(self.state)
+            stop_background(self.state)
             return None
         return found
 
@@ -135,7 +135,7 @@ class BackgroundCluster:
         spark.sparkContext.environment.update(message["environment"] | {"PYTHONPATH": os.pathsep.join(paths)})
         return spark
 
-    def _ask(self, *, again: bool = True, **message: Any) -> tuple[Talk, dict[str, Any]]:
+    def _ask(self, *, again: bool = True, **message: Any) -> tuple[Connection, dict[str, Any]]:
         "Asks the cluster; if it has ended, the one that takes its place, unless what was asked may be done already and `again` is false."
         address = self.address
         if again or not answers(address):
@@ -167,7 +167,7 @@ class BackgroundCluster:
         self.close()
 
 
-def _exchange(address: Address, **message: Any) -> tuple[Talk, dict[str, Any]] | None:
+def _exchange(address: Address, **message: Any) -> tuple[Connection, dict[str, Any]] | None:
     "The connection and its first answer; None if the cluster is not there any more."
     try:
         talk = address.call(**message)
@@ -185,7 +185,7 @@ def answers(address: Address) -> bool:
     return _exchange(address, op="status") is not None
 
 
-def status(state: Path) -> dict[str, Any] | None:
+def cluster_status(state: Path) -> dict[str, Any] | None:
     "What the cluster of the folder says of itself; None if there is none."
     address = Address.read(state)
     if address is None or address.process() is None:
@@ -194,7 +194,7 @@ def status(state: Path) -> dict[str, Any] | None:
     return found[1] if found else None
 
 
-def stop(state: Path, *, force: bool = False) -> bool:
+def stop_background(state: Path, *, force: bool = False) -> bool:
     "Ends the cluster of the folder and waits for it; whether there was one. ClusterError if somebody works on it, unless `force`."
     address = Address.read(state)
     if address is None or address.process() is None:
@@ -214,7 +214,7 @@ def _await_end(address: Address, state: Path) -> None:
         time.sleep(0.05)
 
 
-def _start(wanted: Wanted, state: Path) -> Address:
+def _start(wanted: ClusterSpec, state: Path) -> Address:
     command = [sys.executable, "-m", "boathouse.workspace.cluster.server", wanted.as_text()]
     log = state / "cluster.log"
     (state / FILE).unlink(missing_ok=True)
@@ -240,5 +240,5 @@ def session() -> SparkSession:
         return local_session()
     state = default_state()
     project = project_root(state) or project_root() or Path.cwd()
-    wanted = Wanted(state, project, master=os.environ.get("BOATHOUSE_MASTER"))
+    wanted = ClusterSpec(state, project, master=os.environ.get("BOATHOUSE_MASTER"))
     return BackgroundCluster.reach(wanted, lambda text: print(text, file=sys.stderr)).attach()

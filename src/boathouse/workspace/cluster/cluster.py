@@ -22,9 +22,9 @@ from pyspark.sql import SparkSession
 from boathouse.workspace.cluster.processes import bytes_of, jvm_of, kill_group, start_zygote, stop_jvm
 from boathouse.workspace.cluster.query import Query
 from boathouse.workspace.errors import ClusterError, QueryFailed
-from boathouse.workspace.spark.session import clear_cut_off, environment, lock, start_session, unlock
+from boathouse.workspace.spark.session import clear_cut_off, lock, start_session, state_environment, unlock
 from boathouse.workspace.task.log import TaskLog, keep_relieving, limit
-from boathouse.workspace.task.session import Line, close_line, open_line
+from boathouse.workspace.task.session import TaskSession, close_session, open_session
 from boathouse.workspace.task.spec import TAG, TaskResult, TaskSpec, ended_without_result
 
 __all__ = ["Cluster", "ClusterError", "QueryFailed", "TaskProcess", "TaskResult", "TaskSpec"]
@@ -37,7 +37,7 @@ SETTLED = 1.0  # seconds without a write, after which a table's creation is take
 class TaskProcess:
     "One running attempt."
 
-    def __init__(self, id: str, spec: TaskSpec, line: Line, log: TaskLog, kill: Callable[[str], None]) -> None:
+    def __init__(self, id: str, spec: TaskSpec, line: TaskSession, log: TaskLog, kill: Callable[[str], None]) -> None:
         self.id, self.spec, self.line, self.log, self._kill = id, spec, line, log, kill
         self.started: Future[int] = Future()
         self.ended: Future[TaskResult] = Future()
@@ -153,32 +153,32 @@ class Cluster:
         self._tasks[task.id] = task
         self._say(op="launch", id=task.id, request=self._request(task, environ))
         task.started.result()
-        if self.gone():  # it may have ended after those whom its end was told
+        if self.failure():  # it may have ended after those whom its end was told
             self._say(op="kill", id=task.id)
         return task
 
     @property
     def environment(self) -> dict[str, str]:
         "What a process that works on this cluster finds in its environment."
-        return {**environment(self.state), "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
+        return {**state_environment(self.state), "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
 
     def _request(self, task: TaskProcess, environ: Mapping[str, str] | None) -> dict[str, Any]:
         return {"spec": task.spec.as_dict(), "port": task.line.port, "token": task.line.token, "state": str(self.state),
                 "environ": dict(os.environ if environ is None else environ), "environment": {**self.environment, "BOATHOUSE_TASK": "1"},
                 "tag": {TAG: task.id}}  # fmt: skip
 
-    def open(self, catalog: str | None = None, catalogs: Iterable[str] = ()) -> Line:
+    def open(self, catalog: str | None = None, catalogs: Iterable[str] = ()) -> TaskSession:
         "A session of its own and the line to it, for a task or another process; `catalog` is current in it, and `catalogs` can be named."
-        if gone := self.gone():
+        if gone := self.failure():
             raise ClusterError(gone)
         id = f"boathouse-{secrets.token_hex(8)}"  # never used twice in a JVM: its job group is barred once the task has ended
         pool = f"tasks-{next(self._ids) % POOLS}"
         try:
-            return self._calls.submit(open_line, self.spark, id, pool, catalog or self.catalog, tuple(catalogs)).result()
+            return self._calls.submit(open_session, self.spark, id, pool, catalog or self.catalog, tuple(catalogs)).result()
         except (Py4JError, OSError) as e:
-            raise ClusterError(self.gone(wait=5) or f"the cluster's JVM does not answer: {e}") from e
+            raise ClusterError(self.failure(wait=5) or f"the cluster's JVM does not answer: {e}") from e
 
-    def close(self, line: Line) -> None:
+    def close(self, line: TaskSession) -> None:
         "Ends what that session left in the JVM."
         self._calls.submit(self._close, line).result()
 
@@ -254,13 +254,13 @@ class Cluster:
         del self._tasks[task.id]
         return self._close(task.line)
 
-    def _close(self, line: Line) -> str | None:
+    def _close(self, line: TaskSession) -> str | None:
         try:
-            self._ending += close_line(line)
+            self._ending += close_session(line)
             if not self._tasks:
                 self.spark.catalog.clearCache()  # what tasks cached and did not release; with one still running it may be that one's
         except (Py4JError, OSError):
-            if (gone := self.gone(wait=5)) is None:
+            if (gone := self.failure(wait=5)) is None:
                 raise
             return gone
         return None
@@ -273,18 +273,18 @@ class Cluster:
             for thread in threads:
                 thread.join(max(1, int((deadline - time.monotonic()) * 1000)))
         except (Py4JError, OSError):
-            if self.gone(wait=5) is None:
+            if self.failure(wait=5) is None:
                 raise
 
     def _clear_cut_off(self) -> None:
         "After a task was killed, and with no other at work: removes what its last command may have left of a table that it was creating."
         with self._clearing:
-            if self._cut_off and not self._tasks and not self.gone():
+            if self._cut_off and not self._tasks and not self.failure():
                 self._cut_off = False
                 time.sleep(SETTLED)
                 self._calls.submit(clear_cut_off, self.spark, self.state / "warehouse", SETTLED).result()
 
-    def gone(self, wait: float = 0) -> str | None:
+    def failure(self, wait: float = 0) -> str | None:
         "A sentence on the JVM's end; None while it lives."
         jvm = jvm_of(self.spark)
         if jvm is None:

@@ -61,12 +61,12 @@ def run_statement(session: SparkSession, text: str) -> Rows:
     "Column names and rows of one statement; QueryFailed with Spark's message."
     try:
         table = session.sql(text)
-        return table.columns, [[jsonable(value) for value in row] for row in table.collect()]
+        return table.columns, [[to_json_value(value) for value in row] for row in table.collect()]
     except (PySparkException, Py4JJavaError) as e:
-        raise QueryFailed(said(str(e).split("\n\nJVM stacktrace")[0])) from e
+        raise QueryFailed(error_text(str(e).split("\n\nJVM stacktrace")[0])) from e
 
 
-def said(message: str) -> str:
+def error_text(message: str) -> str:
     "A message of Spark without the frames of its stacks, each cause once; with what to do where a file of a table could not be read."
     frames = r"\s+(at |\.\.\. \d+ more)|Driver stacktrace|An error occurred while calling"
     kept = [line for line in message.strip().splitlines() if not re.match(frames, line)]
@@ -78,7 +78,7 @@ def said(message: str) -> str:
     )
 
 
-def jsonable(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     "A value of Spark in JSON's types: instants, dates, decimals and bytes as text, rows as objects; what JSON has no number for as `NaN` or `Infinity`."
     if isinstance(value, datetime | date):
         return value.isoformat()
@@ -89,9 +89,9 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, bytes | bytearray):
         return base64.b64encode(value).decode()
     if hasattr(value, "asDict"):
-        return {k: jsonable(v) for k, v in value.asDict().items()}
+        return {k: to_json_value(v) for k, v in value.asDict().items()}
     if isinstance(value, Mapping):
-        return {str(k): jsonable(v) for k, v in value.items()}
+        return {str(k): to_json_value(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [jsonable(v) for v in value]
+        return [to_json_value(v) for v in value]
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from boathouse.workspace.cluster.address import Address, Talk, Wanted, idle_seconds
+from boathouse.workspace.cluster.address import Address, ClusterSpec, Connection, idle_seconds
 from boathouse.workspace.cluster.cluster import Cluster
 from boathouse.workspace.errors import ClusterError, QueryFailed
 from boathouse.workspace.spark.dialect import catalog_settings
@@ -60,7 +60,7 @@ class Server(socketserver.ThreadingTCPServer):
         tidied: float | None = None
         patience = self.idle
         while not self.ending.wait(0.5):
-            if gone := self.cluster.gone():
+            if gone := self.cluster.failure():
                 self.cluster.wait_for_tasks()
                 time.sleep(0.5)  # the last words to the clients
                 return gone
@@ -108,7 +108,7 @@ class _Visit(socketserver.BaseRequestHandler):
     server: Server
 
     def handle(self) -> None:
-        self.talk = Talk(self.request)
+        self.talk = Connection(self.request)
         self.talk.patience(FIRST_WORD)
         try:
             first = self.talk.hear()
@@ -168,7 +168,7 @@ class _Visit(socketserver.BaseRequestHandler):
         except QueryFailed as e:
             message = {"failed": str(e)}
         except Exception as e:
-            message = {"failed": self.server.cluster.gone(wait=2) or f"{type(e).__name__}: {e}"}
+            message = {"failed": self.server.cluster.failure(wait=2) or f"{type(e).__name__}: {e}"}
         try:
             self.talk.say(**message)
         except OSError:
@@ -212,7 +212,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
 }
 
 
-def serve(wanted: Wanted) -> str:
+def serve(wanted: ClusterSpec) -> str:
     "Starts the cluster in this process and serves it to its end; why it ended."
     master = wanted.master or "local[*]"
     conf = catalog_settings(wanted.catalogs)
@@ -228,7 +228,7 @@ def main() -> None:
     from boathouse.workspace.spark.session import JarsError, SessionError, WorkspaceLocked
 
     try:
-        print(serve(Wanted.from_text(sys.argv[1])), file=sys.stderr)
+        print(serve(ClusterSpec.from_text(sys.argv[1])), file=sys.stderr)
     except (WorkspaceLocked, SessionError, JarsError, ClusterError) as e:
         sys.exit(str(e))
 

@@ -29,7 +29,7 @@ class Drawing:
     lines: Mapping[tuple[str, str], Sequence[Point]]
 
 
-def place(needs: Mapping[str, Sequence[str]], widths: Mapping[str, float], height: float, gap: Point = (38.0, 16.0)) -> Drawing:
+def place_tasks(needs: Mapping[str, Sequence[str]], widths: Mapping[str, float], height: float, gap: Point = (38.0, 16.0)) -> Drawing:
     """Place every task one column to the right of the last task that it needs.
 
     `needs` must hold no circle; a needed task that is not among its keys is left out. `gap` is the space between columns and between rows.

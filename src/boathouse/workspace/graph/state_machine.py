@@ -1,6 +1,6 @@
 """The state machine of a job run: events in, decisions out. It does no work, reads no clock and keeps nothing.
 
-A run is a `Progress`. `start` gives the first one, `after` the next one after each event. Both also return what to do now:
+A run is a `Progress`. `start_run` gives the first one, `apply_event` the next one after each event. Both also return what to do now:
 launch a task, settle one that does not run, stop one that runs, or finish the run.
 """
 
@@ -42,7 +42,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Node:
-    "One task as the graph sees it. `retries` is -1 for without end."
+    "One task as the graph sees it. `is_retried` is -1 for without end."
 
     key: str
     needs: tuple[Edge, ...] = ()
@@ -153,12 +153,14 @@ Event = Ended | Stopped
 Decision = Launch | Settle | Stop | Finish
 
 
-def start(graph: Graph, kept: Mapping[str, Settled] | None = None) -> tuple[Progress, list[Decision]]:
+def start_run(graph: Graph, kept: Mapping[str, Settled] | None = None) -> tuple[Progress, list[Decision]]:
     "The first progress of a run and the tasks that can start at once; a repair begins with what it keeps."
     return _advance(graph, Progress(settled=dict(kept or {})))
 
 
-def kept(graph: Graph, before: Mapping[str, Settled], rerun: Iterable[str] = (), rerun_dependents: bool = False) -> dict[str, Settled]:
+def kept_tasks(
+    graph: Graph, before: Mapping[str, Settled], rerun: Iterable[str] = (), rerun_dependents: bool = False
+) -> dict[str, Settled]:
     """What a repair keeps of a run that ended with `before`: the tasks that succeeded. All others are judged anew.
 
     A task of `rerun` is not kept; with `rerun_dependents`, nothing below a task that runs again is.
@@ -168,7 +170,7 @@ def kept(graph: Graph, before: Mapping[str, Settled], rerun: Iterable[str] = (),
     return {k: before[k] for k in graph.nodes if k not in again | lost and before[k].result in SUCCEEDED}
 
 
-def after(graph: Graph, progress: Progress, event: Event) -> tuple[Progress, list[Decision]]:
+def apply_event(graph: Graph, progress: Progress, event: Event) -> tuple[Progress, list[Decision]]:
     "The progress after an event, and what to do now."
     if isinstance(event, Stopped):
         if progress.stopping is not None:
@@ -178,14 +180,14 @@ def after(graph: Graph, progress: Progress, event: Event) -> tuple[Progress, lis
         return done, [*(Stop(key) for key in progress.running), *decisions]
     attempt = progress.running[event.key]
     running = {k: n for k, n in progress.running.items() if k != event.key}
-    if progress.stopping is None and retries(graph.nodes[event.key], event.result, attempt):
+    if progress.stopping is None and is_retried(graph.nodes[event.key], event.result, attempt):
         again = replace(progress, running=running | {event.key: attempt + 1})
         return again, [Launch(event.key, attempt + 1)]
     settled = {**progress.settled, event.key: Settled(event.result, event.outcome)}
     return _advance(graph, replace(progress, running=running, settled=settled))
 
 
-def retries(node: Node, result: Result, attempt: int) -> bool:
+def is_retried(node: Node, result: Result, attempt: int) -> bool:
     "Whether the attempt of that number, which ended so, is followed by another."
     due = result == Result.FAILED or (result == Result.TIMEDOUT and node.retry_on_timeout)
     return due and (node.retries < 0 or attempt < node.retries)
@@ -199,7 +201,7 @@ def _advance(graph: Graph, progress: Progress) -> tuple[Progress, list[Decision]
         for key, node in graph.nodes.items():
             if key in settled or key in running:
                 continue
-            verdict = _stopped(progress, node) or judge(node, settled)
+            verdict = _stopped(progress, node) or decide_run_if(node, settled)
             if verdict is None:
                 continue
             moved = True
@@ -221,7 +223,7 @@ def _stopped(progress: Progress, node: Node) -> str | None:
     return Result.DISABLED if node.disabled else Result.CANCELED
 
 
-def judge(node: Node, settled: Mapping[str, Settled]) -> str | None:
+def decide_run_if(node: Node, settled: Mapping[str, Settled]) -> str | None:
     "`run`, the result of a task that does not run, or None while a dependency is still open."
     if node.disabled:
         return Result.DISABLED

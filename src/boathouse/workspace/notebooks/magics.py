@@ -18,7 +18,7 @@ class MagicError(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class CellMagic:
     "`name` is the magic, else the notebook's language; `body` what it is about, from line `line` of the cell on (0 the first); `rest` its first line."
 
     name: str
@@ -27,7 +27,7 @@ class Asked:
     line: int = 0
 
 
-def asked(source: str, language: str = "python") -> Asked:
+def parse_cell(source: str, language: str = "python") -> CellMagic:
     "What a cell asks for; cells without a magic, or with one of IPython's own, are in the notebook's language."
     text = source.lstrip()
     above = source[: len(source) - len(text)].count("\n")
@@ -36,12 +36,12 @@ def asked(source: str, language: str = "python") -> Asked:
     if name in FOREIGN:
         raise MagicError(f"a %{name} cell cannot run in the local workspace, which has Python and SQL")
     if found is None or name not in OURS:
-        return Asked(language if found is None else "python", source)
+        return CellMagic(language if found is None else "python", source)
     body = text[found.end() :]
     rest = body.split("\n", 1)[0].strip()
     if name == "run" and any(line.strip() and not line.lstrip().startswith("#") for line in body.split("\n")[1:]):
         raise MagicError("%run stands alone in its cell")
-    return Asked(name, body.strip("\n"), rest, above + len(body) - len(body.lstrip("\n")))
+    return CellMagic(name, body.strip("\n"), rest, above + len(body) - len(body.lstrip("\n")))
 
 
 def without_installs(source: str) -> tuple[str, list[str]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from boathouse.workspace.notebooks.magics import MagicError, asked
+from boathouse.workspace.notebooks.magics import MagicError, parse_cell
 
 COMMENTS = {".py": "#", ".sql": "--"}
 LANGUAGES = {".py": "python", ".sql": "sql"}
@@ -44,7 +44,7 @@ class Notebook:
         return (cell for cell in self.cells if cell.code and cell.source.strip())
 
 
-def find(path: str | Path, beside: Path, project: Path | None = None) -> Path:
+def find_notebook(path: str | Path, beside: Path, project: Path | None = None) -> Path:
     """The notebook file that `path` names, relative to the folder `beside`, with or without its suffix.
 
     An absolute workspace path (`/Workspace/Users/me/x/notebooks/a`, `/Repos/...`) means the notebook below `project` whose path it ends with.
@@ -61,7 +61,7 @@ def find(path: str | Path, beside: Path, project: Path | None = None) -> Path:
     raise NotebookError(f"there is no notebook {path}" + ("" if Path(path).is_absolute() else f" in {beside}"))
 
 
-def read(file: Path) -> Notebook:
+def read_notebook(file: Path) -> Notebook:
     "The notebook in `file`."
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".ipynb":
@@ -117,7 +117,7 @@ def _source(part: str, mark: str) -> tuple[int, str]:
 def _prose(source: str) -> str | None:
     "The text of a `%md` cell, None for any other."
     try:
-        wants = asked(source)
+        wants = parse_cell(source)
     except MagicError:
         return None
     return wants.body if wants.name == "md" else None

@@ -19,7 +19,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.bundle.yaml_tree import Map, where
 from boathouse.workspace.errors import BundleError, Where
-from boathouse.workspace.packages.pip import environment, met, pip
+from boathouse.workspace.packages.pip import is_satisfied, pip, pip_environment
 from boathouse.workspace.packages.pyproject import Project, project_in
 
 Say = Callable[[str], None]
@@ -138,7 +138,7 @@ def _run(artifact: Artifact) -> None:
         raise BundleError(f"artifact '{artifact.key}' is to be built in '{artifact.folder}', which does not exist.", artifact.at)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     # Falsy means without isolation: pip has it so for options that are a `--no-...`.
-    variables = environment() | {"PATH": path} | ({} if isolated else {"PIP_NO_BUILD_ISOLATION": "0"})
+    variables = pip_environment() | {"PATH": path} | ({} if isolated else {"PIP_NO_BUILD_ISOLATION": "0"})
     done = subprocess.run(
         command, cwd=artifact.folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
@@ -152,6 +152,6 @@ def _run(artifact: Artifact) -> None:
 def _build_requirements_met(folder: Path) -> bool:
     "Whether this environment has what the project needs to be built, so that nothing has to be fetched for it."
     try:
-        return all(met(Requirement(line)) for line in (project_in(folder) or Project(folder)).build_requires)
+        return all(is_satisfied(Requirement(line)) for line in (project_in(folder) or Project(folder)).build_requires)
     except InvalidRequirement:
         return False

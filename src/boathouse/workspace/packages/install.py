@@ -19,16 +19,16 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.packages.pip import PipError, call
-from boathouse.workspace.packages.requirements import Asked
+from boathouse.workspace.packages.requirements import Dependency
 
 Say = Callable[[str], None]
 OURS = ("pyspark", "py4j", "delta-spark")
 
 
-def install_wheel(state: Path, wheel: Path, one: Asked, say: Say) -> Path:
+def install_wheel(state: Path, wheel: Path, one: Dependency, say: Say) -> Path:
     "The folder in which a wheel is installed, without what it depends on."
     name, version, _, _ = parse_wheel_filename(wheel.name)
-    folder = state / "artifacts" / f"{name}-{version}-{content_hash(wheel)}"
+    folder = state / "artifacts" / f"{name}-{version}-{wheel_hash(wheel)}"
 
     def work(scratch: Path) -> None:
         say(f"installing {wheel.name}")
@@ -37,7 +37,7 @@ def install_wheel(state: Path, wheel: Path, one: Asked, say: Say) -> Path:
     return _placed(folder, work, [one])
 
 
-def content_hash(wheel: Path) -> str:
+def wheel_hash(wheel: Path) -> str:
     "Changes with what is in the wheel, not with when it was built."
     with zipfile.ZipFile(wheel) as members:
         inside = sorted((m.filename, m.CRC, m.file_size) for m in members.infolist())
@@ -56,7 +56,7 @@ def requirements_of(wheel: Path, extras: frozenset[str]) -> list[Requirement]:
     return kept
 
 
-def install_requirements(state: Path, wanted: Sequence[Asked], options: Sequence[str], beside: Mapping[str, Path], say: Say) -> Path:
+def install_requirements(state: Path, wanted: Sequence[Dependency], options: Sequence[str], beside: Mapping[str, Path], say: Say) -> Path:
     """The folder with everything that `wanted` needs beyond this environment and the wheels `beside` it, by name.
 
     pip resolves against what is installed here, so that nothing is fetched that is there already; then exactly what it chose is installed.
@@ -75,7 +75,7 @@ def install_requirements(state: Path, wanted: Sequence[Asked], options: Sequence
     return _placed(folder, work, wanted)
 
 
-def _contents(wanted: Iterable[Asked]) -> list[str]:
+def _contents(wanted: Iterable[Dependency]) -> list[str]:
     return [hashlib.sha256(Path(one.text).read_bytes()).hexdigest() for one in wanted if Path(one.text).is_file()]
 
 
@@ -104,7 +104,7 @@ def _exactly(chosen: dict[str, Any]) -> str:
     return f"{name} @ {info['url']}" + (f"#sha256={hashes['sha256']}" if "sha256" in hashes else "")
 
 
-def _placed(folder: Path, work: Callable[[Path], None], asked: Sequence[Asked]) -> Path:
+def _placed(folder: Path, work: Callable[[Path], None], asked: Sequence[Dependency]) -> Path:
     "The folder, made if it is not there: in a scratch folder that takes its name when it is whole, by one process at a time."
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
@@ -124,7 +124,7 @@ def _placed(folder: Path, work: Callable[[Path], None], asked: Sequence[Asked]) 
     return folder
 
 
-def _blamed(said: str, asked: Sequence[Asked]) -> Asked:
+def _blamed(said: str, asked: Sequence[Dependency]) -> Dependency:
     "The first line that pip's errors name; the first of all where they name none."
     errors = "\n".join(line for line in said.splitlines() if line.startswith("ERROR"))
     names = {one: re.escape(one.requirement.name if one.requirement else one.text) for one in asked}

@@ -24,7 +24,7 @@ def pip(*words: str) -> list[str]:
     return [sys.executable, "-m", "pip", "--disable-pip-version-check", *words]
 
 
-def environment() -> dict[str, str]:
+def pip_environment() -> dict[str, str]:
     "The variables of a process that calls pip: in an environment without pip (uv makes such), Python's own copy of it is on the path."
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     if importlib.util.find_spec("pip") is not None:
@@ -36,13 +36,13 @@ def environment() -> dict[str, str]:
 
 def call(*words: str) -> None:
     "Runs pip with the user's own configuration (proxy, mirror, certificates)."
-    done = subprocess.run(pip(*words), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(pip(*words), env=pip_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         raise PipError("\n".join(done.stdout.strip().splitlines()[-LAST_LINES:]))
 
 
 @cache
-def met(requirement: Requirement) -> bool:
+def is_satisfied(requirement: Requirement) -> bool:
     "Whether the running environment satisfies a requirement, with its extras."
     if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
         return True
@@ -54,7 +54,7 @@ def met(requirement: Requirement) -> bool:
         return False
     if not requirement.specifier.contains(found.version, prereleases=True):
         return False
-    return all(met(more) for more in _added(found, requirement.extras))
+    return all(is_satisfied(more) for more in _added(found, requirement.extras))
 
 
 def _added(found: importlib.metadata.Distribution, extras: set[str]) -> list[Requirement]:

@@ -17,9 +17,9 @@ from boathouse.workspace.errors import BundleError
 from boathouse.workspace.packages.artifacts import Artifact, artifacts_of, build
 from boathouse.workspace.packages.entry_points import distribution, editable_folder, entry_point_problems, folders_of, module_name
 from boathouse.workspace.packages.install import install_requirements, install_wheel, requirements_of
-from boathouse.workspace.packages.pip import met
+from boathouse.workspace.packages.pip import is_satisfied
 from boathouse.workspace.packages.pyproject import module_file, plain_name, project_in, same_name
-from boathouse.workspace.packages.requirements import Asked, asked
+from boathouse.workspace.packages.requirements import Dependency, dependencies_of
 
 Say = Callable[[str], None]
 
@@ -64,7 +64,7 @@ class _Work:
         self.installed: dict[Path, Path] = {}  # folder -> wheel
 
     def of(self, job: Job, source: TaskSource) -> Packages:
-        wanted = asked(job, source)
+        wanted = dependencies_of(job, source)
         paths: list[Path] = []
         needed = [one for one in wanted if one.kind == "requirement"]
         for one in wanted:
@@ -75,7 +75,7 @@ class _Work:
             else:
                 continue
             paths += folders
-            needed += [Asked("requirement", str(r), one.at) for r in needs]
+            needed += [Dependency("requirement", str(r), one.at) for r in needs]
         provided = {str(canonicalize_name(d.name)): d.version for d in importlib.metadata.distributions(path=[str(p) for p in paths])}
         missing = [one for one in needed if not _met(one, provided)]
         if missing:
@@ -86,7 +86,7 @@ class _Work:
         self._check(job, source, packages)
         return packages
 
-    def _wheel(self, job: Job, source: TaskSource, one: Asked) -> tuple[list[Path], list[Requirement]]:
+    def _wheel(self, job: Job, source: TaskSource, one: Dependency) -> tuple[list[Path], list[Requirement]]:
         "The folders of the wheels that a line names, and what they depend on; no folder for what the checkout stands in for."
         makers = [a for a in self.artifacts if a.makes(one.path)] or self._own(one)
         stands_in = [a.project for a in makers if not self.wheel and _checkout_serves(job, source, a)]
@@ -100,7 +100,7 @@ class _Work:
             raise BundleError(f"no wheel matches '{one.path}'.", one.at, hint)
         return self._installed(files, one)
 
-    def _own(self, one: Asked) -> list[Artifact]:
+    def _own(self, one: Dependency) -> list[Artifact]:
         "The bundle's own project, whose wheels lie in `dist` although no artifact says how they come there."
         root = self.bundle.root
         project = project_in(root)
@@ -108,7 +108,7 @@ class _Work:
         ours = name is not None and one.path.parent == root / "dist" and all(_is(w, plain_name(name)) for w in one.wheels)
         return [Artifact(self.bundle.name, root, one.at, (one.path,), prebuilt=True)] if ours else []
 
-    def _installed(self, files: list[Path], one: Asked) -> tuple[list[Path], list[Requirement]]:
+    def _installed(self, files: list[Path], one: Dependency) -> tuple[list[Path], list[Requirement]]:
         folders = [install_wheel(self.bundle.state, file, one, self.say) for file in files]
         self.installed.update(zip(folders, files, strict=True))
         return folders, [r for file in files for r in requirements_of(file, one.extras)]
@@ -118,7 +118,7 @@ class _Work:
             self.built[artifact.key] = build(self.bundle, artifact, self.say)
         return self.built[artifact.key]
 
-    def _project(self, source: TaskSource, one: Asked) -> tuple[list[Path], list[Requirement]]:
+    def _project(self, source: TaskSource, one: Dependency) -> tuple[list[Path], list[Requirement]]:
         "A folder of source, as `-e` asks for it; a wheel built from it with `--wheel`, and where entry points or dependencies are not known otherwise."
         project = project_in(one.path)
         if not self.wheel and source.task.python_wheel_task is None and project is not None and project.dependencies is not None:
@@ -137,13 +137,13 @@ class _Work:
             raise problem
 
 
-def _met(one: Asked, provided: Mapping[str, str]) -> bool:
+def _met(one: Dependency, provided: Mapping[str, str]) -> bool:
     requirement = one.requirement
     if requirement is None:
         return False
     version = provided.get(str(canonicalize_name(requirement.name)))
     if version is None or requirement.url is not None:
-        return met(requirement)
+        return is_satisfied(requirement)
     if not requirement.specifier.contains(version, prereleases=True):
         raise BundleError(f"'{one.text}' is asked for, and a wheel of the same task is {requirement.name} {version}.", one.at)
     return True

@@ -36,7 +36,7 @@ FLAGS = ("--pre", "--no-index", "--prefer-binary", "--require-hashes")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Dependency:
     """One thing to install: a `wheel` (a glob, with extras), a `project` (a folder with its source), a `requirement` for pip, or an `option` of pip.
 
     `index` is the package index that this one is to come from, where one is named.
@@ -63,12 +63,12 @@ class Asked:
         return sorted(Path(p) for p in glob.glob(str(self.path))) if self.kind == "wheel" else []
 
 
-def asked(job: Job, source: TaskSource) -> list[Asked]:
+def dependencies_of(job: Job, source: TaskSource) -> list[Dependency]:
     "Everything that a task asks to have installed; raises the first line that means nothing."
-    return list(_asked(job, source)) if source.kinds[:1] and source.kind in COMPUTE else []
+    return list(_dependencies(job, source)) if source.kinds[:1] and source.kind in COMPUTE else []
 
 
-def _asked(job: Job, source: TaskSource) -> Iterator[Asked]:
+def _dependencies(job: Job, source: TaskSource) -> Iterator[Dependency]:
     libraries = source.node.get("libraries")
     for library in libraries if isinstance(libraries, List) else ():
         if isinstance(library, Map):
@@ -88,7 +88,7 @@ def _asked(job: Job, source: TaskSource) -> Iterator[Asked]:
             yield from _line(job, str(line), at, job.file(at, "."))
 
 
-def _library(job: Job, library: Map) -> Iterator[Asked]:
+def _library(job: Job, library: Map) -> Iterator[Dependency]:
     for kind, value in library.items():
         at = library.values_at[kind]
         if kind == "pypi" and isinstance(value, Map):
@@ -99,7 +99,7 @@ def _library(job: Job, library: Map) -> Iterator[Asked]:
             yield from _file(job, job.file(at, str(value)), at)
 
 
-def _line(job: Job, text: str, at: Where, folder: Path) -> Iterator[Asked]:
+def _line(job: Job, text: str, at: Where, folder: Path) -> Iterator[Dependency]:
     "What one line of a requirements file asks for; `folder` is what its paths are relative to."
     line = re.sub(r"(^|\s)#.*$", "", text).strip()
     option, rest = _option(line)
@@ -110,10 +110,10 @@ def _line(job: Job, text: str, at: Where, folder: Path) -> Iterator[Asked]:
     elif option in ("-e", "--editable"):
         yield _project(rest, at, folder)
     elif option in FLAGS:
-        yield Asked("option", option, at)
+        yield Dependency("option", option, at)
     elif option in OPTIONS:
         value = str((folder / rest).resolve()) if option in ("-c", "--constraint", "-f", "--find-links") and "://" not in rest else rest
-        yield Asked("option", shlex.join([option, value]), at)
+        yield Dependency("option", shlex.join([option, value]), at)
     elif option:
         raise BundleError(
             f"'{option}' is not an option that a list of requirements may hold.", at, did_you_mean(option, (*OPTIONS, *FLAGS))
@@ -124,7 +124,7 @@ def _line(job: Job, text: str, at: Where, folder: Path) -> Iterator[Asked]:
         yield (
             _project(line, at, folder)
             if (folder / line.split("[")[0]).is_dir()
-            else Asked("requirement", str(_existing(folder / line, at)), at)
+            else Dependency("requirement", str(_existing(folder / line, at)), at)
         )
     else:
         yield from _requirement(line, at, None)
@@ -136,15 +136,15 @@ def _option(line: str) -> tuple[str, str]:
     return (found[1], found[2].strip().strip("\"'")) if found else ("", "")
 
 
-def _requirement(text: str, at: Where, index: str | None) -> Iterator[Asked]:
-    one = Asked("requirement", text.strip(), at, index=index)
+def _requirement(text: str, at: Where, index: str | None) -> Iterator[Dependency]:
+    one = Dependency("requirement", text.strip(), at, index=index)
     if one.requirement is None and not URL.match(text):
         raise BundleError(f"'{text}' is not a requirement as pip has them.", at, "Write it as `name`, `name==1.0` or `name[extra]>=1.0`.")
     if one.requirement is None or one.requirement.marker is None or one.requirement.marker.evaluate():
         yield one
 
 
-def _wheel(job: Job, text: str, at: Where, folder: Path) -> Asked:
+def _wheel(job: Job, text: str, at: Where, folder: Path) -> Dependency:
     found = WHEEL.fullmatch(text.strip())
     if found is None:
         raise BundleError(f"'{text}' is not the path of a wheel.", at, "It ends with .whl.")
@@ -152,7 +152,7 @@ def _wheel(job: Job, text: str, at: Where, folder: Path) -> Asked:
     volumes = job.bundle.state / "volumes"
     local = volumes / path.removeprefix("/Volumes/") if path.startswith("/Volumes/") else Path(folder / path)
     extras = frozenset(str(canonicalize_name(e.strip())) for e in (found["extras"] or "").split(",") if e.strip())
-    return Asked("wheel", text, at, Path(_plain_path(local)), extras)
+    return Dependency("wheel", text, at, Path(_plain_path(local)), extras)
 
 
 def _plain_path(path: Path) -> str:
@@ -161,10 +161,10 @@ def _plain_path(path: Path) -> str:
     return str(fixed.resolve() / path.relative_to(fixed))
 
 
-def _project(text: str, at: Where, folder: Path) -> Asked:
+def _project(text: str, at: Where, folder: Path) -> Dependency:
     path, _, extras = text.rstrip("]").partition("[")
     names = frozenset(str(canonicalize_name(e.strip())) for e in extras.split(",") if e.strip())
-    return Asked("project", text, at, _existing(folder / path, at).resolve(), names)
+    return Dependency("project", text, at, _existing(folder / path, at).resolve(), names)
 
 
 def _existing(path: Path, at: Where) -> Path:
@@ -173,7 +173,7 @@ def _existing(path: Path, at: Where) -> Path:
     return path.resolve()
 
 
-def _file(job: Job, file: Path, at: Where, above: tuple[Path, ...] = ()) -> Iterator[Asked]:
+def _file(job: Job, file: Path, at: Where, above: tuple[Path, ...] = ()) -> Iterator[Dependency]:
     "The lines of a requirements file, with their own places."
     if not file.is_file():
         raise BundleError(f"there is no file '{file}'.", at, did_you_mean(file.name, [p.name for p in file.parent.glob("*")]))

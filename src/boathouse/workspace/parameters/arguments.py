@@ -32,12 +32,12 @@ def run_parameters(job: Job, given: Mapping[str, str]) -> dict[str, str]:
             )
             raise BundleError(f"job '{job.key}' declares no parameter '{name}'.", where(job.source, "parameters"), hint)
     values = job.parameters | dict(given)
-    if message := too_long(job, values.items()):
+    if message := size_problem(job, values.items()):
         raise BundleError(message, where(job.source, "parameters"), PASS_A_PATH)
     return values
 
 
-def too_long(job: Job, values: Collection[tuple[str, str]]) -> str:
+def size_problem(job: Job, values: Collection[tuple[str, str]]) -> str:
     "What is wrong with the size of a job's parameters, its defaults or those of a run; empty if nothing is."
     # As the platform counts: 29 characters a parameter around its name and value, a comma between two, two brackets.
     size = sum(29 + len(name) + len(json.dumps(value, ensure_ascii=False)) - 2 for name, value in values) + len(values) + 1
@@ -46,7 +46,7 @@ def too_long(job: Job, values: Collection[tuple[str, str]]) -> str:
     return f"the parameters of job '{job.key}' take {size} characters as JSON; {LONGEST_PARAMETERS} is the most."
 
 
-def named(own: Mapping[str, str] | None, context: Context, in_loop: bool) -> dict[str, str]:
+def merge_parameters(own: Mapping[str, str] | None, context: Context, in_loop: bool) -> dict[str, str]:
     "The task's own parameters and, on top, the job's; the body of a for_each gets no job parameters of itself."
     filled = {name: references.render(text, context) for name, text in (own or {}).items()}
     return filled if in_loop else filled | dict(context.parameters)
@@ -57,20 +57,22 @@ def argv(source: TaskSource, context: Context) -> tuple[str, ...]:
     body = source.body
     if source.kind == "spark_python_task" or body.parameters is not None:
         return tuple(references.render(text, context) for text in body.parameters or [])
-    return tuple(f"--{k}={v}" for k, v in named(body.named_parameters, context, source.loop is not None).items())
+    return tuple(f"--{k}={v}" for k, v in merge_parameters(body.named_parameters, context, source.loop is not None).items())
 
 
 def widgets(source: TaskSource, context: Context) -> dict[str, str]:
     "The widget values of a notebook task."
-    return named(source.body.base_parameters, context, source.loop is not None)
+    return merge_parameters(source.body.base_parameters, context, source.loop is not None)
 
 
 def child_parameters(source: TaskSource, child: Job, context: Context) -> dict[str, str]:
     "The parameters a run_job_task gives to its job; those of this job that the other does not declare stay behind."
-    return {k: v for k, v in named(source.body.job_parameters, context, source.loop is not None).items() if k in child.parameters}
+    return {
+        k: v for k, v in merge_parameters(source.body.job_parameters, context, source.loop is not None).items() if k in child.parameters
+    }
 
 
-def holds(condition: ConditionTask, context: Context) -> bool:
+def is_condition_true(condition: ConditionTask, context: Context) -> bool:
     "Whether a condition is true: equality compares strings, the orderings compare numbers."
     left, right = _operand(condition.left, context), _operand(condition.right, context)
     op = condition.op.value
@@ -80,8 +82,8 @@ def holds(condition: ConditionTask, context: Context) -> bool:
 
 
 def _operand(text: str, context: Context) -> str:
-    for ref in references.find(text):
-        if isinstance(references.value(ref, context), dict | list | None):
+    for ref in references.find_references(text):
+        if isinstance(references.resolve_reference(ref, context), dict | list | None):
             raise CannotStart(f"{ref.text} is neither a string, a number nor a boolean, so it cannot be compared.")
     return references.render(text, context)
 

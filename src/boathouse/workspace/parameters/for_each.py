@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from boathouse.workspace.errors import CannotStart
-from boathouse.workspace.parameters.json_text import Double, as_text
+from boathouse.workspace.parameters.json_text import Double, to_text
 
 Item = str | int | float | bool | dict[str, Any]
 
@@ -43,5 +43,5 @@ def _doubles(value: Any) -> Any:
 
 def label(item: Item) -> str:
     "An item as a short text, for display and folder names."
-    text = as_text(item)
+    text = to_text(item)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -17,7 +17,7 @@ class Double(float):
         return f"{digits if '.' in digits else f'{digits}.0'}E{int(exponent)}"
 
 
-def as_text(found: Any) -> str:
+def to_text(found: Any) -> str:
     "A value as text."
     return found if isinstance(found, str) else _json(found)
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from boathouse.workspace.errors import CannotStart, did_you_mean
-from boathouse.workspace.parameters.json_text import as_text
+from boathouse.workspace.parameters.json_text import to_text
 
 _NAME = r"(?:[A-Za-z_0-9]+|`[^`{}]+`)"
 REFERENCE = re.compile(rf"\{{\{{\s*({_NAME}(?:\.{_NAME})*)\s*\}}\}}")
@@ -95,12 +95,12 @@ class Context:
     input: Any = None
 
 
-def find(text: str) -> list[Reference]:
+def find_references(text: str) -> list[Reference]:
     "The well-formed references of a text, in order."
     return [_reference(m) for m in REFERENCE.finditer(text)]
 
 
-def only(text: str) -> Reference | None:
+def single_reference(text: str) -> Reference | None:
     "The reference, if the text is one reference and nothing else."
     match = REFERENCE.fullmatch(text.strip())
     return _reference(match) if match else None
@@ -111,7 +111,7 @@ def _reference(match: re.Match[str]) -> Reference:
     return Reference(match[0], DEPRECATED.get(path[0], path) if len(path) == 1 else path)
 
 
-def problem(
+def reference_problem(
     ref: Reference,
     *,
     parameters: Iterable[str],
@@ -226,10 +226,10 @@ def _time_problem(ref: Reference, rest: tuple[str, ...]) -> tuple[str, str]:
 
 def render(text: str, context: Context) -> str:
     "The text with every reference replaced by the text of its value."
-    return REFERENCE.sub(lambda m: as_text(value(_reference(m), context)), text)
+    return REFERENCE.sub(lambda m: to_text(resolve_reference(_reference(m), context)), text)
 
 
-def value(ref: Reference, context: Context) -> Any:
+def resolve_reference(ref: Reference, context: Context) -> Any:
     "What the reference names at this moment; a reference into no known space is its own text."
     space, rest = ref.path[0], ref.path[1:]
     if space == "tasks":
@@ -276,7 +276,7 @@ def _of_input(ref: Reference, item: Any) -> Any:
     if len(ref.path) == 1:
         return item
     if not isinstance(item, dict) or ref.path[1] not in item:
-        raise CannotStart(f"{ref.text}: the input {as_text(item)} has no key '{ref.path[1]}'.")
+        raise CannotStart(f"{ref.text}: the input {to_text(item)} has no key '{ref.path[1]}'.")
     return item[ref.path[1]]
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from boathouse.workspace.bundle.catalogs import named_catalogs
-from boathouse.workspace.bundle.jobs import TaskSource, job_by_id, repeated
+from boathouse.workspace.bundle.jobs import TaskSource, job_by_id, repeated_task
 from boathouse.workspace.errors import CannotStart, ClusterError
 from boathouse.workspace.graph import state_machine as graph
 from boathouse.workspace.graph.state_machine import Node, Result
@@ -23,7 +23,7 @@ from boathouse.workspace.run.stop import StopRequest
 from boathouse.workspace.task.spec import TaskSpec
 
 
-def perform(run: RunningJob, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
+def run_attempt(run: RunningJob, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
     "Carries out one attempt."
     if source.task.notebook_task is not None:
         context = replace(context, notebook_path=str(task_file(run.job, source).with_suffix("")))
@@ -83,7 +83,7 @@ def _spec(run: RunningJob, task: TaskRun, source: TaskSource, context: Context) 
 
 
 def _condition(run: RunningJob, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
-    answer = parameters.holds(source.body, context)
+    answer = parameters.is_condition_true(source.body, context)
     return TaskEnd(Result.SUCCESS, outcome=str(answer).lower())
 
 
@@ -100,10 +100,10 @@ def _run_job(run: RunningJob, task: TaskRun, source: TaskSource, context: Contex
 
 
 def _for_each(run: RunningJob, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
-    inner = repeated(source)
+    inner = repeated_task(source)
     assert inner is not None
-    whole = references.only(source.body.inputs)
-    items = items_of(references.as_text(references.value(whole, context)) if whole else source.body.inputs)
+    whole = references.single_reference(source.body.inputs)
+    items = items_of(references.to_text(references.resolve_reference(whole, context)) if whole else source.body.inputs)
 
     def iterate(numbered: tuple[int, Item]) -> Result:
         return _iteration(run, task, inner, replace(context, input=numbered[1]), numbered[0], stop)
@@ -136,7 +136,7 @@ def _iteration(run: RunningJob, loop: TaskRun, inner: TaskSource, context: Conte
         run.shared.tell("task_waiting", one)
         here = replace(context, task=inner.key, task_run_id=one.run_id, execution=attempt + 1)
         end = run.attempt(one, inner, here, stop.child())
-        if stop.reason is not None or not graph.retries(limits, end.result, attempt):
+        if stop.reason is not None or not graph.is_retried(limits, end.result, attempt):
             return end.result
         attempt += 1
 

@@ -17,7 +17,7 @@ from boathouse.workspace.graph.state_machine import Ended, Finish, Launch, Resul
 from boathouse.workspace.history.store import JobRun, TaskEnd, TaskRun
 from boathouse.workspace.parameters import references
 from boathouse.workspace.parameters.references import Context, Upstream
-from boathouse.workspace.run.attempt import perform
+from boathouse.workspace.run.attempt import run_attempt
 from boathouse.workspace.run.context import RunContext
 from boathouse.workspace.run.stop import StopRequest
 
@@ -55,7 +55,7 @@ class JobRunner:
         repair: Repair | None = None,
     ) -> None:
         self.shared, self.job, self.stop = shared, job, stop
-        self.graph = selected(job, only)
+        self.graph = select_tasks(job, only)
         self.started = references.utc_now()
         self.repair = repair or Repair()
         run_id = self.repair.run_id or shared.history.new_id()
@@ -115,9 +115,9 @@ class JobRunner:
                 self.shared.tell("task_waiting", self._tasks[key])
         self.stop.after(self.job.settings.timeout_seconds)
         self.stop.then(lambda reason: self._events.put(g.Stopped(reason)))
-        progress, decisions = g.start(self.graph, self.repair.kept)
+        progress, decisions = g.start_run(self.graph, self.repair.kept)
         while (result := self._carry_out(decisions)) is None:
-            progress, decisions = g.after(self.graph, progress, self._next_event())
+            progress, decisions = g.apply_event(self.graph, progress, self._next_event())
         return result
 
     def _next_event(self) -> g.Event:
@@ -187,7 +187,7 @@ class JobRunner:
                 stop.after(source.task.timeout_seconds)
             self.shared.tell("task_started", task)
             try:
-                end = perform(self, task, source, context, stop)
+                end = run_attempt(self, task, source, context, stop)
             finally:
                 stop.over()
                 if computes:
@@ -236,7 +236,7 @@ def attempt_folder(task_folder: Path, attempt: int) -> Path:
     return task_folder / f"attempt-{attempt}" if attempt else task_folder
 
 
-def selected(job: Job, only: tuple[str, ...]) -> g.Graph:
+def select_tasks(job: Job, only: tuple[str, ...]) -> g.Graph:
     "The job's graph, reduced to the tasks of `--only` if there are any."
     try:
         return select(job.graph, only) if only else job.graph

@@ -22,7 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from boathouse.workspace import pages
-from boathouse.workspace.graph.layout import Drawing, place, smooth_path
+from boathouse.workspace.graph.layout import Drawing, place_tasks, smooth_path
 from boathouse.workspace.graph.state_machine import Result
 from boathouse.workspace.history.mlflow_runs import MlflowRun, browsable, mlflow_runs
 from boathouse.workspace.history.run_tree import PAGE, RunRecord, TaskRecord, read_run
@@ -42,7 +42,7 @@ HEIGHT, DOT = 62.0, 11
 
 
 @dataclass(frozen=True)
-class Node:
+class DrawnTask:
     "One task on the drawing of the graph; `dots` are the tasks of its nested run, or the iterations of its loop."
 
     task: TaskRecord
@@ -52,7 +52,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportLink:
     "The executed notebook of one task: its address and, for the results of this run, its cells."
 
     path: str
@@ -140,23 +140,23 @@ def link(file: Path, folder: Path) -> str:
     return quote(os.path.relpath(file, folder)) if file.is_file() else ""
 
 
-def _node(run: RunRecord, task: TaskRecord) -> Node:
+def _node(run: RunRecord, task: TaskRecord) -> DrawnTask:
     last = task.last
     begun = sum(attempt.period.start is not None for attempt in task.attempts)
     notes = [duration(last.period.seconds), f"{begun} attempts" if begun > 1 else "", f"is {last.outcome}" if last.outcome else ""]
     parts = last.child.tasks if last.child else last.iterations
     dots = tuple((part.last.period.state, part.name) for part in parts)
     target = link(last.child.folder / PAGE, run.folder) if last.child else ""
-    return Node(task, target or f"#task-{quote(task.key)}", ", ".join(filter(None, notes)), dots)
+    return DrawnTask(task, target or f"#task-{quote(task.key)}", ", ".join(filter(None, notes)), dots)
 
 
-def _draw(nodes: list[Node]) -> Drawing:
+def _draw(nodes: list[DrawnTask]) -> Drawing:
     needs = {node.task.key: [key for key, _ in node.task.depends_on] for node in nodes}
     widths = {
         node.task.key: max(124.0, 30 + 7.9 * len(node.task.key), 26 + 6.4 * len(node.notes or node.task.last.period.state))
         for node in nodes
     }
-    return place(needs, widths, HEIGHT)
+    return place_tasks(needs, widths, HEIGHT)
 
 
 def _failed_itself(task: TaskRecord) -> bool:
@@ -165,7 +165,7 @@ def _failed_itself(task: TaskRecord) -> bool:
     return task.last.period.state in FAILED_ITSELF and not any(part.last.period.state in FAILED_ITSELF for part in inside)
 
 
-def _reports(run: RunRecord, every: list[tuple[tuple[str, ...], TaskRecord]]) -> Iterator[Report]:
+def _reports(run: RunRecord, every: list[tuple[tuple[str, ...], TaskRecord]]) -> Iterator[ReportLink]:
     "The pages of all executed notebooks; those that no other task of this run depends on come first, with their cells."
     needed = {key for task in run.tasks for key, _ in task.depends_on}
     found = [(path, task, task.last.folder / "notebook.html") for path, task in every]
@@ -173,7 +173,7 @@ def _reports(run: RunRecord, every: list[tuple[tuple[str, ...], TaskRecord]]) ->
     for path, task, file in sorted(found, key=lambda one: len(one[0]) > 1 or one[0][0] in needed):
         own = len(path) == 1 and path[0] not in needed and file.stat().st_size <= LONGEST_REPORT
         cells = Markup(pages.report_of(file.read_text(encoding="utf-8"))) if own else ""
-        yield Report(" / ".join(path), link(file, run.folder), task.last.period.state, cells)
+        yield ReportLink(" / ".join(path), link(file, run.folder), task.last.period.state, cells)
 
 
 def _published(run: RunRecord, every: list[tuple[tuple[str, ...], TaskRecord]], store: Path) -> Iterator[Published]:

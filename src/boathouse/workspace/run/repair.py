@@ -38,7 +38,7 @@ def run_to_repair(history: History, run_id: int, bundle: Bundle) -> sqlite3.Row:
     return run
 
 
-def plan(
+def plan_repair(
     history: History, run: sqlite3.Row, job: Job, given: Mapping[str, str], rerun: Iterable[str] = (), rerun_dependents: bool = False
 ) -> Repair:
     "The next repair of a run, by the job's present definition; a run in which nothing is to run again is refused."
@@ -48,7 +48,7 @@ def plan(
             raise BundleError(f"job '{job.key}' has no task '{key}'.", job.source.at, did_you_mean(key, job.tasks))
     last = _last_attempts(history, run["run_id"])
     before = {key: Settled(Result(row["result_state"]), row["outcome"]) for key, row in last.items()}
-    kept = g.kept(job.graph, before, rerun, rerun_dependents)
+    kept = g.kept_tasks(job.graph, before, rerun, rerun_dependents)
     if run["result_state"] in g.SUCCEEDED and not rerun and all(before[k].result not in g.FAILED for k in job.tasks if k in before):
         raise BundleError(f"run {run['run_id']} succeeded: there is nothing to repair.", hint="Name a task to run again: --task KEY")
     old = {name: value for name, value in json.loads(run["parameters"]).items() if name in job.parameters}

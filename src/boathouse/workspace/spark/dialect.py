@@ -155,7 +155,7 @@ public class Parser implements ParserInterface {
 """
 
 
-def teach(jvm: Any, state: Path) -> None:
+def install_dialect(jvm: Any, state: Path) -> None:
     "Compiles the classes in a JVM that has no session yet, and puts them on its class path as a jar in the state folder."
     loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
     with zipfile.ZipFile(state / JAR, "w") as members:

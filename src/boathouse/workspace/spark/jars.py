@@ -37,9 +37,9 @@ def coordinate() -> str:
 def jars() -> list[Path]:
     "Delta's jars, sorted by name; downloads them on the first call on a machine (see `folders` for where)."
     for folder in folders():
-        if complete(folder):
+        if is_complete(folder):
             return sorted(folder.glob("*.jar"))
-    return resolve(folders()[0])
+    return resolve_jars(folders()[0])
 
 
 def folders() -> list[Path]:
@@ -53,13 +53,13 @@ def folders() -> list[Path]:
     return [*found, cache / "boathouse" / "jars" / name]
 
 
-def complete(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     "Whether every jar that a session needs is in `folder`, in the installed version of Delta."
     wanted = version("delta-spark")
     return all(any(folder.glob(f"io.delta_{part}*-{wanted}.jar")) for part in PARTS)
 
 
-def resolve(folder: Path) -> list[Path]:
+def resolve_jars(folder: Path) -> list[Path]:
     """Downloads the jars into `folder` through `spark.jars.packages`; a run that is killed leaves nothing that looks complete.
 
     `BOATHOUSE_IVY_SETTINGS` names an Ivy settings file (for a Maven mirror), handed on as `spark.jars.ivySettings`.
@@ -69,10 +69,10 @@ def resolve(folder: Path) -> list[Path]:
         ivy, nothing = Path(scratch, "ivy"), Path(scratch, "nothing.py")
         nothing.write_text("")
         done = subprocess.run(_command(ivy, nothing), env=_environment(), capture_output=True, text=True, check=False)
-        if done.returncode or not complete(ivy / "jars"):
+        if done.returncode or not is_complete(ivy / "jars"):
             raise JarsError(f"could not resolve {coordinate()} (exit {done.returncode}). Behind a mirror, name an Ivy settings file in "
                             f"BOATHOUSE_IVY_SETTINGS. The resolver said:\n" + "\n".join((done.stdout + done.stderr).splitlines()[-15:]))  # fmt: skip
-        if not complete(folder):  # another process may have been faster
+        if not is_complete(folder):  # another process may have been faster
             shutil.rmtree(folder, ignore_errors=True)
             (ivy / "jars").rename(folder)
     return sorted(folder.glob("*.jar"))

@@ -28,11 +28,11 @@ from boathouse.workspace.spark import udf_daemon as udfdaemon
 from boathouse.workspace.spark import volume_paths as volumepaths
 from boathouse.workspace.spark.class_archive import ArchiveError, archive_options, discard, empty_metastore, make_archive
 from boathouse.workspace.spark.delta_log import table_folders
-from boathouse.workspace.spark.dialect import EXTENSION, JAR, teach
-from boathouse.workspace.spark.jars import JarsError, jars, project_root, resolve
+from boathouse.workspace.spark.dialect import EXTENSION, JAR, install_dialect
+from boathouse.workspace.spark.jars import JarsError, jars, project_root, resolve_jars
 
-__all__ = ["JarsError", "SessionError", "WorkspaceLocked", "clear_cut_off", "default_state", "environment", "hush", "jars", "local_session", "lock", "project_root", "unlock",
-           "resolve", "spark_conf", "start_session"]  # fmt: skip
+__all__ = ["JarsError", "SessionError", "WorkspaceLocked", "clear_cut_off", "default_state", "state_environment", "silence_spark", "jars", "local_session", "lock", "project_root", "unlock",
+           "resolve_jars", "spark_conf", "start_session"]  # fmt: skip
 
 FIRST_COMMIT = f"{0:020d}.json"
 NEW_METASTORE = "metastore.new"
@@ -70,7 +70,7 @@ def default_state() -> Path:
     return (project_root() or project_root(Path(__file__).parent) or Path.cwd()) / ".boathouse" / "local"
 
 
-def environment(state: Path) -> dict[str, str]:
+def state_environment(state: Path) -> dict[str, str]:
     "What a process that works on `state` finds in its environment: MLflow's stores, UTC, loopback, no chatter."
     return {
         "BOATHOUSE_STATE": str(state),
@@ -200,13 +200,13 @@ def start_session(
             raise
         discard(jars())  # a damaged archive can end the JVM before it says anything
         _launch(state, master, {**settings, **spark_conf(state), **_cluster_conf(master), **(conf or {})})
-    hush()
+    silence_spark()
     spark = SparkSession.builder.getOrCreate()
     clear_cut_off(spark, state / "warehouse")
     return spark
 
 
-def hush() -> None:
+def silence_spark() -> None:
     "Keeps PySpark from printing each failed query as a page of JSON, beside the exception that it raises."
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)
 
@@ -294,7 +294,7 @@ def _launch(state: Path, master: str, settings: dict[str, str]) -> None:
         with said.open("wb") as log:
             gateway = SparkContext._gateway or launch_gateway(conf, popen_kwargs={"stdout": log, "stderr": log})
         _place_metastore(gateway.jvm, state)
-        teach(gateway.jvm, state)
+        install_dialect(gateway.jvm, state)
         conf.setAll(list(volumepaths.SETTINGS.items()))  # now that their classes are there
         if not master.startswith("local"):
             conf.set("spark.jars", ",".join([ours, *filter(None, [settings.get("spark.jars")])]))
@@ -309,7 +309,7 @@ def local_session(state: Path | str | None = None) -> SparkSession:
     if (active := SparkSession.getActiveSession()) is not None:
         return active
     folder = Path(state).resolve() if state is not None else default_state()
-    for key, value in environment(folder).items():
+    for key, value in state_environment(folder).items():
         os.environ.setdefault(key, value)
     time.tzset()
     lock(folder)

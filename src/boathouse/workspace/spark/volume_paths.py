@@ -142,7 +142,7 @@ def disks(*paths: Path | str) -> frozenset[str]:
     return frozenset(part[2] for part in parts if part[:2] == ("/", "Volumes") and len(part) > 2)
 
 
-def refusal(path: str, volumes: Path, own: Iterable[str]) -> str:
+def path_refusal(path: str, volumes: Path, own: Iterable[str]) -> str:
     "Why a path of a volume is refused; empty for any other. macOS mounts disks below `/Volumes`, and what lies on one of them is none."
     plain = os.path.normpath(os.path.join(os.getcwd(), path)).replace("//", "/", 1)
     plain = plain.removeprefix("/dbfs") if plain.startswith("/dbfs/Volumes") else plain
@@ -158,9 +158,9 @@ def _is_disk(name: str) -> bool:
     return os.path.isdir(f"{ROOT}/{name}") or any(disk.startswith(f"{name.rstrip(chr(92))} ") for disk in os.listdir(ROOT))
 
 
-def refuse(path: str, volumes: Path, own: Iterable[str]) -> None:
+def refuse_path(path: str, volumes: Path, own: Iterable[str]) -> None:
     "Raises `VolumePathError` for a path of a volume."
-    if why := refusal(path, volumes, own):
+    if why := path_refusal(path, volumes, own):
         raise VolumePathError(why)
 
 
@@ -172,7 +172,7 @@ def explanation(error: BaseException, volumes: Path, own: Iterable[str], knows: 
     frames = traceback.walk_tb(error.__traceback__)
     if not isinstance(error, OSError) or any(frame.f_code.co_filename == knows for frame, _ in frames):
         return ""
-    return next((f" {why}" for path in IN_COMMAND.findall(str(error)) if (why := refusal(path, volumes, own))), "")
+    return next((f" {why}" for path in IN_COMMAND.findall(str(error)) if (why := path_refusal(path, volumes, own))), "")
 
 
 def refuse_in_process(volumes: Path, own: frozenset[str]) -> None:
@@ -186,7 +186,7 @@ def hook(volumes: Path, own: frozenset[str]) -> Callable[[str, tuple[Any, ...]],
     def audit(event: str, args: tuple[Any, ...], watched: dict[str, int] = EVENTS) -> None:
         if event in watched:
             for path in _in_command(args) if event in COMMANDS else _named(args[: watched[event]]):
-                refuse(path, volumes, own)
+                refuse_path(path, volumes, own)
 
     return audit
 

@@ -15,13 +15,13 @@ from pyspark.sql import SparkSession
 
 from boathouse.workspace.spark.dialect import catalog_settings
 from boathouse.workspace.spark.schema_owners import SETTING
-from boathouse.workspace.spark.session import hush
+from boathouse.workspace.spark.session import silence_spark
 
 OWNER = "spark.boathouse.task"  # the setting in which a session names the task that opened it, where that is not the cluster
 
 
 @dataclass(frozen=True)
-class Line:
+class TaskSession:
     "A task's session in the JVM and the Py4J server that offers it, on loopback, to who knows the token."
 
     tag: str
@@ -32,7 +32,7 @@ class Line:
     context: Any
 
 
-def open_line(spark: SparkSession, tag: str, pool: str, catalog: str | None, catalogs: Iterable[str] = ()) -> Line:
+def open_session(spark: SparkSession, tag: str, pool: str, catalog: str | None, catalogs: Iterable[str] = ()) -> TaskSession:
     """A new session and its server; `catalog` is current in it, and `catalogs` can be named.
 
     The JVM's threads inherit from the thread that starts them. The job group, tag, pool and active session of the calling thread are set
@@ -60,10 +60,10 @@ def open_line(spark: SparkSession, tag: str, pool: str, catalog: str | None, cat
             context.setLocalProperty(name, cast(str, None))
         context.removeJobTag(tag)
         jvm.SparkSession.setActiveSession(main)
-    return Line(tag, server.getJavaServer().getListeningPort(), token, session, server, context)
+    return TaskSession(tag, server.getJavaServer().getListeningPort(), token, session, server, context)
 
 
-def close_line(line: Line) -> list[Any]:
+def close_session(line: TaskSession) -> list[Any]:
     """Ends whatever the task left in the JVM: its server, its streaming queries, its jobs, and those it would have started next.
 
     Returns the JVM's threads that worked for it. One in the middle of a command goes on until its next job, or to the command's end.
@@ -78,7 +78,7 @@ def close_line(line: Line) -> list[Any]:
     return threads
 
 
-def _close_server(line: Line) -> list[Any]:
+def _close_server(line: TaskSession) -> list[Any]:
     """Closes the line's server and its connections, and returns the threads that served them.
 
     Py4J interrupts the threads of the connections. An interrupted thread never gives its connection to the metastore back.
@@ -99,7 +99,7 @@ def _field(jvm: Any, kind: str, name: str) -> Any:
     return field
 
 
-def _of_children(line: Line) -> list[Any]:
+def _of_children(line: TaskSession) -> list[Any]:
     "The streaming queries of the notebooks that the task ran, each in a session of its own."
     running = list(line.session.sharedState().activeStreamingQueries().values())
     return [query for query in running if query is not None and query.sparkSession().conf().get(OWNER, "") == line.tag]
@@ -119,7 +119,7 @@ def attach(port: int, token: str) -> SparkSession:
     SparkSession._instantiatedSession = cast(SparkSession, SimpleNamespace(_sc=context))
     session = SparkSession(context, jsession)
     SparkSession._instantiatedSession = SparkSession._activeSession = session
-    hush()
+    silence_spark()
     # The JVM is the cluster's: stopping a task's session must not stop everybody's.
     session.stop = _stay  # type: ignore[method-assign]
     context.stop = _stay  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from boathouse.workspace.bundle.jobs import Job, reachable
+from boathouse.workspace.bundle.jobs import Job, reachable_jobs
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.problems import LEVELS, RULES, Problem
@@ -60,7 +60,7 @@ def refuse_unrunnable(jobs: dict[str, Job], job: Job) -> list[Finding]:
     else's, half written. What this machine does not do for the bundle as a whole hinders no job that it can run,
     but for a schema in two catalogs: a run would mix their tables.
     """
-    every = [f for one in reachable(jobs, job) for f in findings(jobs, one)]
+    every = [f for one in reachable_jobs(jobs, job) for f in findings(jobs, one)]
     serious = [f for f in bundle_findings(job.bundle) if f.level == "error" or f.rule == "shared-schema"] + [
         f for f in every if f.level in ("error", "refused")
     ]
@@ -74,7 +74,7 @@ def refuse_unrunnable(jobs: dict[str, Job], job: Job) -> list[Finding]:
 def _problems(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
     yield from whole.of_job(job)
     yield from tasks.of_job(job)
-    yield from parameters.declared(job)
+    yield from parameters.declared_problems(job)
     yield from schedules.problems(job)
     yield from schemas.of_job(job)
     for source in job.every_task():
@@ -91,6 +91,6 @@ def _problems(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
             yield from code.problems(job, source)
             yield from loops.problems(job, source)
             yield from references.problems(job, source)
-            yield from parameters.shadowed(jobs, job, source)
+            yield from parameters.shadowed_parameters(jobs, job, source)
             yield from widgets.problems(job, source)
     yield from widgets.unread(jobs, job)

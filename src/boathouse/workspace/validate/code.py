@@ -13,10 +13,10 @@ from boathouse.workspace.bundle.yaml_tree import List, Map, where
 from boathouse.workspace.errors import BundleError, Where, did_you_mean
 from boathouse.workspace.packages.entry_points import HEADERS, installed_module, is_notebook, module_name, task_file
 from boathouse.workspace.packages.pyproject import module_file, names_in, same_name
-from boathouse.workspace.packages.requirements import asked
+from boathouse.workspace.packages.requirements import dependencies_of
 from boathouse.workspace.problems import Problem, problem
 from boathouse.workspace.validate.tasks import is_local
-from boathouse.workspace.validate.wheels import built, installed_entry_points
+from boathouse.workspace.validate.wheels import built_packages, installed_entry_points
 
 RUN_HERE = (".ipynb", ".py", ".sql")
 
@@ -32,7 +32,7 @@ def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
     files = list(_files(job, source))
     yield from files
     try:
-        asked(job, source)
+        dependencies_of(job, source)
     except BundleError as e:
         # An environment that is not declared, and a missing file, have rules of their own.
         if e.where not in {source.at("environment_key"), *(p.error.where for p in files)}:
@@ -47,7 +47,7 @@ def code_file(job: Job, source: TaskSource) -> Path | None:
     return file if file.is_file() else None
 
 
-def shown(job: Job, path: Path) -> str:
+def relative_name(job: Job, path: Path) -> str:
     "A path as a message shows it: relative to the bundle where it lies in it."
     root = job.bundle.root
     return f"'{path.relative_to(root)}'" if path.is_relative_to(root) else f"'{os.path.relpath(path, root)}'"
@@ -63,12 +63,12 @@ def _notebook(job: Job, source: TaskSource) -> Iterator[Problem]:
             return
         near = next((p for p in path.parent.glob(f"{path.name}.*") if p.is_file()), None)
         hint = f"Write it with its extension: '{near.name}'." if near else _similar(path)
-        yield problem("no-notebook", f"there is no notebook {shown(job, path)}.", at, hint)
+        yield problem("no-notebook", f"there is no notebook {relative_name(job, path)}.", at, hint)
     elif not is_notebook(path):
         hint = f"Its first line must be '{HEADERS.get(path.suffix.lower(), HEADERS['.py'])}'."
-        yield problem("not-a-notebook", f"{shown(job, path)} is not a notebook.", at, hint if path.suffix != ".ipynb" else "")
+        yield problem("not-a-notebook", f"{relative_name(job, path)} is not a notebook.", at, hint if path.suffix != ".ipynb" else "")
     elif path.suffix.lower() not in RUN_HERE:
-        message = f"{shown(job, path)} is a {path.suffix} notebook, which this machine does not run."
+        message = f"{relative_name(job, path)} is a {path.suffix} notebook, which this machine does not run."
         yield problem("notebook-language", message, at)
     else:
         yield from _outside(job, path, text, at)
@@ -82,9 +82,9 @@ def _script(job: Job, source: TaskSource) -> Iterator[Problem]:
         if not is_local(text) and not text.startswith(str(job.bundle.root)):
             yield problem("workspace-path", f"the script '{text}' lies in a workspace or a cloud store, not in the bundle.", at)
         else:
-            yield problem("no-script", f"there is no file {shown(job, path)}.", at, _similar(path))
+            yield problem("no-script", f"there is no file {relative_name(job, path)}.", at, _similar(path))
     elif is_notebook(path):
-        yield problem("script-is-notebook", f"{shown(job, path)} is a notebook.", at, "Use a notebook_task.")
+        yield problem("script-is-notebook", f"{relative_name(job, path)} is a notebook.", at, "Use a notebook_task.")
     else:
         yield from _outside(job, path, text, at)
 
@@ -112,13 +112,13 @@ def _files(job: Job, source: TaskSource) -> Iterator[Problem]:
     for text, at in wanted:
         file = job.file(at, text)
         if is_local(text) and "${" not in text and not file.exists():
-            yield problem("no-file", f"there is no file {shown(job, file)}.", at, _similar(file))
+            yield problem("no-file", f"there is no file {relative_name(job, file)}.", at, _similar(file))
 
 
 def _outside(job: Job, path: Path, text: str, at: Where) -> Iterator[Problem]:
     root = sync_root(job)
     if is_local(text) and not path.is_relative_to(root):
-        message = f"{shown(job, path)} lies outside what the bundle deploys."
+        message = f"{relative_name(job, path)} lies outside what the bundle deploys."
         yield problem("outside-sync-root", message, at, "Name its folder, and the bundle's own (`.`), under `sync.paths`.")
 
 
@@ -140,7 +140,7 @@ def _wheel(job: Job, source: TaskSource) -> Iterator[Problem]:
     package, entry = source.body.package_name, source.body.entry_point
     if "${" in package + entry:
         return
-    every = built(job.bundle)
+    every = built_packages(job.bundle)
     own = [p for p in every if p.is_called(package)]
     points = own[0].entry_points if own else installed_entry_points(package)
     if points is not None and entry in points:

@@ -81,7 +81,7 @@ FIELDS = (
 MONTH_DAY, WEEK_DAY = FIELDS[3], FIELDS[5]
 
 
-def check(expression: str) -> None:
+def check_cron(expression: str) -> None:
     "Raises NotQuartz if Quartz would refuse the expression."
     words = expression.upper().split()
     if len(words) == 5:

@@ -33,8 +33,8 @@ def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
 
 def _inputs(source: TaskSource, inputs: str) -> Iterator[Problem]:
     at = source.at("for_each_task", "inputs")
-    if references.find(inputs):
-        if references.only(inputs) is None:
+    if references.find_references(inputs):
+        if references.single_reference(inputs) is None:
             yield problem("loop-inputs", "'inputs' is a JSON array or one reference, not a mixture.", at)
         return
     if len(inputs) > LONGEST_INPUTS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from boathouse.workspace.bundle.jobs import Job, job_by_id, reachable
+from boathouse.workspace.bundle.jobs import Job, job_by_id, reachable_jobs
 from boathouse.workspace.errors import did_you_mean
 from boathouse.workspace.problems import Problem, problem
 
@@ -37,7 +37,9 @@ def problems(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
 
 
 def _children(jobs: dict[str, Job], job: Job) -> list[Job]:
-    return [j for j in reachable(jobs, job) if any(s.task.run_job_task and s.task.run_job_task.job_id == j.id for s in job.every_task())]
+    return [
+        j for j in reachable_jobs(jobs, job) if any(s.task.run_job_task and s.task.run_job_task.job_id == j.id for s in job.every_task())
+    ]
 
 
 def _circle(jobs: dict[str, Job], job: Job, above: tuple[str, ...]) -> tuple[str, ...]:

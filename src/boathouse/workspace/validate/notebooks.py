@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from boathouse.workspace.errors import BundleError, Where
-from boathouse.workspace.notebooks.magics import MagicError, asked, run_arguments
-from boathouse.workspace.notebooks.source import Cell, Notebook, NotebookError, find, read
+from boathouse.workspace.notebooks.magics import MagicError, parse_cell, run_arguments
+from boathouse.workspace.notebooks.source import Cell, Notebook, NotebookError, find_notebook, read_notebook
 
 
 def notebook_problems(file: Path, root: Path) -> Iterator[BundleError]:
@@ -19,15 +19,15 @@ def notebook_problems(file: Path, root: Path) -> Iterator[BundleError]:
             continue
         seen.add(one)
         try:
-            notebook = read(one)
+            notebook = read_notebook(one)
         except (NotebookError, UnicodeDecodeError) as error:
             yield BundleError(str(error), Where(_shown(one, root)))
             continue
         for cell in notebook.code():
             try:
-                wants = asked(cell.source, notebook.language)
+                wants = parse_cell(cell.source, notebook.language)
                 if wants.name == "run":
-                    todo.append(find(run_arguments(wants.rest)[0], one.parent, root))
+                    todo.append(find_notebook(run_arguments(wants.rest)[0], one.parent, root))
             except (MagicError, NotebookError) as error:
                 yield BundleError(f"{error}.", _where(notebook, cell, root), f"It is cell {cell.number} of the notebook.")
 

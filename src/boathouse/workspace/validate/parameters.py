@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from boathouse.workspace.bundle.jobs import Job, TaskSource, job_by_id
 from boathouse.workspace.bundle.yaml_tree import Map, where
 from boathouse.workspace.parameters import references
-from boathouse.workspace.parameters.arguments import PASS_A_PATH, too_long
+from boathouse.workspace.parameters.arguments import PASS_A_PATH, size_problem
 from boathouse.workspace.problems import Problem, problem
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -22,24 +22,24 @@ OWN = {
 }
 
 
-def declared(job: Job) -> Iterator[Problem]:
+def declared_problems(job: Job) -> Iterator[Problem]:
     "What is wrong with the parameters that a job declares."
     every = job.settings.parameters or []
-    if message := too_long(job, [(p.name, p.default) for p in every]):
+    if message := size_problem(job, [(p.name, p.default) for p in every]):
         yield problem("parameter-size", message, where(job.source, "parameters", key=True), PASS_A_PATH)
     for i, parameter in enumerate(every):
         if not NAME.fullmatch(parameter.name):
             at = where(job.source, "parameters", i, "name")
             hint = "Letters, digits, '_', '-' and '.' are allowed."
             yield problem("parameter-name", f"'{parameter.name}' is not a parameter name.", at, hint)
-        for ref in references.find(parameter.default):
-            message, hint = references.problem(ref, parameters=(), upstream=(), tasks=(), in_loop=False)
+        for ref in references.find_references(parameter.default):
+            message, hint = references.reference_problem(ref, parameters=(), upstream=(), tasks=(), in_loop=False)
             if message or ref.path[0] == "task":
                 at = where(job.source, "parameters", i, "default")
                 yield problem("parameter-default", message or f"{ref.text} has no meaning in a job parameter.", at, hint)
 
 
-def shadowed(jobs: dict[str, Job], job: Job, source: TaskSource) -> Iterator[Problem]:
+def shadowed_parameters(jobs: dict[str, Job], job: Job, source: TaskSource) -> Iterator[Problem]:
     "Parameters of a task that a job parameter of the same name replaces."
     key = OWN.get(source.kind)
     own = source.node[source.kind].get(key) if key and isinstance(source.node[source.kind], Map) else None
@@ -48,7 +48,7 @@ def shadowed(jobs: dict[str, Job], job: Job, source: TaskSource) -> Iterator[Pro
         return
     child = job_by_id(jobs, source.body.job_id) if source.kind == "run_job_task" else None
     for name, value in own.items():
-        ref = references.only(str(value))
+        ref = references.single_reference(str(value))
         same = ref is not None and ref.path == ("job", "parameters", name)
         if name in job.parameters and not same and (child is None or name in child.parameters):
             message = f"the job's parameter '{name}' replaces this one of task '{source.key}', so {json.dumps(value)} is never used."

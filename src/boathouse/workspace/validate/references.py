@@ -18,8 +18,8 @@ def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
     upstream = job.graph.upstream(source.loop or source.key)
     body = source.node if not isinstance(source.node.get("for_each_task"), Map) else without_repeated(source.node)
     for text, at in strings(body):
-        for ref in references.find(text):
-            message, hint = references.problem(
+        for ref in references.find_references(text):
+            message, hint = references.reference_problem(
                 ref,
                 parameters=job.parameters,
                 upstream=upstream,
@@ -45,7 +45,7 @@ def _operands(source: TaskSource) -> Iterator[Problem]:
         return
     for side in ("left", "right"):
         text = getattr(condition, side)
-        if not references.find(text) and not _is_number(text):
+        if not references.find_references(text) and not _is_number(text):
             message = f"'{text}' is not a number, so {condition.op.value} cannot compare it."
             yield problem("condition-operand", message, source.at("condition_task", side))
 
@@ -63,13 +63,13 @@ def without_repeated(node: Map) -> Map:
     outer = node.like()
     for key in node:
         if key != "for_each_task":
-            outer.put(key, node[key], node.keys_at[key], node.values_at[key])
+            outer.add_entry(key, node[key], node.keys_at[key], node.values_at[key])
     loop = node["for_each_task"]
     inner = loop.like()
     for key in loop:
         if key != "task":
-            inner.put(key, loop[key], loop.keys_at[key], loop.values_at[key])
-    outer.put("for_each_task", inner, node.keys_at["for_each_task"], node.values_at["for_each_task"])
+            inner.add_entry(key, loop[key], loop.keys_at[key], loop.values_at[key])
+    outer.add_entry("for_each_task", inner, node.keys_at["for_each_task"], node.values_at["for_each_task"])
     return outer
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from boathouse.workspace.bundle.jobs import all_jobs
-from boathouse.workspace.bundle.load import Written, choose_target, read, with_target
+from boathouse.workspace.bundle.load import BundleSource, choose_target, read_bundle, with_target
 from boathouse.workspace.errors import BundleError, Where
 from boathouse.workspace.problems import LEVELS, RULES
 from boathouse.workspace.validate.check import Finding, bundle_findings, findings
@@ -48,9 +48,9 @@ class Report:
         return body | (self.refusal.as_json() if self.refusal else {})
 
 
-def check(folder: Path, target: str | None = None, overrides: Mapping[str, str] | None = None) -> Report:
+def check_bundle(folder: Path, target: str | None = None, overrides: Mapping[str, str] | None = None) -> Report:
     "The report on one target of the bundle in `folder`, or on all."
-    written = read(folder)
+    written = read_bundle(folder)
     targets = (choose_target(written.tree, target)[0],) if target else written.target_names
     found: dict[tuple[str, str, str], Remark] = {}
     refusal = None
@@ -66,7 +66,7 @@ def check(folder: Path, target: str | None = None, overrides: Mapping[str, str] 
     return Report(targets, ordered, refusal)
 
 
-def _of_target(written: Written, name: str, overrides: Mapping[str, str]) -> tuple[list[Finding], BundleError | None]:
+def _of_target(written: BundleSource, name: str, overrides: Mapping[str, str]) -> tuple[list[Finding], BundleError | None]:
     try:
         bundle = with_target(written, name, overrides)
     except BundleError as e:
@@ -75,7 +75,7 @@ def _of_target(written: Written, name: str, overrides: Mapping[str, str]) -> tup
     return [*bundle_findings(bundle), *(f for job in jobs.values() for f in findings(jobs, job))], None
 
 
-def show(report: Report, folder: Path, as_json: bool) -> int:
+def print_report(report: Report, folder: Path, as_json: bool) -> int:
     "Prints a report and returns the exit code: 2 if there is an error, else 0."
     if as_json:
         click.echo(json.dumps(report.as_json()))

@@ -31,7 +31,7 @@ def problems(job: Job) -> Iterator[Problem]:
 
 def _schedule(job: Job, expression: str, zone: str) -> Iterator[Problem]:
     try:
-        quartz.check(expression)
+        quartz.check_cron(expression)
     except quartz.NotQuartz as e:
         at = where(job.source, "schedule", "quartz_cron_expression")
         yield problem("cron", f"'{expression}' is not a Quartz expression: {e}", at)

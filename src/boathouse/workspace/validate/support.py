@@ -10,7 +10,7 @@ from boathouse.workspace.errors import BundleError
 from boathouse.workspace.notebooks.source import SUFFIXES
 from boathouse.workspace.packages.artifacts import artifacts_of
 from boathouse.workspace.packages.entry_points import is_notebook, task_file
-from boathouse.workspace.packages.requirements import NOT_INSTALLED, asked
+from boathouse.workspace.packages.requirements import NOT_INSTALLED, dependencies_of
 from boathouse.workspace.validate.notebooks import notebook_problems
 
 JOB_WITHOUT_EFFECT = {
@@ -80,7 +80,7 @@ def _library_refusals(job: Job, source: TaskSource) -> Iterator[BundleError]:
         for kind in (k for k in library if k in NOT_INSTALLED):
             yield BundleError(f"a library of type '{kind}' is not installed on this machine.", source.at("libraries", i, kind, key=True))
     try:
-        wheels = [one for one in asked(job, source) if one.kind == "wheel"]
+        wheels = [one for one in dependencies_of(job, source) if one.kind == "wheel"]
         makers = artifacts_of(job.bundle) if wheels else []
     except BundleError:
         return  # an error of the job, said as one

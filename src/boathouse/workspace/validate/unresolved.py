@@ -28,7 +28,7 @@ def _with_effect(source: TaskSource) -> Map:
     out = node.like()
     for key in node:
         if key not in TASK_WITHOUT_EFFECT and all(kind in RUN_HERE for kind in source.kinds):
-            out.put(key, node[key], node.keys_at[key], node.values_at[key])
+            out.add_entry(key, node[key], node.keys_at[key], node.values_at[key])
     return out
 
 

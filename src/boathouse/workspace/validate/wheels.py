@@ -11,7 +11,7 @@ from boathouse.workspace.bundle.yaml_tree import Map, where
 from boathouse.workspace.packages.pyproject import Project, project_in
 
 
-def built(bundle: Bundle) -> list[Project]:
+def built_packages(bundle: Bundle) -> list[Project]:
     "The packages of the bundle's wheel artifacts, and of the bundle's own folder."
     folders: list[Path] = []
     artifacts = bundle.data.get("artifacts")

@@ -8,7 +8,7 @@ from boathouse.workspace.bundle.jobs import Job, TaskSource, job_by_id
 from boathouse.workspace.bundle.yaml_tree import Map, where
 from boathouse.workspace.parameters import references
 from boathouse.workspace.problems import Problem, problem
-from boathouse.workspace.validate.code import code_file, shown
+from boathouse.workspace.validate.code import code_file, relative_name
 from boathouse.workspace.validate.references import strings
 from boathouse.workspace.validate.widget_calls import calls_of
 
@@ -24,7 +24,7 @@ def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
     own = source.node["notebook_task"].get("base_parameters")
     own = own if isinstance(own, Map) else Map(source.at())
     given = set(own) | (set(job.parameters) if source.loop is None else set())
-    at, name = source.at("notebook_task", "notebook_path"), shown(job, file)
+    at, name = source.at("notebook_task", "notebook_path"), relative_name(job, file)
     for widget, default in calls.declared.items():
         if widget not in given and default is not None:
             message = f"no parameter sets the widget '{widget}' of {name}, so it is always {default!r}."
@@ -46,7 +46,7 @@ def unread(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
     named = {
         ref.path[2]
         for text, _ in strings(job.source)
-        for ref in references.find(text)
+        for ref in references.find_references(text)
         if ref.path[:2] == ("job", "parameters") and len(ref.path) > 2
     }
     for i, parameter in enumerate(job.settings.parameters or []):

@@ -26,7 +26,7 @@ from boathouse.workspace.spark.volume_paths import disks, explanation, refuse_in
 from boathouse.workspace.task.session import attach
 from boathouse.workspace.task.spec import TaskResult, TaskSpec
 from boathouse.workspace.worker.dbutils import fs
-from boathouse.workspace.worker.dbutils.injected_names import register
+from boathouse.workspace.worker.dbutils.injected_names import install_names
 from boathouse.workspace.worker.dbutils.utilities import DbUtils, NotebookExit, Secrets, TaskValues
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class TaskError(Exception):
     "The task cannot start as it is described."
 
 
-def perform(request: Mapping[str, Any]) -> None:
+def run_request(request: Mapping[str, Any]) -> None:
     "Runs one task to its end and leaves the process; `result.json` is the last thing it writes."
     spec = TaskSpec.from_dict(request["spec"])
     _redirect(spec.folder / "log.txt")
@@ -160,13 +160,13 @@ def _attach(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[SparkSession, P
 
 
 def _run_wheel(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets) -> None:
-    register(spark, DbUtils.make(volumes, {}, values, secrets=secrets, project=spec.project), _show)
+    install_names(spark, DbUtils.make(volumes, {}, values, secrets=secrets, project=spec.project), _show)
     sys.argv = [str(spec.entry_point), *spec.argv]
     find_entry_point(spec.project if spec.checkout else None, str(spec.package), str(spec.entry_point))()
 
 
 def _run_script(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets) -> None:
-    names = register(spark, DbUtils.make(volumes, {}, values, secrets=secrets, project=spec.project), _show)
+    names = install_names(spark, DbUtils.make(volumes, {}, values, secrets=secrets, project=spec.project), _show)
     file = Path(str(spec.file))
     if not file.is_file():
         raise TaskError(f"there is no file {file}")
@@ -237,11 +237,11 @@ def _result(error: BaseException | None, exit_value: str | None, values: TaskVal
         return TaskResult("SUCCESS", exit_value=exit_value, values=values.set_here)
     trace = "".join(traceback.format_exception(type(error), error, _own_frames(error.__traceback__)))
     print(trace, file=sys.stderr)
-    said = headline(error, secrets._redacted) + more + _place(error)
+    said = error_headline(error, secrets._redacted) + more + _place(error)
     return TaskResult("FAILED", error=said, trace=secrets._redacted(trace), values=values.set_here)
 
 
-def headline(error: BaseException, redact: Callable[[str], str] = str) -> str:
+def error_headline(error: BaseException, redact: Callable[[str], str] = str) -> str:
     "The line that names the error: its class and the first line of its message, once that has gone through `redact`."
     if isinstance(error, SystemExit):
         return f"SystemExit: {redact(error.code)}" if isinstance(error.code, str) else f"exit code {error.code}"
@@ -281,7 +281,7 @@ def main() -> None:
         request = json.loads(given.readline())
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     threading.Thread(target=_follow, args=(leash,), daemon=True).start()
-    perform(request)
+    run_request(request)
 
 
 def _follow(leash: int) -> None:

@@ -92,7 +92,7 @@ def _fork(work: Callable[[], None]) -> int:
         os._exit(code)
 
 
-def shadowed(paths: list[str]) -> bool:
+def find_shadowing(paths: list[str]) -> bool:
     "Whether a folder holds a module that is imported here already, from elsewhere: a task with that folder needs an interpreter of its own."
     names = {entry.split(".")[0] for path in paths if os.path.isdir(path) for entry in os.listdir(path)}
     return any(name in sys.modules for name in names - {OWN})
@@ -164,7 +164,7 @@ class Zygote:
 
     def launch(self, id: str, request: dict[str, Any]) -> None:
         "Starts a task in a process group of its own."
-        pid = self._spawn(request) if self.spawn or shadowed(request["spec"]["paths"]) else self._fork(request)
+        pid = self._spawn(request) if self.spawn or find_shadowing(request["spec"]["paths"]) else self._fork(request)
         self.tasks[pid] = id
         self.say(started=id, pid=pid)
 
@@ -181,9 +181,9 @@ class Zygote:
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
                 return
-            from boathouse.workspace.worker.main import perform
+            from boathouse.workspace.worker.main import run_request
 
-            perform(request)
+            run_request(request)
 
         pid = _fork(work)
         _own_group(pid)

@@ -23,11 +23,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from boathouse.models.integrity import Untrusted
+from boathouse.models.integrity import UntrustedModel
 from boathouse.models.learners import fit, log_pipeline
-from boathouse.models.scoring import packed_folder, positive, unpack
+from boathouse.models.scoring import load_packed, pack_folder, positive_probability
 from boathouse.registry.promotions import register
-from boathouse.validation.artifact import CONTENT, content_hash, described, fresh_process, looked_at
+from boathouse.validation.artifact import CONTENT, content_hash, describe_model, fresh_process, inspect_artifact
 from boathouse.validation.gate import Evidence, FreshProcessCheck, RegisteredVersion, run_gates
 from boathouse.validation.policy import Policy, gates_of
 
@@ -50,7 +50,7 @@ def registered(client: MlflowClient, run: str, uri: str, folder: Path) -> tuple[
     "A version as the training job leaves it: described, owned, and with the hash of its files."
     version = register(MODEL, uri, run, {"owner": "harbour"})
     client.update_model_version(MODEL, str(version), "Is the ferry late?")
-    return looked_at(MODEL, version, folder / f"version{version}")
+    return inspect_artifact(MODEL, version, folder / f"version{version}")
 
 
 def with_files(good: Evidence, files: Path, found: RegisteredVersion, rows: Rows | None = None) -> Evidence:
@@ -94,7 +94,7 @@ def copied(
     changed = Model.load(files)
     changed.signature = signature
     changed.save(files / "MLmodel")
-    return files, described(files, model[1].description, {**model[1].tags, CONTENT: content_hash(files)})
+    return files, describe_model(files, model[1].description, {**model[1].tags, CONTENT: content_hash(files)})
 
 
 def test_the_good_model_is_accepted_with_its_real_files(sound: Evidence, refused: Ask) -> None:
@@ -121,10 +121,10 @@ def test_a_pickle_is_refused_and_its_code_never_runs(registry: MlflowClient, goo
             pip_requirements=["scikit-learn"],
         )
     shutil.rmtree(marker, ignore_errors=True)  # logging may have looked at it; judging must not
-    with pytest.raises(Untrusted, match=r"holds model.pkl, which runs code"):
+    with pytest.raises(UntrustedModel, match=r"holds model.pkl, which runs code"):
         register(MODEL, logged.model_uri, run.info.run_id)
     version = registry.create_model_version(MODEL, logged.model_uri, run.info.run_id, {"owner": "harbour"}, description="By hand").version
-    files, found = looked_at(MODEL, int(version), tmp_path / "trap")
+    files, found = inspect_artifact(MODEL, int(version), tmp_path / "trap")
     refusals = refused(with_files(good, files, found))
     assert not marker.exists()
     assert {"loads_no_code", "loads_in_clean_process"} <= refusals
@@ -139,7 +139,7 @@ def test_files_that_changed_after_registration(
     files = shutil.copytree(model[0], tmp_path / "changed")
     with (files / "input_example.json").open("a") as opened:
         opened.write(" ")
-    changed = described(files, model[1].description, dict(model[1].tags))
+    changed = describe_model(files, model[1].description, dict(model[1].tags))
     assert refused(but(sound, registered=changed)) == {"files_as_registered"}
 
 
@@ -195,7 +195,7 @@ def test_a_model_that_needs_a_function_of_the_notebook(good: Evidence, tmp_path:
     trusted = ["ferry_notebook.doubled"]
     common = {"signature": signature, "pip_requirements": ["scikit-learn"], "pyfunc_predict_fn": "predict_proba"}
     mlflow.sklearn.save_model(doubling, tmp_path / "m", serialization_format="skops", skops_trusted_types=trusted, **common)
-    here = positive(unpack(packed_folder(tmp_path / "m", "doubling", 1)).predict(train[NUMBERS]))
+    here = positive_probability(load_packed(pack_folder(tmp_path / "m", "doubling", 1)).predict(train[NUMBERS]))
     assert here.min() < here.max()  # it works here
     fresh = fresh_process(tmp_path / "m", train[NUMBERS].head(20), here[:20])
     assert "ferry_notebook" in fresh.error
@@ -217,7 +217,7 @@ def test_a_huge_and_slow_model(good: Evidence, sound: Evidence, tmp_path: Path) 
         pyfunc_predict_fn="predict_proba",
     )
     fresh = fresh_process(tmp_path / "m", good.rows[NUMBERS].head(20))
-    found = described(tmp_path / "m")
+    found = describe_model(tmp_path / "m")
     bad = but(
         sound,
         fresh=replace(sound.fresh, seconds_1000_rows=fresh.seconds_1000_rows, seconds_1_row=fresh.seconds_1_row),

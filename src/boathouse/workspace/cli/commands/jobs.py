@@ -60,10 +60,10 @@ def run(
 
         list_jobs(bundle, options.as_json)
         return
-    from boathouse.workspace.cli.run import How, run_job
+    from boathouse.workspace.cli.run import RunOptions, run_job
 
     keys = tuple(word for word in (w.strip() for w in only.split(",")) if word)
-    sys.exit(run_job(bundle, job, given, keys, How(options.as_json, master, spawn, foreground, wheel)))
+    sys.exit(run_job(bundle, job, given, keys, RunOptions(options.as_json, master, spawn, foreground, wheel)))
 
 
 @click.command(epilog=examples("validate  # every target", "validate -t prod --json"))
@@ -76,7 +76,7 @@ def validate(options: BundleOptions) -> None:
     from boathouse.workspace.validate import report
 
     root = options.root
-    sys.exit(report.show(report.check(root, options.target, options.overrides), root, options.as_json))
+    sys.exit(report.print_report(report.check_bundle(root, options.target, options.overrides), root, options.as_json))
 
 
 @click.command(
@@ -118,9 +118,9 @@ def repair(
 
     Tasks that succeeded keep their results and task values.
     """
-    from boathouse.workspace.cli.run import How, repair_run
+    from boathouse.workspace.cli.run import RunOptions, repair_run
 
-    how = How(options.as_json, foreground=foreground, wheel=wheel)
+    how = RunOptions(options.as_json, foreground=foreground, wheel=wheel)
     sys.exit(repair_run(options.load(), run_id, given, tuple(rerun), rerun_dependents, how))
 
 

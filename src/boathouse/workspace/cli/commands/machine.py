@@ -22,7 +22,7 @@ def cluster() -> None:
 @bundle_options
 def start(options: BundleOptions, master: str | None, foreground: bool) -> None:
     "Start the cluster unless it runs. Other commands start it automatically."
-    from boathouse.workspace.cli.cluster import start as start_cluster
+    from boathouse.workspace.cli.cluster import start_cluster
 
     sys.exit(start_cluster(options.load(), options.as_json, master, foreground))
 
@@ -32,7 +32,7 @@ def start(options: BundleOptions, master: str | None, foreground: bool) -> None:
 @bundle_options
 def stop(options: BundleOptions, force: bool) -> None:
     "Stop the cluster and wait until it has ended."
-    from boathouse.workspace.cli.cluster import stop as stop_cluster
+    from boathouse.workspace.cli.cluster import stop_cluster
 
     sys.exit(stop_cluster(options.load(), options.as_json, force))
 
@@ -44,7 +44,7 @@ def status(options: BundleOptions) -> None:
 
     The exit code is 0 if it runs, else 1.
     """
-    from boathouse.workspace.cli.cluster import status as show_status
+    from boathouse.workspace.cli.cluster import print_status as show_status
 
     sys.exit(show_status(options.load(), options.as_json))
 

@@ -19,10 +19,10 @@ class Utility:
             print(f"{command}{_signature(commands[command])} -> {inspect.getdoc(commands[command])}")
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(missing(type(self).__name__, name, [n for n in dir(type(self)) if not n.startswith("_")]))
+        raise AttributeError(missing_utility(type(self).__name__, name, [n for n in dir(type(self)) if not n.startswith("_")]))
 
 
-def missing(module: str, name: str, known: list[str]) -> str:
+def missing_utility(module: str, name: str, known: list[str]) -> str:
     "The sentence on a part of `dbutils` that the local workspace does not have."
     return f"{module.lower()} has no '{name}' in the local workspace; it has: {', '.join(known)}"
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NAMES = ["dbutils", "display", "displayHTML", "getArgument", "sc", "spark", "sql", "sqlContext", "table", "udf"]
 
 
-def register(spark: Any, utilities: DbUtils, display: Callable[..., None]) -> dict[str, Any]:
+def install_names(spark: Any, utilities: DbUtils, display: Callable[..., None]) -> dict[str, Any]:
     """Makes `databricks.sdk.runtime` and `pyspark.dbutils` importable in this process, and returns the names a notebook starts with.
 
     Databricks' own `databricks.sdk.runtime` asks a workspace for credentials as soon as it is imported.

@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boathouse.workspace.notebooks.source import find
+from boathouse.workspace.notebooks.source import find_notebook
 from boathouse.workspace.spark.schema_owners import SETTING
-from boathouse.workspace.spark.session import environment
+from boathouse.workspace.spark.session import state_environment
 from boathouse.workspace.task.session import OWNER
 from boathouse.workspace.task.spec import TAG, TaskResult, TaskSpec, interpreter_environment
 
@@ -30,7 +30,7 @@ class WorkflowException(Exception):
     "A notebook that another one ran failed, or took too long."
 
 
-class Children:
+class ChildNotebooks:
     "The notebooks that one notebook runs, one after the other or from several threads."
 
     def __init__(self, spec: TaskSpec, spark: SparkSession, state: Path) -> None:
@@ -39,7 +39,7 @@ class Children:
 
     def run(self, path: str, timeout_seconds: int, arguments: Mapping[str, str]) -> str:
         "Runs the notebook at `path` to its end; its exit value, empty without one."
-        file = find(path, Path(str(self._spec.file)).parent, self._spec.project)
+        file = find_notebook(path, Path(str(self._spec.file)).parent, self._spec.project)
         folder = self._spec.folder / f"notebook-{next(self._numbers)}-{file.stem}"
         folder.mkdir(parents=True, exist_ok=True)
         spec = replace(self._spec, file=file, folder=folder, widgets=dict(arguments))
@@ -52,7 +52,7 @@ class Children:
         return result.exit_value or ""
 
     def _perform(self, spec: TaskSpec, port: int, token: str, timeout: float | None) -> TaskResult | None:
-        own = {**environment(self._state), "BOATHOUSE_TASK": "1", "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
+        own = {**state_environment(self._state), "BOATHOUSE_TASK": "1", "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
         request = {"spec": spec.as_dict(), "port": port, "token": token, "state": str(self._state), "environment": own,
                    "environ": dict(os.environ), "tag": {}}  # fmt: skip
         command = [sys.executable, "-m", "boathouse.workspace.worker.main"]

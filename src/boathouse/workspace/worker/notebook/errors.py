@@ -14,7 +14,7 @@ MACHINERY = ("/execnb/", "/IPython/", "/fastcore/", "/asyncio/", "/concurrent/fu
 CELL_FILES = ("<ipython-input-", "<string>")
 
 
-def placed(error: BaseException, notebook: Notebook, cell: Cell, first: int, whole: bool) -> BaseException:
+def add_place(error: BaseException, notebook: Notebook, cell: Cell, first: int, whole: bool) -> BaseException:
     """The error with its place noted on it: the innermost one as its `place`, such as `nb.py:12, cell 3`, and each notebook around it as a note.
 
     `first` is the line of the cell that its code begins at (0 the first); `whole` says that the error lies in what the cell runs, not in its lines.

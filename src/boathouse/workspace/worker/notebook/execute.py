@@ -21,13 +21,13 @@ from boathouse.workspace.notebooks import magics
 from boathouse.workspace.notebooks import source as notebooksource
 from boathouse.workspace.notebooks.source import Cell, Notebook
 from boathouse.workspace.task.spec import TaskSpec
-from boathouse.workspace.worker.dbutils.injected_names import register
+from boathouse.workspace.worker.dbutils.injected_names import install_names
 from boathouse.workspace.worker.dbutils.utilities import DbUtils, NotebookExit, Secrets, TaskValues
 from boathouse.workspace.worker.notebook import errors as cellerror
 from boathouse.workspace.worker.notebook import output as notebookfile
-from boathouse.workspace.worker.notebook.child import Children
-from boathouse.workspace.worker.notebook.sql import run_sql
-from boathouse.workspace.worker.notebook.streams import kept_streams, within_limit
+from boathouse.workspace.worker.notebook.child import ChildNotebooks
+from boathouse.workspace.worker.notebook.sql import run_cell
+from boathouse.workspace.worker.notebook.streams import capture_streams, within_limit
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -42,7 +42,7 @@ def run_task(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskVal
         raise notebooksource.NotebookError(f"there is no notebook {file}")
     os.chdir(file.parent)
     sys.path.insert(0, str(file.parent))
-    return _Run(spec, notebooksource.read(file), spark, volumes, values, secrets).run()
+    return _Run(spec, notebooksource.read_notebook(file), spark, volumes, values, secrets).run()
 
 
 class _Run:
@@ -52,36 +52,36 @@ class _Run:
         self, spec: TaskSpec, notebook: Notebook, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets
     ) -> None:
         self.spec, self.notebook, self.spark = spec, notebook, spark
-        self.utilities = DbUtils.make(volumes, spec.widgets, values, Children(spec, spark, volumes.parent).run, secrets, spec.project)
+        self.utilities = DbUtils.make(volumes, spec.widgets, values, ChildNotebooks(spec, spark, volumes.parent).run, secrets, spec.project)
         self.executed, self.copy = notebookfile.blank_copy(notebook), spec.folder / "notebook.ipynb"
 
     def run(self) -> str | None:
         with _shell() as shell:
-            shell.user_ns.update(register(self.spark, self.utilities, display), __file__=str(self.notebook.file))
+            shell.user_ns.update(install_names(self.spark, self.utilities, display), __file__=str(self.notebook.file))
             try:
                 return self._run_cells(shell)
             finally:
-                notebookfile.write(self.executed, self.copy)
-                notebookfile.write_page(self.executed, self.copy.with_suffix(".html"))
+                notebookfile.write_notebook(self.executed, self.copy)
+                notebookfile.write_notebook_page(self.executed, self.copy.with_suffix(".html"))
 
     def _run_cells(self, shell: CaptureShell) -> str | None:
         for cell in self.notebook.code():
             node = self.executed.cells[cell.number - 1]
             error = self._run_cell(shell, self.notebook, cell, node.outputs)
-            node.outputs = notebookfile.redacted(node.outputs, self.utilities.secrets._redacted)
+            node.outputs = notebookfile.redact_outputs(node.outputs, self.utilities.secrets._redacted)
             node.execution_count = cell.number
             if isinstance(error, NotebookExit):
                 return error.value
             if error is not None:
                 raise error
-            notebookfile.write(self.executed, self.copy)
+            notebookfile.write_notebook(self.executed, self.copy)
         return None
 
     def _run_cell(self, shell: CaptureShell, notebook: Notebook, cell: Cell, outputs: list[NotebookNode]) -> BaseException | None:
         "Runs one cell, adds what it shows to `outputs`, and returns what it raised, with the place noted on it."
         first, inline = 0, False
         try:
-            asked = magics.asked(cell.source, notebook.language)
+            asked = magics.parse_cell(cell.source, notebook.language)
             first, inline = asked.line, asked.name == "run"
             error = self._run_inline(shell, asked.rest, notebook, outputs) if inline else self._run_code(shell, asked, outputs)
         except (magics.MagicError, notebooksource.NotebookError) as caught:
@@ -89,9 +89,9 @@ class _Run:
             outputs.append(cellerror.error_output(error))
         if error is None or isinstance(error, NotebookExit):
             return error
-        return cellerror.placed(error, notebook, cell, first, whole=inline)
+        return cellerror.add_place(error, notebook, cell, first, whole=inline)
 
-    def _run_code(self, shell: CaptureShell, asked: magics.Asked, outputs: list[NotebookNode]) -> BaseException | None:
+    def _run_code(self, shell: CaptureShell, asked: magics.CellMagic, outputs: list[NotebookNode]) -> BaseException | None:
         if asked.name in ("md", "skip"):
             return None
         if asked.name == "python":
@@ -102,7 +102,7 @@ class _Run:
         else:
             shell.user_ns["_magic"] = {"sql": self._sql, "sh": _sh, "fs": self._fs}[asked.name]
             code = f"_magic({asked.body!r})"
-        with kept_streams() as printed:
+        with capture_streams() as printed:
             shown = shell.run(code, stdout=False, stderr=False)
         error = shell.exc
         if error is not None:
@@ -116,7 +116,7 @@ class _Run:
     def _run_inline(self, shell: CaptureShell, rest: str, notebook: Notebook, outputs: list[NotebookNode]) -> BaseException | None:
         "`%run`: the other notebook's cells in this one's namespace."
         path, values = magics.run_arguments(rest)
-        other = notebooksource.read(notebooksource.find(path, notebook.file.parent, self.spec.project))
+        other = notebooksource.read_notebook(notebooksource.find_notebook(path, notebook.file.parent, self.spec.project))
         with self.utilities.widgets._passing(values):
             for cell in other.code():
                 error = self._run_cell(shell, other, cell, outputs)
@@ -126,7 +126,7 @@ class _Run:
 
     def _sql(self, text: str) -> None:
         "Runs the statements of a `%sql` cell; the last one's rows are shown and kept as `_sqldf`. `:name` is the widget `name`."
-        table = run_sql(text, self.spark, self.utilities.widgets)
+        table = run_cell(text, self.spark, self.utilities.widgets)
         if table is None:
             return
         InteractiveShell.instance().user_ns["_sqldf"] = table
@@ -163,7 +163,9 @@ def warm() -> None:
             "import matplotlib.pyplot as plt; plt.figure().savefig(__import__('io').BytesIO()); plt.close('all'); plt.switch_backend('agg')"
         )
     with tempfile.TemporaryDirectory() as folder:
-        notebookfile.write_page(new_notebook(cells=[new_markdown_cell("# `x`"), new_code_cell("x = 1")]), Path(folder) / "page.html")
+        notebookfile.write_notebook_page(
+            new_notebook(cells=[new_markdown_cell("# `x`"), new_code_cell("x = 1")]), Path(folder) / "page.html"
+        )
 
 
 def display(*things: Any, **_: Any) -> None:

@@ -33,7 +33,7 @@ def blank_copy(notebook: Notebook) -> NotebookNode:
     return new_notebook(cells=cells, metadata={"language_info": {"name": notebook.language}})
 
 
-def write(notebook: NotebookNode, file: Path) -> None:
+def write_notebook(notebook: NotebookNode, file: Path) -> None:
     "Leaves the executed notebook in `file`, whole or as it was before."
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # numbers that nbconvert's validation refuses
@@ -42,7 +42,7 @@ def write(notebook: NotebookNode, file: Path) -> None:
     os.replace(scratch, file)
 
 
-def write_page(notebook: NotebookNode, file: Path) -> None:
+def write_notebook_page(notebook: NotebookNode, file: Path) -> None:
     "Write the executed notebook as one HTML page: its texts and results; the code of its cells behind a switch."
     page, _ = exporter().from_notebook_node(notebook, resources={"code_colours": _code_colours(), "scripts": _scripts(notebook)})
     file.write_bytes(_utf8(page))
@@ -87,7 +87,7 @@ def outputs(captured: list[dict[str, Any]]) -> list[NotebookNode]:
     return [nbformat.from_dict(_joined(output)) for output in captured]
 
 
-def redacted(outputs: list[NotebookNode], redact: Callable[[str], str]) -> list[NotebookNode]:
+def redact_outputs(outputs: list[NotebookNode], redact: Callable[[str], str]) -> list[NotebookNode]:
     "Outputs whose every text has gone through `redact`; images stay as they are."
     return [nbformat.from_dict(_redacted(output, redact)) for output in outputs]
 

@@ -22,13 +22,13 @@ CREATE = re.compile(
 REMOVE = re.compile(rf"REMOVE\s+WIDGET\s+{_NAME}", re.IGNORECASE)
 
 
-def run_sql(text: str, spark: SparkSession, widgets: Widgets) -> DataFrame | None:
+def run_cell(text: str, spark: SparkSession, widgets: Widgets) -> DataFrame | None:
     "Runs the statements of a cell; the rows of the last one that is a query or command, None if there is none."
     table = None
     for statement in statements(text):
         if not _of_widgets(statement, spark, widgets):
-            query = substituted(statement, widgets.getAll())
-            args = bound(query, widgets.getAll())
+            query = substitute_widgets(statement, widgets.getAll())
+            args = bind_widgets(query, widgets.getAll())
             table = spark.sql(query, args=args) if args else spark.sql(query)
     return table
 
@@ -41,12 +41,12 @@ def statements(text: str) -> list[str]:
     return [part for part in found if sqlparse.format(part, strip_comments=True).strip()]
 
 
-def substituted(query: str, values: Mapping[str, str]) -> str:
+def substitute_widgets(query: str, values: Mapping[str, str]) -> str:
     "The text with each `${name}` of a widget replaced by its value as it is, as older runtimes do; `\\${name}` stays."
     return re.sub(r"(?<!\\)\$\{([^${}]+)\}", lambda m: values.get(m[1].strip(), m[0]), query)
 
 
-def bound(query: str, values: Mapping[str, str]) -> dict[str, str]:
+def bind_widgets(query: str, values: Mapping[str, str]) -> dict[str, str]:
     "The widgets that a query names as `:name`."
     return {name: value for name, value in values.items() if re.search(rf"(?<![:\w]):{re.escape(name)}\b", query)}
 

@@ -16,7 +16,7 @@ LONGEST_TEXT = 1_000_000
 LARGEST_OUTPUTS = 20_000_000
 
 
-class Kept:
+class CapturedText:
     "The printed text of one cell, in the order it came, up to `LONGEST_TEXT` characters."
 
     def __init__(self) -> None:
@@ -46,10 +46,10 @@ class Kept:
             return found
 
 
-class Doubled(io.TextIOBase):
+class Tee(io.TextIOBase):
     "A stream that writes through to `through` and keeps what it wrote."
 
-    def __init__(self, name: str, through: TextIO, kept: Kept) -> None:
+    def __init__(self, name: str, through: TextIO, kept: CapturedText) -> None:
         self._name, self._through, self._kept = name, through, kept
 
     def write(self, text: str) -> int:
@@ -72,10 +72,10 @@ class Doubled(io.TextIOBase):
 
 
 @contextmanager
-def kept_streams() -> Iterator[Kept]:
+def capture_streams() -> Iterator[CapturedText]:
     "Keeps what is printed while the block lasts, and lets it through to the log."
-    kept = Kept()
-    with redirect_stdout(Doubled("stdout", sys.stdout, kept)), redirect_stderr(Doubled("stderr", sys.stderr, kept)):
+    kept = CapturedText()
+    with redirect_stdout(Tee("stdout", sys.stdout, kept)), redirect_stderr(Tee("stderr", sys.stderr, kept)):
         yield kept
 
 
