@@ -67,13 +67,13 @@ def test_a_report_without_data_runs_and_says_what_to_do(name: str, spark: SparkS
 
 
 @pytest.mark.parametrize("path", sorted(REPORTS.glob("*.ipynb")), ids=lambda p: p.stem)
-def test_a_report_is_short_and_keeps_outputs_without_paths_ids_or_times(path: Path) -> None:
+def test_a_report_is_short_and_what_it_keeps_of_a_run_begins_with_a_headline_and_has_no_paths_ids_or_times(path: Path) -> None:
     code = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
     assert all(len(c.source.splitlines()) <= 22 for c in code)
     assert all("def " not in c.source for c in code)
     shown = [o for c in code for o in c.outputs]
-    assert "font-size:1.4em" in shown[0].data["text/html"]  # the headline, before anything else
-    assert sum("image/png" in o.get("data", {}) for o in shown) >= 2
+    assert path.stem != "validation" or shown
+    assert not shown or "font-size:1.4em" in shown[0].data["text/html"]  # the headline, before anything else
     texts = [str(o.get("text") or o.data.get("text/html", "")) for o in shown]
     assert not [text for text in texts if re.search(r"/(tmp|home|root|Users)/|\b[0-9a-f]{12,}\b|\d ms\b|\d\d:\d\d:\d\d", text)]
 
