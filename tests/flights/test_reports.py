@@ -26,6 +26,7 @@ from flights.reports import (
     bars,
     calibration_chart,
     drift_bars,
+    format_number,
     gate_table,
     headline,
     roc_chart,
@@ -140,6 +141,10 @@ def test_a_headline_shows_verdict_sentence_and_numbers() -> None:
     assert page.p.get_text() == "refused version <2>"
     assert BADGES["bad"] in str(page.strong)
     assert [cell.get_text("|") for cell in page.find_all("div")] == ["AUC|0.700"]
+
+
+def test_a_number_that_is_not_known_is_a_dash() -> None:
+    assert [format_number(value, ".1%") for value in (None, float("nan"), 0.168)] == ["–", "–", "16.8%"]
 
 
 def test_refusals_and_warnings_stand_above_what_passed_and_machine_figures_are_left_out_of_what_passed() -> None:
