@@ -65,7 +65,7 @@ def badge(text: str, kind: str = "plain") -> str:
 # %% ../../notebooks/flights/16_reports.ipynb #5a10c014
 def format_number(value: float | None, form: str) -> str:
     "Return a number in a format such as `.1%`; a dash where it is not known, as without labels."
-    return "–" if value is None or pd.isna(value) else format(value, form)
+    return "-" if value is None or pd.isna(value) else format(value, form)
 
 # %% ../../notebooks/flights/16_reports.ipynb #5a10c003
 def headline(verdict: str, good: bool | None, sentence: str, numbers: Mapping[str, str]) -> HTML:

@@ -144,7 +144,7 @@ def test_a_headline_shows_verdict_sentence_and_numbers() -> None:
 
 
 def test_a_number_that_is_not_known_is_a_dash() -> None:
-    assert [format_number(value, ".1%") for value in (None, float("nan"), 0.168)] == ["–", "–", "16.8%"]
+    assert [format_number(value, ".1%") for value in (None, float("nan"), 0.168)] == ["-", "-", "16.8%"]
 
 
 def test_refusals_and_warnings_stand_above_what_passed_and_machine_figures_are_left_out_of_what_passed() -> None:
