@@ -53,7 +53,9 @@ run: setup  ## Run the whole lifecycle on the flights of 2013: October to Decemb
 	@$(BIN)/boathouse run lifecycle -t $(TARGET)
 
 # A browser opens where a screen is: always on macOS, elsewhere if a display is named.
-demo: setup  ## Run the same in under two minutes on one airport, with a refused model, a drift and a rollback, and open its page
+# The JVM of the demonstration lives for minutes: optimising its code a second time (C2) would cost more than it saves.
+demo: export BOATHOUSE_JAVA_OPTIONS ?= -XX:TieredStopAtLevel=1
+demo: setup  ## Run the same on one airport in a few minutes, with a refused model, a drift and a rollback, and open its page
 	@if [ -f .boathouse/demo/cluster.json ]; then $(BIN)/boathouse cluster stop --force -t demo; fi; rm -rf .boathouse/demo
 	@$(BIN)/boathouse run demo -t demo
 	@page=$$(find .boathouse/demo/runs -maxdepth 2 -name index.html | head -n 1); \

@@ -146,12 +146,13 @@ def auc_by_month(tables: Sequence[Mapping[str, Any]]) -> Figure:
 
 # %% ../../notebooks/flights/16_reports.ipynb #5a10c006
 def gate_table(gates: Sequence[Mapping[str, Any]]) -> HTML:
-    "Return the gates as an HTML table, one row per gate: verdict, name and reason; those that did not pass come first."
+    "Return the gates as an HTML table, one row per gate: verdict, id and reason. Blocking refusals come first, then warnings and inconclusive outcomes."
     rows = []
-    for gate in sorted(gates, key=lambda gate: (gate["passed"], gate["outcome"] == "pass")):
-        kind = "bad" if not gate["passed"] else "good" if gate["outcome"] == "pass" else "warn"
+    kinds = {gate["name"]: "bad" if not gate["passed"] and gate["blocks"] else "good" if gate["outcome"] == "pass" else "warn" for gate in gates}
+    for gate in sorted(gates, key=lambda gate: ["bad", "warn", "good"].index(kinds[gate["name"]])):
+        kind = kinds[gate["name"]]
         reason = gate["reason"] if not gate["passed"] else re.sub(r"[\d.,]+ ms", "… ms", re.sub(r" \([0-9a-f]{8,}\)", "", gate["reason"]))
-        cells = [badge("refused" if not gate["passed"] else gate["outcome"], kind), escape(gate["name"]), escape(reason)]
+        cells = [badge({"bad": "refused", "warn": "warning" if not gate["passed"] else "inconclusive", "good": "pass"}[kind], kind), escape(gate["name"]), escape(reason)]
         rows.append("".join(f'<td style="text-align:left">{cell}</td>' for cell in cells))
     return HTML("<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>")
 
