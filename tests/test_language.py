@@ -14,7 +14,7 @@ LONGEST = 35  # words of a sentence
 
 # Sentences that may be longer, by page and first words: each names many figures or names of one kind.
 LONG = {
-    "CHANGELOG.md": ("In `boathouse`: `platform`",),
+    "CHANGELOG.md": ("In `boathouse`: `platform`", "In `boathouse.validation`: `Answer`"),
     "docs/measurements.md": (
         "A process of its own for each way",
         "Against the aims, for `auto`",
