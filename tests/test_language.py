@@ -18,9 +18,7 @@ LONG = {
     "docs/measurements.md": (
         "A process of its own for each way",
         "Against the aims, for `auto`",
-        "With the fast path switched off",
         "Where `auto` spends its CPU seconds on A",
-        "At these sizes the fixed part",
     ),
 }
 
