@@ -77,7 +77,7 @@ from flights.tables import GOLD_DEPARTURES, SILVER_FLIGHTS
 ORDER = ("predict_at", "flight_id")
 DESCRIPTION = "Probability, two hours before a flight's scheduled departure from New York, that it arrives more than 15 minutes late."
 OWNER = "flight operations"
-MAX_ROWS = 2_000_000  # rows held in memory, about 1.5 GB; beyond that, sample days
+MAX_ROWS = 2_000_000  # rows held in memory, about 1.5 GB; for more rows, sample days
 DEFAULTS = {
     "n_estimators": 500,
     "learning_rate": 0.02,
@@ -375,7 +375,10 @@ class Candidate:
 
 # %% ../../notebooks/flights/09_training.ipynb #c19d8384
 def log_candidate(lake: Lakehouse, manifest: Manifest, learned: TrainingRows, tuned: Tuned, fitted: Fitted) -> tuple[str, str]:
-    "Log the model, its baseline and the results of the steps before to a run; return the id of the run and the URI of the model."
+    """Log the model, its baseline and the results of the earlier steps to a run.
+
+    Returns the id of the run and the URI of the model.
+    """
     rows, made, best = learned.frame, tuned.recipe, tuned.best
     some = rows.sample(min(LEARNED, len(rows)), random_state=made.seed)
     learned_auc = float(roc_auc_score(some["late"].astype(bool), probabilities(fitted.pipeline, made, some)))

@@ -52,7 +52,7 @@ EXPLAINED = 1_000  # held-out rows that are explained, about ten milliseconds pe
 # %% ../../notebooks/flights/10_validation.ipynb #718d2850
 POLICY = Policy(
     {
-        "auc_floor": {"floor": 0.5, "level": 0.9},  # better than chance, on however few days
+        "auc_floor": {"floor": 0.5, "level": 0.9},  # better than chance, even on a few days
         "calibration": {"gap": 0.1, "slope": (0.4, 2.5)},
         "cv_auc_gap": {"tolerance": 0.05},
         "train_auc_gap": {"limit": 0.25},
