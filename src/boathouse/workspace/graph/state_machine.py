@@ -42,7 +42,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Node:
-    "One task as the graph sees it. `is_retried` is -1 for without end."
+    "One task as the graph sees it. `retries` is -1 for without end."
 
     key: str
     needs: tuple[Edge, ...] = ()
