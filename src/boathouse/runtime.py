@@ -47,7 +47,7 @@ def parse_parameter(name: str, text: str, default: Any) -> Any:
 
     Raises ValueError, with the parameter's name, if the text does not fit.
 
-    >>> typed("months", "3", 1), typed("stream", "true", False)
+    >>> parse_parameter("months", "3", 1), parse_parameter("stream", "true", False)
     (3, True)
     """
     kind: Any = str if default is None else type(default)

@@ -100,7 +100,7 @@ def test_repaired_lines_come_into_silver_and_gold_once_wherever_the_job_dies(
     def dies(*_: object) -> None:
         raise ConnectionAbortedError("the machine went away")
 
-    for room, step in ((requeue_module, "add_events"), (quarantine, "mark"), (requeue_module, "update_flights")):
+    for room, step in ((requeue_module, "add_events"), (quarantine, "mark_requeued"), (requeue_module, "update_flights")):
         with monkeypatch.context() as patch:
             patch.setattr(room, step, dies)
             with pytest.raises(ConnectionAbortedError):

@@ -74,7 +74,7 @@ def crash(patch: pytest.MonkeyPatch) -> None:
 
         return maybe
 
-    for room, name in ((silver_module, "reject"), (silver_module, "append"), (silver_module, "merge"), (merging, "replace")):
+    for room, name in ((silver_module, "append_rejected"), (silver_module, "append"), (silver_module, "merge"), (merging, "replace")):
         patch.setattr(room, name, dies(getattr(room, name)))
 
 

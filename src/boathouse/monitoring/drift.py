@@ -183,7 +183,7 @@ def drift_distances(row: dict[str, Any], baseline: dict[str, Any]) -> dict[str, 
     >>> months = [(datetime(2013, 1, 1), datetime(2013, 2, 1)), (datetime(2013, 2, 1), datetime(2013, 3, 1))]
     >>> events = spark.createDataFrame([(start, n + shift) for shift, (start, _) in enumerate(months) for n in range(50)], "at timestamp, n int")
     >>> january, february = profile(events, ["n"], "at", months, granularity="month")
-    >>> distances(february, january)["wasserstein_distance"]
+    >>> drift_distances(february, january)["wasserstein_distance"]
     1.0
     """
     p, q = bin_shares(row, baseline)

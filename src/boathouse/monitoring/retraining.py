@@ -93,10 +93,10 @@ def decide_retraining(
 ) -> RetrainingDecision:  # fmt: skip
     """Decide at `at` whether to retrain one model, from its windows in order of time, the newest last.
 
-    >>> weak = [Evidence(f"2013-{n:02}", promised_auc=0.73, auc=0.65, auc_high=0.68, labelled_share=1.0) for n in (3, 4)]
-    >>> decide(weak, at=date(2013, 5, 1), new_labels=20_000).retrain
+    >>> weak = [WindowEvidence(f"2013-{n:02}", promised_auc=0.73, auc=0.65, auc_high=0.68, labelled_share=1.0) for n in (3, 4)]
+    >>> decide_retraining(weak, at=date(2013, 5, 1), new_labels=20_000).retrain
     True
-    >>> decide(weak, at=date(2013, 5, 1), new_labels=200).reasons[0]
+    >>> decide_retraining(weak, at=date(2013, 5, 1), new_labels=200).reasons[0]
     'held back: 200 new labels since the model was trained, 10,000 are needed'
     """
     policy = policy or RetrainingPolicy()
