@@ -21,7 +21,7 @@ from boathouse.models.learners import TRUSTED
 CONTENT, REGISTERED = "boathouse.content", "boathouse.registered"
 RUNS_CODE = {".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".py", ".pyc", ".so"}
 PICKLED = (b"\x02", b"\x03", b"\x04", b"\x05")  # the second byte of a pickle, its protocol; the first is 0x80
-WRITTEN_LATER = "registered_model_meta"  # MLflow adds it to what it downloads
+WRITTEN_LATER = "registered_model_meta"  # MLflow adds this file to a download
 
 # %% ../../../notebooks/kit/07_models/02_integrity.ipynb #95b03b3e
 class UntrustedModel(Exception):

@@ -57,7 +57,7 @@ VERDICT = (
     Column("_requeued_at", "timestamp", "logical instant at which it went on to the table, UTC; null while it lies here"),
     Column("_requeued_run", "string", "the run that sent it on; null while it lies here"),
 )
-RECENT = 100  # commits among which a run looks for itself first
+RECENT = 100  # latest commits that are searched first for an earlier write of the run
 TRIPPED = "a rule with action fail is broken"
 
 # %% ../../../notebooks/kit/03_quality/02_quarantine.ipynb #c3b00007

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from boathouse.plots import INK, OBSERVED, STYLE, svg_uri
 
-NONE = "#eef1f4"  # no row broke the rule
+NONE = "#eef1f4"  # colour of a cell without violations
 SCALE = LinearSegmentedColormap.from_list("share", ["#f6ddd5", OBSERVED])
 
 # %% ../../../notebooks/kit/03_quality/05_report.ipynb #c3e00006

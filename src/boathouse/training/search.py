@@ -279,7 +279,7 @@ def sample_points(score: Score, space: Any, log: TrialLog, trials: Trials, seed:
 
     if wanted <= 0 or (seconds is not None and seconds <= 0):
         return
-    with suppress(AllTrialsFailed):  # raised at the end, when all trials are logged
+    with suppress(AllTrialsFailed):  # Hyperopt raises it after the last trial, when all trials are logged
         fmin(
             objective_of(score, log.finished, best.scores if best else ()),
             space,
