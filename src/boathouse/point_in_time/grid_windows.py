@@ -34,8 +34,8 @@ from boathouse.point_in_time.spark import micros, time_micros
 
 GRID_TIME = "tick"
 HOP, NEWEST = "hop", "newest"
-BUCKET = 1_000_000  # hops that meet in one Python worker
-SLICE = 1_000_000  # ticks that are made at a time
+BUCKET = 1_000_000  # hops that one Python worker processes together
+SLICE = 1_000_000  # ticks that are computed at a time
 PARTS = {
     "count": ("n",),
     "sum": ("sum",),
@@ -52,10 +52,10 @@ PARTS = {
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f00005
 @dataclass(frozen=True)
 class Grid:
-    """What is aggregated over which windows, in hops: `aggregates` are name -> (function, SQL expression), `windows` name -> span.
+    """Declare the aggregates, their windows and the hop.
 
-    Functions: count, sum, avg, min, max, stddev, first, last, approx_distinct, and percentile(q) for a q from 0 to 1. ValueError for others, and for
-    windows that are no multiples of the hop.
+    `aggregates` maps a name to (function, SQL expression), `windows` maps a name to a length of time. The functions are count, sum, avg, min, max, stddev,
+    first, last, approx_distinct, and percentile(q) for a q from 0 to 1. Raises ValueError for others, and for windows that are not multiples of the hop.
     """
 
     aggregates: Mapping[str, tuple[str, str]]
@@ -75,12 +75,12 @@ class Grid:
 
     @property
     def expressions(self) -> list[str]:
-        "The SQL expressions, each once."
+        "Return the SQL expressions, each once."
         return list(dict.fromkeys(sql for _, sql in self.aggregates.values()))
 
     @property
     def parts(self) -> dict[tuple[str, str], str]:
-        "The partial aggregates: (kind, SQL expression) -> its column, named after the first aggregate that needs it."
+        "Return the partial aggregates: (kind, SQL expression) -> its column, named after the first aggregate that needs it."
         found: dict[tuple[str, str], str] = {}
         for name, (function, sql) in self.aggregates.items():
             for kind in PARTS[function_of(function)[0]]:
@@ -89,12 +89,12 @@ class Grid:
 
     @property
     def longest(self) -> timedelta:
-        "The longest window: for how long an event matters."
+        "Return the length of the longest window, after which an event has no effect."
         return max(self.windows.values())
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f00006
 def function_of(text: str) -> tuple[str, Fraction | None]:
-    "The function that is meant and, for a percentile, which; ValueError for what is none."
+    "Return the function's name and, for a percentile, its share. Raises ValueError for an unknown function."
     share = share_of(text)
     if share is not None:
         return "percentile", share
@@ -115,9 +115,10 @@ def rolling(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> DataFrame:
-    """One row per key and tick of the grid `hop` with an event in the longest window before it; column `{aggregate}_{window}` covers `[tick - window, tick)`.
+    """Return one row per key and tick of the grid `hop` with an event in the longest window before it.
 
-    Only ticks from `since` to `until` (UTC, both inclusive, or None) come out, and only events they need are read.
+    Column `{aggregate}_{window}` covers `[tick - window, tick)`. Only ticks from `since` to `until` (UTC, both inclusive, or None) are returned,
+    and only the events that they need are read.
     """
     grid = Grid(aggregates, windows, hop)
     return ticks(
@@ -126,16 +127,17 @@ def rolling(
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f00020
 def hop_of(at: datetime, hop: timedelta) -> datetime:
-    "The start of the hop that an instant lies in, or is the start of."
+    "Return the start of the hop that contains the timestamp; a hop contains its start."
     return at - timedelta(microseconds=utc_micros(at) % micros(hop))
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f0000b
 def hops(
     events: DataFrame, key: str | Sequence[str], time: str, grid: Grid, since: datetime | None = None, until: datetime | None = None
 ) -> DataFrame:
-    """One row per key and hop with an event: the key, `hop` (its start), `newest` (its latest event) and the partial aggregates of `grid`.
+    """Return one row per key and hop with an event: the key, `hop` (its start), `newest` (its latest event) and the partial aggregates of `grid`.
 
-    Only events from `since` to before `until` are read (UTC; both on the grid, or None); those without key or instant are left out.
+    Only events from `since` to before `until` are read (UTC; both on the grid, or None). Events without key or timestamp are left out.
+    Raises ValueError if a key has the name of a column of the grid, or if a function needs numbers and gets none.
     """
     keys, step = ([key] if isinstance(key, str) else list(key)), micros(grid.hop)
     if clash := sorted({HOP, NEWEST, GRID_TIME, *grid.parts.values()} & set(keys)):
@@ -145,7 +147,7 @@ def hops(
     at = time_micros(events, time)
 
     def both_sides(bound: datetime) -> tuple[Column, Column]:
-        "The time column and the bound, as literals of its type where there are any, which skips files; else both in microseconds."
+        "Return the time column and the bound: as its type, so that Spark can skip files, or both in microseconds if the type has no literal."
         literal = None if isinstance(kind, T.DateType) else instant(utc_micros(bound), kind)
         return (at, F.lit(utc_micros(bound))) if literal is None else (F.col(f"`{time}`"), literal)
 
@@ -175,7 +177,7 @@ def hops(
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f0000a
 def partial(kind: str, value: str, type_: T.DataType) -> str:
-    "The SQL of a partial aggregate of the column `value`, which is of this type, in rows with the instant `_at`."
+    "Return the SQL of a partial aggregate of the column `value` with type `type_`; the rows have their time in `_at`."
     pair = f"CASE WHEN {value} IS NOT NULL THEN struct(_at, {value} AS value) END"
     plain = isinstance(type_, (T.NumericType, T.StringType, T.BinaryType))
     return {
@@ -189,12 +191,12 @@ def partial(kind: str, value: str, type_: T.DataType) -> str:
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f0000c
 def utc_micros(at: datetime) -> int:
-    "An instant in microseconds since 1970, UTC; without a zone it is in UTC already."
+    "Return a timestamp in microseconds since 1970, UTC. A timestamp without a time zone is read as UTC."
     return micros((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC))
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f0000d
 def value_counts(rows: DataFrame, column: str) -> Column:
-    "A value as it counts: whole numbers as bigint, other numbers as double and NaN as null, the rest as it is."
+    "Return a value in the type that is aggregated: whole numbers and booleans as bigint, other numbers as double with NaN as null, the rest unchanged."
     kind, value = rows.schema[column].dataType, F.col(column)
     if isinstance(kind, (T.IntegralType, T.BooleanType)):
         return value.cast("bigint")
@@ -202,7 +204,10 @@ def value_counts(rows: DataFrame, column: str) -> Column:
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f0000e
 def with_histograms(made: DataFrame, rows: DataFrame, keys: Sequence[str], wanted: Mapping[str, str]) -> DataFrame:
-    "The hops with, per wanted column, how often each value came: an array of (value, n), ascending. `wanted` are column -> column of `rows`."
+    """Return the hops with one more column per histogram: an array of (value, n), ascending by value.
+
+    `wanted` maps the name of each new column to a column of `rows`.
+    """
     groups = [*keys, HOP]
     parts = [made]
     for column, value in wanted.items():
@@ -219,7 +224,7 @@ def with_histograms(made: DataFrame, rows: DataFrame, keys: Sequence[str], wante
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f00009
 def round_value(value: Column) -> Column:
-    "A number to eight significant bits: whole numbers up to 256 as they are."
+    "Return a number rounded to eight significant bits; whole numbers up to 256 do not change."
     size = F.pow(F.lit(2.0), F.floor(F.log2(F.abs(value))) - 7)
     return F.when((value == 0) | (F.abs(value) == float("inf")), value).otherwise(F.round(value / size) * size)
 
@@ -227,9 +232,10 @@ def round_value(value: Column) -> Column:
 def ticks(
     by_hop: DataFrame, key: str | Sequence[str], grid: Grid, since: datetime | None = None, until: datetime | None = None
 ) -> DataFrame:
-    """One row per key and tick with an event in the longest window: `{aggregate}_{window}` over `[tick - window, tick)`, from rows as `hops` gives them.
+    """Return one row per key and tick with an event in the longest window, from rows as `hops` returns them.
 
-    Only ticks from `since` to `until` (UTC, both inclusive, or None) come out. One shuffle by key.
+    Column `{aggregate}_{window}` covers `[tick - window, tick)`. Only ticks from `since` to `until` (UTC, both inclusive, or None) are returned.
+    One shuffle by key.
     """
     keys = [key] if isinstance(key, str) else list(key)
     schema = tick_schema(by_hop, keys, grid)
@@ -252,7 +258,7 @@ def ticks(
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f00019
 def tick_schema(by_hop: DataFrame, keys: Sequence[str], grid: Grid) -> T.StructType:
-    "The columns of the ticks: the key, `tick`, and `{aggregate}_{window}`."
+    "Return the columns of the ticks: the key, `tick`, and one `{aggregate}_{window}` per aggregate and window."
     fixed = {
         "count": T.LongType(),
         "avg": T.DoubleType(),
@@ -269,7 +275,10 @@ def tick_schema(by_hop: DataFrame, keys: Sequence[str], grid: Grid) -> T.StructT
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f00018
 def ticks_of(rows: pa.Table, keys: Sequence[str], grid: Grid, first: int | None, last: int | None, schema: pa.Schema) -> Iterator[pa.Table]:
-    "The ticks of hops, in slices; `rows` are all hops of their keys in order of key and hop, `first` and `last` bounds in microseconds."
+    """Yield the ticks of hops, in slices.
+
+    `rows` are all hops of their keys, ordered by key and hop. `first` and `last` are inclusive bounds in microseconds, or None.
+    """
     step, longest = micros(grid.hop), grid.longest // grid.hop
     hop = micros_array(rows[HOP]) // step
     new = np.append(
@@ -303,7 +312,7 @@ def ticks_of(rows: pa.Table, keys: Sequence[str], grid: Grid, first: int | None,
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f00017
 def put_together(function: str, parts: Mapping[str, pa.Array], start: np.ndarray, end: np.ndarray) -> pa.Array:
-    "One aggregate of every range of hops, from its partial aggregates by kind."
+    "Return one aggregate for every range of hops from `start` to before `end`, from the partial aggregates by kind."
     name, share = function_of(function)
 
     def merged(kind: str, by: str) -> pa.Array:
@@ -326,7 +335,10 @@ def put_together(function: str, parts: Mapping[str, pa.Array], start: np.ndarray
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f00030
 def numbers_of(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    "The values as int64 or float64, and which of them count: neither null nor NaN. Values that are no numbers are all 0: only their first and last are asked for."
+    """Return the values as int64 or float64, and which of them count: those that are neither null nor NaN.
+
+    Values that are not numbers become 0, because only `first` and `last` use them, by position.
+    """
     there = ~column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
     if pa.types.is_floating(column.type):
         return column.fill_null(0.0).to_numpy(zero_copy_only=False).astype(float), there
@@ -334,7 +346,7 @@ def numbers_of(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f00015
 def percentile(share: Fraction, histograms: pa.Array, start: np.ndarray, end: np.ndarray) -> pa.Array:
-    "For each range of hops the smallest value that at least this share of its values does not exceed; null for a range without values."
+    "Return for each range of hops the smallest value that at least this share of its values does not exceed. A range without values gets null."
     sizes = pc.fill_null(pc.list_value_length(histograms), 0).to_numpy(zero_copy_only=False)
     flat = is_whole_number(pc.list_flatten(histograms))
     values, weights = (flat.field(n).to_numpy(zero_copy_only=False) for n in range(2))
@@ -349,8 +361,8 @@ def percentile(share: Fraction, histograms: pa.Array, start: np.ndarray, end: np
 
 # %% ../../../notebooks/kit/05_point_in_time/03_grid_windows.ipynb #f5f00016
 def distinct_values(sketches: pa.Array, start: np.ndarray, end: np.ndarray) -> pa.Array:
-    "For each range of hops how many different values it has, by their theta sketches."
-    from datasketches import compact_theta_sketch, theta_union  # a library that nothing but this needs
+    "Return for each range of hops the estimated number of different values, from their theta sketches."
+    from datasketches import compact_theta_sketch, theta_union  # only this function needs the library
 
     def together(one: Any, other: Any = None) -> Any:
         union = theta_union(12)

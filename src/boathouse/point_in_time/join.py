@@ -42,9 +42,9 @@ def as_of_join(
 
     `on` names the key columns, the same on both sides. `with_match_info` adds `match_time`, the time of the row found, and, unless times are whole numbers,
     `match_age_seconds`. `boundary`, `nulls`, `known_by`, `until` and `distinct` are those of `Side`. `engine` is "auto", "local" or "union".
-    "local", which "auto" takes if the inputs fit into `budget` bytes, computes at once. "union" computes when rows are read. `explain` prints the plan.
+    "auto" takes "local" if the inputs fit into `budget` bytes. "local" computes at once, "union" when rows are read. `explain` prints the plan.
 
-    Returns every label row once, with `columns` of the row found, or nulls. Raises ValueError for what cannot be joined.
+    Returns every label row once, with `columns` of the row found, or nulls. Raises ValueError if the inputs cannot be joined.
     """
     keys = (on,) if isinstance(on, str) else tuple(on)
     drop = {*keys, right_time, known_by, until}
@@ -60,7 +60,7 @@ def as_of_join(
 def join_all(
     labels: DataFrame, asked: Sequence[AsOfLookup], engine: str = "auto", budget: int | None = None, explain: bool = False
 ) -> DataFrame:
-    "Join every label row once to all sides, whose columns follow in the given order. `explain` prints the plan."
+    "Join every label row once to all sides. The columns of the sides follow in the given order. `explain` prints the plan."
     plan = plan_join(labels, asked, engine, budget)
     if explain:
         print(plan)
@@ -68,7 +68,7 @@ def join_all(
 
 # %% ../../../notebooks/kit/05_point_in_time/01_join.ipynb #f5d0002c
 def carry_out(labels: DataFrame, plan: JoinPlan) -> DataFrame:
-    "Join every label row once, by the plan; the columns of the plan's sides follow in their order."
+    "Join every label row once, as the plan states; the columns of the plan's sides follow in their order."
     if plan.table is not None:
         return local_join(plan.table, labels.schema, plan.asked, [source for source in plan.sources if source], labels.sparkSession)
     out = labels

@@ -1,6 +1,6 @@
-"""Join as of a time on the driver: Arrow columns in, the match of `point_in_time.match`, a `take`, and the result back to Spark.
+"""Join as of a time on the driver: match Arrow columns with `point_in_time.match`, take the rows found, and return them to Spark.
 
-Rows of one key and time are settled by Spark's hash of the row, the same as on a cluster. It is computed for these rows alone.
+If rows share key and time, Spark's hash of the row decides, the same as on a cluster. It is computed for these rows alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONVERTING = threading.Lock()  # a session's setting is changed for a moment
 def local_join(
     labels: pa.Table, schema: T.StructType, asked: Sequence[AsOfLookup], sources: Sequence[Files | InMemoryRows | None], spark: SparkSession
 ) -> DataFrame:
-    "Every label once with the columns of all sides, computed here and now."
+    "Return every label row once with the columns of all sides. The join runs during the call."
     columns, fields = list(labels.columns), list(schema.fields)
     for each, source in zip(asked, sources, strict=True):
         if source is None:
@@ -38,7 +38,7 @@ def local_join(
 
 
 def local_side(labels: pa.Table, asked: AsOfLookup, source: Files | InMemoryRows, spark: SparkSession) -> pa.Table:
-    "What the labels find on one side: the columns that it adds, a row per label."
+    "Return the columns that one side adds, one row per label."
     side, all_columns = asked.side, [f.name for f in asked.side.rows.schema]
     need = dict.fromkeys([*side.keys, side.time, *filter(None, (side.known_by, side.until))])
     by_column = [c for c in side.outputs if side.nulls == "column"]
@@ -63,13 +63,13 @@ def local_side(labels: pa.Table, asked: AsOfLookup, source: Files | InMemoryRows
 
 
 def tie_hashes(spark: SparkSession, rows: pa.Table, schema: T.StructType) -> np.ndarray:
-    "The tie-break of each row, as Spark computes it."
+    "Return the tie-break of each row, computed by Spark."
     df = spark.createDataFrame(rows, schema)
     return df.select(row_hash(df).alias("tie")).toArrow()["tie"].combine_chunks().to_numpy()
 
 
 def to_spark(spark: SparkSession, table: pa.Table, schema: T.StructType) -> DataFrame:
-    "An Arrow table as a DataFrame of this schema, in as many partitions as the cluster has cores."
+    "Return an Arrow table as a DataFrame with this schema, in as many partitions as the cluster has cores."
     batch, cores = "spark.sql.execution.arrow.maxRecordsPerBatch", parallelism(spark)
     kinds = to_arrow_schema(schema, timezone="UTC")
     rows = pa.Table.from_arrays([column.cast(field.type) for column, field in zip(table.columns, kinds, strict=True)], schema=kinds)
@@ -83,5 +83,5 @@ def to_spark(spark: SparkSession, table: pa.Table, schema: T.StructType) -> Data
 
 
 def parallelism(spark: SparkSession) -> int:
-    "How many tasks run side by side; 8 where a remote session does not say."
+    "Return how many tasks run at the same time; 8 if a remote session does not report it."
     return spark.sparkContext.defaultParallelism if hasattr(spark, "_jsparkSession") else 8

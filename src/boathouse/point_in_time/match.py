@@ -1,10 +1,10 @@
 """Find for each label the newest feature row of its key: arrays of numbers in, row numbers out, in one sort.
 
-Labels and feature rows are each a key and a time. The result is one number per label: the feature row that is the newest not later than the
-label, or -1. A caller takes the columns of these rows alone, so no column goes through the sort.
+Labels and feature rows each have a key and a time. The result is one number per label: the newest feature row that is not later than the
+label, or -1. A caller takes the columns of these rows alone, so no column takes part in the sort.
 
-Keys and times become integers. Key and time of a row then fit into one 64-bit integer, the key in the upper bits. The match is a sort of these
-integers and a binary search in them. A row whose key or time is null takes no part.
+Keys and times become integers. Key and time of a row then fit into one 64-bit integer, with the key in the upper bits. The match is a sort of
+these integers and a binary search in them. Rows with a null key or time are left out.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,30 +14,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-NEVER = np.iinfo(np.int64).min  # the instant of a row that has none
+NEVER = np.iinfo(np.int64).min  # the time of a row that has none
 BITS = 63  # of a positive integer of 64 bits
 DAY = 86_400_000_000  # microseconds
 
 
 def is_whole_number(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    "The column in one piece."
+    "Return the column as one Arrow array."
     if isinstance(column, pa.Array):
         return column
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def integers(column: pa.ChunkedArray | pa.Array, missing: int) -> np.ndarray:
-    "A column of whole numbers as int64, `missing` where it is null."
+    "Return a column of whole numbers as int64, with `missing` for null."
     return is_whole_number(pc.fill_null(pc.cast(column, pa.int64()), missing)).to_numpy(zero_copy_only=False)
 
 
 def take_rows(column: pa.Array, rows: np.ndarray) -> pa.Array:
-    "The values at these row numbers, null at -1."
+    "Return the values at these row numbers, null at -1."
     return column.take(pa.array(rows, mask=rows < 0))
 
 
 def micros_array(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    "A column of timestamps or dates as microseconds since 1970, UTC, or of whole numbers as they are; `NEVER` where it is null. A date is its midnight in UTC."
+    """Return a column of timestamps or dates as microseconds since 1970, UTC, and whole numbers unchanged; `NEVER` for null.
+
+    A date is its midnight in UTC.
+    """
     if pa.types.is_integer(column.type):
         return integers(column, NEVER)
     if pa.types.is_date(column.type):
@@ -47,19 +50,22 @@ def micros_array(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
 
 
 def key_places(ours: pa.ChunkedArray | pa.Array, theirs: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray, int]:
-    "The values of one key column as numbers from 0 to below the third result, -1 for null; of `theirs` also for what `ours` does not have."
+    """Return the values of one key column as numbers, for both sides, and an upper limit that all numbers are below.
+
+    The number is -1 for null, and in `theirs` also for values that `ours` does not have.
+    """
     known = pc.drop_null(pc.unique(ours))
     if pa.types.is_integer(known.type) and len(known):
         ends = pc.min_max(known).as_py()
         size = ends["max"] - ends["min"] + 1
-        if size <= max(4 * len(known), 1 << 20):  # close together: their distance to the least will do
+        if size <= max(4 * len(known), 1 << 20):  # close together: use their distance to the least
             return near(ours, ends["min"], size), near(theirs, ends["min"], size), size
     mine, other = (integers(pc.index_in(column, value_set=known, skip_nulls=True), -1) for column in (ours, theirs))
     return mine, other, max(len(known), 1)
 
 
 def near(column: pa.ChunkedArray | pa.Array, low: int, size: int) -> np.ndarray:
-    "Whole numbers as their distance to `low`; -1 for nulls, and for what is not less than `size` away."
+    "Return whole numbers as their distance to `low`; -1 for null and for numbers outside the `size` numbers from `low` on."
     offset = integers(column, NEVER)
     inside = (offset >= low) & (offset - low < size)
     return np.where(inside, offset - low, -1) if not inside.all() else offset - low
@@ -68,14 +74,14 @@ def near(column: pa.ChunkedArray | pa.Array, low: int, size: int) -> np.ndarray:
 def key_codes(
     labels: Sequence[pa.ChunkedArray | pa.Array], features: Sequence[pa.ChunkedArray | pa.Array]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Number the keys of each side: equal numbers where all key columns are equal; -1 where one is null, and for keys that no label has.
+    """Number the keys of each side: equal numbers if all key columns are equal; -1 if one is null, and for keys that no label has.
 
-    The columns' numbers are put together like the digits of a number. As text, (1, 12) and (11, 2) would be the same key.
+    The columns' numbers are combined like the digits of a number. As text, (1, 12) and (11, 2) would be the same key.
     """
     left, right, size = key_places(labels[0], features[0])
     for ours, theirs in zip(labels[1:], features[1:], strict=True):
         a, b, more = key_places(ours, theirs)
-        if size * more > 1 << 40:  # leave room for the instant: count the keys that are there
+        if size * more > 1 << 40:  # leave room for the time: number only the keys that occur
             seen, dense = np.unique(left, return_inverse=True)
             spot = np.searchsorted(seen, right).clip(max=len(seen) - 1)
             left, right, size = np.where(left < 0, -1, dense), np.where((right >= 0) & (seen[spot] == right), spot, -1), len(seen)
@@ -86,19 +92,22 @@ def key_codes(
 
 @dataclass(frozen=True)
 class KeyedInstants:
-    "One side of a match, as arrays of int64: `codes` of keys (-1: none), instants `at` and, if rows count only from later on, `known`, in microseconds."
+    """Hold one side of a match as arrays of int64.
+
+    `codes` number the keys (-1: none). `at` are times in microseconds. `known` are the times from which rows are known, if these differ.
+    """
 
     codes: np.ndarray
     at: np.ndarray
     known: np.ndarray | None = None
 
     def usable(self) -> np.ndarray:
-        "The row numbers of those that have a key and all instants."
+        "Return the numbers of the rows that have a key and all times."
         there = (self.codes >= 0) & (self.at != NEVER)
         return np.flatnonzero(there if self.known is None else there & (self.known != NEVER))
 
     def take(self, rows: np.ndarray) -> "KeyedInstants":
-        "The rows of these numbers, which are in order and not more than there are."
+        "Return the rows of these numbers, which are ascending and occur once."
         if len(rows) == len(self.codes):
             return self
         return KeyedInstants(self.codes[rows], self.at[rows], None if self.known is None else self.known[rows])
@@ -106,7 +115,10 @@ class KeyedInstants:
 
 @dataclass(frozen=True)
 class KeyPacking:
-    "How instants from `low` to `high` become the lower bits of an integer: the distance to `low`, or the rank in `ticks` where distances need too many bits."
+    """Describe how times from `low` to `high` become the lower bits of an integer.
+
+    They become the distance to `low`, or the rank in `ticks` if distances need too many bits.
+    """
 
     low: int
     high: int
@@ -114,14 +126,14 @@ class KeyPacking:
     ticks: np.ndarray | None = None
 
     def pack(self, codes: np.ndarray, at: np.ndarray) -> np.ndarray:
-        "Key and instant as one integer. An instant between two ranks counts as the earlier one."
+        "Return key and time as one integer. A time between two ranks gets the rank of the earlier one."
         packed = codes << self.bits
         packed |= at - self.low if self.ticks is None else np.searchsorted(self.ticks, at, side="right") - 1
         return packed
 
 
 def pack_keys(codes: np.ndarray, at: np.ndarray) -> KeyPacking:
-    "The scale on which all these rows fit into 63 bits."
+    "Return the packing in which all these rows fit into 63 bits."
     low, high = int(at.min()), int(at.max())
     bits = (high - low).bit_length()
     if bits + int(codes.max()).bit_length() <= BITS:
@@ -131,7 +143,7 @@ def pack_keys(codes: np.ndarray, at: np.ndarray) -> KeyPacking:
 
 
 def order_rows(values: np.ndarray) -> np.ndarray:
-    """The row numbers by ascending value; at least one value, none of them negative, equal ones in any order.
+    """Return the row numbers by ascending value. There is at least one value, none is negative, and equal ones come in any order.
 
     Sorting integers is several times faster than sorting row numbers by them. So the upper bits of each value are sorted together with the row
     number below them. Neighbours whose upper bits are equal are then sorted among themselves.
@@ -154,10 +166,10 @@ def order_rows(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Feature rows, sorted: `order` are row numbers by key and instant, `events` (and `known`) their instants in that order.
+    """Hold the sorted feature rows: `order` are row numbers by key and time, `events` (and `known`) are their times in that order.
 
-    `counts` are the integers from which rows count, ascending, `best` the place in `order` of the best row so far at each of them (None: the place itself).
-    The best row is the one with the latest time, not the one that became known last.
+    `counts` are the integers from which rows are usable, ascending. `best` is the place in `order` of the best row so far at each of them (None: the
+    place itself). The best row is the one with the latest time, not the one that became known last.
     """
 
     scale: KeyPacking
@@ -168,11 +180,11 @@ class Timeline:
     best: np.ndarray | None = None
 
     def places(self, labels: KeyedInstants) -> np.ndarray:
-        "Per label the place in `order` of its row; -1 if there is none."
+        "Return for each label the place in `order` of its row; -1 if there is none."
         out = np.full(len(labels.codes), -1)
         asking = np.flatnonzero((labels.codes >= 0) & (labels.codes <= self.counts[-1] >> self.scale.bits) & (labels.at >= self.scale.low))
         asked = self.scale.pack(labels.codes[asking], np.minimum(labels.at[asking], self.scale.high))
-        by = order_rows(asked) if len(asked) else asking  # neighbours ask for neighbours
+        by = order_rows(asked) if len(asked) else asking  # sorted, so that the search reads memory in order
         asked = asked[by]
         place = np.searchsorted(self.counts, asked, side="right") - 1
         hit = self.counts[place] >> self.scale.bits == asked >> self.scale.bits  # place -1 reads the last one: another key, or the only one
@@ -181,7 +193,7 @@ class Timeline:
         return out
 
     def ties(self) -> np.ndarray:
-        "Per place whether its row has the key and the instants of the row one place before."
+        "Return for each place whether its row has the same key and times as the row one place before."
         same = np.append(False, self.events[1:] == self.events[:-1])
         if self.known is not None:
             same[1:] &= self.known[1:] == self.known[:-1]
@@ -189,7 +201,7 @@ class Timeline:
 
 
 def timeline(rows: KeyedInstants) -> Timeline:
-    "The rows, all of them usable and at least one, in order."
+    "Return the rows in order. All of them are usable, and there is at least one."
     scale = pack_keys(rows.codes, rows.at)
     events = scale.pack(rows.codes, rows.at)
     if rows.known is None:
@@ -205,7 +217,10 @@ def timeline(rows: KeyedInstants) -> Timeline:
 
 
 def settle_ties(places: np.ndarray, same: np.ndarray, number: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    "Each place, which is the last one of its tie, replaced by the place of the tie whose `number` is the greatest; `same` as from `Timeline.ties`."
+    """Return each place, replaced by the place with the greatest `number` among the rows of the same key and times.
+
+    Each given place is the last one of its tie. `same` is the result of `Timeline.ties`.
+    """
     tied = np.unique(places[same[places]])
     if not len(tied):
         return places
@@ -220,9 +235,9 @@ def settle_ties(places: np.ndarray, same: np.ndarray, number: Callable[[np.ndarr
 
 
 def newest_rows(labels: KeyedInstants, features: KeyedInstants, settle: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-    """Per label the row number of the newest feature row of its key that is not later than its instant, and known by then; -1 if there is none.
+    """Return for each label the number of the newest feature row of its key; -1 if there is none. The row is not later than the label, and known by then.
 
-    Rows that share key and instants are settled by the greatest `settle(row numbers)`; without it, the caller vouches that there are none.
+    Among rows that share key and times, the one with the greatest `settle(row numbers)` is taken. Without `settle`, the caller guarantees that there are none.
     """
     out, rows = np.full(len(labels.codes), -1), features.usable()
     if not len(rows):
@@ -239,7 +254,10 @@ def newest_rows(labels: KeyedInstants, features: KeyedInstants, settle: Callable
 
 @dataclass(frozen=True)
 class Terms:
-    "Which rows count for a label: at most `lookback` microseconds old (inclusive), only strictly earlier ones, each column for itself."
+    """Describe which rows match a label: at most `lookback` microseconds old (inclusive), and with `strict` only earlier ones.
+
+    With `by_column`, each column takes its own latest value.
+    """
 
     lookback: int | None = None
     strict: bool = False
@@ -253,7 +271,10 @@ def find_rows(
     until: np.ndarray | None = None,
     settle: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    "As `newest_rows`, by these terms; `until` are the instants up to which feature rows are valid, `NEVER` for those that still are."
+    """Return for each label the row number of its feature row under these terms, as `newest_rows` does.
+
+    `until` are the times at which feature rows were replaced, `NEVER` for those that are still valid.
+    """
     asked = KeyedInstants(labels.codes, np.where(labels.at == NEVER, NEVER, labels.at - 1)) if terms.strict else labels
     found = newest_rows(asked, features, settle)
     hit = np.flatnonzero(found >= 0)
@@ -275,6 +296,6 @@ def find_rows_by_column(
     until: np.ndarray | None = None,
     settle: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    "As `find_rows`, among the feature rows that are not null in this column of theirs."
+    "Return the result of `find_rows` among the feature rows that are not null in `column`."
     there = ~column.is_null().to_numpy(zero_copy_only=False)
     return find_rows(labels, replace(features, codes=np.where(there, features.codes, -1)), terms, until, settle)

@@ -1,14 +1,15 @@
-"""Read the rows of a DataFrame without Spark: which Parquet files they are, which of these matter, and how much there is of them.
+"""Read the rows of a DataFrame without Spark: find its Parquet files, select those that matter, and measure their size.
 
-Most feature tables are nothing but Parquet files: a Delta table at a version is a list of files. Read directly, only keys and times of all rows
-come into memory, and of the other columns only the rows that a label matched.
+Most feature tables are only Parquet files: a Delta table at a version is a list of files. If they are read directly, only the keys and times of
+all rows come into memory. Of the other columns, only the rows that a label matched are read.
 
-`files_of` asks Spark's own plan whether a DataFrame is exactly such a list, with columns chosen and renamed. Anything more makes the answer None:
-a filter, a deletion vector, a column mapping, a partition, or a file that the driver cannot see. The rows then come through Spark, as `InMemoryRows`.
+`files_of` checks in Spark's own plan whether a DataFrame is exactly such a list, with columns chosen and renamed. It returns None for anything
+more: a filter, a deletion vector, a column mapping, a partition, or a file that the driver cannot read. The rows then come through Spark, as
+`InMemoryRows`.
 
-Delta lists the files of a version with a Spark job, which for small tables takes longer than all the rest. But beside each commit of a small
-table is its version checksum, which lists them with the least and greatest value of each column. It is an optional part of Delta's protocol:
-without it the job runs.
+Delta lists the files of a version with a Spark job, which for small tables takes longer than all the rest. But each commit of a small table has a
+version checksum, which lists them with the least and greatest value of each column. It is an optional part of Delta's protocol: without it the job
+runs.
 """
 
 import json
@@ -33,13 +34,16 @@ from boathouse.point_in_time.match import DAY
 from boathouse.point_in_time.spark import time_micros
 
 MOST_FILES = 2000  # beyond it, reading the footers takes longer than the join
-YEAR_ONE, YEARS = -62135596800000000, 315537897600000000  # what Spark can write down begins there, and ends after the year 9999
+YEAR_ONE, YEARS = -62135596800000000, 315537897600000000  # the range of Spark's timestamps: from the year 1 to the end of the year 9999
 LEGACY = (b"org.apache.spark.legacyDateTime", b"org.apache.spark.legacyINT96")
 
 
 @dataclass(frozen=True)
 class Files:
-    "Parquet files whose rows are exactly those of a DataFrame: `names` maps its columns to theirs, `sizes` are the files' rows, `widths` bytes a row by column."
+    """Describe Parquet files whose rows are exactly those of a DataFrame.
+
+    `names` maps the DataFrame's columns to those of the files. `sizes` are the rows per file, and `widths` the bytes per row of each column.
+    """
 
     paths: tuple[str, ...]
     names: Mapping[str, str]
@@ -49,15 +53,15 @@ class Files:
 
     @property
     def rows(self) -> int:
-        "How many rows there are."
+        "Return the number of rows."
         return sum(self.sizes)
 
     def width(self, columns: Sequence[str]) -> float:
-        "Bytes a row of these columns in memory."
+        "Return the bytes per row of these columns in memory."
         return sum(self.widths[c] for c in columns)
 
     def part(self, path: str, columns: Sequence[str]) -> pa.Table:
-        "These columns of one file; a column that the file does not have yet is null."
+        "Return these columns of one file; a column that the file lacks is null."
         file, kinds = pq.ParquetFile(path, coerce_int96_timestamp_unit="us"), self.arrow(columns)
         there = set(file.schema_arrow.names)
         read = file.read(list({self.names[c]: 0 for c in columns if self.names[c] in there}), use_threads=False)
@@ -68,16 +72,16 @@ class Files:
         return pa.Table.from_arrays(found, schema=kinds)
 
     def arrow(self, columns: Sequence[str]) -> pa.Schema:
-        "The Arrow schema of these columns."
+        "Return the Arrow schema of these columns."
         return to_arrow_schema(T.StructType([optional(self.schema[c]) for c in columns]), timezone="UTC")
 
     def columns(self, columns: Sequence[str]) -> pa.Table:
-        "These columns of all rows, in the order of the files."
+        "Return these columns of all rows, in the order of the files."
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return pa.concat_tables([self.arrow(columns).empty_table(), *pool.map(lambda path: self.part(path, columns), self.paths)])
 
     def take(self, columns: Sequence[str], rows: np.ndarray) -> pa.Table:
-        "These columns of the rows with these numbers, in that order, null at -1; one file at a time and processor is in memory."
+        "Return these columns of the rows with these numbers, in that order, null at -1. One file per processor is in memory at a time."
         order = np.argsort(rows)
         starts = np.cumsum([0, *self.sizes])
         ends = np.searchsorted(rows[order], starts)
@@ -94,12 +98,12 @@ class Files:
 
 
 def optional(field: T.StructField) -> T.StructField:
-    "The field, nullable: a row without a match has no value."
+    "Return the field as nullable, because a row without a match has no value."
     return T.StructField(field.name, field.dataType, True)
 
 
 def instant(value: int, kind: T.DataType) -> Column | None:
-    "Microseconds since 1970 as a literal of a time column's type; None where that has no such literal."
+    "Return microseconds since 1970 as a literal of a time column's type; None if the type has no such literal."
     if isinstance(kind, T.IntegralType):
         return F.lit(value)
     if isinstance(kind, T.TimestampNTZType) or not 0 <= value - YEAR_ONE < YEARS:
@@ -109,14 +113,17 @@ def instant(value: int, kind: T.DataType) -> Column | None:
 
 @dataclass(frozen=True)
 class TimeBounds:
-    "The rows that matter of a time column, in microseconds: from `first` (None: from ever) to `last` (None: none at all), both inclusive."
+    """Describe a range of a time column in microseconds, from `first` to `last`, both inclusive.
+
+    If `first` is None there is no lower bound. If `last` is None the range is empty.
+    """
 
     time: str
     first: int | None
     last: int | None
 
     def rows(self, df: DataFrame) -> DataFrame:
-        "The DataFrame without the rows that do not matter, where Spark can say so in a filter."
+        "Return the DataFrame without the rows outside the range, as far as Spark can express this as a filter."
         if self.last is None:
             return df.where("false")
         kind, time = df.schema[self.time].dataType, F.col(f"`{self.time}`")
@@ -127,7 +134,7 @@ class TimeBounds:
         return df
 
     def touches(self, stats: Mapping[str, Any], column: str, kind: T.DataType) -> bool:
-        "Whether a file with these statistics may have such a row in its `column`. They are cut to milliseconds."
+        "Return whether a file with these statistics may have a row of the range in `column`. Statistics are cut to milliseconds."
         if self.last is None:
             return False
         low, high = (recorded(stats.get(end, {}).get(column), kind) for end in ("minValues", "maxValues"))
@@ -135,7 +142,10 @@ class TimeBounds:
 
 
 def recorded(value: Any, kind: T.DataType) -> int | None:
-    "A value in Delta's statistics of a time column in microseconds since 1970, UTC; None if there is none, or it cannot be told."
+    """Return a value of a time column in Delta's statistics as microseconds since 1970, UTC.
+
+    None if there is no value, or if it cannot be parsed.
+    """
     try:
         if isinstance(kind, T.IntegralType):
             return None if value is None else int(value)
@@ -146,7 +156,10 @@ def recorded(value: Any, kind: T.DataType) -> int | None:
 
 
 def relation_of(plan: Any, columns: Sequence[str]) -> tuple[Any, dict[str, str]] | None:
-    "The one relation of files that a plan reads, and the column of it that each of the plan's `columns` is; None if the plan does more."
+    """Return the one relation of files that a plan reads, and for each of the plan's `columns` the column of that relation.
+
+    Returns None if the plan does more than choose and rename columns.
+    """
     chosen = []
     while (name := plan.getClass().getSimpleName()) in ("SubqueryAlias", "Project"):
         if name == "Project":
@@ -169,20 +182,23 @@ def relation_of(plan: Any, columns: Sequence[str]) -> tuple[Any, dict[str, str]]
 
 
 def list_files_by_plan(sequence: Any) -> list[Any]:
-    "The items of a sequence of the JVM."
+    "Return the items of a sequence of the JVM as a list."
     return [sequence.apply(n) for n in range(sequence.size())]
 
 
 @dataclass(frozen=True)
 class Checksum:
-    "What the checksum of a Delta table's version says: the reader that it needs, and its files, each with its address and statistics."
+    "Hold the checksum of a Delta table's version: the reader version that it requires, and its files, each with address and statistics."
 
     reader: int
     files: tuple[tuple[str, Mapping[str, Any]], ...]
 
 
 def listed_by_checksum(index: Any) -> Checksum | None:
-    "The files of the version of a Delta table that is read, as the checksum beside its commit lists them; None if it does not."
+    """Return the files of the Delta table's version that is read, as listed in the checksum of its commit.
+
+    Returns None if there is no checksum with a complete list.
+    """
     snapshot = index.getSnapshot()
     if (log := snapshot.path().toUri()).getScheme() != "file":
         return None
@@ -201,7 +217,7 @@ def listed_by_checksum(index: Any) -> Checksum | None:
 
 
 def paths_of(df: DataFrame) -> list[str]:
-    "The addresses of the files that Spark would read for this DataFrame, after skipping by statistics."
+    "Return the addresses of the files that Spark would read for this DataFrame, after skipping by statistics."
     plan = df._jdf.queryExecution().optimizedPlan()
     while plan.children().size() == 1:
         plan = plan.children().apply(0)
@@ -211,7 +227,10 @@ def paths_of(df: DataFrame) -> list[str]:
 
 
 def files_of(df: DataFrame, span: TimeBounds | None = None) -> Files | None:
-    "The files that a DataFrame is, if it is nothing but files that this process can read; else None. Those without a row in the `span` may be left out."
+    """Return the files of a DataFrame that consists only of files which this process can read; None otherwise.
+
+    Files without a row in the `span` may be left out.
+    """
     if not hasattr(df, "_jdf"):  # a remote session has no plan to show
         return None
     execution = df._jdf.queryExecution()
@@ -237,7 +256,10 @@ def files_of(df: DataFrame, span: TimeBounds | None = None) -> Files | None:
 
 
 def measure_files(paths: Sequence[str], names: Mapping[str, str], schema: T.StructType, growing: bool) -> Files | None:
-    "The files with what their footers say; None if one is of an older calendar or, unless the table is `growing`, lacks a column."
+    """Return the files with the sizes that their footers record.
+
+    Returns None if a file uses an older calendar or, unless the table is `growing`, lacks a column.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         footers = list(pool.map(pq.read_metadata, paths))
     total = dict.fromkeys(names, 0)
@@ -263,7 +285,7 @@ def measure_files(paths: Sequence[str], names: Mapping[str, str], schema: T.Stru
 
 @dataclass(frozen=True)
 class FileExtent:
-    "How much there is: rows, bytes, and the first and last instant in microseconds (None if there is none)."
+    "Hold the size of a DataFrame: rows, bytes, and the first and last timestamp in microseconds (None if there is none)."
 
     rows: int
     bytes: int
@@ -272,7 +294,7 @@ class FileExtent:
 
 
 def file_extent(df: DataFrame, time: str) -> FileExtent:
-    "The facts of a DataFrame, in one Spark job. Columns of nested types are taken for a kilobyte a row."
+    "Return the extent of a DataFrame, with one Spark job. A column of a nested type counts as a kilobyte per row."
     texts = [f.name for f in df.schema if isinstance(f.dataType, (T.StringType, T.BinaryType))]
     nested = [f for f in df.schema if isinstance(f.dataType, (T.ArrayType, T.MapType, T.StructType))]
     long = sum((F.coalesce(F.octet_length(f"`{c}`"), F.lit(0)) for c in texts), F.lit(0)).cast("long")
@@ -282,14 +304,14 @@ def file_extent(df: DataFrame, time: str) -> FileExtent:
 
 @dataclass(frozen=True)
 class InMemoryRows:
-    "The rows of a DataFrame in memory: the same questions as `Files` answers."
+    "Hold the rows of a DataFrame in memory, with the methods `columns` and `take` of `Files`."
 
     table: pa.Table
 
     def columns(self, columns: Sequence[str]) -> pa.Table:
-        "These columns of all rows."
+        "Return these columns of all rows."
         return self.table.select(list(columns))
 
     def take(self, columns: Sequence[str], rows: np.ndarray) -> pa.Table:
-        "These columns of the rows with these numbers, in that order, null at -1."
+        "Return these columns of the rows with these numbers, in that order, null at -1."
         return self.table.select(list(columns)).take(pa.array(rows, mask=rows < 0))

@@ -1,11 +1,11 @@
-"""Plan an as-of join: check what is asked, skip the rows that no label can match, and choose the engine by size.
+"""Plan an as-of join: check the inputs, skip the rows that no label can match, and choose the engine by size.
 
-The planner adds up the bytes of all keys and times, of the labels, and of the columns that they bring home. The sum must fit into a budget: by
-default a quarter of the free memory, at most two gibibytes. If it does not fit, or its size is unknown, or Arrow lacks the type of a column, the
-cluster joins.
+The planner adds up the bytes of all keys and times, of the labels, and of the columns that the join adds. The sum must fit into a budget: by
+default a quarter of the free memory, at most two gibibytes. The cluster joins if the sum does not fit, or if Arrow
+lacks the type of a column. It also joins if Spark's estimate of an input is more than eight times what is left of the budget.
 
 Both engines skip feature rows later than the last label, and with a lookback those too old for the first label. Delta skips the files of such
-rows by their statistics. On a cluster, few labels also send their keys along, and only rows of these keys are shuffled.
+rows by their statistics. On a cluster, the keys of few labels are broadcast, and only rows with these keys are shuffled.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from boathouse.point_in_time.spark import Side, key_columns, key_types, micros, 
 from boathouse.runtime import free_memory
 
 ENGINES = ("auto", "local", "union")
-WORKING = 48  # bytes a row while keys and instants are sorted
+WORKING = 48  # bytes per row while keys and timestamps are sorted
 
 
 @dataclass(frozen=True)
 class AsOfLookup:
-    "A side, the label columns its keys are compared with, and the label's instant."
+    "Describe one side of a join, the label columns that its keys are compared with, and the column with the label's timestamp."
 
     on: tuple[str, ...]
     at: str
@@ -42,7 +42,11 @@ class AsOfLookup:
 
 @dataclass(frozen=True)
 class JoinPlan:
-    "How a join is done: the engine and why, the labels' facts, the pruned sides, their sources if the driver reads them, and on a cluster the labels' facts by time column."
+    """Describe how a join runs: the engine with the reason, the extent of the labels, and the sides without rows that cannot match.
+
+    `sources` are where the driver reads each side from, and `table` are the labels in memory, both for the local engine only.
+    `bounds` has the extent of the labels by time column, for the cluster only.
+    """
 
     engine: str
     why: str
@@ -68,9 +72,10 @@ def plan_join(
     budget: int | None = None,
     spread_out: Sequence[AsOfLookup] | None = None,
 ) -> JoinPlan:
-    """Plan how these labels are joined. The local engine's inputs are in memory afterwards.
+    """Return the plan of a join of these labels. With the local engine, its inputs are in memory or open for reading afterwards.
 
-    `spread_out`: those of the sides that a cluster's plan is for, where the caller has a shorter way to the others; all, if None.
+    `spread_out` are the sides that a plan for the cluster covers, if the caller joins the others in another way; None means all.
+    Raises ValueError if the inputs cannot be joined, or if the requested engine cannot join them.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine must be 'auto', 'local' or 'union', got {engine!r}")
@@ -98,7 +103,10 @@ def plan_join(
 
 
 def check_lookups(labels: DataFrame, asked: Sequence[AsOfLookup]) -> None:
-    "Raise ValueError, naming it, for a column that is missing or would be there twice, keys that do not fit, and words that are not known."
+    """Raise ValueError if these sides cannot be joined to the labels.
+
+    Reasons are a missing column, a column that would occur twice, keys or times that do not fit, and an unknown option. The error names the column.
+    """
     refuse_clash(labels, [name for each in asked for name in each.side.names])
     for each in asked:
         side = each.side
@@ -118,13 +126,13 @@ def check_lookups(labels: DataFrame, asked: Sequence[AsOfLookup]) -> None:
 
 
 def require_columns(whose: str, df: DataFrame, names: Sequence[str]) -> None:
-    "Raise ValueError if the rows, which are `whose`, lack one of these columns."
+    "Raise ValueError if the rows of `whose` lack one of these columns."
     if missing := [name for name in names if name not in df.columns]:
         raise ValueError(f"the {whose} have no {', '.join(missing)}: they have {', '.join(df.columns)}")
 
 
 def refuse_clash(labels: DataFrame, names: Sequence[str]) -> None:
-    "Raise ValueError if two lookups give a column of one name, or the labels have it already."
+    "Raise ValueError if two lookups add a column of the same name, or if the labels already have it."
     if clash := sorted({name for name in names if name in labels.columns or names.count(name) > 1}):
         raise ValueError(
             f"the labels already have {', '.join(clash)}, or two lookups give it: rename the outputs of a lookup, or drop the columns"
@@ -132,17 +140,17 @@ def refuse_clash(labels: DataFrame, names: Sequence[str]) -> None:
 
 
 def prune_rows(side: Side, first: int | None, last: int | None) -> Side:
-    "The side without the rows that labels between `first` and `last` cannot match."
+    "Return the side without the rows that labels between `first` and `last` cannot match."
     return replace(side, rows=span_of(side, first, last).rows(side.rows))
 
 
 def span_of(side: Side, first: int | None, last: int | None) -> TimeBounds:
-    "The rows of the side that labels between `first` and `last` can match, by their time."
+    "Return the range of time of the rows that labels between `first` and `last` can match."
     return TimeBounds(side.time, None if side.lookback is None or first is None else first - micros(side.lookback), last)
 
 
 def with_keys(labels: DataFrame, asked: AsOfLookup, side: Side, rows: int) -> Side:
-    "The side without rows of keys that no label has, where labels are few and the side is not."
+    "Return the side without the rows whose keys no label has, if the labels are few and the side is large."
     if rows > 100_000 or estimate_bytes(side.rows) < 64 << 20:
         return side
     mine = F.broadcast(labels.select(*key_columns(asked.on, key_types(labels, asked.on, side))).distinct())
@@ -151,7 +159,7 @@ def with_keys(labels: DataFrame, asked: AsOfLookup, side: Side, rows: int) -> Si
 
 
 def plan_local(labels: DataFrame, asked: Sequence[AsOfLookup], room: float) -> JoinPlan | str:
-    "The plan of a join on the driver with its inputs read, or a sentence why they do not fit."
+    "Return the plan of a join on the driver, with its inputs read, or the reason why they do not fit."
     added = sum(8 * len(each.side.names) for each in asked)
     table, used = read_labels(labels, asked[0].at, added + WORKING, room)
     if table is None:
@@ -172,7 +180,10 @@ def plan_local(labels: DataFrame, asked: Sequence[AsOfLookup], room: float) -> J
 
 
 def read_labels(labels: DataFrame, at: str, added: int, room: float) -> tuple[pa.Table | None, float]:
-    "The labels in memory, and the bytes that they take with so many `added` to each; None if that is more than `room`."
+    """Return the labels in memory and the bytes that they need, with `added` bytes more per row.
+
+    The table is None if that is more than `room`.
+    """
     files = files_of(labels)
     if files is None and estimate_bytes(labels) > 8 * room:
         return None, float(estimate_bytes(labels))
@@ -187,7 +198,10 @@ def read_labels(labels: DataFrame, at: str, added: int, room: float) -> tuple[pa
 
 
 def side_source(side: Side, first: int | None, last: int | None, room: float) -> tuple[Files | InMemoryRows | None, float]:
-    "Where the rows that can match are read from, and the bytes that they take; None if they need more than `room`, or their size cannot be told."
+    """Return where the rows that can match are read from, and the bytes that they need.
+
+    The source is None if they need more than `room`, or if Spark's estimate is more than eight times `room`.
+    """
     files = files_of(side.rows, span_of(side, first, last))
     need = [*side.keys, side.time, *filter(None, (side.known_by, side.until)), *(side.outputs if side.nulls == "column" else ())]
     if files is not None:
@@ -206,18 +220,18 @@ def side_source(side: Side, first: int | None, last: int | None, room: float) ->
 
 
 def room_for(budget: int | None) -> float:
-    "The bytes that a join on the driver may take: `budget`, or a quarter of what is free, two gibibytes at most."
+    "Return the bytes that a join on the driver may use: `budget`, or a quarter of the free memory, at most two gibibytes."
     return float(min(free_memory() // 4, 2 << 30) if budget is None else budget)
 
 
 def estimate_bytes(df: DataFrame) -> int:
-    "Spark's own estimate of the bytes in a DataFrame; 0 where it has none."
+    "Return Spark's own estimate of the bytes in a DataFrame; 0 if there is none."
     size = int(df._jdf.queryExecution().optimizedPlan().stats().sizeInBytes()) if hasattr(df, "_jdf") else 0
     return size if size < 1 << 60 else 0
 
 
 def in_arrow(*schemas: T.StructType) -> bool:
-    "Whether every column has a twin in Arrow."
+    "Return whether Arrow has a type for every column."
     try:
         for schema in schemas:
             to_arrow_schema(schema, timezone="UTC")
@@ -227,6 +241,6 @@ def in_arrow(*schemas: T.StructType) -> bool:
 
 
 def time_ends(when: np.ndarray) -> tuple[int | None, int | None]:
-    "The first and the last of the instants; None if there is none."
+    "Return the first and the last of the timestamps; None for both if there is none."
     there = when[when != NEVER]
     return (int(there.min()), int(there.max())) if len(there) else (None, None)

@@ -1,7 +1,7 @@
-"""Aggregate many ranges of rows at once, exactly, without a look at each row of each range.
+"""Aggregate many ranges of rows at once, exactly, without reading each row of each range.
 
-The rows of a key are in the order of time, so a window is a range of rows. Ranges are many and overlap. Each aggregate is made of
-something that is computed once for all ranges, and that takes a few steps per range:
+The rows of a key are in the order of time, so a window is a range of rows. Ranges are many and overlap. Each aggregate uses a structure that is
+computed once for all ranges, and then needs a few steps per range:
 
 - sum of whole numbers, first, last: running totals, 2 steps;
 - other sums, min, max, count with mean and squared distances: blocks of 1, 2, 4, 8... rows, one step per bit of the length;
@@ -23,9 +23,9 @@ SHARE = re.compile(r"percentile\(([01](?:\.\d{1,9})?)\)")  # nine digits: a shar
 
 
 def aggregate(function: str, column: pa.Array, value: np.ndarray, there: np.ndarray, start: np.ndarray, end: np.ndarray) -> pa.Array:
-    """Compute sum, min, max, first or last of each range of rows from `start` to before `end`; null for a range without values.
+    """Return sum, min, max, first or last of each range of rows from `start` to before `end`; null for a range without values.
 
-    `column` holds the values in order, `value` the same as numbers, `there` whether each counts. Whole numbers stay whole.
+    `column` contains the values in order, `value` the same as numbers, and `there` whether each counts. Whole numbers stay whole numbers.
     """
     total = np.append(0, np.cumsum(there))
     empty = total[end] == total[start]
@@ -41,7 +41,7 @@ def aggregate(function: str, column: pa.Array, value: np.ndarray, there: np.ndar
         best, zero = (np.minimum, top) if function == "min" else (np.maximum, -top)
         (found,) = blocks((np.where(there, value, zero),), start, end, lambda a, b: (best(a[0], b[0]),), (zero,))
     elif value.dtype == np.int64:
-        sums = np.append(0, np.cumsum(np.where(there, value, 0)))  # whole numbers know no rounding
+        sums = np.append(0, np.cumsum(np.where(there, value, 0)))  # sums of whole numbers are exact
         found = sums[end] - sums[start]
     else:
         (found,) = blocks((np.where(there, value, 0),), start, end, lambda a, b: (a[0] + b[0],), (0.0,))
@@ -55,10 +55,11 @@ def blocks(
     combine: Callable[..., tuple[np.ndarray, ...]],
     nothing: tuple[float | None, ...],
 ) -> tuple[np.ndarray, ...]:
-    """Combine the `parts` of each range of rows from `start` to before `end`, in the order of the rows; `nothing` is the result of an empty range.
+    """Combine the `parts` of each range of rows from `start` to before `end`, in the order of the rows.
 
-    For each power of two, every row has the aggregate of the block of that many rows that ends there. A range takes the blocks of its length's bits.
-    They depend on nothing but the rows of the range, so a window gives the same floating point number whatever else the table holds.
+    `nothing` is the result of an empty range. For each power of two, every row has the aggregate of the block of that many rows that ends there.
+    A range takes the blocks of its length's bits. They depend only on the rows of the range. So a window has the same floating point result
+    whatever else the table contains.
     """
     found = tuple(np.full(len(start), zero, part.dtype) for part, zero in zip(parts, nothing, strict=True))
     left, last, size = end - start, end - 1, 1
@@ -87,22 +88,28 @@ def moments(a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...]) -> tuple[np.nd
 
 
 def share_of(function: str) -> Fraction | None:
-    "The share that `percentile(q)` names, 0 to 1 with up to nine decimal digits; None for any other word. 0.07 is 7/100, not the nearest binary fraction."
+    """Return the share that `percentile(q)` names, 0 to 1 with up to nine decimal digits; None for any other text.
+
+    0.07 is 7/100, not the nearest binary fraction.
+    """
     found = SHARE.fullmatch(function)
     share = Fraction(found[1]) if found else None
     return share if share is not None and share <= 1 else None
 
 
 def place_of(share: Fraction, count: np.ndarray) -> np.ndarray:
-    "The place, from 0, of the percentile among so many values in ascending order: the first value that at least this share does not exceed."
+    """Return the place, from 0, of the percentile among this many values in ascending order.
+
+    It is the first value that at least this share of the values does not exceed.
+    """
     return np.maximum(-(-count * share.numerator // share.denominator), 1) - 1
 
 
 def smallest(numbers: np.ndarray, start: np.ndarray, end: np.ndarray, place: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Find the number at this place, from 0, of each range of rows in ascending order, where a number of weight 3 stands three times.
+    """Find the number at this place, from 0, of each range of rows in ascending order. A number of weight 3 counts as three numbers.
 
-    A wavelet matrix (Claude, Navarro and Ordóñez, 2012). If more than `place` of the range lack the highest bit, the number is among them;
-    else it has the bit. A range without so many numbers gets any number.
+    This is a wavelet matrix (Claude, Navarro and Ordóñez, 2012). If more than `place` numbers of the range lack the highest bit, the number is
+    among them; otherwise it has the bit. If a range has fewer numbers than `place`, its result is arbitrary.
     """
     found = np.zeros(len(start), numbers.dtype)
     for bit, lacking, heavy in levels(numbers, int(numbers.max(initial=0)).bit_length(), weights):
@@ -115,7 +122,7 @@ def smallest(numbers: np.ndarray, start: np.ndarray, end: np.ndarray, place: np.
 
 
 def levels(numbers: np.ndarray, bits: int, weights: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield, from the highest of so many bits to the lowest, the bit, how many of the first 0, 1, 2... numbers lack it, and what these weigh.
+    """Yield for each bit, from the highest to the lowest: the bit, how many of the first 0, 1, 2... numbers lack it, and the sum of their weights.
 
     After each level the numbers that lack the bit move to the front and the others behind them, each in their order. No number is negative.
     """

@@ -25,7 +25,10 @@ NO_KEY = (T.FloatType, T.DoubleType, T.ArrayType, T.MapType, T.StructType)  # eq
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c00005
 @dataclass(frozen=True)
 class Side:
-    "Feature rows to match: their key and time columns, the columns wanted and their names in the result, and when a row counts for a label."
+    """Describe the feature rows of a join: their key and time columns, the columns to take, and when a row is usable for a label.
+
+    `outputs` maps each column to its name in the result. `match_time` names a column for the time of the row found.
+    """
 
     rows: DataFrame
     keys: tuple[str, ...]
@@ -41,23 +44,23 @@ class Side:
 
     @property
     def names(self) -> list[str]:
-        "The columns that the join adds."
+        "Return the names of the columns that the join adds."
         return [*self.outputs.values(), *([self.match_time] if self.match_time else [])]
 
     @property
     def schema(self) -> T.StructType:
-        "The columns that the join adds, with their types."
+        "Return the columns that the join adds, with their types."
         found = [T.StructField(name, self.rows.schema[column].dataType) for column, name in self.outputs.items()]
         return T.StructType([*found, *([T.StructField(self.match_time, self.rows.schema[self.time].dataType)] if self.match_time else [])])
 
     @property
     def terms(self) -> Terms:
-        "When a row counts, as numbers."
+        "Return the conditions on a row as numbers, with the lookback in microseconds."
         return Terms(None if self.lookback is None else micros(self.lookback), self.boundary == "lt", self.nulls == "column")
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c00012
 def union_join(labels: DataFrame, on: Sequence[str], at: str, sides: Sequence[Side]) -> DataFrame:
-    "Join every label row once to all sides: one shuffle by key and one sort by time for all of them."
+    "Join every label row once to all sides, with one shuffle by key and one sort by time for all of them."
     kinds = key_types(labels, on, sides[0])
     line = label_rows(labels, on, at, kinds).withColumns({"_turn": F.lit(1), "_tie": F.lit(0).cast("long")})
     for n, side in enumerate(sides):
@@ -78,12 +81,15 @@ def union_join(labels: DataFrame, on: Sequence[str], at: str, sides: Sequence[Si
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c0000d
 def label_rows(labels: DataFrame, on: Sequence[str], at: str, kinds: Sequence[T.DataType]) -> DataFrame:
-    "Every label: `_key0`..., `_at` in microseconds, and the label itself as `_label`."
+    "Return one row per label: `_key0`, ..., the time in microseconds as `_at`, and the label itself as the struct `_label`."
     return labels.select(*key_columns(on, kinds), time_micros(labels, at).alias("_at"), F.struct("*").alias("_label"))
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c0000e
 def feature_rows(side: Side, n: int, kinds: Sequence[T.DataType]) -> DataFrame:
-    "The feature rows that can match: `_key0`..., `_at` from which they count, and `_row{n}` with its values and, of its instants and tie-break, those that are asked for."
+    """Return the feature rows that can match: `_key0`, ..., the time from which they are usable as `_at`, and a struct `_row{n}`.
+
+    The struct has the values, and those of the times and the tie-break that the options of the side need.
+    """
     rows, there = side.rows, [*side.keys, side.time, *([side.known_by] if side.known_by else [])]
     rows = rows.where(reduce(and_, [F.col(f"`{c}`").isNotNull() for c in there]))
     at = time_micros(rows, side.time)
@@ -100,7 +106,10 @@ def feature_rows(side: Side, n: int, kinds: Sequence[T.DataType]) -> DataFrame:
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c00010
 def carry_forward(side: Side, n: int, walk: Any) -> list[tuple[Column, list[str]]]:
-    "What is known of a side at each row of the walk: the row, or, column by column, the row that its latest value is from; with the columns that are taken from it."
+    """Return the best row of a side at each row of the time line, with the columns to take from it.
+
+    If nulls are skipped by column, there is one such row per column: the best row that has a value in it.
+    """
     row, there = F.col(f"_row{n}"), F.col(f"_row{n}").isNotNull()
     groups = [[c] for c in side.outputs] + ([[]] if side.match_time else []) if side.nulls == "column" else [list(side.outputs)]
     found = []
@@ -114,19 +123,22 @@ def carry_forward(side: Side, n: int, walk: Any) -> list[tuple[Column, list[str]
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c0002e
 def is_better(side: Side, row: str) -> list[str]:
-    "The columns by which one feature row is better than another: the latest instant, what was known latest of it, the tie-break."
+    "Return the columns that order feature rows: the time, the time of becoming known, and the tie-break."
     return [*([f"{row}.at", f"{row}.known"] if side.known_by else ["_at"]), *([] if side.distinct else [f"{row}.tie"])]
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c00011
 def counting(row: Column, at: Column, side: Side) -> Column:
-    "The row found, or null where it is too old or was replaced by then."
+    "Return the row found, or null if it is too old or was replaced by that time."
     fresh = [] if side.lookback is None else [row["at"] >= at - F.lit(micros(side.lookback))]
     valid = [row["until"].isNull() | (at < row["until"])] if side.until else []
     return F.when(reduce(and_, [*fresh, *valid]), row) if fresh or valid else row
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c0000b
 def key_types(labels: DataFrame, on: Sequence[str], side: Side) -> list[T.DataType]:
-    "The type as which each key is compared; ValueError if the two sides do not fit, or the type cannot be a key."
+    """Return the type in which each key is compared.
+
+    Raises ValueError if the types of the two sides differ, or if the type cannot be a key.
+    """
     found: list[T.DataType] = []
     for ours, theirs in zip(on, side.keys, strict=True):
         a, b = labels.schema[ours].dataType, side.rows.schema[theirs].dataType
@@ -142,12 +154,15 @@ def key_types(labels: DataFrame, on: Sequence[str], side: Side) -> list[T.DataTy
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c00030
 def key_columns(names: Sequence[str], kinds: Sequence[T.DataType]) -> list[Column]:
-    "The key columns as `_key0`..., of these types."
+    "Return the key columns as `_key0`, `_key1`, ..., cast to these types."
     return [F.col(f"`{name}`").cast(kind).alias(f"_key{n}") for n, (name, kind) in enumerate(zip(names, kinds, strict=True))]
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c00008
 def time_micros(df: DataFrame, column: str) -> Column:
-    "A column of dates or timestamps as microseconds since 1970, UTC; whole numbers, a clock of somebody's own, as they are."
+    """Return a column of dates or timestamps as microseconds since 1970, UTC. Whole numbers, whose unit is the caller's, are not converted.
+
+    Raises ValueError for other types.
+    """
     kind, found = df.schema[column].dataType, F.col(f"`{column}`")
     if isinstance(kind, T.TimestampType):
         return F.unix_micros(found)
@@ -161,12 +176,12 @@ def time_micros(df: DataFrame, column: str) -> Column:
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c00006
 def micros(span: timedelta) -> int:
-    "A time span in microseconds, the unit of Spark's timestamps."
+    "Return a time span in microseconds, the unit of Spark's timestamps."
     return span // timedelta(microseconds=1)
 
 # %% ../../../notebooks/kit/05_point_in_time/02_spark.ipynb #f5c00009
 def row_hash(df: DataFrame) -> Column:
-    "A hash of the row's content, in which a null differs from a missing column next to it."
+    "Return a hash of all columns of a row. A null and a value that change places give another hash."
     parts = []
     for field in df.schema:
         value = F.col(f"`{field.name}`")
