@@ -26,7 +26,7 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from boathouse.point_in_time.local import parallelism
-from boathouse.point_in_time.match import integers, is_whole_number, micros_array
+from boathouse.point_in_time.match import integers, combine_chunks, micros_array
 from boathouse.point_in_time.parquet import instant
 from boathouse.point_in_time.plan import estimate_bytes
 from boathouse.point_in_time.ranges import aggregate, blocks, moments, place_of, share_of, smallest
@@ -285,7 +285,7 @@ def ticks_of(rows: pa.Table, keys: Sequence[str], grid: Grid, first: int | None,
         True,
         reduce(
             np.logical_or,
-            [pc.not_equal(is_whole_number(rows[k])[1:], is_whole_number(rows[k])[:-1]).to_numpy(zero_copy_only=False) for k in keys],
+            [pc.not_equal(combine_chunks(rows[k])[1:], combine_chunks(rows[k])[:-1]).to_numpy(zero_copy_only=False) for k in keys],
         ),
     )
     upto = np.where(np.append(new[1:], True), longest, np.minimum(np.append(np.diff(hop), longest), longest)) + hop
@@ -293,13 +293,13 @@ def ticks_of(rows: pa.Table, keys: Sequence[str], grid: Grid, first: int | None,
     count = np.maximum((upto if last is None else np.minimum(upto, last // step)) - since + 1, 0)
     low, bits = int(hop.min()), int(hop.max() - hop.min() + longest + 1).bit_length()
     line = ((np.cumsum(new) - 1) << bits) | (hop - low)
-    columns = {key: is_whole_number(rows[column]) for key, column in grid.parts.items()}
+    columns = {key: combine_chunks(rows[column]) for key, column in grid.parts.items()}
     done = np.append(0, np.cumsum(count))
     cuts = np.unique(np.searchsorted(done, np.arange(0, done[-1] + SLICE, SLICE)).clip(max=len(hop)))
     for a, b in pairwise(cuts):
         row = np.repeat(np.arange(a, b), count[a:b])
         tick = since[row] + np.arange(len(row)) - (done[row] - done[a])
-        made = [is_whole_number(rows[k]).take(pa.array(row)) for k in keys]
+        made = [combine_chunks(rows[k]).take(pa.array(row)) for k in keys]
         made.append(pa.array(tick * step, pa.int64()))
         starts = {
             w: np.searchsorted(line, (line[row] >> bits << bits) | np.maximum(tick - span // grid.hop - low, 0))
@@ -348,7 +348,7 @@ def numbers_of(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 def percentile(share: Fraction, histograms: pa.Array, start: np.ndarray, end: np.ndarray) -> pa.Array:
     "Return for each range of hops the smallest value that at least this share of its values does not exceed. A range without values gets null."
     sizes = pc.fill_null(pc.list_value_length(histograms), 0).to_numpy(zero_copy_only=False)
-    flat = is_whole_number(pc.list_flatten(histograms))
+    flat = combine_chunks(pc.list_flatten(histograms))
     values, weights = (flat.field(n).to_numpy(zero_copy_only=False) for n in range(2))
     if not len(values):
         return pa.nulls(len(start), pa.float64())

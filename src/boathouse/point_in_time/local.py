@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from boathouse.point_in_time.match import KeyedInstants, find_rows, find_rows_by_column, is_whole_number, key_codes, micros_array, take_rows
+from boathouse.point_in_time.match import KeyedInstants, find_rows, find_rows_by_column, combine_chunks, key_codes, micros_array, take_rows
 from boathouse.point_in_time.parquet import Files, InMemoryRows
 from boathouse.point_in_time.plan import AsOfLookup
 from boathouse.point_in_time.spark import row_hash
@@ -51,7 +51,7 @@ def local_side(labels: pa.Table, asked: AsOfLookup, source: Files | InMemoryRows
     how = (line, features, side.terms, until, settle)
     out: dict[str, Any] = {}
     for c in by_column:
-        values = is_whole_number(rows[c])
+        values = combine_chunks(rows[c])
         out[side.outputs[c]] = take_rows(values, find_rows_by_column(values, *how))
     if side.match_time or not by_column:
         newest = find_rows(*how)

@@ -19,7 +19,7 @@ BITS = 63  # of a positive integer of 64 bits
 DAY = 86_400_000_000  # microseconds
 
 
-def is_whole_number(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def combine_chunks(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     "Return the column as one Arrow array."
     if isinstance(column, pa.Array):
         return column
@@ -28,7 +28,7 @@ def is_whole_number(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 def integers(column: pa.ChunkedArray | pa.Array, missing: int) -> np.ndarray:
     "Return a column of whole numbers as int64, with `missing` for null."
-    return is_whole_number(pc.fill_null(pc.cast(column, pa.int64()), missing)).to_numpy(zero_copy_only=False)
+    return combine_chunks(pc.fill_null(pc.cast(column, pa.int64()), missing)).to_numpy(zero_copy_only=False)
 
 
 def take_rows(column: pa.Array, rows: np.ndarray) -> pa.Array:

@@ -170,10 +170,10 @@ def relation_of(plan: Any, columns: Sequence[str]) -> tuple[Any, dict[str, str]]
         return None
     if not chosen:
         return plan.relation(), {c: c for c in columns}
-    found = [(attribute.exprId().id(), attribute.name()) for attribute in list_files_by_plan(plan.output())]
+    found = [(attribute.exprId().id(), attribute.name()) for attribute in jvm_items(plan.output())]
     for expressions in reversed(chosen):
         known, found = dict(found), []
-        for expression in list_files_by_plan(expressions):
+        for expression in jvm_items(expressions):
             source = expression.child() if expression.getClass().getSimpleName() == "Alias" else expression
             if source.getClass().getSimpleName() != "AttributeReference" or source.exprId().id() not in known:
                 return None
@@ -181,7 +181,7 @@ def relation_of(plan: Any, columns: Sequence[str]) -> tuple[Any, dict[str, str]]
     return plan.relation(), {column: name for column, (_, name) in zip(columns, found, strict=True)}
 
 
-def list_files_by_plan(sequence: Any) -> list[Any]:
+def jvm_items(sequence: Any) -> list[Any]:
     "Return the items of a sequence of the JVM as a list."
     return [sequence.apply(n) for n in range(sequence.size())]
 
