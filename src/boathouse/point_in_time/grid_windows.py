@@ -26,7 +26,7 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from boathouse.point_in_time.local import parallelism
-from boathouse.point_in_time.match import integers, combine_chunks, micros_array
+from boathouse.point_in_time.match import combine_chunks, integers, micros_array
 from boathouse.point_in_time.parquet import instant
 from boathouse.point_in_time.plan import estimate_bytes
 from boathouse.point_in_time.ranges import aggregate, blocks, moments, place_of, share_of, smallest

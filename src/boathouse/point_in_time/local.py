@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from boathouse.point_in_time.match import KeyedInstants, find_rows, find_rows_by_column, combine_chunks, key_codes, micros_array, take_rows
+from boathouse.point_in_time.match import KeyedInstants, combine_chunks, find_rows, find_rows_by_column, key_codes, micros_array, take_rows
 from boathouse.point_in_time.parquet import Files, InMemoryRows
 from boathouse.point_in_time.plan import AsOfLookup
 from boathouse.point_in_time.spark import row_hash

@@ -31,7 +31,7 @@ TAG = "boathouse.tag."
 # %% ../../../notebooks/kit/11_serving/02_client.ipynb #f5a0000d
 @dataclass(frozen=True)
 class FeatureTable:
-    "Name, keys, description, feature columns and tags of a feature table."
+    "The name, keys, description, feature columns and tags of a feature table."
 
     name: str
     primary_keys: tuple[str, ...]
