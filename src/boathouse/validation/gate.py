@@ -210,7 +210,7 @@ class Evidence:
 class Gate:
     """Hold one check of a candidate: id, function, limits that differ from the defaults, and the action.
 
-    A refusal blocks, or warns if `blocks` is False. `if_inconclusive` says whether an inconclusive outcome passes.
+    A refusal blocks, or warns if `blocks` is False. `if_inconclusive` decides whether an inconclusive outcome passes.
     Raises ValueError if the function has no docstring, or for an unknown setting.
     """
 
