@@ -1,10 +1,10 @@
-"How long something took, as a person reads it."
+"Format durations for a reader."
 
 from __future__ import annotations
 
 
 def format_duration(seconds: float) -> str:
-    "`4.2s` below a minute, `21m56s` below an hour, else `1h02m03s`."
+    "Return seconds as text: `4.2s` below a minute, `21m56s` below an hour, else `1h02m03s`."
     if round(seconds, 1) < 60:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""What the workspace room says when it refuses: what, where, and what to do."""
+"""Errors of the local workspace. Each message states what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Where:
-    "A place in a bundle file; line and column count from 1, and 0 means the file as a whole."
+    "Hold a place in a bundle file; line and column count from 1, and 0 stands for the whole file."
 
     file: str
     line: int = 0
@@ -22,7 +22,7 @@ class Where:
 
 
 class BundleError(Exception):
-    "A bundle, job or command line that is refused before anything runs."
+    "Signal that a bundle, job or command line is refused before anything runs."
 
     def __init__(self, message: str, where: Where | None = None, hint: str = "") -> None:
         self.message, self.where, self.hint = message, where, hint
@@ -33,9 +33,9 @@ class BundleError(Exception):
         return f"{self.where}: {sentence}" if self.where else sentence
 
     def as_json(self) -> dict[str, Any]:
-        "The refusal as `--json` prints it."
+        "Return the error as `--json` prints it."
         where = self.where or Where("")
-        if where.file.startswith("--"):  # an option of the command line is no file
+        if where.file.startswith("--"):  # an option of the command line is not a file
             where, option = Where(""), f"{where.file}: "
         else:
             option = ""
@@ -44,18 +44,18 @@ class BundleError(Exception):
 
 
 class CannotStart(Exception):
-    "A task that fails by its own definition: a reference without a value, inputs that are no array, operands that are no numbers."
+    "Signal that a task cannot start: a reference without a value, `inputs` that are not an array, operands that are not numbers."
 
 
 class ClusterError(Exception):
-    "The cluster is not there (any more): stopped, or one of its processes died."
+    "Signal that the cluster is not running: it was stopped, or one of its processes died."
 
 
 class QueryFailed(Exception):
-    "What Spark says about a statement that it cannot run."
+    "Signal that Spark cannot run a statement; the message is Spark's."
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    "`Did you mean 'x'?` for the nearest known name, or an empty string when nothing is near."
+    "Return `Did you mean 'x'?` for the most similar known name, or an empty string if none is similar."
     near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
     return f"Did you mean '{near[0]}'?" if near else ""

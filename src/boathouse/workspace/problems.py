@@ -1,4 +1,7 @@
-"""Every rule of `boathouse validate`: its level, what it looks at, and why it matters. `docs/validate.md` shows them with an example each."""
+"""The rules of `boathouse validate`: their levels, what they check, and why.
+
+`docs/validate.md` shows each rule with an example.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ LEVELS = ("error", "refused", "advice", "note")
 
 @dataclass(frozen=True)
 class ValidationRule:
-    "One rule. `level`: an `error` is wrong everywhere, `refused` does not run here, `advice` is doubtful, a `note` has no effect here."
+    """Describe one rule.
+
+    Its `level` is `error` (wrong everywhere), `refused` (does not run here), `advice` (doubtful) or `note` (no effect here).
+    """
 
     level: str
     looks_at: str
@@ -20,19 +26,19 @@ class ValidationRule:
 
 @dataclass(frozen=True)
 class Problem:
-    "What a rule found, with its place."
+    "Hold a finding of a rule, with its place."
 
     rule: str
     error: BundleError
 
     @property
     def level(self) -> str:
-        "The level of its rule."
+        "Return the level of the rule."
         return RULES[self.rule].level
 
 
 def problem(rule: str, message: str, at: Where | None, hint: str = "") -> Problem:
-    "A finding of a rule."
+    "Return a finding of a rule."
     return Problem(rule, BundleError(message, at, hint))
 
 

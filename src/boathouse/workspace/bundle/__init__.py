@@ -1,1 +1,1 @@
-"A bundle's files as one configuration: includes, targets, variables, presets."
+"Read a bundle's files as one configuration: includes, targets, variables, presets."

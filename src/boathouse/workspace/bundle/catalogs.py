@@ -14,7 +14,10 @@ NAME = re.compile(r"(?!(?:true|false|\d+)$)\w[\w-]*")
 
 
 def named_catalogs(bundle: Bundle, parameters: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    "The catalogs that the target names: in variables, resources and parameters whose own name says `catalog`, and `parameters` of a run."
+    """Return the catalogs of the target: the values of variables, resources and parameters whose name contains `catalog`.
+
+    `parameters` are those of a run.
+    """
     stated = [*_entries(bundle.variables), *_entries(parameters or {}), *_below(bundle.data.get("resources"))]
     catalogs = (bundle.data.get("resources") or {}).get("catalogs") or {}
     stated += [c.get("name") for c in catalogs.values()]

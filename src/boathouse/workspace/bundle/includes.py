@@ -1,4 +1,4 @@
-"""The files of a bundle: the root file and what it includes, laid together as one tree and checked for their outer form."""
+"""Read the files of a bundle: merge the root file and its includes into one tree, and check their outer form."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ YAML_OR_JSON = (".yml", ".yaml", ".json")
 
 @dataclass(frozen=True)
 class BundleSource:
-    "A bundle as it is written, before a target is chosen: `tree` holds all files, `remarks` what is odd about them."
+    "Hold a bundle as it is written, before a target is chosen: `tree` holds all files, `remarks` the findings about them."
 
     root: Path
     file: Path
@@ -43,17 +43,17 @@ class BundleSource:
 
     @property
     def targets(self) -> Map:
-        "The targets by name."
+        "Return the targets by name."
         return targets_of(self.tree)
 
     @property
     def target_names(self) -> tuple[str, ...]:
-        "The names of all targets; a bundle without any has one, `default`."
+        "Return the names of all targets; a bundle without any has one, `default`."
         return tuple(self.targets) or ("default",)
 
 
 def read_bundle(folder: Path) -> BundleSource:
-    "The bundle in `folder`, as it is written."
+    "Read the bundle in `folder` as it is written."
     root = folder.resolve()
     file = find_root_file(root)
     remarks: list[Problem] = []
@@ -72,7 +72,7 @@ def read_bundle(folder: Path) -> BundleSource:
 
 
 def find_bundle_root(start: Path) -> Path:
-    "The nearest folder with a root file, from `start` upwards, as git and the Databricks CLI look for theirs."
+    "Return the nearest folder with a root file, from `start` upwards, as git and the Databricks CLI do."
     searched = [start.resolve(), *start.resolve().parents]
     found = next((folder for folder in searched if any((folder / name).is_file() for name in ROOT_FILES)), None)
     if found is None:
@@ -85,7 +85,7 @@ def find_bundle_root(start: Path) -> Path:
 
 
 def find_root_file(folder: Path) -> Path:
-    "The one root file of the bundle in `folder`."
+    "Return the one root file of the bundle in `folder`."
     found = [folder / name for name in ROOT_FILES if (folder / name).is_file()]
     if not found:
         raise BundleError(f"there is no {ROOT_FILES[0]} in {folder}.", hint="Go to the folder that holds it, or name it with --bundle DIR.")
@@ -95,12 +95,12 @@ def find_root_file(folder: Path) -> Path:
 
 
 def targets_of(tree: Map) -> Map:
-    "The targets of a tree; `environments` is their old name."
+    "Return the targets of a tree; `environments` is their old name."
     return next((tree[key] for key in ("targets", "environments") if isinstance(tree.get(key), Map)), Map(tree.at))
 
 
 def _included(tree: Map, root: Path, file: Path) -> list[Path]:
-    "The included files in the order of their patterns, each once. `**` means `*`, as in the Databricks CLI."
+    "Return the included files in the order of their patterns, each once. `**` means `*`, as in the Databricks CLI."
     include = tree.get("include")
     if include is None:
         return []
@@ -136,9 +136,9 @@ def _file(path: Path, root: Path, remarks: list[Problem]) -> Map:
 
 
 def _report_unknown_keys(tree: Map, keys: tuple[str, ...], what: str, path: Path, remarks: list[Problem]) -> None:
-    """Refuses a key that is a slip of the pen; remarks on any other unknown one, which the platform ignores with a warning.
+    """Refuse a misspelled key; report any other unknown key, which the platform ignores with a warning.
 
-    A key whose value has an anchor, or holds one, is there for the aliases to it: the Databricks CLI accepts it without a word.
+    A key whose value has or holds an anchor exists for its aliases. The Databricks CLI accepts it without a warning.
     """
     for key in tree:
         if key not in keys and not _has_anchor(tree, key, path):
@@ -149,7 +149,7 @@ def _report_unknown_keys(tree: Map, keys: tuple[str, ...], what: str, path: Path
 
 
 def _has_anchor(tree: Map, key: str, path: Path) -> bool:
-    "Whether an anchor stands behind the key; what an alias there brings in has its anchor above."
+    "Return whether the key's value has an anchor. The anchor of an alias is further up in the file."
     own, anchors = tree.keys_at[key], yamlfile.anchors(path, tree.at.file)
     return any(
         at in anchors and (at.line, at.column) > (own.line, own.column) for at in yamlfile.all_places(tree[key], tree.values_at[key])

@@ -1,4 +1,4 @@
-"""`${...}` references: what the Databricks CLI fills in from variables, the bundle, the workspace and other resources."""
+"""Replace `${...}` references by values of variables, the bundle, the workspace and other resources, as the Databricks CLI does."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from boathouse.workspace.bundle import yaml_tree as yamlfile
 from boathouse.workspace.bundle.yaml_tree import List, Map, where
 from boathouse.workspace.errors import BundleError, Where, did_you_mean
 
-# A letter, then letters, digits, dashes and underscores, the last of them a letter or digit. Each text can be read in one way only:
-# with a second way for each letter, a text that is no reference would be tried in exponentially many.
+# A letter, then letters, digits, dashes and underscores, the last of them a letter or digit. Each text matches in one way only:
+# with two ways per letter, a text that is not a reference would be tried in exponentially many.
 _SEGMENT = r"[^\W\d_][^\W_]*(?:[-_]+[^\W_]+)*"
 REFERENCE = re.compile(rf"\$\{{({_SEGMENT}(?:\[[0-9]+\])*(?:\.{_SEGMENT}(?:\[[0-9]+\])*)*)\}}")
 SPACES = ("bundle", "workspace", "var", "variables", "resources", "artifacts")
 DEEPEST = 11
-# Fields that a resource has once it is deployed, beside those that are written.
+# Fields that a resource has once it is deployed, in addition to those that are written.
 DEPLOYED = ("id", "url", "name", "full_name", "volume_path", "service_principal_client_id", "service_principal_id", "creator", "state")
 GIT = {
     "branch": ("rev-parse", "--abbrev-ref", "HEAD"),
@@ -35,7 +35,7 @@ GIT = {
 
 @dataclass(frozen=True)
 class Value:
-    "One variable with the value that won, and where that value was written; `lookup` values exist in a workspace only."
+    "Hold the effective value of a variable and the place where it was written; `lookup` values exist only in a workspace."
 
     name: str
     value: Any
@@ -44,9 +44,9 @@ class Value:
 
 
 class Interpolation:
-    """Fills `${...}` into a tree; a string that is nothing but one reference takes over the type of what it names.
+    """Replace every `${...}` in a tree; a string that is only one reference gets the type of the value.
 
-    A reference whose value only a workspace has (a lookup, the id of a warehouse) stays as it is, and `unfilled` says why.
+    A reference whose value exists only in a workspace (a lookup, the id of a warehouse) stays, and `unfilled` holds the reason.
     """
 
     def __init__(self, tree: Map, variables: Mapping[str, Value], root: Path, state: Path) -> None:
@@ -54,15 +54,18 @@ class Interpolation:
         self.unfilled: dict[str, str] = {}
 
     def filled(self) -> Map:
-        "The whole tree with every reference replaced."
+        "Return the whole tree with every reference replaced."
         return self.value(self._tree, self._tree.at)
 
     def variables(self) -> dict[str, Any]:
-        "The plain values of all variables that have one on this machine."
+        "Return the plain values of all variables that have one on this machine."
         return {n: yamlfile.to_plain_tree(self.value(v.value, v.at)) for n, v in self._variables.items() if not v.lookup}
 
     def value(self, node: Any, at: Where, above: tuple[str, ...] = ()) -> Any:
-        "The node, written at `at`, with every reference below it replaced; `above` are the references being followed."
+        """Return the node with every reference below it replaced.
+
+        `at` is the place of the node, and `above` are the references that are being followed.
+        """
         if isinstance(node, Map):
             out = node.like()
             for key, value in node.items():
@@ -98,7 +101,7 @@ class Interpolation:
             self.unfilled[written] = why
             return written
         value, found_at, rest = self._start(steps, written, at)
-        # `var.x.y` needs x itself filled first, since x may be nothing but a reference to a mapping.
+        # `var.x.y` needs x replaced first, since x may be only a reference to a mapping.
         value = self.value(value, found_at, (*above, path)) if steps[0] == "var" or not rest else value
         for i, step in enumerate(rest):
             value, found_at = self._step(value, step, written, at, found_at)
@@ -138,7 +141,7 @@ class Interpolation:
         return found if isinstance(found, Map) else None
 
     def _elsewhere(self, steps: list[Any]) -> str:
-        "Why a reference has a value in a workspace and none here; empty if it has one here, or nowhere."
+        "Return why a reference has a value only in a workspace; empty text if it has one here, or nowhere."
         if steps[0] in ("var", "variables") and len(steps) > 1:
             variable = self._variables.get(steps[1])
             return "it is looked up in a workspace" if variable is not None and variable.lookup else ""
@@ -150,7 +153,7 @@ class Interpolation:
         return f"a workspace gives it to resources.{steps[1]}.{steps[2]} when that is deployed"
 
     def _computed(self, kind: str, key: str, field: str, at: Where) -> Any:
-        "Fields that exist once a resource is deployed, as this machine's stand-in deploys it."
+        "Return a field that exists once a resource is deployed, as this machine deploys it."
         resource = self._resource(kind, key)
         if resource is None:
             return None
@@ -170,13 +173,13 @@ class Interpolation:
 
 
 def job_id(bundle: str, key: str) -> int:
-    "The id of a job on this machine: the same number on every run, as the Jobs API's ids are."
+    "Return the id of a job on this machine: a number, as in the Jobs API, and the same on every run."
     return int.from_bytes(hashlib.sha256(f"{bundle}/{key}".encode()).digest()[:6], "big")
 
 
 @cache
 def git_fact(root: Path, name: str) -> str:
-    "What Git says about the bundle's folder; empty where it says nothing, as in a folder that is no repository."
+    "Return a fact from Git about the bundle's folder; empty text if there is none, as in a folder outside a repository."
     try:
         said = subprocess.run(["git", "-C", str(root), *GIT[name]], capture_output=True, text=True, timeout=10, check=False)
     except FileNotFoundError:

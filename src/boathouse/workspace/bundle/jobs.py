@@ -1,4 +1,4 @@
-"""The jobs of a bundle: the SDK's own dataclasses, together with where each part was written."""
+"""The jobs of a bundle: the dataclasses of the SDK, with the place where each part was written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMPUTE = ("notebook_task", "spark_python_task", "python_wheel_task")
 
 @dataclass(frozen=True)
 class TaskSource:
-    "A task with its node in the file; `path` names it below the job for a reader (`score`, or `each.score` inside a for_each)."
+    "Hold a task with its node in the file; `path` names it below the job (`score`, or `each.score` inside a for_each)."
 
     task: Task
     node: Map
@@ -30,32 +30,32 @@ class TaskSource:
 
     @property
     def key(self) -> str:
-        "The task's key."
+        "Return the key of the task."
         return self.task.task_key
 
     @property
     def kinds(self) -> list[str]:
-        "The task types it states: one, in a valid task."
+        "Return the task types that the task has; a valid task has one."
         return [k for k in self.node if k.endswith("_task") and self.node[k] is not None]
 
     @property
     def kind(self) -> str:
-        "Its task type."
+        "Return the type of the task."
         return self.kinds[0]
 
     @property
     def body(self) -> Any:
-        "The SDK dataclass of its type."
+        "Return the SDK dataclass of the task's type."
         return getattr(self.task, self.kind)
 
     def at(self, *path: str | int, key: bool = False) -> Where:
-        "Where a part of the task was written."
+        "Return the place where a part of the task was written."
         return where(self.node, *path, key=key)
 
 
 @dataclass(frozen=True)
 class Job:
-    "A job of the bundle. `problems` are the parts of it that the Jobs API's schema does not know."
+    "Hold a job of the bundle. `problems` are its parts that do not fit the schema of the Jobs API."
 
     key: str
     bundle: Bundle
@@ -65,33 +65,33 @@ class Job:
 
     @property
     def id(self) -> int:
-        "The job's id on this machine."
+        "Return the id of the job on this machine."
         return job_id(self.bundle.name, self.key)
 
     @property
     def name(self) -> str:
-        "The job's name."
+        "Return the name of the job."
         return self.settings.name or "Untitled"
 
     @cached_property
     def parameters(self) -> dict[str, str]:
-        "The declared parameters with their defaults."
+        "Return the declared parameters with their defaults."
         return {p.name: p.default for p in self.settings.parameters or []}
 
     @cached_property
     def tasks(self) -> dict[str, TaskSource]:
-        "The tasks by key, in the order they are written."
+        "Return the tasks by key, in the order they are written."
         nodes = self.source.get("tasks")
         pairs = zip(self.settings.tasks or [], nodes if isinstance(nodes, List) else [], strict=True)
         return {task.task_key: TaskSource(task, node) for task, node in pairs}
 
     @cached_property
     def graph(self) -> Graph:
-        "The tasks as the state machine sees them."
+        "Return the tasks as the state machine needs them."
         return Graph({key: _node(source.task) for key, source in self.tasks.items()})
 
     def every_task(self) -> Iterator[TaskSource]:
-        "All tasks, and after each for_each the task it repeats."
+        "Yield all tasks, and after each for_each the task that it repeats."
         for source in self.tasks.values():
             yield source
             inner = repeated_task(source)
@@ -99,12 +99,12 @@ class Job:
                 yield inner
 
     def file(self, at: Where, text: str) -> Path:
-        "A path of this job as a local path."
+        "Return a path of this job as a local path."
         return self.bundle.path(at, text)
 
 
 def repeated_task(source: TaskSource) -> TaskSource | None:
-    "The task that a for_each repeats."
+    "Return the task that a for_each repeats."
     if source.task.for_each_task is None or not isinstance(source.node.get("for_each_task"), Map):
         return None
     node = source.node["for_each_task"].get("task")
@@ -116,12 +116,12 @@ def _node(task: Task) -> Node:
     run_if = task.run_if.value if task.run_if else "ALL_SUCCESS"
     retries = (
         0 if task.condition_task is not None else task.max_retries or 0
-    )  # a condition is computed by the service: it is not tried again
+    )  # the Databricks service itself computes a condition, so a failed one is not retried
     return Node(task.task_key, needs, run_if, bool(task.disabled), retries, bool(task.retry_on_timeout))
 
 
 def all_jobs(bundle: Bundle) -> dict[str, Job]:
-    "Every job of the bundle by key."
+    "Return every job of the bundle by key."
     jobs = {}
     for key, source in bundle.jobs.items():
         settings, problems = job_settings(source)
@@ -130,7 +130,7 @@ def all_jobs(bundle: Bundle) -> dict[str, Job]:
 
 
 def find_job(jobs: dict[str, Job], wanted: str, file: str) -> Job:
-    "The job of that key."
+    "Return the job of that key."
     if wanted in jobs:
         return jobs[wanted]
     hint = did_you_mean(wanted, jobs) or (f"The jobs are {', '.join(jobs)}." if jobs else "It has no jobs at all.")
@@ -138,12 +138,12 @@ def find_job(jobs: dict[str, Job], wanted: str, file: str) -> Job:
 
 
 def job_by_id(jobs: Mapping[str, Job], number: int) -> Job | None:
-    "The job that a run_job_task's job_id names."
+    "Return the job that a run_job_task names by its job_id."
     return next((j for j in jobs.values() if j.id == number), None)
 
 
 def reachable_jobs(jobs: Mapping[str, Job], job: Job) -> list[Job]:
-    "The job and every job it runs, directly or not."
+    "Return the job and every job that it runs, directly or not."
     found: dict[str, Job] = {}
     todo = [job]
     while todo:
@@ -155,5 +155,5 @@ def reachable_jobs(jobs: Mapping[str, Job], job: Job) -> list[Job]:
 
 
 def called_job_ids(job: Job) -> list[int]:
-    "The ids of the jobs that the job's tasks run."
+    "Return the ids of the jobs that the job's tasks run."
     return [s.task.run_job_task.job_id for s in job.every_task() if s.task.run_job_task is not None]

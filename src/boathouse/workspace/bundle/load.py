@@ -1,4 +1,4 @@
-"""A Databricks bundle as this machine sees it: one target of what is written, variables and references filled in."""
+"""Load one target of a bundle for this machine, with variables and references replaced by values."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ WITHOUT_EFFECT = ("permissions", "run_as", "sync", "scripts")
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle with one target chosen. `data` is the whole tree after merging and filling in; `state` is the target's folder.
+    """Hold a bundle with one target chosen. `data` is the whole tree after merging and interpolation; `state` is the target's folder.
 
-    `written` is the bundle before a target was chosen; `unfilled` are the `${...}` that have a value in a workspace only.
+    `written` is the bundle before a target was chosen. `unfilled` are the `${...}` that have a value only in a workspace.
     """
 
     root: Path
@@ -53,50 +53,50 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        "The bundle's name."
+        "Return the name of the bundle."
         return str(self.data["bundle"]["name"])
 
     @property
     def state(self) -> Path:
-        "The folder that holds everything this target has ever made; deleting it resets the target."
+        "Return the folder with everything that this target has created; deleting it resets the target."
         return state_folder(self.root, self.target)
 
     @property
     def catalog(self) -> str:
-        "The catalog that is current in the target: the variable `catalog`, else Spark's own."
+        "Return the catalog that is current in the target: the variable `catalog`, else Spark's own."
         return str(self.variables.get("catalog") or "spark_catalog")
 
     @property
     def jobs(self) -> Map:
-        "The job definitions by key."
+        "Return the job definitions by key."
         return self.resources("jobs")
 
     def resources(self, kind: str) -> Map:
-        "The resources of one type by key."
+        "Return the resources of one type by key."
         group = (self.data.get("resources") or {}).get(kind)
         return group if isinstance(group, Map) else Map(self.data.at)
 
     def path(self, where: Where, text: str) -> Path:
-        "A path written at `where`, which is relative to the file that holds it."
+        "Return the path for a text written at `where`; it is relative to the file that holds it."
         return (self.root / Path(where.file).parent / text).resolve()
 
 
 def state_folder(root: Path, target: str) -> Path:
-    "Where the state of a target of the bundle at `root` lives."
+    "Return the state folder of a target of the bundle at `root`."
     return root / ".boathouse" / target
 
 
 def load(
     folder: Path, target: str | None = None, overrides: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
 ) -> Bundle:
-    "The bundle in `folder` with `target` (or its default target) applied and every `${...}` filled in."
+    "Load the bundle in `folder` with `target` (or its default target) applied and every `${...}` replaced."
     return with_target(read_bundle(folder), target, overrides, environ)
 
 
 def with_target(
     written: BundleSource, target: str | None = None, overrides: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
 ) -> Bundle:
-    "One target of a bundle, every `${...}` filled in."
+    "Return one target of a bundle, with every `${...}` replaced."
     root = written.root
     name, names = choose_target(written.tree, target)
     tree = _with_target(copy_tree(written.tree), name)
@@ -111,12 +111,12 @@ def with_target(
 
 
 def target_names(folder: Path) -> tuple[str, ...]:
-    "The names of all targets of the bundle in `folder`."
+    "Return the names of all targets of the bundle in `folder`."
     return read_bundle(folder).target_names
 
 
 def choose_target(tree: Map, wanted: str | None) -> tuple[str, tuple[str, ...]]:
-    "The target to use, and the names of all."
+    "Return the target to use, and the names of all."
     targets = targets_of(tree)
     names = tuple(targets) or ("default",)
     if wanted is not None:

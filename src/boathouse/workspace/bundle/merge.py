@@ -1,4 +1,4 @@
-"""Laying one part of a bundle over another, by the rules of the Databricks CLI, keeping every node's place."""
+"""Merge one part of a bundle over another, by the rules of the Databricks CLI, and keep the place of every node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ KEYED = {"tasks": "task_key", "parameters": "name", "job_clusters": "job_cluster
 
 
 def overlay(below: Any, above: Any) -> Any:
-    "`above` laid over `below`: mappings entry by entry, sequences one after the other, anything else replaced; null changes nothing."
+    """Return `above` merged over `below`.
+
+    Mappings are merged by entry, sequences are joined, and anything else is replaced. Null changes nothing.
+    """
     if isinstance(below, Map) and isinstance(above, Map):
         return _overlay_maps(below, above)
     if isinstance(below, List) and isinstance(above, List):
@@ -38,7 +41,7 @@ def _overlay_maps(below: Map, above: Map) -> Map:
 
 
 def refuse_duplicates(job: Map) -> None:
-    "Refuses two tasks (parameters, clusters, environments) of the same key in one and the same definition of a job."
+    "Refuse two tasks (parameters, clusters, environments) with the same key in one definition of a job."
     for key, by in KEYED.items():
         seen: dict[str, Where] = {}
         items = job.get(key)
@@ -51,7 +54,7 @@ def refuse_duplicates(job: Map) -> None:
 
 
 def merge_keyed(job: Map) -> Map:
-    "The job with tasks, parameters, clusters and environments of equal key merged into one, in order of first appearance."
+    "Return the job with tasks, parameters, clusters and environments of equal key merged, in order of first appearance."
     out = job.like()
     for key, value in job.items():
         merged = _merge_items(value, KEYED[key]) if key in KEYED and isinstance(value, List) else value

@@ -1,4 +1,4 @@
-"""What a target's `mode` and `presets` do to resources: name prefixes, tags, concurrency, pausing."""
+"""Apply a target's `mode` and `presets` to the resources: name prefixes, tags, concurrency, pausing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRESETS: dict[str, tuple[type, str]] = {
     "artifacts_dynamic_version": (bool, "true or false"),
 }
 PAUSE = ("PAUSED", "UNPAUSED")
-# The field that carries the name which a prefix goes before, by type of resource.
+# Per type of resource, the field with the name that gets the prefix.
 NAMES = {
     "jobs": "name",
     "pipelines": "name",
@@ -34,7 +34,7 @@ Fill = Callable[[Any, Where], Any]
 
 
 def apply_presets(tree: Map, fill: Fill) -> Map:
-    "The tree with the presets of its target laid on the resources; `fill` replaces the `${...}` of one value."
+    "Return the tree with the presets of its target applied to the resources; `fill` replaces the `${...}` of one value."
     presets = _presets(tree, fill)
     prefix = presets.get("name_prefix") or ""
     keep_schemas = fill((tree.get("experimental") or {}).get("skip_name_prefix_for_schema"), tree.at)
@@ -77,7 +77,7 @@ def _presets(tree: Map, fill: Fill) -> dict[str, Any]:
 
 
 def _follow_schemas(resources: Map, fill: Fill) -> None:
-    "A volume or model that names a schema of the bundle literally follows it when it is renamed, as the Databricks CLI has it."
+    "Rename a schema also in volumes and models that name it literally, as the Databricks CLI does."
     schemas = resources.get("schemas") or {}
     known = {(fill(s.get("catalog_name"), s.at), fill(s.get("name"), s.at)): key for key, s in schemas.items()}
     for kind in ("volumes", "registered_models"):
@@ -107,7 +107,7 @@ def _prefix(kind: str, resource: Map, prefix: str) -> None:
 
 
 def _tag(kind: str, resource: Map, tags: dict[str, Any]) -> None:
-    "Tags that the resource does not set itself: a mapping at jobs, a list of pairs at experiments and models."
+    "Add the tags that the resource does not set itself: a mapping for jobs, a list of pairs for experiments and models."
     if tags and kind == "jobs":
         _default(resource, "tags", Map(resource.at))
         for key, value in tags.items():

@@ -1,4 +1,4 @@
-"""A job definition against the Jobs API's own dataclasses: unknown keys, wrong types, bad enum values, missing keys."""
+"""Check a job definition against the dataclasses of the Jobs API: unknown keys, wrong types, bad enum values, missing keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUNDLE_ONLY = ("permissions", "lifecycle", "deployment")
 
 
 def job_settings(job: Map) -> tuple[JobSettings, list[BundleError]]:
-    "The job as the SDK's `JobSettings`, and everything in it that the Jobs API's schema does not know."
+    "Return the job as the SDK's `JobSettings`, and everything in it that does not fit the schema of the Jobs API."
     body = job.like()
     for key in job:
         if key not in BUNDLE_ONLY:
@@ -33,7 +33,7 @@ def job_settings(job: Map) -> tuple[JobSettings, list[BundleError]]:
 
 
 def _fit(value: Any, hint: Any, at: Where, what: str, problems: list[BundleError]) -> Any:
-    "The value as the SDK wants it; whatever does not fit is named in `problems` and left out."
+    "Return the value as the SDK requires it; add parts that do not fit to `problems`, and leave them out."
     hint = _without_none(hint)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
@@ -68,7 +68,7 @@ def _fields(value: Map, cls: Any, at: Where, what: str, problems: list[BundleErr
 
 @functools.cache
 def _hints(cls: Any) -> dict[str, Any]:
-    "The types of a dataclass's fields: working them out takes longer than checking a whole job against them."
+    "Return the types of a dataclass's fields, cached because computing them takes longer than a check of a whole job."
     return typing.get_type_hints(cls)
 
 
@@ -81,7 +81,7 @@ def _enum(value: Any, hint: type[enum.Enum], at: Where, what: str, problems: lis
 
 
 def _scalar(value: Any, hint: Any, at: Where, what: str, problems: list[BundleError]) -> Any:
-    "Numbers and booleans become strings, and strings that are numbers become numbers, as the Databricks CLI has it."
+    "Convert numbers and booleans to strings, and numeric strings to numbers, as the Databricks CLI does."
     if hint is str and isinstance(value, str | int | float):
         return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
     if hint is bool and (isinstance(value, bool) or value in ("true", "false")):
@@ -92,7 +92,7 @@ def _scalar(value: Any, hint: Any, at: Where, what: str, problems: list[BundleEr
         except (TypeError, ValueError):
             pass
     if hint in (bool, int, float) and isinstance(value, str) and REFERENCE.fullmatch(value):
-        # What only a workspace can fill in is no fault of the definition.
+        # A value that exists only in a workspace is not an error of the definition.
         return hint()
     if hint in (str, bool, int, float):
         return _refuse(value, hint, at, what, problems)
@@ -119,7 +119,7 @@ def _without_none(hint: Any) -> Any:
 
 
 def _without_empty(value: Any) -> Any:
-    "The same tree without empty containers, which the SDK leaves out."
+    "Return the same tree without empty containers, which the SDK leaves out."
     if isinstance(value, dict):
         kept = {k: _without_empty(v) for k, v in value.items()}
         return {k: v for k, v in kept.items() if v not in ({}, [])}

@@ -1,7 +1,7 @@
-"""The Jobs API's dataclasses, without the second that the rest of the SDK takes to import.
+"""Import the dataclasses of the Jobs API without the rest of the SDK, which takes a second to import.
 
-`import databricks.sdk` runs an `__init__` that imports every service there is. Here that `__init__` is put off until
-somebody asks the package for a name of its own; modules below it are imported as always.
+`import databricks.sdk` runs an `__init__` that imports every service. Here that `__init__` is delayed until
+code uses a name of the package itself. Modules below the package are imported as usual.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ LOCK = threading.RLock()
 
 
 class _Later(ModuleType):
-    "A package whose `__init__` runs when a name is asked for that no import has set yet."
+    "A package whose `__init__` runs on the first use of a name that no import has set yet."
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
-        # `from . import useragent` asks the package first: the whole `__init__` must not run in the middle of that import.
+        # `from . import useragent` uses the package first: the whole `__init__` must not run in the middle of that import.
         if importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
             return importlib.import_module(f"{self.__name__}.{name}")
         self._run()
@@ -33,7 +33,7 @@ class _Later(ModuleType):
 
     def _run(self) -> None:
         with LOCK:
-            # Asked again by the `__init__` itself, or by a thread that waited for it.
+            # The `__init__` itself uses it again, or a thread that waited for it.
             if "_begun" in self.__dict__ or self.__spec__ is None or self.__spec__.loader is None:
                 return
             self.__dict__["_begun"] = True
@@ -48,7 +48,7 @@ def _put_off() -> None:
     package.__spec__, package.__loader__, package.__file__ = spec, spec.loader, spec.origin
     package.__path__, package.__package__ = spec.submodule_search_locations, PACKAGE
     sys.modules[PACKAGE] = package
-    # What the import machinery does for a package that it imports itself.
+    # The same steps that the import system takes for a package.
     parent, _, child = PACKAGE.rpartition(".")
     setattr(sys.modules[parent], child, package)
 

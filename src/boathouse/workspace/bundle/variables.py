@@ -1,4 +1,4 @@
-"""The variables of a bundle: which value wins, and where it was written."""
+"""The variables of a bundle: their effective values, and where these were written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOKUPS = (
 
 @dataclass(frozen=True)
 class Sources:
-    "Where values come from, apart from the declarations: the command line, the environment, the overrides file, the target."
+    "Hold the sources of values apart from the declarations: command line, environment, overrides file, target."
 
     given: Mapping[str, str]
     environ: Mapping[str, str]
@@ -30,7 +30,10 @@ class Sources:
 
 
 def variable_values(tree: Map, target: str, given: Mapping[str, str], environ: Mapping[str, str], root: Path) -> dict[str, Value]:
-    "The variables by name: --var, then BUNDLE_VAR_*, then a lookup, then the overrides file, then the target's value, then the default."
+    """Return the variables by name.
+
+    The first source that has a value wins: --var, BUNDLE_VAR_*, lookup, overrides file, the target's value, the default.
+    """
     declared = tree.get("variables") or Map(tree.at)
     if not isinstance(declared, Map):
         raise BundleError("'variables' must be a mapping of variables by name.", tree.values_at["variables"])
@@ -74,13 +77,13 @@ def _value(name: str, definition: Map, here: Where, sources: Sources) -> Value:
 
 
 def _with_target(name: str, definition: Map, chosen: Map) -> Map:
-    "The definition with what the target says over it: a part of a definition, or just a value."
+    "Return the definition with the target's entry merged over it; the entry is a part of a definition, or only a value."
     over = chosen.get(name)
     if over is None:
         return definition
     out = definition.like()
     for key in definition:
-        # A default takes the place of a lookup, and the other way round.
+        # A default replaces a lookup, and a lookup a default.
         if key not in ("default", "lookup"):
             out.add_entry(key, definition[key], definition.keys_at[key], definition.values_at[key])
     if _is_definition(over):
@@ -93,7 +96,7 @@ def _with_target(name: str, definition: Map, chosen: Map) -> Map:
 
 
 def _is_definition(over: Any) -> bool:
-    "Whether a target's mapping is a definition with a default or lookup of its own, and not the value of a complex variable."
+    "Return whether a target's mapping is a definition with its own default or lookup, and not the value of a complex variable."
     return isinstance(over, Map) and bool({"default", "lookup"} & set(over)) and set(over) <= set(VARIABLE_KEYS)
 
 

@@ -1,7 +1,7 @@
-"""YAML and JSON files whose every node knows the file, line and column it was written at.
+"""Read YAML and JSON files into trees whose every node has its file, line and column.
 
-Mappings and sequences are plain `dict` and `list` subclasses; the positions of scalars are kept by the container that
-holds them, so that values stay ordinary Python values. Scalars follow YAML 1.2, as the Databricks CLI reads them:
+Mappings and sequences are plain `dict` and `list` subclasses. The container of a scalar keeps the scalar's position,
+so that values stay ordinary Python values. Scalars follow YAML 1.2, as in the Databricks CLI:
 `on`, `yes`, `12:30` and `2013-10-01` are strings.
 """
 
@@ -18,7 +18,7 @@ from boathouse.workspace.errors import BundleError, Where
 
 
 class Map(dict[str, Any]):
-    "A mapping; `at` is its own place, `keys_at` and `values_at` those of its entries."
+    "A mapping; `at` is its own place, `keys_at` and `values_at` are those of its entries."
 
     def __init__(self, at: Where) -> None:
         super().__init__()
@@ -27,24 +27,24 @@ class Map(dict[str, Any]):
         self.values_at: dict[str, Where] = {}
 
     def add_entry(self, key: str, value: Any, key_at: Where, value_at: Where) -> None:
-        "Sets an entry together with its places."
+        "Set an entry together with its places."
         self[key] = value
         self.keys_at[key] = key_at
         self.values_at[key] = value_at
 
     def take(self, key: str) -> Any:
-        "Removes an entry together with its places, and returns its value."
+        "Remove an entry together with its places, and return its value."
         self.keys_at.pop(key, None)
         self.values_at.pop(key, None)
         return self.pop(key, None)
 
     def like(self) -> Map:
-        "An empty mapping at the same place."
+        "Return an empty mapping at the same place."
         return Map(self.at)
 
 
 class List(list[Any]):
-    "A sequence; `at` is its own place, `items_at` those of its items."
+    "A sequence; `at` is its own place, `items_at` are those of its items."
 
     def __init__(self, at: Where) -> None:
         super().__init__()
@@ -52,13 +52,16 @@ class List(list[Any]):
         self.items_at: list[Where] = []
 
     def add(self, value: Any, at: Where) -> None:
-        "Appends an item together with its place."
+        "Append an item together with its place."
         self.append(value)
         self.items_at.append(at)
 
 
 def where(node: Any, *path: str | int, key: bool = False) -> Where:
-    "The place of the value at `path` below `node` (of its key if `key`), or of the nearest node above it that exists."
+    """Return the place of the value at `path` below `node` (of its key if `key`).
+
+    If it does not exist, return the place of the nearest node above it that does.
+    """
     at = node.at
     for i, step in enumerate(path):
         if isinstance(node, Map) and step in node.values_at:
@@ -72,7 +75,7 @@ def where(node: Any, *path: str | int, key: bool = False) -> Where:
 
 
 class _Resolver(yaml.resolver.BaseResolver):
-    "The scalars of YAML 1.2 and `<<`."
+    "Resolve the scalars of YAML 1.2 and `<<`."
 
 
 _Resolver.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
@@ -94,7 +97,7 @@ class _Python(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, yaml
         yaml.composer.Composer.__init__(self)
 
 
-# libyaml reads ten times as fast; a PyYAML built without it has the same parser in Python.
+# libyaml reads ten times as fast; a PyYAML without it has the same parser in Python.
 _Parser: Any = yaml.cyaml.CParser if yaml.__with_libyaml__ else _Python
 
 
@@ -105,7 +108,7 @@ class _Loader(_Parser, _Resolver):
 
 
 def load(path: Path, shown: str | None = None) -> Map:
-    "The mapping a YAML or JSON file holds; `shown` is the file's name in messages."
+    "Return the mapping in a YAML or JSON file; `shown` is the file's name in messages."
     file = shown or str(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -117,7 +120,7 @@ def load(path: Path, shown: str | None = None) -> Map:
 
 
 def loads(text: str, file: str) -> Map:
-    "The mapping that the text of one YAML document holds; an empty document is an empty mapping."
+    "Return the mapping in the text of one YAML document; an empty document is an empty mapping."
     try:
         node = _Loader(text).get_single_node()
     except yaml.MarkedYAMLError as e:
@@ -137,7 +140,7 @@ def loads(text: str, file: str) -> Map:
 
 
 def anchors(path: Path, shown: str) -> set[Where]:
-    "The places of all values of a file that have an anchor (`&name`)."
+    "Return the places of all values of a file that have an anchor (`&name`)."
     try:
         events = list(yaml.parse(path.read_text(encoding="utf-8"), Loader=_Loader))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -150,7 +153,7 @@ def anchors(path: Path, shown: str) -> set[Where]:
 
 
 def all_places(node: Any, at: Where) -> Iterator[Where]:
-    "The place `at` of a value, and those of all values below it."
+    "Yield the place `at` of a value, and those of all values below it."
     yield at
     if isinstance(node, Map):
         for key, value in node.items():
@@ -225,7 +228,7 @@ def _scalar(node: yaml.ScalarNode, file: str) -> Any:
 
 
 def copy_tree(node: Any) -> Any:
-    "The same tree with the same places, to be changed without changing the first."
+    "Return a copy of the tree with the same places, which can be changed without changing the first."
     if isinstance(node, Map):
         out = node.like()
         out.keys_at, out.values_at = dict(node.keys_at), dict(node.values_at)
@@ -240,7 +243,7 @@ def copy_tree(node: Any) -> Any:
 
 
 def to_plain_tree(node: Any) -> Any:
-    "The same tree without positions."
+    "Return the same tree without positions."
     if isinstance(node, dict):
         return {k: to_plain_tree(v) for k, v in node.items()}
     if isinstance(node, list):

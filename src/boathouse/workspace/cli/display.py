@@ -1,4 +1,4 @@
-"""How a run is printed: a live tree on a terminal, one line per event elsewhere, and a table of the tasks at the end."""
+"""Print a run: a live tree on a terminal, one line per event elsewhere, and a table of the tasks at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from boathouse.workspace.history.run_tree import PAGE
 from boathouse.workspace.history.store import JobRun, TaskEnd, TaskRun
 from boathouse.workspace.task.log import last_lines
 
-LONG = 5.0  # seconds after which a running task shows its newest line, and between two of them where there is no terminal
+LONG = 5.0  # seconds after which a running task shows its newest line, and between two such lines without a terminal
 SHOWN_VALUE = 10_000
 COLOURS = {
     Result.SUCCESS: "green",
@@ -32,7 +32,7 @@ COLOURS = {
 
 @dataclass
 class Row:
-    "A task attempt on the screen; the times are seconds of a clock that only goes forward."
+    "Hold a task attempt on the screen; the times are seconds of a monotonic clock."
 
     task: TaskRun
     begun: float | None = None
@@ -42,31 +42,31 @@ class Row:
 
     @property
     def seconds(self) -> float | None:
-        "How long it has run."
+        "Return how long it has run, in seconds."
         return None if self.begun is None else (self.ended or time.monotonic()) - self.begun
 
     @property
     def name(self) -> str:
-        "Its name below its parent."
+        "Return its name below its parent."
         name = f"{self.task.item} ({self.task.key})" if self.task.item is not None else self.task.key
         return f"{name} #{self.task.attempt + 1}" if self.task.attempt else name
 
     @property
     def newest(self) -> str:
-        "The newest line of its log once it has run for a while; empty before that, without output, and when it has ended."
+        "Return the newest line of its log once it has run for a while; empty text before, without output, and after its end."
         if self.end is not None or (self.seconds or 0.0) < LONG:
             return ""
         return next((line.strip() for line in reversed(last_lines(self.task.folder / "log.txt")) if line.strip()), "")
 
 
 def console(stderr: bool = False) -> Console:
-    "A console on stdout or stderr; what is not a terminal gets lines as long as they are."
+    "Return a console on stdout or stderr; outside a terminal, lines have up to 200 characters."
     made = Console(stderr=stderr, highlight=False)
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=200)
 
 
 class Display:
-    "A watcher that shows a run on `console`, live if that is a terminal."
+    "Show a run on `console`, live if that is a terminal."
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -214,7 +214,7 @@ class Display:
             label = Text.assemble(row.name, "  ", _state(row), seconds, Text(f"  {newest}" if newest else "", style="bright_black"))
             label.no_wrap, label.overflow = True, "ellipsis"
             branch = tree.add(label)
-            # What went well needs no details any more.
+            # A successful task needs no details any more.
             if row.end is None or row.end.result not in SUCCEEDED:
                 self._branch(branch, row.task.run_id)
 

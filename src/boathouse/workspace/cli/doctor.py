@@ -1,4 +1,4 @@
-"""`boathouse doctor`: check what a run needs of this machine, each finding with its fix."""
+"""`boathouse doctor`: check that this machine meets the needs of a run, and report a fix for each finding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OLDEST_JAVA = 17
 
 @dataclass(frozen=True)
 class HealthFinding:
-    "One thing that was checked."
+    "Hold the result of one check."
 
     what: str
     well: bool
@@ -36,12 +36,12 @@ class HealthFinding:
     fix: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        "As `doctor --json` prints it."
+        "Return the finding as `doctor --json` prints it."
         return asdict(self)
 
 
 def examine(bundle: Bundle) -> list[HealthFinding]:
-    "All findings about this machine and the target's state."
+    "Return all findings about this machine and the target's state."
     state = bundle.state
     return [
         _python(),
@@ -137,7 +137,7 @@ def _cluster(state: Path) -> HealthFinding:
 
 
 def _leftovers(state: Path) -> HealthFinding:
-    "JVMs and zygotes of this state folder that no living cluster owns."
+    "Find JVMs and zygotes of this state folder that no living cluster owns."
     address = Address.read(state)
     owner = address.process() if address else None
     ours = {p.pid for p in owner.children(recursive=True)} if owner else set[int]()
@@ -151,7 +151,7 @@ def _leftovers(state: Path) -> HealthFinding:
 
 
 def _holder(state: Path) -> psutil.Process | None:
-    "The process that last held the lock, if it lives and is not this one, which has just tried it."
+    "Return the process that last held the lock, if it lives and is not this one, which has just tried the lock."
     try:
         pid = json.loads((state / "lock.json").read_text())["pid"]
         return psutil.Process(pid) if pid != os.getpid() else None
@@ -178,7 +178,7 @@ def _history(state: Path) -> HealthFinding:
 
 
 def _tables(state: Path) -> Iterator[HealthFinding]:
-    "Data files and logs of the tables of the warehouse."
+    "Yield findings about data files and logs of the tables in the warehouse."
     found = list(damages(state / "warehouse"))
     for damage in found:
         yield HealthFinding("tables", False, f"{damage.table}: {damage.found}", f"{damage.fix}.")
@@ -187,7 +187,7 @@ def _tables(state: Path) -> Iterator[HealthFinding]:
 
 
 def _checkpoints(state: Path) -> Iterator[HealthFinding]:
-    "Streaming checkpoints (folders with `offsets` and `commits`) anywhere below the state folder."
+    "Yield findings about streaming checkpoints (folders with `offsets` and `commits`) below the state folder."
     every = [folder.parent for folder in state.glob("volumes/**/offsets") if folder.is_dir()]
     damaged = [(folder, why) for folder in every if (why := damage(folder))]
     if not damaged:
@@ -198,7 +198,7 @@ def _checkpoints(state: Path) -> Iterator[HealthFinding]:
 
 
 def damage(checkpoint: Path) -> str:
-    "What is wrong with a streaming checkpoint: a log file that was cut off or filled with zeros; empty if nothing is."
+    "Return what is wrong with a streaming checkpoint: a truncated log file, or one filled with zeros; empty text if nothing is."
     for log in (
         "metadata",
         *sorted(p.relative_to(checkpoint).as_posix() for part in ("offsets", "commits") for p in checkpoint.glob(f"{part}/[0-9]*")),

@@ -1,4 +1,4 @@
-"""The task graph of a job: as a list, as a tree on the terminal, as mermaid text, or as JSON."""
+"""Print the task graph of a job: as a list, as a tree on the terminal, as mermaid text, or as JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONGEST = 60
 
 @dataclass(frozen=True)
 class TaskNode:
-    "One task of a graph: `text` is what it does, `needs` the tasks it waits for, `run_if` empty for ALL_SUCCESS."
+    "Hold one task of a graph: `text` describes it, `needs` are its dependencies, and `run_if` is empty for ALL_SUCCESS."
 
     key: str
     kind: str
@@ -51,7 +51,7 @@ def list_jobs(bundle: Bundle, as_json: bool) -> None:
 
 
 def show_graphs(bundle: Bundle, key: str | None, mermaid: bool, as_json: bool) -> None:
-    "Print the graph of one job, or of every job of the bundle; BundleError for a job whose tasks wait for each other."
+    "Print the graph of one job, or of every job of the bundle. Raises BundleError for a job whose tasks wait for each other."
     jobs = all_jobs(bundle)
     chosen = [find_job(jobs, key, bundle.file.name)] if key is not None else list(jobs.values())
     for job in chosen:
@@ -70,7 +70,7 @@ def show_graphs(bundle: Bundle, key: str | None, mermaid: bool, as_json: bool) -
 
 
 def task_nodes(job: Job, jobs: dict[str, Job]) -> list[TaskNode]:
-    "The tasks of a job in the order they are written."
+    "Return the tasks of a job in the order they are written."
     nodes = []
     for key, source in job.tasks.items():
         node = job.graph.nodes[key]
@@ -80,7 +80,7 @@ def task_nodes(job: Job, jobs: dict[str, Job]) -> list[TaskNode]:
 
 
 def _describe(source: TaskSource, jobs: dict[str, Job]) -> str:
-    "What a task does, in a few words."
+    "Return a short description of a task."
     task = source.task
     if (condition := task.condition_task) is not None:
         operator = OPERATORS.get(condition.op.value, condition.op.value) if condition.op else "?"
@@ -101,7 +101,7 @@ def _describe(source: TaskSource, jobs: dict[str, Job]) -> str:
 
 
 def task_tree(job: str, nodes: list[TaskNode]) -> Tree:
-    "The tasks as a tree: each below the dependency that lies deepest, with its other dependencies after it."
+    "Return the tasks as a tree: each below its deepest dependency, with its other dependencies after its name."
     depths = _depths(nodes)
     order = {node.key: position for position, node in enumerate(nodes)}
     tree = Tree(Text(job, style="bold"))
@@ -129,7 +129,7 @@ def _edge_text(edge: Edge) -> str:
 
 
 def _depths(nodes: list[TaskNode]) -> dict[str, int]:
-    "How many tasks lie above each, on the longest way; tasks that are not in the job do not count."
+    "Return how many tasks are upstream of each on the longest path; tasks that are not in the job do not count."
     by_key: Mapping[str, TaskNode] = {node.key: node for node in nodes}
     depths: dict[str, int] = {}
 
@@ -144,7 +144,7 @@ def _depths(nodes: list[TaskNode]) -> dict[str, int]:
 
 
 def mermaid_lines(graphs: Mapping[str, list[TaskNode]]) -> Iterator[str]:
-    "The jobs as one mermaid flowchart; several jobs are a subgraph each."
+    "Yield the lines of one mermaid flowchart of the jobs; each of several jobs is a subgraph."
     yield "flowchart LR"
     for number, (job, nodes) in enumerate(graphs.items()):
         inner = "    " if len(graphs) > 1 else "  "
@@ -164,7 +164,7 @@ def mermaid_lines(graphs: Mapping[str, list[TaskNode]]) -> Iterator[str]:
 
 
 def _escape(text: str) -> str:
-    "Text for a mermaid label, whose own signs are written as entities."
+    "Return text for a mermaid label, with mermaid's special characters as entities."
     return "".join(f"#{ord(c)};" if c in '"#<>&{}[]|`' else c for c in text)
 
 

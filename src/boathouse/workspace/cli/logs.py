@@ -1,4 +1,4 @@
-"""`boathouse logs`: the logs of a run's tasks, whole or as they grow."""
+"""`boathouse logs`: print the logs of a run's tasks, once or as they grow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class TaskLogFile:
-    "The log of a task's last attempt; `path` is the task's name below the run, such as month/train."
+    "Hold the log of a task's last attempt; `path` is the task's name below the run, such as month/train."
 
     path: str
     file: Path
@@ -30,7 +30,7 @@ class TaskLogFile:
 
     @property
     def key(self) -> str:
-        "The last part of its name."
+        "Return the last part of its name."
         return self.path.rsplit("/", 1)[-1]
 
 
@@ -43,7 +43,7 @@ def print_logs(history: History, run_id: int, task: str | None, follow: bool, as
     printer = LogPrinter(with_headers=task is None)
     while True:
         history.close_abandoned()
-        logs = find_logs(history, run_id, task)  # before the logs are read: what a task printed last is there when it has ended
+        logs = find_logs(history, run_id, task)  # before the logs are read: then the last output of an ended task is included
         ended = bool(run_json(history, run_id)["end_time"]) if task is None else all(log.ended for log in logs)
         for log in logs:
             printer.print_new(log)
@@ -56,7 +56,7 @@ def print_logs(history: History, run_id: int, task: str | None, follow: bool, as
 
 
 def find_logs(history: History, run_id: int, task: str | None = None) -> list[TaskLogFile]:
-    "The logs of a run in the order of its tasks, or those of the task that `task` names; BundleError if it names none or several."
+    "Return the logs of a run in the order of its tasks, or of the task `task`. Raises BundleError if none or several match."
     every = list(_walk(run_json(history, run_id)["tasks"], ""))
     if task is None:
         return every
@@ -79,7 +79,7 @@ def _walk(tasks: Iterable[dict[str, Any]], above: str) -> Iterator[TaskLogFile]:
 
 
 class LogPrinter:
-    "Prints what is new in each log; with several logs, a line names the one that follows."
+    "Print what is new in each log; with several logs, a line names the log that follows."
 
     def __init__(self, with_headers: bool) -> None:
         self.offsets: dict[Path, int] = {}
@@ -88,7 +88,7 @@ class LogPrinter:
         self._line_ended = True
 
     def print_new(self, log: TaskLogFile) -> None:
-        "Print what was written since the last call. A log whose middle was left out at its end has been printed already."
+        "Print what was written since the last call. A log whose middle is cut out at the end has been printed already."
         if not log.file.is_file():
             return
         with log.file.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The command line. The commands are in `commands`; everything heavy is imported by the command that needs it, so that `--help` is quick."""
+"""The command line. The commands are in `commands` and import heavy libraries only when they run, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ JSON = "boathouse.json"
 
 
 class Commands(click.Group):
-    """The commands of this package, and those that installed packages bring.
+    """Hold the commands of this package, and those of installed packages.
 
-    Every refusal ends with 2. With --json it is also one object on stdout, even if the command line cannot be parsed.
+    Every refusal ends with exit code 2. With --json it is also one object on stdout, even if the command line cannot be parsed.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -74,7 +74,7 @@ class Commands(click.Group):
 
 
 def _summary(command: click.Command) -> str:
-    "The first sentence of a command's help, whole."
+    "Return the whole first sentence of a command's help."
     return re.split(r"(?<=[.]) (?=[A-Z])", " ".join((command.help or "").split("\n\n")[0].split()))[0]
 
 

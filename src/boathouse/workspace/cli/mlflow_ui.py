@@ -1,4 +1,4 @@
-"""`boathouse ui`: MLflow's own web page on the state of a target."""
+"""`boathouse ui`: serve MLflow's web page on the state of a target."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDS_WITHIN = 10.0
 
 
 def serve_ui(state: Path, port: int, as_json: bool) -> int:
-    "Serve MLflow on the state until Ctrl-C or SIGTERM; every process of it has ended when this returns."
+    "Serve MLflow on the state until Ctrl-C or SIGTERM; all its processes have ended when this returns."
     database = state / "mlflow.db"
     if not database.is_file():
         raise BundleError(f"there is nothing to show: MLflow has no data in {state}.", hint="Run a job that logs to MLflow first.")
@@ -33,7 +33,7 @@ def serve_ui(state: Path, port: int, as_json: bool) -> int:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     log = state / "mlflow-ui.log"
     with log.open("wb") as output:
-        # A session of its own: Ctrl-C reaches this process alone, which then ends the server with all its workers.
+        # In a separate session, so that Ctrl-C reaches this process alone, which then ends the server with all its workers.
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *words],
             stdin=subprocess.DEVNULL,
@@ -55,9 +55,9 @@ def serve_ui(state: Path, port: int, as_json: bool) -> int:
 
 
 def _claim_port(port: int) -> int:
-    "The port, or a free one for 0; BundleError if somebody listens on it."
+    "Return the port, or a free one for 0. Raises BundleError if another process listens on it."
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port of a moment ago is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port that was just released is free
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as e:
@@ -77,7 +77,7 @@ def _await_port(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 def _end_group(server: subprocess.Popen[bytes]) -> None:
-    "End the server and its workers, by force what has not ended in time."
+    "End the server and its workers; kill those that do not end in time."
     group = [p for p in psutil.process_iter() if _group_of(p.pid) == server.pid]
     with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What many commands share: which bundle and target, JSON or text, and examples in the help."""
+"""Options that many commands share: bundle and target, JSON or text, and examples in the help."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEBUG = "boathouse.debug"
 
 @dataclass(frozen=True)
 class BundleOptions:
-    "The bundle that a command line names; without `folder`, the one around the working directory."
+    "Hold the bundle that a command line names; without `folder`, the one around the working directory."
 
     folder: Path | None = None
     target: str | None = None
@@ -32,18 +32,18 @@ class BundleOptions:
 
     @property
     def root(self) -> Path:
-        "The bundle's root folder."
+        "Return the root folder of the bundle."
         from boathouse.workspace.bundle.includes import find_bundle_root
 
         return self.folder if self.folder is not None else find_bundle_root(_working_directory())
 
     @property
     def overrides(self) -> dict[str, str]:
-        "The values given by `--var`."
+        "Return the values given by `--var`."
         return parse_pairs(self.variables, "--var")
 
     def load(self) -> Bundle:
-        "The bundle with its target."
+        "Return the bundle with its target."
         from boathouse.workspace.bundle.load import load
 
         return load(self.root, self.target, self.overrides)
@@ -114,7 +114,7 @@ def parameter_options(help_text: str) -> Callable[[Command], Command]:
 
 
 def parse_pairs(words: Sequence[str], option: str, hint: str = "") -> dict[str, str]:
-    "NAME=VALUE words as a mapping; BundleError for a word of another form."
+    "Return NAME=VALUE words as a mapping. Raises BundleError for a word of another form."
     pairs = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -127,7 +127,7 @@ def parse_pairs(words: Sequence[str], option: str, hint: str = "") -> dict[str, 
 
 
 def examples(*lines: str) -> str:
-    "The epilog of a command: one example per line, each with what it does after `  #`."
+    "Return the epilog of a command: one example per line, each with its effect after `  #`."
     commands = [line.partition("  # ") for line in lines]
     width = max(len(command) for command, _, _ in commands)
     shown = [f"  boathouse {command:<{width}}  # {text}" if text else f"  boathouse {command}" for command, _, text in commands]
@@ -135,7 +135,7 @@ def examples(*lines: str) -> str:
 
 
 def complete_jobs(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    "The jobs of the bundle whose key begins so, each with its description."
+    "Return the jobs of the bundle whose key has this prefix, each with its description."
     bundle = _completed_bundle(context)
     jobs = bundle.jobs if bundle else {}
     return [
@@ -146,12 +146,12 @@ def complete_jobs(context: click.Context, _: click.Parameter, incomplete: str) -
 
 
 def complete_targets(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    "The targets of the bundle whose name begins so."
+    "Return the targets of the bundle whose name has this prefix."
     from boathouse.workspace.bundle.load import target_names
 
     try:
         names = target_names(BundleOptions(context.params.get("folder")).root)
-    except BundleError:  # a shell has no place for the message; the command itself prints it
+    except BundleError:  # a completion has no place for the message; the command itself prints it
         return []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
@@ -165,6 +165,6 @@ def _completed_bundle(context: click.Context) -> Bundle | None:
 
 
 def shorten_path(path: Path | str) -> str:
-    "The path relative to the working directory if that is shorter."
+    "Return the path relative to the working directory if that is shorter."
     relative = os.path.relpath(path, _working_directory())
     return relative if len(relative) < len(str(path)) else str(path)

@@ -1,11 +1,11 @@
-"""Commands that installed packages bring: an entry point of the group `boathouse.commands`, named as the command.
+"""Run commands of installed packages: an entry point of the group `boathouse.commands` has the name of the command.
 
     [project.entry-points."boathouse.commands"]
     trace = "flights.trace:trace_command"
 
 boathouse calls it as `command(spark, catalog, words)`: a session on the target's cluster, the target's catalog and the words of the
-command line. It returns sections of a title, a sentence and rows, alone or with the exit code. It raises `LookupError` for what it cannot do.
-The `help` is read from the source of the module, which is not imported for it.
+command line. It returns sections of a title, a sentence and rows, alone or with the exit code. It raises `LookupError` for a request that fails.
+The `help` is read from the source of the module, without importing it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Section = tuple[str, str, list[dict[str, Any]]]
 
 @cache
 def points() -> dict[str, importlib.metadata.EntryPoint]:
-    "The commands of this environment's packages, by name."
+    "Return the commands of this environment's packages, by name."
     return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
 
 
 def help_of(name: str) -> str:
-    "The docstring of the command's function, read without importing what it needs."
+    "Return the docstring of the command's function, read from the source without importing it."
     point = points()[name]
     spec = importlib.util.find_spec(point.module)
     if spec is None or spec.origin is None:
@@ -46,7 +46,7 @@ def help_of(name: str) -> str:
 
 
 def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foreground: bool | None = None) -> int:
-    "Run the command on the target's cluster and print its sections; its exit code, or 1 for a LookupError."
+    "Run the command on the target's cluster and print its sections; return its exit code, or 1 for a LookupError."
     from boathouse.workspace.cli.run import cluster_of, session_of, wants_own
     from boathouse.workspace.cluster.query import to_json_value
 
@@ -72,7 +72,7 @@ def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foregrou
 
 
 def print_sections(found: Sequence[Section]) -> None:
-    "Prints the sections, each with its rows as a table."
+    "Print the sections, each with its rows as a table."
     from rich.table import Table
     from rich.text import Text
 

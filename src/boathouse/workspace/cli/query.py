@@ -1,4 +1,4 @@
-"""`boathouse sql`: one statement, or several of a file, and their rows as tables or JSON."""
+"""`boathouse sql`: run one statement, or several of a file, and print their rows as tables or JSON."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ResultRows = tuple[list[str], list[list[Any]]]
 
 
 def run_sql(bundle: Bundle, text: str, as_json: bool, foreground: bool | None = None) -> int:
-    "Run the statements of a text on the target's tables and print their rows; 0, or 1 if Spark refuses one."
+    "Run the statements of a text on the target's tables and print their rows; return 0, or 1 if Spark refuses one."
     statements = split_statements(text)
     if not statements:
         raise BundleError("there is no SQL statement to run.", hint='Write one, such as: boathouse sql "show schemas"')
     results: list[ResultRows] = []
-    # No task will run on a cluster of its own, so nothing needs to be imported for one: that is what `spawn` leaves out.
+    # No task will run on this separate cluster, so no task needs the imports: `spawn` skips them.
     with cluster_of(bundle, lambda line: click.echo(line, err=True), spawn=wants_own(foreground), foreground=foreground) as cluster:
         catalogs = named_catalogs(bundle)
         try:
@@ -54,7 +54,7 @@ def run_sql(bundle: Bundle, text: str, as_json: bool, foreground: bool | None = 
 
 
 def split_statements(text: str) -> list[str]:
-    "The statements of a text, without their semicolons; those in strings and comments separate nothing."
+    "Return the statements of a text without their semicolons; semicolons in strings and comments separate nothing."
     parts = sqlparse.split(text, strip_semicolon=True)
     return [part for part in parts if sqlparse.format(part, strip_comments=True).strip(" \t\r\n;")]
 
@@ -72,5 +72,5 @@ def print_rows(columns: list[str], rows: list[list[Any]]) -> None:
 
 
 def format_cell(value: Any) -> str:
-    "A value of JSON's types as a cell of a table."
+    "Return a value in JSON types as a cell of a table."
     return "NULL" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

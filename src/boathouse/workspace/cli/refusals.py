@@ -1,4 +1,4 @@
-"""Refusals of the command line: printed on stderr and as JSON, exit code 2. Works with the standard library alone."""
+"""Print refusals of the command line on stderr and as JSON, with exit code 2. This module needs only the standard library."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EXTRA = {
 
 
 def missing_extra(error: ModuleNotFoundError) -> BundleError | None:
-    "The refusal for a missing module of the extra `local`; None for any other module."
+    "Return the refusal for a missing module of the extra `local`; None for any other module."
     package = EXTRA.get((error.name or "").split(".")[0])
     if package is None:
         return None
@@ -42,13 +42,13 @@ def missing_extra(error: ModuleNotFoundError) -> BundleError | None:
 
 
 def wants_json(words: Sequence[str]) -> bool:
-    "Whether a command line asks for JSON, also one that cannot be parsed."
+    "Return whether a command line requests JSON, also one that cannot be parsed."
     pairs = set(itertools.pairwise(words))
     return bool({"--json", "-ojson", "--output=json"} & set(words)) or bool({("-o", "json"), ("--output", "json")} & pairs)
 
 
 def print_refusal(refusal: BundleError, as_json: bool) -> int:
-    "Print a refusal on stderr, with JSON wanted also as an object on stdout; return the exit code of refusals, 2."
+    "Print a refusal on stderr and, if JSON is requested, as an object on stdout; return the exit code of refusals, 2."
     if as_json:
         print(json.dumps(refusal.as_json()), flush=True)
     print(refusal, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""From a command to a cluster and back: run, repair or cancel, and the exit code."""
+"""Carry out the commands run, repair and cancel on a cluster, and return their exit codes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOptions:
-    "How a run is carried out; with `foreground` None, the environment decides."
+    "Hold how a run is carried out; with `foreground` None, the environment decides."
 
     as_json: bool = False
     master: str | None = None
@@ -64,7 +64,7 @@ def run_job(bundle: Bundle, key: str, given: Mapping[str, str], only: tuple[str,
 def repair_run(
     bundle: Bundle, run_id: int, given: Mapping[str, str], rerun: tuple[str, ...], rerun_dependents: bool, how: RunOptions
 ) -> int:
-    "Run the failed and skipped tasks of a run again, under the same id; the exit code is that of the new result."
+    "Run the failed and skipped tasks of a run again, under the same id; return the exit code of the new result."
     jobs = all_jobs(bundle)
     with History(bundle.state) as history:
         history.close_abandoned()
@@ -104,7 +104,7 @@ def _carry_out(
 
 
 def cancel_run(bundle: Bundle, run_id: int, as_json: bool) -> int:
-    "Ask the process of a run to cancel it, and wait until the run has ended."
+    "Request that the process of a run cancels it, and wait until the run has ended."
     with History(bundle.state) as history:
         history.close_abandoned()
         if (run := run_json(history, run_id))["end_time"]:
@@ -123,9 +123,10 @@ def cancel_run(bundle: Bundle, run_id: int, as_json: bool) -> int:
 def cluster_of(
     bundle: Bundle, say: Callable[[str], None], master: str | None = None, spawn: bool = False, foreground: bool | None = None
 ) -> Iterator[AnyCluster]:
-    """The background cluster of the bundle's target, started if necessary; in the foreground, a separate one that ends afterwards.
+    """Return the background cluster of the bundle's target, started if necessary.
 
-    Raises BundleError if the state folder is in use or the JVM does not start. With `foreground` None, BOATHOUSE_CLUSTER=own in the environment means True.
+    In the foreground, return a separate cluster that ends afterwards. With `foreground` None, BOATHOUSE_CLUSTER=own in the environment means True.
+    Raises BundleError if the state folder is in use or the JVM does not start.
     """
     try:
         wanted = cluster_wanted(bundle, master, spawn)
@@ -137,7 +138,7 @@ def cluster_of(
 
 
 def session_of(cluster: AnyCluster, bundle: Bundle) -> SparkSession:
-    "A session on the cluster for this process, in the target's catalog."
+    "Return a session on the cluster for this process, in the target's catalog."
     from boathouse.workspace.cluster.cluster import Cluster
     from boathouse.workspace.cluster.query import use_catalog
 
@@ -151,12 +152,12 @@ def session_of(cluster: AnyCluster, bundle: Bundle) -> SparkSession:
 
 
 def wants_own(foreground: bool | None) -> bool:
-    "Whether a command starts a cluster for itself alone."
+    "Return whether a command starts a separate cluster for itself."
     return os.environ.get("BOATHOUSE_CLUSTER") == "own" if foreground is None else foreground
 
 
 def cluster_wanted(bundle: Bundle, master: str | None = None, spawn: bool = False) -> ClusterSpec:
-    "The cluster that the target's tasks and queries run on."
+    "Return the spec of the cluster on which the target's tasks and queries run."
     return ClusterSpec(bundle.state, bundle.root, bundle.catalog, named_catalogs(bundle), master, spawn)
 
 
@@ -175,7 +176,7 @@ def _own(wanted: ClusterSpec) -> AnyCluster:
 def _header(screen: Console, bundle: Bundle, noted: list[Finding]) -> None:
     for line in bundle.notes:
         _say(screen, f"note: {line}")
-    # One line a kind of remark, however many jobs it is about.
+    # One line per kind of remark, however many jobs it concerns.
     said = dict.fromkeys(f.problem.message for f in noted)
     for message in said:
         _say(screen, f"note: {message}")

@@ -1,4 +1,4 @@
-"""The history on a terminal: the runs of a target, or one run with its tasks and logs; and the page of a run."""
+"""Print the history: the runs of a target, or one run with its tasks and logs; and open the page of a run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def show_runs(history: History, bundle: Bundle, as_json: bool, job: str | None =
 
 
 def show_run(history: History, run_id: int, as_json: bool) -> None:
-    "Print one run with its tasks and logs, those of nested runs below them."
+    "Print one run with its tasks and logs; those of nested runs are indented below them."
     run = run_json(history, run_id)
     if as_json:
         click.echo(json.dumps(run))
@@ -58,7 +58,7 @@ def show_run(history: History, run_id: int, as_json: bool) -> None:
 
 
 def open_page(history: History, state: Path, run_id: int | None, as_json: bool, browse: bool) -> None:
-    "Print the address of a run's page, the latest run's by default, and open it in the browser; BundleError if there is none."
+    "Print the address of a run's page (the latest run by default) and open it in the browser. Raises BundleError if there is none."
     if run_id is None:
         latest = next(iter(history.runs()), None)
         if latest is None:
@@ -77,7 +77,7 @@ def open_page(history: History, state: Path, run_id: int | None, as_json: bool, 
 
 
 def top_run(history: History, run_id: int) -> int:
-    "The run that was started by a command: `run_id`, or the one around it."
+    "Return the run that a command started: `run_id`, or the outermost run around it."
     above = "SELECT t.job_run FROM runs r JOIN task_runs t ON t.run_id = r.parent_task_run WHERE r.run_id = ?"
     while rows := history.rows(above, run_id):
         run_id = int(rows[0]["job_run"])

@@ -1,4 +1,4 @@
-"""`boathouse shell`: Python with the names of a Databricks notebook, on the target's cluster."""
+"""`boathouse shell`: start Python with the names of a Databricks notebook, on the target's cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from boathouse.workspace.cli.run import cluster_of, session_of
 
 
 def start_shell(bundle: Bundle, foreground: bool | None = None) -> int:
-    "Read Python from the terminal until it ends, or run what standard input holds; the exit code of that."
+    "Read Python from the terminal until it ends, or run what standard input holds; return the exit code."
     with cluster_of(bundle, lambda line: click.echo(line, err=True), foreground=foreground) as cluster:
         spark = session_of(cluster, bundle)
         names = shell_names(bundle, spark)
@@ -36,7 +36,7 @@ def start_shell(bundle: Bundle, foreground: bool | None = None) -> int:
 
 
 def shell_names(bundle: Bundle, spark: Any) -> dict[str, Any]:
-    "The names that the shell starts with; `from databricks.sdk.runtime import dbutils` gives the same."
+    "Return the names that the shell starts with; `from databricks.sdk.runtime import dbutils` imports the same ones."
     from boathouse.workspace.worker.dbutils.injected_names import install_names
     from boathouse.workspace.worker.dbutils.utilities import DbUtils
 

@@ -1,4 +1,4 @@
-"""`boathouse tables` and `boathouse show`: which tables the target has, and what one of them holds."""
+"""`boathouse tables` and `boathouse show`: list the tables of the target, and show one of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KEYS = {"primary key": "boathouse.primaryKey", "time key": "boathouse.timeKey"}
 
 @dataclass(frozen=True)
 class ListedTable:
-    "One table of the warehouse; `facts` is None if its log cannot be read, and `problem` the reason."
+    "Hold one table of the warehouse; `facts` is None if its log cannot be read, and `problem` the reason."
 
     catalog: str
     schema: str
@@ -39,7 +39,7 @@ class ListedTable:
     problem: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        "The table as `--json` prints it."
+        "Return the table as `--json` prints it."
         names = {"catalog": self.catalog, "schema": self.schema, "table": self.name}
         if self.facts is None:
             return names | {"error": self.problem}
@@ -82,7 +82,7 @@ def list_tables(bundle: Bundle, schema: str | None, as_json: bool) -> None:
 
 
 def find_tables(bundle: Bundle) -> list[ListedTable]:
-    "The Delta tables of the target's warehouse, ordered by catalog, schema and name."
+    "Return the Delta tables of the target's warehouse, ordered by catalog, schema and name."
     catalogs = owners(bundle.state)
     found = []
     for full, folder in table_folders(bundle.state / "warehouse"):
@@ -112,7 +112,7 @@ def _cells(one: ListedTable) -> list[str]:
 
 
 def format_size(size: float) -> str:
-    "Bytes as a person reads them: 812 B, 4.1 KiB, 13.0 MiB."
+    "Return bytes as text for a reader: 812 B, 4.1 KiB, 13.0 MiB."
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
@@ -121,7 +121,7 @@ def format_size(size: float) -> str:
 
 
 def show_table(bundle: Bundle, name: str, rows: int, as_json: bool, foreground: bool | None = None) -> int:
-    "Print columns, keys, history and first rows of a table or view; 0, or 1 if Spark cannot read it."
+    "Print columns, keys, history and first rows of a table or view; return 0, or 1 if Spark cannot read it."
     with cluster_of(bundle, lambda line: click.echo(line, err=True), spawn=wants_own(foreground), foreground=foreground) as cluster:
         try:
             found = read_table_details(session_of(cluster, bundle), name, rows)
@@ -138,7 +138,7 @@ def show_table(bundle: Bundle, name: str, rows: int, as_json: bool, foreground: 
 
 
 def read_table_details(session: SparkSession, name: str, rows: int) -> dict[str, Any]:
-    "What `boathouse show` prints; QueryFailed if there is no such table. Views have neither keys nor history."
+    "Return what `boathouse show` prints. Raises QueryFailed if there is no such table. Views have neither keys nor history."
     from boathouse.workspace.cluster.query import run_statement
 
     quoted = ".".join(f"`{part.strip('`')}`" for part in name.split("."))

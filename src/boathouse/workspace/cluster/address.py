@@ -1,4 +1,4 @@
-"Where the background cluster of a state folder listens, and the key that opens it: `cluster.json`, readable by its owner only."
+"The address and key of the background cluster of a state folder: `cluster.json`, readable only by its owner."
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENDS_AFTER = 15 * 60.0
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    "The cluster somebody wants: of which state folder, for which project. `master` None is whatever runs, else this machine's cores."
+    "Describe the requested cluster: state folder, project and Spark master. `master` None accepts any running cluster, else it means this machine's cores."
 
     state: Path
     project: Path
@@ -30,12 +30,12 @@ class ClusterSpec:
     spawn: bool = False
 
     def as_text(self) -> str:
-        "As one word of a command line."
+        "Return the spec as one word of a command line."
         return json.dumps({**asdict(self), "state": str(self.state.resolve()), "project": str(self.project.resolve())})
 
     @staticmethod
     def from_text(text: str) -> ClusterSpec:
-        "The inverse of `as_text`."
+        "Return the spec that `as_text` wrote."
         given = json.loads(text)
         return ClusterSpec(
             **given | {"state": Path(given["state"]), "project": Path(given["project"]), "catalogs": tuple(given["catalogs"])}
@@ -44,7 +44,7 @@ class ClusterSpec:
 
 @dataclass(frozen=True)
 class Address:
-    "One cluster process: its number and start (numbers are used again), its port on loopback, its key, and what it runs."
+    "Hold the address of a cluster process: process id and start time (ids are reused), loopback port, key, and what it runs."
 
     pid: int
     started: float
@@ -55,20 +55,20 @@ class Address:
 
     @staticmethod
     def here(port: int, key: str, master: str) -> Address:
-        "The address of this process."
+        "Return the address of this process."
         me = psutil.Process()
         return Address(me.pid, me.create_time(), port, key, version(), master)
 
     @staticmethod
     def read(state: Path) -> Address | None:
-        "What the folder says, whether or not that process still lives; None without a whole file."
+        "Read the address in the folder, whether or not the process still lives; return None without a complete file."
         try:
             return Address(**json.loads((state / FILE).read_text()))
         except (FileNotFoundError, json.JSONDecodeError, TypeError):
             return None
 
     def write(self, state: Path) -> None:
-        "Publishes it: whole or not at all, and never readable by others."
+        "Write the address, completely or not at all, and never readable by others."
         scratch = state / f".{FILE}"
         scratch.unlink(missing_ok=True)
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -76,12 +76,12 @@ class Address:
         os.replace(scratch, state / FILE)
 
     def withdraw(self, state: Path) -> None:
-        "Takes it back, unless another cluster has put its own there."
+        "Remove the address, unless another cluster has written its own."
         if Address.read(state) == self:
             (state / FILE).unlink()
 
     def process(self) -> psutil.Process | None:
-        "The process; None if it has ended."
+        "Return the process, or None if it has ended."
         try:
             process = psutil.Process(self.pid)
             alive = abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
@@ -90,7 +90,7 @@ class Address:
         return process if alive else None
 
     def call(self, **message: Any) -> Connection:
-        "A connection that begins with `message`; OSError if nobody listens."
+        "Open a connection and send `message`. Raises OSError if no process listens."
         talk = Connection(socket.create_connection(("127.0.0.1", self.port), timeout=10))
         talk.say(key=self.key, **message)
         talk.patience(None)
@@ -98,7 +98,7 @@ class Address:
 
 
 class Connection:
-    "Messages both ways, one JSON object a line."
+    "Exchange messages in both directions, one JSON object per line."
 
     def __init__(self, connection: socket.socket) -> None:
         if connection.family == socket.AF_INET:
@@ -106,11 +106,11 @@ class Connection:
         self._socket, self._lines = connection, connection.makefile("rb")
 
     def say(self, **message: Any) -> None:
-        "Sends one message; OSError if the other side is gone."
+        "Send one message. Raises OSError if the other side has closed the connection."
         self._socket.sendall(json.dumps(message).encode() + b"\n")
 
     def hear(self) -> dict[str, Any] | None:
-        "The next message; None when the other side has hung up."
+        "Return the next message, or None if the other side has closed the connection."
         try:
             line = self._lines.readline()
         except ConnectionError:
@@ -118,19 +118,19 @@ class Connection:
         return json.loads(line) if line.endswith(b"\n") else None
 
     def patience(self, seconds: float | None) -> None:
-        "How long `hear` waits before it raises TimeoutError; None is for ever."
+        "Set how many seconds `hear` waits before it raises TimeoutError; None waits forever."
         self._socket.settimeout(seconds)
 
     def close(self) -> None:
-        "Hangs up; a `hear` that waits in another thread returns."
-        with suppress(OSError):  # the other side may have been faster
+        "Close the connection; a `hear` that waits in another thread returns."
+        with suppress(OSError):  # the other side may have closed it first
             self._socket.shutdown(socket.SHUT_RDWR)
         self._lines.close()
         self._socket.close()
 
 
 def version() -> str:
-    "Changes with the interpreter and with the code of this package: a cluster of another version is not talked to."
+    "Return a hash of the interpreter and the code of this package. Clients do not use a cluster of another version."
     seen = hashlib.sha256(sys.executable.encode())
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         seen.update(file.read_bytes())
@@ -138,5 +138,5 @@ def version() -> str:
 
 
 def idle_seconds() -> float:
-    "After how long without anybody a background cluster ends: `BOATHOUSE_IDLE_SECONDS`, else 15 minutes."
+    "Return after how many seconds without clients a background cluster ends: `BOATHOUSE_IDLE_SECONDS`, else 15 minutes."
     return float(os.environ.get("BOATHOUSE_IDLE_SECONDS", ENDS_AFTER))

@@ -1,4 +1,4 @@
-"Working on the background cluster of a state folder: found, or started by whoever needs it first."
+"Work on the background cluster of a state folder: use the running one, or start it."
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from boathouse.workspace.task.spec import TaskResult, TaskSpec
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-STARTS_WITHIN = 600.0  # the first start on a machine fetches the jars
+STARTS_WITHIN = 600.0  # the first start on a machine downloads the jars
 ENDS_WITHIN = 60.0
-_sessions: list[Connection] = []  # of this process: each lasts as long as its connection
+_sessions: list[Connection] = []  # sessions of this process: each lasts as long as its connection
 
 
 class RemoteTask:
@@ -46,26 +46,26 @@ class RemoteTask:
         self._talk.close()
 
     def poll(self) -> TaskResult | None:
-        "The result, None while the task runs."
+        "Return the result, or None while the task runs."
         return self._ended.result() if self._ended.done() else None
 
     def wait(self, timeout: float | None = None) -> TaskResult | None:
-        "Waits for the result; None when `timeout` seconds pass first."
+        "Wait for the result; return None after `timeout` seconds."
         try:
             return self._ended.result(timeout)
         except TimeoutError:
             return None
 
     def cancel(self) -> None:
-        "Ends the task and all it started; returns when nothing of it is left. Harmless once it has ended."
+        "End the task and everything that it started; return when nothing is left. Do nothing if it has ended."
         if not self._ended.done():
-            with suppress(OSError):  # if the cluster has ended, the task has with it, and `_follow` says so
+            with suppress(OSError):  # if the cluster has ended, so has the task, and `_follow` reports it
                 self._talk.say(cancel=True)
         self._ended.exception()
 
 
 class BackgroundCluster:
-    "The cluster of a state folder as its clients see it; while one is open, the cluster stays."
+    "The cluster of a state folder as clients use it; the cluster does not end while one is open."
 
     def __init__(self, wanted: ClusterSpec, say: Callable[[str], None]) -> None:
         self.wanted, self.state = wanted, wanted.state.resolve()
@@ -74,7 +74,7 @@ class BackgroundCluster:
 
     @staticmethod
     def reach(wanted: ClusterSpec, say: Callable[[str], None] = print) -> BackgroundCluster:
-        "The running cluster, else a new one; ClusterError if it does not start, or runs on another master than the one named."
+        "Return the running cluster, or start one. Raises ClusterError if it does not start, or runs on another master than requested."
         return BackgroundCluster(wanted, say)
 
     def _enter(self) -> tuple[Address, Connection]:
@@ -108,12 +108,12 @@ class BackgroundCluster:
         return found
 
     def launch(self, spec: TaskSpec) -> RemoteTask:
-        "Starts one attempt in this process's environment; a cluster that has ended meanwhile is replaced."
+        "Start one attempt in this process's environment; a cluster that has ended meanwhile is replaced."
         talk, message = self._ask(op="launch", spec=spec.as_dict(), environ=dict(os.environ))
         return RemoteTask(spec, talk, message["started"], self.state / "cluster.log")
 
     def sql(self, query: str, catalog: str | None = None, catalogs: Iterable[str] = ()) -> tuple[list[str], list[list[Any]]]:
-        "Column names and rows of a statement, in JSON's types; `QueryFailed` with what Spark says of it."
+        "Return column names and rows of a statement, in JSON types. Raises QueryFailed with Spark's message."
         talk, message = self._ask(again=False, op="query", text=query, catalog=catalog or self.wanted.catalog, catalogs=list(catalogs))
         talk.close()
         if "failed" in message:
@@ -121,7 +121,7 @@ class BackgroundCluster:
         return message["columns"], message["rows"]
 
     def attach(self) -> SparkSession:
-        "A session of its own for this process, until the process ends."
+        "Open a separate session for this process, until the process ends."
         from boathouse.workspace.task.session import attach
 
         talk, message = self._ask(op="attach", catalog=self.wanted.catalog)
@@ -136,7 +136,10 @@ class BackgroundCluster:
         return spark
 
     def _ask(self, *, again: bool = True, **message: Any) -> tuple[Connection, dict[str, Any]]:
-        "Asks the cluster; if it has ended, the one that takes its place, unless what was asked may be done already and `again` is false."
+        """Send a request to the cluster, or to its replacement if it has ended.
+
+        With `again` false, a request is not repeated if it may already have been carried out.
+        """
         address = self.address
         if again or not answers(address):
             reply = _exchange(address, **message) if again else None
@@ -157,7 +160,7 @@ class BackgroundCluster:
                 self.address, self._stay = self._enter()
 
     def close(self) -> None:
-        "Lets the cluster go; it ends some time after the last one does so."
+        "Release the cluster; it ends some time after the last client has released it."
         self._stay.close()
 
     def __enter__(self) -> BackgroundCluster:
@@ -168,7 +171,7 @@ class BackgroundCluster:
 
 
 def _exchange(address: Address, **message: Any) -> tuple[Connection, dict[str, Any]] | None:
-    "The connection and its first answer; None if the cluster is not there any more."
+    "Send a message; return the connection and its first reply, or None if the cluster has ended."
     try:
         talk = address.call(**message)
         answer = talk.hear()
@@ -181,12 +184,12 @@ def _exchange(address: Address, **message: Any) -> tuple[Connection, dict[str, A
 
 
 def answers(address: Address) -> bool:
-    "Whether the cluster takes messages."
+    "Return whether the cluster accepts messages."
     return _exchange(address, op="status") is not None
 
 
 def cluster_status(state: Path) -> dict[str, Any] | None:
-    "What the cluster of the folder says of itself; None if there is none."
+    "Return the status that the cluster of the folder reports; None if there is no cluster."
     address = Address.read(state)
     if address is None or address.process() is None:
         return None
@@ -195,7 +198,7 @@ def cluster_status(state: Path) -> dict[str, Any] | None:
 
 
 def stop_background(state: Path, *, force: bool = False) -> bool:
-    "Ends the cluster of the folder and waits for it; whether there was one. ClusterError if somebody works on it, unless `force`."
+    "End the cluster of the folder and wait for it; return whether there was one. Raises ClusterError if it is in use, unless `force`."
     address = Address.read(state)
     if address is None or address.process() is None:
         return False
@@ -228,12 +231,15 @@ def _start(wanted: ClusterSpec, state: Path) -> Address:
             last = "\n".join(log.read_text(errors="replace").strip().splitlines()[-15:])
             raise ClusterError(last or f"the cluster did not start; see {log}")
         time.sleep(0.05)
-    threading.Thread(target=child.wait, daemon=True).start()  # if it ends before we do, it is not left a zombie
+    threading.Thread(target=child.wait, daemon=True).start()  # if it ends first, it does not stay a zombie
     return found
 
 
 def session() -> SparkSession:
-    "The session of a process outside any task: one of its own on the background cluster; with BOATHOUSE_CLUSTER=own, a JVM of its own."
+    """Return the session of a process outside any task.
+
+    It is a separate session on the background cluster. With BOATHOUSE_CLUSTER=own, the process starts its own JVM.
+    """
     from boathouse.workspace.spark.session import default_state, local_session, project_root
 
     if os.environ.get("BOATHOUSE_CLUSTER") == "own":

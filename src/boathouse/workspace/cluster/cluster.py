@@ -1,4 +1,4 @@
-"One JVM, and a Python process a task attached to it by a session of its own: what a job cluster is on Databricks."
+"The local counterpart of a job cluster: one JVM, and one Python process per task with its own session."
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from boathouse.workspace.task.spec import TAG, TaskResult, TaskSpec, ended_witho
 __all__ = ["Cluster", "ClusterError", "QueryFailed", "TaskProcess", "TaskResult", "TaskSpec"]
 
 POOLS = 8
-PATIENCE = 60  # seconds that the next task waits at most for a command that an ended task left under way
-SETTLED = 1.0  # seconds without a write, after which a table's creation is taken to be over
+PATIENCE = 60  # seconds that the next task waits at most for a command of an ended task
+SETTLED = 1.0  # seconds without a write after which the creation of a table counts as over
 
 
 class TaskProcess:
@@ -45,22 +45,22 @@ class TaskProcess:
 
     @property
     def pid(self) -> int:
-        "The process, which leads a process group of its own."
+        "Return the id of the process, which leads its own process group."
         return self.started.result()
 
     def poll(self) -> TaskResult | None:
-        "The result, None while the task runs."
+        "Return the result, or None while the task runs."
         return self.ended.result() if self.ended.done() else None
 
     def wait(self, timeout: float | None = None) -> TaskResult | None:
-        "Waits for the result; None when `timeout` seconds pass first. When it is there, the task holds nothing in the JVM any more."
+        "Wait for the result; return None after `timeout` seconds. With the result, the task holds nothing in the JVM any more."
         try:
             return self.ended.result(timeout)
         except TimeoutError:
             return None
 
     def cancel(self) -> None:
-        "Kills the task's process group, and its jobs and streaming queries; returns when all are gone. Harmless once the task has ended."
+        "Kill the process group, jobs and streaming queries of the task; return when all have ended. Do nothing if the task has ended."
         if not self.ended.done():
             self.canceled = True
             self._kill(self.id)
@@ -76,10 +76,10 @@ class Cluster:
         self._tasks: dict[str, TaskProcess] = {}
         self._ids = itertools.count(1)
         self._writing = threading.Lock()
-        self._ending: list[Any] = []  # the JVM's threads that worked for tasks which have ended
-        self._cut_off = False  # whether a task was killed, and not cleared up after yet
+        self._ending: list[Any] = []  # threads of the JVM that worked for ended tasks
+        self._cut_off = False  # whether a task was killed whose remains are not yet removed
         self._clearing = threading.Lock()
-        # JVM calls come from these threads only: each Python thread that makes one costs a thread in the JVM.
+        # Only these threads call the JVM, because each Python thread that calls it costs a thread there.
         self._calls = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cluster")
         self._reader = threading.Thread(target=self._listen, name="zygote", daemon=True)
         self._ready, self._stopped = threading.Event(), threading.Event()
@@ -94,10 +94,10 @@ class Cluster:
         catalog: str = "spark_catalog",
         conf: dict[str, str] | None = None,
     ) -> Cluster:
-        """Starts both; returns when the JVM is there, and the first task waits for the zygote's imports if they take longer.
+        """Start the JVM and the zygote; return when the JVM is ready. The first task waits for the zygote's imports if needed.
 
-        If this process already has a session on `state`, it is used, and left running by `stop`. `spawn` starts a fresh interpreter for each task
-        instead of a fork (always so on macOS, where forking after such imports is not safe).
+        If this process already has a session on `state`, it is used, and `stop` leaves it running. `spawn` starts a new interpreter per task
+        instead of a fork. macOS always spawns, because forking after such imports is not safe there.
         """
         state, project = state.resolve(), project.resolve()
         active = SparkSession.getActiveSession() or SparkSession._instantiatedSession
@@ -128,14 +128,17 @@ class Cluster:
                 self._say(op="watch", pid=jvm.pid)
 
     def _end_with(self, jvm: subprocess.Popen[bytes]) -> None:
-        "Ends every task when the JVM has ended: one that is not asking it anything would not notice."
+        "End every task when the JVM has ended; a task that does not call the JVM would not notice."
         jvm.wait()
         for task in list(self._tasks.values()):
             if task.started.done():
                 self._say(op="kill", id=task.id)
 
     def launch(self, spec: TaskSpec, environ: Mapping[str, str] | None = None) -> TaskProcess:
-        "Starts one attempt, in the environment `environ` (else this process's); `spec.folder` is made, and what an earlier attempt left there removed."
+        """Start one attempt in the environment `environ`, else in that of this process.
+
+        `spec.folder` is created, and files of an earlier attempt are removed from it.
+        """
         self._ready.wait()
         for task in self.tasks():
             if task.canceled:
@@ -153,13 +156,13 @@ class Cluster:
         self._tasks[task.id] = task
         self._say(op="launch", id=task.id, request=self._request(task, environ))
         task.started.result()
-        if self.failure():  # it may have ended after those whom its end was told
+        if self.failure():  # the JVM may have ended after its tasks were notified
             self._say(op="kill", id=task.id)
         return task
 
     @property
     def environment(self) -> dict[str, str]:
-        "What a process that works on this cluster finds in its environment."
+        "Return the environment variables of a process that works on this cluster."
         return {**state_environment(self.state), "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
 
     def _request(self, task: TaskProcess, environ: Mapping[str, str] | None) -> dict[str, Any]:
@@ -168,10 +171,10 @@ class Cluster:
                 "tag": {TAG: task.id}}  # fmt: skip
 
     def open(self, catalog: str | None = None, catalogs: Iterable[str] = ()) -> TaskSession:
-        "A session of its own and the line to it, for a task or another process; `catalog` is current in it, and `catalogs` can be named."
+        "Open a separate session with a server, for a task or another process. `catalog` is current in it, and SQL can name `catalogs`."
         if gone := self.failure():
             raise ClusterError(gone)
-        id = f"boathouse-{secrets.token_hex(8)}"  # never used twice in a JVM: its job group is barred once the task has ended
+        id = f"boathouse-{secrets.token_hex(8)}"  # never reused in a JVM: Spark refuses its job group once the task has ended
         pool = f"tasks-{next(self._ids) % POOLS}"
         try:
             return self._calls.submit(open_session, self.spark, id, pool, catalog or self.catalog, tuple(catalogs)).result()
@@ -179,36 +182,36 @@ class Cluster:
             raise ClusterError(self.failure(wait=5) or f"the cluster's JVM does not answer: {e}") from e
 
     def close(self, line: TaskSession) -> None:
-        "Ends what that session left in the JVM."
+        "End everything that the session left in the JVM."
         self._calls.submit(self._close, line).result()
 
     def query(self, text: str, catalog: str | None = None, catalogs: Iterable[str] = ()) -> Query:
-        "Starts one statement in a session of its own with `catalog` current, in which `catalogs` can be named."
+        "Start one statement in a separate session. `catalog` is current in it, and SQL can name `catalogs`."
         query = Query(self.spark, text, catalog or self.catalog, tuple(catalogs))
         query.start(self._calls)
         return query
 
     def sql(self, query: str, catalog: str | None = None, catalogs: Iterable[str] = ()) -> tuple[list[str], list[list[Any]]]:
-        "Column names and rows of a statement, in JSON's types; `QueryFailed` with what Spark says of it."
+        "Return column names and rows of a statement, in JSON types. Raises QueryFailed with Spark's message."
         return self.query(query, catalog, catalogs).result()
 
     def tasks(self) -> list[TaskProcess]:
-        "The tasks that run."
+        "Return the running tasks."
         return list(self._tasks.values())
 
     def wait_for_tasks(self) -> None:
-        "Waits until the tasks that run have ended."
+        "Wait until the running tasks have ended."
         for task in self.tasks():
             task.ended.exception()
 
     def memory(self) -> dict[str, int]:
-        "Bytes that the parts take: what each does not share (USS) where the system tells, else its resident set."
+        "Return the bytes of memory per part: unshared memory (USS) if the system reports it, else the resident set."
         jvm = jvm_of(self.spark)
         parts = {"cluster": os.getpid(), "zygote": self._zygote.pid, "jvm": jvm.pid if jvm else None}
         return {name: bytes_of(pid) for name, pid in parts.items() if pid} | {"tasks": sum(bytes_of(task.pid) for task in self.tasks())}
 
     def tidy(self) -> None:
-        "Gives memory back that nobody needs just now."
+        "Release memory that is not in use."
         jvm: Any = self.spark._jvm
         self._calls.submit(jvm.System.gc).result()
 
@@ -222,7 +225,7 @@ class Cluster:
                 raise ClusterError(f"the zygote is gone; see {self.state / 'zygote.log'}") from error
 
     def _listen(self) -> None:
-        "Follows the zygote; should it die, ends the tasks it leaves behind."
+        "Read the zygote's messages; if it dies, end the tasks that it leaves."
         assert self._zygote.stdout is not None
         for text in self._zygote.stdout:
             message = json.loads(text)
@@ -244,13 +247,13 @@ class Cluster:
             self._cut_off = self._cut_off or found is None
             gone = self._release(task)
             result = found or ended_without_result(status, task.canceled)
-            # Whatever the task made of it, a JVM that is gone is the reason.
+            # If the JVM has ended, that is the reason, whatever error the task reported.
             task.ended.set_result(TaskResult("FAILED", error=gone) if gone and result.state == "FAILED" else result)
         except BaseException as error:
             task.ended.set_exception(error)
 
     def _release(self, task: TaskProcess) -> str | None:
-        "Ends what the task left in the JVM; what happened to the JVM if there is none any more."
+        "End everything that the task left in the JVM; return the reason if the JVM has ended."
         del self._tasks[task.id]
         return self._close(task.line)
 
@@ -258,7 +261,7 @@ class Cluster:
         try:
             self._ending += close_session(line)
             if not self._tasks:
-                self.spark.catalog.clearCache()  # what tasks cached and did not release; with one still running it may be that one's
+                self.spark.catalog.clearCache()  # removes caches that tasks did not release; while a task runs, a cache may belong to it
         except (Py4JError, OSError):
             if (gone := self.failure(wait=5)) is None:
                 raise
@@ -266,7 +269,7 @@ class Cluster:
         return None
 
     def _wait_for_commands(self) -> None:
-        "Waits until no command of an ended task goes on in the JVM: it would write beside the next attempt."
+        "Wait until no command of an ended task runs in the JVM, because it could write at the same time as the next attempt."
         threads, self._ending = self._ending, []
         deadline = time.monotonic() + PATIENCE
         try:
@@ -277,7 +280,7 @@ class Cluster:
                 raise
 
     def _clear_cut_off(self) -> None:
-        "After a task was killed, and with no other at work: removes what its last command may have left of a table that it was creating."
+        "Remove partly created tables of a killed task, if no other task runs."
         with self._clearing:
             if self._cut_off and not self._tasks and not self.failure():
                 self._cut_off = False
@@ -285,7 +288,7 @@ class Cluster:
                 self._calls.submit(clear_cut_off, self.spark, self.state / "warehouse", SETTLED).result()
 
     def failure(self, wait: float = 0) -> str | None:
-        "A sentence on the JVM's end; None while it lives."
+        "Return a sentence about the end of the JVM; None while it lives."
         jvm = jvm_of(self.spark)
         if jvm is None:
             return None
@@ -304,7 +307,7 @@ class Cluster:
         self._calls.submit(self._finish, task, 9)
 
     def stop(self) -> None:
-        "Ends the tasks, the zygote and, if this cluster started it, the JVM; frees the state folder. Harmless when done before."
+        "End the tasks, the zygote and, if this cluster started it, the JVM; release the state folder. Do nothing if called again."
         if not self._ready.is_set():
             self._zygote.kill()  # it is still importing: there is no task yet
         elif self._zygote.poll() is None:

@@ -1,4 +1,4 @@
-"The processes a cluster is made of: how the zygote starts, the JVM ends, a task's group is killed, and what each takes."
+"The processes of a cluster: start the zygote, end the JVM, kill the group of a task, and measure memory."
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from pyspark.sql import SparkSession
 
 
 def start_zygote(state: Path, spawn: bool) -> subprocess.Popen[bytes]:
-    "Starts it; what it says is in `zygote.log`."
+    "Start the zygote; its output goes to `zygote.log`."
     state.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "boathouse.workspace.worker.zygote", str(state / "mlflow.db"), *(["--spawn"] if spawn else [])]
-    # `-m` puts the working directory on the path: the state folder holds no modules.
+    # `-m` adds the working directory to the path: the state folder has no modules.
     with (state / "zygote.log").open("wb") as log:
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=state)
 
 
 def jvm_of(spark: SparkSession) -> subprocess.Popen[bytes] | None:
-    "The JVM's process, if this process started it."
+    "Return the process of the JVM, if this process started it."
     return getattr(spark.sparkContext._gateway, "proc", None)
 
 
 def stop_jvm(spark: SparkSession) -> None:
-    "Ends the JVM of this process, and forgets it, so that another one can be started."
+    "End the JVM of this process and forget it, so that another one can be started."
     from pyspark import SparkContext
 
     gateway, jvm = spark.sparkContext._gateway, jvm_of(spark)
-    if jvm is not None and jvm.poll() is not None:  # it is gone: there is nothing to stop, only to forget
+    if jvm is not None and jvm.poll() is not None:  # it has ended: there is nothing to stop, only to forget
         spark.sparkContext._jsc = SparkContext._active_spark_context = None
         SparkContext._gateway = SparkContext._jvm = None
         return
@@ -39,7 +39,7 @@ def stop_jvm(spark: SparkSession) -> None:
         return
     gateway.shutdown()
     if jvm.stdin is not None:
-        jvm.stdin.close()  # the JVM ends when its standard input does
+        jvm.stdin.close()  # the JVM ends when its standard input closes
     try:
         jvm.wait(20)
     except subprocess.TimeoutExpired:
@@ -49,7 +49,7 @@ def stop_jvm(spark: SparkSession) -> None:
 
 
 def bytes_of(pid: int) -> int:
-    "The memory that is this process's alone; 0 if it has ended."
+    "Return the bytes of memory that only this process uses; 0 if it has ended."
     try:
         info = psutil.Process(pid).memory_full_info()
         return int(getattr(info, "uss", info.rss))
@@ -58,7 +58,7 @@ def bytes_of(pid: int) -> int:
 
 
 def kill_group(pid: int) -> None:
-    "Kills a process group; harmless when it is gone."
+    "Kill a process group; do nothing if it has ended."
     try:
         os.killpg(pid, 9)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"One SQL statement in a session of its own, and its rows in JSON's types."
+"Run one SQL statement in a separate session, and return its rows in JSON types."
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Rows = tuple[list[str], list[list[Any]]]
 
 
 class Query:
-    "A statement under way."
+    "One running statement."
 
     def __init__(self, spark: SparkSession, text: str, catalog: str, catalogs: tuple[str, ...] = ()) -> None:
         self._spark, self._text, self._catalog, self._catalogs = spark, text, catalog, {catalog, *catalogs}
@@ -31,15 +31,15 @@ class Query:
         self._rows: Future[Rows]
 
     def start(self, threads: Executor) -> None:
-        "Runs it on one of these threads."
+        "Run the statement on one of these threads."
         self._rows = threads.submit(self._run)
 
     def result(self) -> Rows:
-        "Column names and rows; waits for them."
+        "Wait for the statement; return its column names and rows."
         return self._rows.result()
 
     def cancel(self) -> None:
-        "Ends its Spark jobs; harmless when it is over."
+        "Cancel the Spark jobs of the statement; do nothing if it has ended."
         if not self._rows.done() and self._session is not None:
             self._session.interruptAll()
 
@@ -50,15 +50,15 @@ class Query:
 
 
 def use_catalog(session: SparkSession, catalog: str, catalogs: Iterable[str]) -> None:
-    "Make `catalog` current in a session, where all of `catalogs` can be named."
+    "Make `catalog` current in a session in which SQL can name all of `catalogs`."
     for key, value in catalog_settings({catalog, *catalogs}).items():
         session.conf.set(key, value)
     if session.catalog.currentCatalog() != catalog:
-        session.sql(f"USE CATALOG `{catalog}`")  # the catalog's own call looks for it in the settings of another session
+        session.sql(f"USE CATALOG `{catalog}`")  # the method of the catalog reads the settings of another session
 
 
 def run_statement(session: SparkSession, text: str) -> Rows:
-    "Column names and rows of one statement; QueryFailed with Spark's message."
+    "Return column names and rows of one statement. Raises QueryFailed with Spark's message."
     try:
         table = session.sql(text)
         return table.columns, [[to_json_value(value) for value in row] for row in table.collect()]
@@ -67,7 +67,7 @@ def run_statement(session: SparkSession, text: str) -> Rows:
 
 
 def error_text(message: str) -> str:
-    "A message of Spark without the frames of its stacks, each cause once; with what to do where a file of a table could not be read."
+    "Return a message of Spark without stack frames and repeated causes. If a file of a table could not be read, add what to do."
     frames = r"\s+(at |\.\.\. \d+ more)|Driver stacktrace|An error occurred while calling"
     kept = [line for line in message.strip().splitlines() if not re.match(frames, line)]
     text = "\n".join(dict.fromkeys(kept)).removeprefix(": ")
@@ -79,7 +79,10 @@ def error_text(message: str) -> str:
 
 
 def to_json_value(value: Any) -> Any:
-    "A value of Spark in JSON's types: instants, dates, decimals and bytes as text, rows as objects; what JSON has no number for as `NaN` or `Infinity`."
+    """Return a value of Spark in JSON types.
+
+    Timestamps, dates, decimals and bytes become text, and rows become objects. Numbers that JSON lacks become `NaN` or `Infinity`.
+    """
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, Decimal | timedelta):

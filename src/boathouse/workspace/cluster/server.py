@@ -1,6 +1,6 @@
-"""The cluster as a background process, shared by whoever works on a state folder: runs, queries, notebooks.
+"""The cluster as a background process, shared by all clients of a state folder: runs, queries, notebooks.
 
-Each operation is a connection of its own. What a client started ends when it hangs up, so nothing outlives a client that was killed.
+Each operation has its own connection. When a client closes it, everything that it started ends, also if the client was killed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from boathouse.workspace.task.spec import TaskSpec
 
 FIRST_WORD = 10.0
 TIDY_AFTER = 20.0
-# The JVM keeps a heap that has once grown: a cluster that has worked hard is ended earlier, a light one costs nobody anything.
+# The JVM never shrinks its heap. So a cluster that has grown ends earlier, and a small one costs little.
 LARGE_BYTES, LARGE_IDLE = 3 * 2**29, 300.0
 
 
 class Server(socketserver.ThreadingTCPServer):
-    "Listens on loopback until nobody has been there for `idle` seconds, it is told to stop, or its JVM or state folder is gone."
+    "Listen on loopback until there was no client for `idle` seconds, a stop is requested, or the JVM or state folder is gone."
 
     daemon_threads = True
     block_on_close = False
@@ -46,7 +46,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.address = Address.here(self.server_address[1], secrets.token_hex(32), master)
 
     def run(self) -> str:
-        "Serves to the end; why it ended."
+        "Serve until the end; return the reason for it."
         self.address.write(self.cluster.state)
         threading.Thread(target=self.serve_forever, name="listener", daemon=True).start()
         try:
@@ -62,7 +62,7 @@ class Server(socketserver.ThreadingTCPServer):
         while not self.ending.wait(0.5):
             if gone := self.cluster.failure():
                 self.cluster.wait_for_tasks()
-                time.sleep(0.5)  # the last words to the clients
+                time.sleep(0.5)  # time for the last messages to the clients
                 return gone
             if Address.read(self.cluster.state) != self.address:
                 return "the state folder was deleted or taken by another cluster"
@@ -79,31 +79,31 @@ class Server(socketserver.ThreadingTCPServer):
         return "told to stop"
 
     def enter(self, visit: int, what: str) -> None:
-        "Counts a visit, which keeps the cluster from ending."
+        "Register a visit, which keeps the cluster from ending."
         with self._counting:
             self._visits[visit] = what
             self._quiet_since = None
 
     def leave(self, visit: int) -> None:
-        "A visit is over."
+        "Remove a visit that is over."
         with self._counting:
             self._visits.pop(visit, None)
             if not self._visits:
                 self._quiet_since = time.monotonic()
 
     def visits(self) -> list[str]:
-        "What the present visits are for."
+        "Return the purposes of the present visits."
         with self._counting:
             return [what for what in self._visits.values() if what != "status"]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        "A client that hangs up in the middle of an answer is no error of ours."
+        "Ignore a client that closes the connection during a reply."
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class _Visit(socketserver.BaseRequestHandler):
-    "One connection: its first message says what it wants."
+    "Handle one connection, whose first message names the operation."
 
     server: Server
 
@@ -125,13 +125,13 @@ class _Visit(socketserver.BaseRequestHandler):
             self.server.leave(id(self))
 
     def stay(self, op: str = "") -> None:
-        "A client that is at work, though it asks nothing just now."
+        "Keep the cluster running for a client that works without requests."
         self.talk.say(welcome=True)
         while self.talk.hear() is not None:
             continue
 
     def launch(self, spec: dict[str, Any], environ: dict[str, str]) -> None:
-        "Runs a task; the client may cancel it, and does so by hanging up."
+        "Run a task; the client may cancel it, also by closing the connection."
         try:
             task = self.server.cluster.launch(TaskSpec.from_dict(spec), environ)
         except ClusterError as e:
@@ -152,10 +152,10 @@ class _Visit(socketserver.BaseRequestHandler):
         try:
             self.talk.say(**message)
         except OSError:
-            return  # the client has gone, and the task with it
+            return  # the client has gone, and the task has ended
 
     def query(self, text: str, catalog: str, catalogs: Sequence[str] = ()) -> None:
-        "Runs one statement; hanging up cancels it."
+        "Run one statement; closing the connection cancels it."
         query = self.server.cluster.query(text, catalog, catalogs)
         threading.Thread(target=self._tell_rows, args=(query,), daemon=True).start()
         self.talk.hear()
@@ -172,10 +172,10 @@ class _Visit(socketserver.BaseRequestHandler):
         try:
             self.talk.say(**message)
         except OSError:
-            return  # the client has gone, and the query with it
+            return  # the client has gone, and the query has ended
 
     def attach(self, catalog: str) -> None:
-        "Offers a session of its own to the client's process, for as long as it stays."
+        "Offer a separate session to the client's process, as long as it stays connected."
         line = self.server.cluster.open(catalog)
         try:
             self.talk.say(port=line.port, token=line.token, environment=self.server.cluster.environment)
@@ -184,7 +184,7 @@ class _Visit(socketserver.BaseRequestHandler):
             self.server.cluster.close(line)
 
     def status(self) -> None:
-        "What there is, and what it takes."
+        "Send the status: what runs, and its memory."
         cluster, me = self.server.cluster, psutil.Process()
         self.talk.say(
             pid=me.pid,
@@ -198,7 +198,7 @@ class _Visit(socketserver.BaseRequestHandler):
         )
 
     def stop(self, force: bool) -> None:
-        "Ends the cluster, if nobody works on it or `force` is given."
+        "End the cluster, if no client uses it or `force` is given."
         busy = [what for what in self.server.visits() if what != "stop"]
         if busy and not force:
             self.talk.say(busy=busy)
@@ -213,7 +213,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
 
 
 def serve(wanted: ClusterSpec) -> str:
-    "Starts the cluster in this process and serves it to its end; why it ended."
+    "Start the cluster in this process and serve it until its end; return the reason for the end."
     master = wanted.master or "local[*]"
     conf = catalog_settings(wanted.catalogs)
     with Cluster.start(wanted.state, wanted.project, master=master, spawn=wanted.spawn, catalog=wanted.catalog, conf=conf) as cluster:
@@ -224,7 +224,7 @@ def serve(wanted: ClusterSpec) -> str:
 
 
 def main() -> None:
-    "The background process: says on standard error why it did not start, or why it ended."
+    "Run the background process; print on standard error why it did not start, or why it ended."
     from boathouse.workspace.spark.session import JarsError, SessionError, WorkspaceLocked
 
     try:

@@ -1,1 +1,1 @@
-"The graph of a job's tasks as a state machine, without doing any work."
+"The graph of a job's tasks as a state machine that does no work itself."

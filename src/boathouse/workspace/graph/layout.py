@@ -1,4 +1,4 @@
-"Places for the tasks of a graph on a drawing: columns from left to right, and lines that go around the boxes between them."
+"Place the tasks of a graph on a drawing: columns from left to right, and lines around the boxes between them."
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Box:
-    "The place of one task, in pixels; `x` and `y` are its upper left corner."
+    "Hold the place of one task, in pixels; `x` and `y` are its upper left corner."
 
     x: float
     y: float
@@ -21,7 +21,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Drawing:
-    "The boxes by task, and for each dependency `(upstream, task)` the points of its line."
+    "Hold the boxes by task and, for each dependency `(upstream, task)`, the points of its line."
 
     width: float
     height: float
@@ -46,7 +46,7 @@ def place_tasks(needs: Mapping[str, Sequence[str]], widths: Mapping[str, float],
     for key in needs:
         column_of(key)
     columns: list[list[tuple[str, ...]]] = [[] for _ in range(max(column.values(), default=-1) + 1)]
-    above: dict[tuple[str, ...], list[tuple[str, ...]]] = {}  # what a box or a waypoint is connected to in the column before
+    above: dict[tuple[str, ...], list[tuple[str, ...]]] = {}  # the neighbours of a box or waypoint in the column before
     for key, upstream in needs.items():
         columns[column[key]].append((key,))
         above[key,] = [(n,) if column[n] + 1 == column[key] else (n, key, str(column[key] - 1)) for n in upstream]
@@ -61,7 +61,7 @@ def place_tasks(needs: Mapping[str, Sequence[str]], widths: Mapping[str, float],
 def _rows(
     columns: list[list[tuple[str, ...]]], above: Mapping[tuple[str, ...], list[tuple[str, ...]]], height: float, gap: float
 ) -> dict[tuple[str, ...], float]:
-    "The middle of each box and waypoint: as near as there is room to the mean of what it is connected to on its left."
+    "Return the middle of each box and waypoint, as near as possible to the mean of its neighbours on the left."
     middle: dict[tuple[str, ...], float] = {}
     for things in columns:
         wanted = {thing: fmean(middle[t] for t in above[thing]) if above[thing] else 0.0 for thing in things}
@@ -73,7 +73,7 @@ def _rows(
             half = (height if len(thing) == 1 else 8.0) / 2
             placed.append(max(wanted[thing], below + half))
             below = placed[-1] + half + gap
-        # A column that had to be stretched is centred on where it wanted to be.
+        # A column that had to be stretched is centred on the wanted place.
         shift = fmean(wanted[t] for t in ordered) - fmean(placed)
         middle |= {thing: at + shift for thing, at in zip(ordered, placed, strict=True)}
     return middle

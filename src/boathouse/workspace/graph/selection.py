@@ -1,4 +1,4 @@
-"""`--only`: some tasks of a job, the others disabled."""
+"""Select tasks of a job by `--only`; the others are disabled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from boathouse.workspace.graph.state_machine import Edge, Graph, Node
 
 
 def select(graph: Graph, only: Iterable[str]) -> Graph:
-    "The graph with every other task disabled; the chosen ones keep their order among each other, even across disabled ones."
+    "Return the graph with every other task disabled; the selected ones keep their order, even across disabled ones."
     chosen = expand(graph, only)
     nodes = {}
     for key, node in graph.nodes.items():
@@ -21,7 +21,7 @@ def select(graph: Graph, only: Iterable[str]) -> Graph:
 
 
 def expand(graph: Graph, only: Iterable[str]) -> set[str]:
-    "The tasks that `a`, `+a` (with everything upstream) and `a+` (with everything downstream) name."
+    "Return the tasks that `a`, `+a` (with everything upstream) and `a+` (with everything downstream) name."
     chosen = set()
     for word in only:
         key = word.strip("+")

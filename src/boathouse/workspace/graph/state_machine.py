@@ -1,6 +1,6 @@
-"""The state machine of a job run: events in, decisions out. It does no work, reads no clock and keeps nothing.
+"""The state machine of a job run: events in, decisions out. It does no work, reads no clock and stores nothing.
 
-A run is a `Progress`. `start_run` gives the first one, `apply_event` the next one after each event. Both also return what to do now:
+A run is a `Progress`. `start_run` returns the first one, `apply_event` the next one after each event. Both also return the next decisions:
 launch a task, settle one that does not run, stop one that runs, or finish the run.
 """
 
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Result(StrEnum):
-    "How a task or run ended, spelled as in the Jobs API."
+    "Name how a task or run ended, spelled as in the Jobs API."
 
     SUCCESS = "SUCCESS"
     FAILED = "FAILED"
@@ -28,13 +28,13 @@ class Result(StrEnum):
 
 SUCCEEDED = frozenset({Result.SUCCESS, Result.SUCCESS_WITH_FAILURES})
 CANCELED = frozenset({Result.CANCELED, Result.UPSTREAM_CANCELED})
-# A dependency that timed out, or never ran because of one above it, counts as failed for every run_if.
+# A dependency that timed out, or never ran because of an upstream one, counts as failed for every run_if.
 FAILED = frozenset({Result.FAILED, Result.TIMEDOUT, Result.UPSTREAM_FAILED}) | CANCELED
 
 
 @dataclass(frozen=True)
 class Edge:
-    "A dependency on the task `key`; with `outcome`, only on that outcome of a condition."
+    "Hold a dependency on the task `key`; with `outcome`, only on that outcome of a condition."
 
     key: str
     outcome: str | None = None
@@ -42,7 +42,11 @@ class Edge:
 
 @dataclass(frozen=True)
 class Node:
+<<<<<<< HEAD
     "One task as the graph sees it. `retries` is -1 for without end."
+=======
+    "Hold one task of the graph. `retries` is -1 for no limit."
+>>>>>>> p5
 
     key: str
     needs: tuple[Edge, ...] = ()
@@ -54,12 +58,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    "The tasks of a job by key, in the order they are written."
+    "Hold the tasks of a job by key, in the order they are written."
 
     nodes: Mapping[str, Node]
 
     def upstream(self, key: str) -> list[str]:
-        "Every task that must settle before `key` can start, in the order they are written."
+        "Return every task that must settle before `key` can start, in the order they are written."
         seen, todo = set[str](), [key]
         while todo:
             new = {e.key for e in self.nodes[todo.pop()].needs if e.key in self.nodes} - seen
@@ -68,7 +72,7 @@ class Graph:
         return [k for k in self.nodes if k in seen]
 
     def cycle(self) -> list[str]:
-        "Tasks that wait for each other in a circle, or nothing."
+        "Return tasks that wait for each other in a circle, or an empty list."
         for key in self.nodes:
             if key in self.upstream(key):
                 return self._circle(key)
@@ -88,7 +92,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Settled:
-    "How a task ended; `outcome` is a condition's answer."
+    "Hold how a task ended; `outcome` is the result of a condition."
 
     result: Result
     outcome: str | None = None
@@ -96,7 +100,7 @@ class Settled:
 
 @dataclass(frozen=True)
 class Progress:
-    "Where a run stands: what has settled, what runs (with the number of its attempt, from 0), and whether it is being stopped."
+    "Hold the progress of a run: settled tasks, running tasks with the number of their attempt (from 0), and whether the run is being stopped."
 
     settled: Mapping[str, Settled] = field(default_factory=dict)
     running: Mapping[str, int] = field(default_factory=dict)
@@ -105,7 +109,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Ended:
-    "Event: the attempt of a task that ran is over."
+    "Event: the running attempt of a task has ended."
 
     key: str
     result: Result
@@ -114,14 +118,14 @@ class Ended:
 
 @dataclass(frozen=True)
 class Stopped:
-    "Event: the whole run is to stop, because it was cancelled or has timed out."
+    "Event: the whole run must stop, because it was cancelled or has timed out."
 
     result: Result = Result.CANCELED
 
 
 @dataclass(frozen=True)
 class Launch:
-    "Decision: start this attempt of a task; from the second on, after the task's retry interval."
+    "Decision: start this attempt of a task; from the second attempt on, after the task's retry interval."
 
     key: str
     attempt: int = 0
@@ -137,7 +141,7 @@ class Settle:
 
 @dataclass(frozen=True)
 class Stop:
-    "Decision: stop the running attempt of a task; an `Ended` for it is still due."
+    "Decision: stop the running attempt of a task; an `Ended` for it still follows."
 
     key: str
 
@@ -154,16 +158,16 @@ Decision = Launch | Settle | Stop | Finish
 
 
 def start_run(graph: Graph, kept: Mapping[str, Settled] | None = None) -> tuple[Progress, list[Decision]]:
-    "The first progress of a run and the tasks that can start at once; a repair begins with what it keeps."
+    "Return the first progress of a run and the tasks that can start at once; a repair begins with the tasks that it keeps."
     return _advance(graph, Progress(settled=dict(kept or {})))
 
 
 def kept_tasks(
     graph: Graph, before: Mapping[str, Settled], rerun: Iterable[str] = (), rerun_dependents: bool = False
 ) -> dict[str, Settled]:
-    """What a repair keeps of a run that ended with `before`: the tasks that succeeded. All others are judged anew.
+    """Return the tasks that a repair keeps of a run that ended with `before`: the successful ones. All others are decided again.
 
-    A task of `rerun` is not kept; with `rerun_dependents`, nothing below a task that runs again is.
+    A task of `rerun` is not kept. With `rerun_dependents`, no task downstream of one that runs again is kept.
     """
     again = {k for k in graph.nodes if k in set(rerun) or k not in before or before[k].result in FAILED}
     lost = {k for k in graph.nodes if rerun_dependents and again & set(graph.upstream(k))}
@@ -171,7 +175,7 @@ def kept_tasks(
 
 
 def apply_event(graph: Graph, progress: Progress, event: Event) -> tuple[Progress, list[Decision]]:
-    "The progress after an event, and what to do now."
+    "Return the progress after an event, and the next decisions."
     if isinstance(event, Stopped):
         if progress.stopping is not None:
             return progress, []
@@ -188,7 +192,7 @@ def apply_event(graph: Graph, progress: Progress, event: Event) -> tuple[Progres
 
 
 def is_retried(node: Node, result: Result, attempt: int) -> bool:
-    "Whether the attempt of that number, which ended so, is followed by another."
+    "Return whether another attempt follows the attempt with this number and result."
     due = result == Result.FAILED or (result == Result.TIMEDOUT and node.retry_on_timeout)
     return due and (node.retries < 0 or attempt < node.retries)
 
@@ -224,7 +228,7 @@ def _stopped(progress: Progress, node: Node) -> str | None:
 
 
 def decide_run_if(node: Node, settled: Mapping[str, Settled]) -> str | None:
-    "`run`, the result of a task that does not run, or None while a dependency is still open."
+    "Return `run`, the result of a task that does not run, or None while a dependency is still open."
     if node.disabled:
         return Result.DISABLED
     if not node.needs:
@@ -250,7 +254,7 @@ def _run_if(rule: str, results: list[Result]) -> str:
         met = bool(failed) and (rule == "AT_LEAST_ONE_FAILED" or len(failed) == len(results))
         return "run" if met else Result.EXCLUDED
     met = {
-        # An excluded dependency is treated as successful; that all of them are excluded was settled before.
+        # An excluded dependency counts as successful; the case that all of them are excluded is settled above.
         "ALL_SUCCESS": not failed,
         "NONE_FAILED": not failed,
         "AT_LEAST_ONE_SUCCESS": any(r in SUCCEEDED for r in results),
@@ -262,7 +266,7 @@ def _run_if(rule: str, results: list[Result]) -> str:
 
 
 def run_result(graph: Graph, progress: Progress) -> Result:
-    "The result of a run whose tasks have all settled: its leaves decide."
+    "Return the result of a run whose tasks have all settled; its leaves decide."
     if progress.stopping is not None:
         return progress.stopping
     leaves = [progress.settled[k].result for k in leaf_tasks(graph, progress.settled)]
@@ -275,7 +279,7 @@ def run_result(graph: Graph, progress: Progress) -> Result:
 
 
 def leaf_tasks(graph: Graph, settled: Mapping[str, Settled]) -> list[str]:
-    "The tasks that no other task depends on, disabled ones aside."
+    "Return the tasks that no other task depends on, without disabled ones."
     enabled = [k for k in graph.nodes if settled[k].result != Result.DISABLED]
     needed = {e.key for k in enabled for e in graph.nodes[k].needs}
     return [k for k in enabled if k not in needed]

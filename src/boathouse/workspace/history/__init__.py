@@ -1,1 +1,1 @@
-"The runs of a target, kept in a database."
+"The runs of a target, stored in a database."

@@ -1,4 +1,4 @@
-"""Runs as JSON, in the shape of the Jobs API's `runs/get`."""
+"""Return runs as JSON, in the format of the Jobs API's `runs/get`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from boathouse.workspace.errors import BundleError
 from boathouse.workspace.history.run_tree import PAGE, run_folder
 from boathouse.workspace.history.store import History
 
-LONGEST_EXIT_VALUE = 5 * 1024 * 1024  # of a longer one the Jobs API gives this much
+LONGEST_EXIT_VALUE = 5 * 1024 * 1024  # the Jobs API returns only this much of a longer one
 
 
 def run_json(history: History, run_id: int) -> dict[str, Any]:
-    "One run with its tasks; a task that ran a job or a loop holds those runs."
+    "Return one run with its tasks; a task that ran a job or a loop holds those runs."
     found = history.rows("SELECT * FROM runs WHERE run_id = ?", run_id)
     if not found:
         raise BundleError(f"there is no run {run_id}.", hint="`boathouse runs` lists them.")
@@ -38,18 +38,18 @@ def run_json(history: History, run_id: int) -> dict[str, Any]:
 
 
 def run_summary(row: sqlite3.Row) -> dict[str, Any]:
-    "One run without its tasks, as `runs/list` gives it."
+    "Return one run without its tasks, as `runs/list` does."
     keys = ("run_id", "job_id", "job_key", "target")
     return {k: row[k] for k in keys} | {"run_name": row["job_name"], "state": _state(row), **_times(row)}
 
 
 def _latest(tasks: list[sqlite3.Row]) -> list[sqlite3.Row]:
-    "The last attempt of each task, and of each item of a loop."
+    "Return the last attempt of each task, and of each item of a loop."
     return list({(t["task_key"], t["loop_run"] and t["position"]): t for t in sorted(tasks, key=lambda t: t["run_id"])}.values())
 
 
 def _repairs(history: History, run_id: int) -> list[dict[str, Any]]:
-    "The original run and its repairs, if it was ever repaired."
+    "Return the original run and its repairs, if it was ever repaired."
     ids: dict[int, list[int]] = {}
     for row in history.rows("SELECT run_id, repair FROM task_runs WHERE job_run = ? AND loop_run IS NULL ORDER BY run_id", run_id):
         ids.setdefault(row["repair"], []).append(row["run_id"])

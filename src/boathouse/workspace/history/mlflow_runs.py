@@ -1,6 +1,6 @@
-"""The MLflow runs that a target's tasks have logged, read from the target's MLflow store.
+"""Read the MLflow runs of a target's tasks from the target's MLflow store.
 
-The store is read as the SQLite file it is: opening it by MLflow's own client takes seconds and may write to it.
+The store is read as the SQLite file it is: MLflow's own client takes seconds to open it and may write to it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlparse
 
 SHOWN_FILES = (".html", ".png", ".json")
-JOB, TASK_RUN = "mlflow.databricks.jobID", "mlflow.databricks.jobRunID"  # the tags in which MLflow notes the job and the task run
+JOB, TASK_RUN = "mlflow.databricks.jobID", "mlflow.databricks.jobRunID"  # the tags in which MLflow records the job and the task run
 
 
 @dataclass(frozen=True)
 class MlflowRun:
-    "One MLflow run; `task_run` is the id of the task run that logged it, as MLflow noted it; `files` are those at the top of its artifacts that a browser shows, pages first."
+    """Hold one MLflow run; `task_run` is the id of the task run that logged it, as MLflow recorded it.
+
+    `files` are those at the top of its artifacts that a browser shows, pages first.
+    """
 
     run_id: str
     name: str
@@ -28,12 +31,12 @@ class MlflowRun:
 
 
 def mlflow_runs(store: Path, task_runs: Collection[str], named: Collection[str]) -> list[MlflowRun]:
-    "Return the MLflow runs that one of the task runs has logged, or whose id is in `named`, oldest first; not those nested in another."
+    "Return the MLflow runs that one of the task runs has logged, or whose id is in `named`, oldest first; nested runs are left out."
     if not store.is_file():
         return []
     with closing(sqlite3.connect(f"file:{quote(str(store))}?mode=ro", uri=True, timeout=30)) as database:
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
-            return []  # MLflow is about to make it
+            return []  # MLflow is about to create it
         rows = database.execute(
             "SELECT r.run_uuid, r.name, e.name, r.artifact_uri, coalesce(t.value, '') FROM runs r JOIN experiments e USING (experiment_id)"
             " LEFT JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = ? WHERE r.lifecycle_stage = 'active' AND r.run_uuid NOT IN"

@@ -1,4 +1,4 @@
-"A run as it stands in the history, with all attempts, iterations and nested runs below it."
+"Read a run from the history, with all attempts, iterations and nested runs below it."
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = "index.html"
 
 @dataclass(frozen=True)
 class Period:
-    "A state and the time in it; milliseconds since 1970, None where it has not begun or not ended."
+    "Hold a state and the time in it, in milliseconds since 1970; None if it has not begun or not ended."
 
     state: str
     message: str
@@ -26,13 +26,13 @@ class Period:
 
     @property
     def seconds(self) -> float | None:
-        "How long it took; None while it runs, and if it never ran."
+        "Return the duration in seconds; None while it runs, and if it never ran."
         return None if self.start is None or self.end is None else (self.end - self.start) / 1000
 
 
 @dataclass(frozen=True)
 class AttemptRecord:
-    "One attempt of a task. A for_each has `iterations`, a nested job its run as `child`."
+    "Hold one attempt of a task. A for_each has `iterations`, a nested job its run as `child`."
 
     run_id: int
     period: Period
@@ -47,7 +47,7 @@ class AttemptRecord:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    "One task with its attempts, oldest first; `item` is what an iteration of a loop was given."
+    "Hold one task with its attempts, oldest first; `item` is the input of an iteration of a loop."
 
     key: str
     kind: str
@@ -57,18 +57,18 @@ class TaskRecord:
 
     @property
     def last(self) -> AttemptRecord:
-        "The attempt that counts."
+        "Return the last attempt, which is the one that counts."
         return self.attempts[-1]
 
     @property
     def name(self) -> str:
-        "Its key; of an iteration, its item."
+        "Return the key of the task; for an iteration, its item."
         return self.key if self.item is None else self.item
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    "One run of a job; `repairs` holds the original run and its repairs by number, and is empty if there was none."
+    "Hold one run of a job; `repairs` has the original run and its repairs by number, and is empty without repairs."
 
     run_id: int
     key: str
@@ -81,7 +81,7 @@ class RunRecord:
     repairs: tuple[tuple[int, Period], ...] = ()
 
     def every_task(self) -> Iterator[tuple[tuple[str, ...], TaskRecord]]:
-        "All tasks, iterations and tasks of nested runs, each with the names from this run down to it."
+        "Yield all tasks, iterations and tasks of nested runs, each with the names from this run down to it."
         yield from _below((), self.tasks)
 
 
@@ -121,7 +121,7 @@ def read_run(history: History, run_id: int) -> RunRecord:
 
 
 def _tasks(history: History, rows: list[sqlite3.Row], by: str) -> tuple[TaskRecord, ...]:
-    "The attempts among `rows`, gathered by the column that tells the tasks apart."
+    "Return the attempts in `rows`, grouped by the column that identifies the tasks."
     gathered: dict[Any, list[sqlite3.Row]] = {}
     for row in rows:
         gathered.setdefault(row[by], []).append(row)

@@ -1,4 +1,4 @@
-"The SQLite file of a target's history: its tables, and how those that an earlier version made are brought up to date."
+"The SQLite file of a target's history: its tables, and the migration of files that earlier versions created."
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ADDED = {
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    "The database at `path`, made or brought up to date; statements commit by themselves."
+    "Return the database at `path`, created or migrated if needed; statements commit by themselves."
     made = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
     made.row_factory = sqlite3.Row
     made.execute("PRAGMA journal_mode = WAL")

@@ -1,4 +1,4 @@
-"""Every run, task attempt, parameter and task value of a target, in SQLite, written as it happens."""
+"""Record every run, task attempt, parameter and task value of a target in SQLite, as it happens."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from boathouse.workspace.history.schema import connect
 
 @dataclass(frozen=True)
 class JobRun:
-    """One run of one job; `path` are the names above it on the screen, empty for the run that was asked for; `repair` counts its repairs.
+    """Describe one run of one job. `path` holds the names above it in the display, and is empty for the requested run; `repair` counts its repairs.
 
-    With `wheel`, its tasks import from built wheels alone.
+    With `wheel`, its tasks import only from built wheels.
     """
 
     run_id: int
@@ -41,7 +41,7 @@ class JobRun:
 
 @dataclass(frozen=True)
 class TaskRun:
-    "One attempt of one task; `loop` is the run of the for_each around it and `item` its item there."
+    "Describe one attempt of one task; `loop` is the run of the for_each around it and `item` its item there."
 
     run_id: int
     run: JobRun
@@ -56,13 +56,13 @@ class TaskRun:
 
     @property
     def path(self) -> tuple[str, ...]:
-        "Its name on the screen, below that of its run."
+        "Return its name in the display, below that of its run."
         return (*self.run.path, self.key) if self.item is None else (*self.run.path, self.key, self.item)
 
 
 @dataclass(frozen=True)
 class TaskEnd:
-    "How an attempt ended and what it left behind."
+    "Hold how an attempt ended, and its outputs."
 
     result: Result
     message: str = ""
@@ -74,7 +74,7 @@ class TaskEnd:
 
 
 def now_ms() -> int:
-    "Milliseconds since 1970, as the Jobs API counts."
+    "Return milliseconds since 1970, as in the Jobs API."
     return int(time.time() * 1000)
 
 
@@ -94,12 +94,12 @@ class History:
         self._db.close()
 
     def new_id(self) -> int:
-        "A number no run or task run has had."
+        "Return a number that no run or task run has had."
         with self._lock:
             return int(self._db.execute("INSERT INTO ids DEFAULT VALUES").lastrowid or 0)
 
     def run_started(self, run: JobRun) -> None:
-        "A run begins, by this process; it is PENDING until `admit` lets it in. A repair begins anew where the run ended."
+        "Record that a run begins in this process. It is PENDING until `admit` lets it start; a repair continues the ended run."
         me = psutil.Process()
         here = (json.dumps(dict(run.parameters)), now_ms(), me.pid, me.create_time(), run.repair, run.wheel)
         if run.repair:
@@ -123,7 +123,7 @@ class History:
             self._note_repair(run_id, number, here[1])
 
     def _note_repair(self, run_id: int, number: int, begun: int | None = None) -> None:
-        "Copies where the run stands into its list of repairs; number 0 is the original."
+        "Copy the present state of the run into its list of repairs; number 0 is the original."
         self._db.execute(
             "INSERT OR REPLACE INTO repairs SELECT run_id, ?, life_cycle_state, result_state, state_message, coalesce(?, start_time), end_time"
             " FROM runs WHERE run_id = ?",
@@ -131,7 +131,7 @@ class History:
         )
 
     def admit(self, run: JobRun, limit: int) -> int | None:
-        "Lets a run in unless `limit` others of its job run, or one waits before it: None if it is in, else the run it waits for."
+        "Let a run start unless `limit` others of its job run, or one waits before it. Return None if it starts, else the run it waits for."
         with self._transaction():
             others = self._db.execute(
                 "SELECT run_id FROM runs WHERE job_id = ? AND target = ? AND end_time IS NULL AND run_id <> ?"
@@ -144,18 +144,18 @@ class History:
         return None if inside else int(others[0]["run_id"]) if others else run.run_id
 
     def run_queued(self, run: JobRun, behind: int) -> None:
-        "A run waits for another one; `admit` has written it down."
+        "Do nothing when a run waits for another one, because `admit` has recorded it."
 
     def request_cancel(self, run_id: int) -> None:
-        "Asks whoever runs it to cancel it."
+        "Request that the process which runs it cancels it."
         self._write("UPDATE runs SET cancel_requested = 1 WHERE run_id = ? AND end_time IS NULL", (run_id,))
 
     def cancel_requests(self) -> list[int]:
-        "The unfinished runs that somebody wants cancelled."
+        "Return the unfinished runs whose cancellation is requested."
         return [int(row["run_id"]) for row in self.rows("SELECT run_id FROM runs WHERE cancel_requested AND end_time IS NULL")]
 
     def task_waiting(self, task: TaskRun) -> None:
-        "A task (or its next attempt) is known and has not started."
+        "Record a task (or its next attempt) that has not started."
         depends_on = [{"task_key": k} | ({"outcome": o} if o else {}) for k, o in task.depends_on]
         self._write(
             "INSERT INTO task_runs (run_id, job_run, task_key, position, kind, attempt_number, loop_run, item, repair, depends_on, life_cycle_state, folder)"
@@ -171,11 +171,11 @@ class History:
         )
 
     def task_started(self, task: TaskRun) -> None:
-        "An attempt begins."
+        "Record that an attempt begins."
         self._write("UPDATE task_runs SET life_cycle_state = 'RUNNING', start_time = ? WHERE run_id = ?", (now_ms(), task.run_id))
 
     def task_ended(self, task: TaskRun, end: TaskEnd) -> None:
-        "An attempt is over, or the task was settled without one."
+        "Record that an attempt has ended, or that the task was settled without one."
         ran = end.result in (Result.SUCCESS, Result.FAILED, Result.TIMEDOUT, Result.CANCELED, Result.SUCCESS_WITH_FAILURES)
         life = "INTERNAL_ERROR" if end.internal else "TERMINATED" if ran else "SKIPPED"
         with self._transaction():
@@ -188,7 +188,7 @@ class History:
             self._db.executemany("INSERT OR REPLACE INTO task_values VALUES (?, ?, ?)", values)
 
     def run_ended(self, run: JobRun, result: Result, message: str) -> None:
-        "A run is over."
+        "Record that a run has ended."
         life = "SKIPPED" if result == Result.MAXIMUM_CONCURRENT_RUNS_REACHED else "TERMINATED"
         self._end(run.run_id, life, result.value, message)
 
@@ -206,7 +206,7 @@ class History:
             )
 
     def close_abandoned(self) -> list[int]:
-        "Marks as failed every run whose process no longer lives; their ids."
+        "Mark every run whose process no longer lives as failed, and return their ids."
         closed = []
         for row in self.rows("SELECT run_id, pid, pid_started FROM runs WHERE end_time IS NULL ORDER BY run_id"):
             if not _alive(row["pid"], row["pid_started"]):
@@ -224,17 +224,17 @@ class History:
         self._end(run_id, "INTERNAL_ERROR", "FAILED", why)
 
     def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        "The rows of a query."
+        "Return the rows of a query."
         with self._lock:
             return self._db.execute(query, values).fetchall()
 
     def runs(self) -> Iterator[sqlite3.Row]:
-        "The runs that were asked for (not those other runs started), newest first."
+        "Yield the requested runs, newest first, without runs that other runs started."
         yield from self.rows("SELECT * FROM runs WHERE parent_task_run IS NULL ORDER BY run_id DESC")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        "All of the statements inside, or none; whatever goes wrong in one of them, the next transaction can begin."
+        "Run all statements of the block, or none. After an error in one of them, the next transaction can begin."
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:

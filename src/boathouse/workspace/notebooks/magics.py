@@ -1,4 +1,4 @@
-"""What a notebook's cell asks for: Databricks' magics, taken apart without running anything."""
+"""Parse the magics of Databricks in a notebook's cells, without running anything."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ ARGUMENT = re.compile(r"\$([\w.-]+)=(.*)", re.DOTALL)
 
 
 class MagicError(Exception):
-    "A cell asks for what the local workspace does not have, or says it wrongly."
+    "Signal that a cell uses a magic wrongly, or one that the local workspace does not have."
 
 
 @dataclass(frozen=True)
 class CellMagic:
-    "`name` is the magic, else the notebook's language; `body` what it is about, from line `line` of the cell on (0 the first); `rest` its first line."
+    """Hold a parsed cell. `name` is the magic, else the notebook's language.
+
+    `body` is the text for it, which begins at line `line` of the cell (0 is the first). `rest` is the rest of the magic's own line.
+    """
 
     name: str
     body: str
@@ -28,7 +31,7 @@ class CellMagic:
 
 
 def parse_cell(source: str, language: str = "python") -> CellMagic:
-    "What a cell asks for; cells without a magic, or with one of IPython's own, are in the notebook's language."
+    "Return the parsed cell. A cell without a magic is in the notebook's language; one with a magic of IPython's own is Python."
     text = source.lstrip()
     above = source[: len(source) - len(text)].count("\n")
     found = MAGIC.match(text)
@@ -45,7 +48,7 @@ def parse_cell(source: str, language: str = "python") -> CellMagic:
 
 
 def without_installs(source: str) -> tuple[str, list[str]]:
-    "A Python cell with its `%pip` and `!pip` lines blank, and those lines."
+    "Return a Python cell with its `%pip` and `!pip` lines blank, and those lines."
     kept, left_out, going_on = [], [], False
     for line in source.split("\n"):
         if going_on or INSTALL.match(line):
@@ -58,7 +61,7 @@ def without_installs(source: str) -> tuple[str, list[str]]:
 
 
 def run_arguments(rest: str) -> tuple[str, dict[str, str]]:
-    '`%run path $name="value" ...`: the path and the values.'
+    """Return the path and the values of `%run path $name="value" ...`."""
     words = _words(rest)
     if not words:
         raise MagicError("%run lacks the path of a notebook")
@@ -72,7 +75,7 @@ def run_arguments(rest: str) -> tuple[str, dict[str, str]]:
 
 
 def fs_arguments(rest: str) -> tuple[str, list[str], bool]:
-    "`%fs command ...`: the command of `dbutils.fs`, its arguments, and whether it goes into folders (`-r`)."
+    "Return, for `%fs command ...`, the command of `dbutils.fs`, its arguments, and whether it is recursive (`-r`)."
     words = _words(rest)
     flags = [word for word in words if word.startswith("-")]
     if unknown := [flag for flag in flags if flag not in ("-r", "--recurse")]:

@@ -1,4 +1,7 @@
-"The cells of a notebook file as text: `.ipynb` and Databricks' source formats of Python and SQL read alike, with the line each begins at."
+"""Read the cells of a notebook file as text, each with its first line.
+
+The formats are `.ipynb` and the source formats of Databricks for Python and SQL.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ PLATFORM = "application/vnd.databricks.v1+notebook"
 
 
 class NotebookError(Exception):
-    "A file that is no notebook, or a notebook that is not there."
+    "Signal that a file is not a notebook, or that a notebook does not exist."
 
 
 @dataclass(frozen=True)
 class Cell:
-    "A cell: its number from 1, its text, the line of the file it begins at (0: unknown), and whether it is code (the other cells are prose)."
+    "Hold a cell: its number from 1, text, first line in the file (0: unknown), and whether it is code. Other cells are prose."
 
     number: int
     source: str
@@ -33,19 +36,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Notebook:
-    "A notebook as written; `language` is that of the cells without a magic."
+    "Hold a notebook as written; `language` is that of the cells without a magic."
 
     file: Path
     language: str
     cells: tuple[Cell, ...]
 
     def code(self) -> Iterator[Cell]:
-        "The code cells with something in them, in order."
+        "Yield the code cells that are not empty, in order."
         return (cell for cell in self.cells if cell.code and cell.source.strip())
 
 
 def find_notebook(path: str | Path, beside: Path, project: Path | None = None) -> Path:
-    """The notebook file that `path` names, relative to the folder `beside`, with or without its suffix.
+    """Return the notebook file that `path` names, relative to the folder `beside`, with or without its suffix.
 
     An absolute workspace path (`/Workspace/Users/me/x/notebooks/a`, `/Repos/...`) means the notebook below `project` whose path it ends with.
     """
@@ -62,7 +65,7 @@ def find_notebook(path: str | Path, beside: Path, project: Path | None = None) -
 
 
 def read_notebook(file: Path) -> Notebook:
-    "The notebook in `file`."
+    "Read the notebook in `file`."
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".ipynb":
         return _jupyter(file, text)
@@ -96,7 +99,7 @@ def _jupyter(file: Path, text: str) -> Notebook:
 
 
 def _parts(text: str, mark: str) -> Iterator[tuple[int, str]]:
-    "The text between the separators, each with the line it begins at; the first line is the header."
+    "Yield the text between the separators, each with its first line; the first line of the file is the header."
     begun, at = text.find("\n") + 1 or len(text), 2
     for separator in re.finditer(rf"^{mark} COMMAND -{{5,}}[ \t]*$\n?", text, re.MULTILINE):
         yield at, text[begun : separator.start()]
@@ -106,7 +109,7 @@ def _parts(text: str, mark: str) -> Iterator[tuple[int, str]]:
 
 
 def _source(part: str, mark: str) -> tuple[int, str]:
-    "How many lines come before a cell's source, and the source."
+    "Return how many lines precede a cell's source, and the source."
     lines = [re.sub(rf"^{mark} MAGIC ?", "", line) for line in part.rstrip().split("\n")]
     above = 0
     while above < len(lines) and (not lines[above].strip() or lines[above].startswith(f"{mark} DBTITLE")):
@@ -115,7 +118,7 @@ def _source(part: str, mark: str) -> tuple[int, str]:
 
 
 def _prose(source: str) -> str | None:
-    "The text of a `%md` cell, None for any other."
+    "Return the text of a `%md` cell, None for any other."
     try:
         wants = parse_cell(source)
     except MagicError:

@@ -1,1 +1,1 @@
-"What tasks import: requirements, wheels, folders to install into."
+"Install what tasks import: requirements, wheels, and the folders for them."

@@ -1,4 +1,4 @@
-"""The artifacts of a bundle: wheels, built by the command that the bundle states, or as pip builds them where it states none."""
+"""Build the artifacts of a bundle: wheels, by the command that the bundle states, else by pip."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from boathouse.workspace.packages.pyproject import Project, project_in
 
 Say = Callable[[str], None]
 LAST_LINES = 15
-NOT_FOUND = 127  # what a shell ends with when there is no such command
+NOT_FOUND = 127  # exit code of a shell for an unknown command
 
 
 @dataclass(frozen=True)
 class Artifact:
-    "One wheel that the bundle builds: the folder of its source, the command if there is one, and where its files appear; or `prebuilt` files."
+    "Describe one wheel that the bundle builds: the folder of its source, a command if any, and its output; or `prebuilt` files."
 
     key: str
     folder: Path
@@ -40,18 +40,18 @@ class Artifact:
     prebuilt: bool = False
 
     def makes(self, pattern: Path) -> bool:
-        "Whether a wheel that `pattern` names comes from this artifact."
+        "Return whether this artifact makes a wheel that `pattern` matches."
         return any(pattern == o or pattern.match(str(o)) or o.match(str(pattern)) for o in self.outputs)
 
     @cached_property
     def project(self) -> Project | None:
-        "What its source says of itself; None where that does not name it."
+        "Return the project in the source folder; None if its files do not state a name."
         found = project_in(self.folder)
         return found if found is not None and found.name is not None else None
 
 
 def artifacts_of(bundle: Bundle) -> list[Artifact]:
-    "The wheels that the bundle builds; without any stated, a setup.py in its root is one, as the Databricks CLI has it."
+    "Return the wheels that the bundle builds; without any stated, a setup.py in its root is one, as in the Databricks CLI."
     stated = bundle.data.get("artifacts")
     found = (
         [a for a in (_artifact(bundle, key, stated[key], stated.keys_at[key]) for key in stated) if a] if isinstance(stated, Map) else []
@@ -74,7 +74,7 @@ def _artifact(bundle: Bundle, key: str, node: Any, at: Where) -> Artifact | None
 
 
 def build(bundle: Bundle, artifact: Artifact, say: Say) -> list[Path]:
-    "Builds an artifact; the wheels that the build has made, or found to be up to date."
+    "Build an artifact; return the wheels that the build has made or found to be up to date."
     if artifact.prebuilt:
         return _newest(list(_seen(artifact)))
     say(f"building artifact '{artifact.key}': {artifact.command or 'a wheel, by pip'}")
@@ -93,7 +93,7 @@ def build(bundle: Bundle, artifact: Artifact, say: Say) -> list[Path]:
 
 
 def _clear(folder: Path) -> None:
-    "What setuptools keeps between builds: with it, a file that is deleted or no longer listed would still be in the wheel."
+    "Remove the files that setuptools keeps between builds; with them, deleted or unlisted files would still be in the wheel."
     for left in [*(folder / "build").glob("lib*"), *(folder / "build").glob("bdist.*")]:
         shutil.rmtree(left)
     for listed in (p for base in (folder, folder / "src") for p in base.glob("*.egg-info/SOURCES.txt")):
@@ -109,7 +109,7 @@ def _matches(pattern: Path) -> Iterator[Path]:
 
 
 def _newest(files: list[Path]) -> list[Path]:
-    "One wheel a distribution: the one of the latest version."
+    "Return one wheel per distribution: the latest version."
     latest: dict[str, tuple[Any, Path]] = {}
     for file in files:
         try:
@@ -137,7 +137,7 @@ def _run(artifact: Artifact) -> None:
     if not artifact.folder.is_dir():
         raise BundleError(f"artifact '{artifact.key}' is to be built in '{artifact.folder}', which does not exist.", artifact.at)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    # Falsy means without isolation: pip has it so for options that are a `--no-...`.
+    # Falsy means without isolation, as pip defines options that are named `--no-...`.
     variables = pip_environment() | {"PATH": path} | ({} if isolated else {"PIP_NO_BUILD_ISOLATION": "0"})
     done = subprocess.run(
         command, cwd=artifact.folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -150,7 +150,7 @@ def _run(artifact: Artifact) -> None:
 
 
 def _build_requirements_met(folder: Path) -> bool:
-    "Whether this environment has what the project needs to be built, so that nothing has to be fetched for it."
+    "Return whether this environment has the build requirements of the project, so that nothing has to be downloaded."
     try:
         return all(is_satisfied(Requirement(line)) for line in (project_in(folder) or Project(folder)).build_requires)
     except InvalidRequirement:

@@ -1,4 +1,4 @@
-"""The code a task runs: notebooks, scripts and wheel entry points exist before anything starts."""
+"""Find the code that a task runs, before anything starts: notebooks, scripts and wheel entry points."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ HEADERS[".r"] = HEADERS[".py"]
 
 
 def task_file(job: Job, source: TaskSource) -> Path:
-    "The notebook or script of a task."
+    "Return the notebook or script of a task."
     kind, field = ("notebook_task", "notebook_path") if source.task.notebook_task else ("spark_python_task", "python_file")
     text = getattr(source.body, field)
     path = job.file(source.at(kind, field), text)
     if kind == "notebook_task" and Path(text).is_absolute() and not path.is_file():
-        # As `${workspace.file_path}/src/report`: a workspace knows notebooks without their extension.
+        # As `${workspace.file_path}/src/report`: a workspace names notebooks without their extension.
         return next((p for suffix in (".ipynb", ".py") if (p := path.with_name(path.name + suffix)).is_file()), path)
     return path
 
 
 def is_notebook(path: Path) -> bool:
-    "Whether a file is a notebook by the rules of the platform."
+    "Return whether a file is a notebook by the rules of the platform."
     if path.suffix.lower() == ".ipynb":
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -42,9 +42,9 @@ def is_notebook(path: Path) -> bool:
 
 
 def entry_point_problems(source: TaskSource, folders: Sequence[Path], checkout: Path | None) -> Iterator[BundleError]:
-    """What is wrong with the package or entry point of a wheel task that imports from `folders` first, then from this environment.
+    """Yield what is wrong with the package or entry point of a wheel task that imports from `folders` first, then from this environment.
 
-    The `checkout` has the last word on entry points where there is one; without it, what is installed from a checkout does not count.
+    If there is a `checkout`, its entry points decide. Without one, packages installed from a checkout do not count.
     """
     package, entry = source.body.package_name, source.body.entry_point
     found = next(iter(importlib.metadata.distributions(name=package, path=[str(f) for f in folders])), None) or distribution(package)
@@ -75,23 +75,23 @@ def entry_point_problems(source: TaskSource, folders: Sequence[Path], checkout: 
 
 
 def folders_of(root: Path) -> list[Path]:
-    "Where a project in `root` keeps its modules."
+    "Return the folders in which a project in `root` keeps its modules."
     return [root / "src", root]
 
 
 def module_name(package: str) -> str:
-    "The module that a distribution's name suggests."
+    "Return the module name that a distribution's name suggests."
     return package.replace("-", "_").replace(".", "_")
 
 
 def installed_module(name: str) -> Path | None:
-    "The file of a module of this environment."
+    "Return the file of a module of this environment."
     found = importlib.util.find_spec(name) if name.isidentifier() else None
     return Path(found.origin) if found is not None and found.origin else None
 
 
 def distribution(package: str) -> importlib.metadata.Distribution | None:
-    "The installed distribution of that name."
+    "Return the installed distribution of that name."
     try:
         return importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
@@ -99,7 +99,7 @@ def distribution(package: str) -> importlib.metadata.Distribution | None:
 
 
 def editable_folder(found: importlib.metadata.Distribution | None) -> Path | None:
-    "The checkout that a distribution of the running environment is installed from, if it is an editable one."
+    "Return the checkout from which a distribution of this environment is installed, if the installation is editable."
     said = found.read_text("direct_url.json") if found is not None else None
     about = json.loads(said) if said else {}
     return Path(unquote(urlparse(about["url"]).path)) if about.get("dir_info", {}).get("editable") else None

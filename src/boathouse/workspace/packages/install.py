@@ -1,4 +1,4 @@
-"""Folders of installed packages in a target's state: one a wheel, named by its content, and one a set of requirements."""
+"""Install packages into folders of a target's state: one per wheel, named by its content, and one per set of requirements."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OURS = ("pyspark", "py4j", "delta-spark")
 
 
 def install_wheel(state: Path, wheel: Path, one: Dependency, say: Say) -> Path:
-    "The folder in which a wheel is installed, without what it depends on."
+    "Return the folder in which a wheel is installed, without its dependencies."
     name, version, _, _ = parse_wheel_filename(wheel.name)
     folder = state / "artifacts" / f"{name}-{version}-{wheel_hash(wheel)}"
 
@@ -38,14 +38,14 @@ def install_wheel(state: Path, wheel: Path, one: Dependency, say: Say) -> Path:
 
 
 def wheel_hash(wheel: Path) -> str:
-    "Changes with what is in the wheel, not with when it was built."
+    "Return a hash of the content of the wheel that does not depend on the time of the build."
     with zipfile.ZipFile(wheel) as members:
         inside = sorted((m.filename, m.CRC, m.file_size) for m in members.infolist())
     return hashlib.sha256(json.dumps(inside).encode()).hexdigest()[:12]
 
 
 def requirements_of(wheel: Path, extras: frozenset[str]) -> list[Requirement]:
-    "What a wheel with these extras depends on, on this machine."
+    "Return the dependencies of a wheel with these extras, on this machine."
     with zipfile.ZipFile(wheel) as members:
         file = next(name for name in members.namelist() if name.endswith(".dist-info/METADATA"))
         lines = HeaderParser().parsestr(members.read(file).decode()).get_all("Requires-Dist", [])
@@ -57,9 +57,9 @@ def requirements_of(wheel: Path, extras: frozenset[str]) -> list[Requirement]:
 
 
 def install_requirements(state: Path, wanted: Sequence[Dependency], options: Sequence[str], beside: Mapping[str, Path], say: Say) -> Path:
-    """The folder with everything that `wanted` needs beyond this environment and the wheels `beside` it, by name.
+    """Return the folder with everything that `wanted` needs beyond this environment and the wheels `beside` it, by name.
 
-    pip resolves against what is installed here, so that nothing is fetched that is there already; then exactly what it chose is installed.
+    pip resolves against the installed packages, so that it downloads nothing that is there already. Then exactly its choice is installed.
     """
     texts = sorted({f"{one.text} {one.index or ''}".strip() for one in wanted})
     key = hashlib.sha256(json.dumps([texts, *options, _contents(wanted), sorted(beside), sys.version_info[:2]]).encode()).hexdigest()[:12]
@@ -96,7 +96,7 @@ def _install(scratch: Path, lines: Sequence[str], options: Sequence[str], beside
 
 
 def _exactly(chosen: dict[str, Any]) -> str:
-    "One line of pip's report as a requirement that means this file and no other."
+    "Return one line of pip's report as a requirement for this exact file."
     name, info = chosen["metadata"]["name"], chosen["download_info"]
     if vcs := info.get("vcs_info"):
         return f"{name} @ {vcs['vcs']}+{info['url']}@{vcs['commit_id']}"
@@ -105,7 +105,10 @@ def _exactly(chosen: dict[str, Any]) -> str:
 
 
 def _placed(folder: Path, work: Callable[[Path], None], asked: Sequence[Dependency]) -> Path:
-    "The folder, made if it is not there: in a scratch folder that takes its name when it is whole, by one process at a time."
+    """Return the folder, created if it is missing.
+
+    One process at a time fills a scratch folder, which gets its name when it is complete.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         if folder.is_dir():
@@ -125,7 +128,7 @@ def _placed(folder: Path, work: Callable[[Path], None], asked: Sequence[Dependen
 
 
 def _blamed(said: str, asked: Sequence[Dependency]) -> Dependency:
-    "The first line that pip's errors name; the first of all where they name none."
+    "Return the first line that pip's errors name, or the first of all if they name none."
     errors = "\n".join(line for line in said.splitlines() if line.startswith("ERROR"))
     names = {one: re.escape(one.requirement.name if one.requirement else one.text) for one in asked}
     return next((one for one, name in names.items() if re.search(rf"(?<![\w.-]){name}(?![\w.-])", errors)), asked[0])

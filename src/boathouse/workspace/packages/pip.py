@@ -1,4 +1,4 @@
-"""pip as a process of its own, and what the running environment already satisfies without it."""
+"""Run pip in a separate process, and check which requirements this environment already satisfies."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ LAST_LINES = 15
 
 
 class PipError(Exception):
-    "pip refused or failed; the message is the last lines of what it said."
+    "Signal that pip refused or failed; the message is the last lines of its output."
 
 
 def pip(*words: str) -> list[str]:
-    "The command line of pip, in this interpreter."
+    "Return the command line of pip, in this interpreter."
     return [sys.executable, "-m", "pip", "--disable-pip-version-check", *words]
 
 
 def pip_environment() -> dict[str, str]:
-    "The variables of a process that calls pip: in an environment without pip (uv makes such), Python's own copy of it is on the path."
+    """Return the environment variables for pip.
+
+    In an environment without pip (uv creates such), Python's own copy of it is added to the path.
+    """
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     if importlib.util.find_spec("pip") is not None:
         return variables
@@ -35,7 +38,7 @@ def pip_environment() -> dict[str, str]:
 
 
 def call(*words: str) -> None:
-    "Runs pip with the user's own configuration (proxy, mirror, certificates)."
+    "Run pip with the user's own configuration (proxy, mirror, certificates)."
     done = subprocess.run(pip(*words), env=pip_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         raise PipError("\n".join(done.stdout.strip().splitlines()[-LAST_LINES:]))
@@ -43,7 +46,7 @@ def call(*words: str) -> None:
 
 @cache
 def is_satisfied(requirement: Requirement) -> bool:
-    "Whether the running environment satisfies a requirement, with its extras."
+    "Return whether this environment satisfies a requirement, with its extras."
     if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
         return True
     if requirement.url is not None:
@@ -58,7 +61,7 @@ def is_satisfied(requirement: Requirement) -> bool:
 
 
 def _added(found: importlib.metadata.Distribution, extras: set[str]) -> list[Requirement]:
-    "What the extras of an installed distribution need beyond it."
+    "Return the additional requirements of the extras of an installed distribution."
     lines = [Requirement(line) for line in found.requires or ()] if extras else []
     added = [
         r

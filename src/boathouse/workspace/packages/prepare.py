@@ -1,4 +1,7 @@
-"""What each task of a run imports from: the checkout, for speed, or built wheels and installed libraries in folders of their own."""
+"""Prepare what each task of a run imports from.
+
+This is the checkout, for speed, or built wheels and installed libraries in separate folders.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Packages:
-    "The folders that come first on a task's path, and whether the checkout's `src` and root follow."
+    "Hold the folders that come first on a task's path, and whether the checkout's `src` and root follow."
 
     paths: tuple[Path, ...] = ()
     checkout: bool = True
@@ -34,13 +37,13 @@ class Packages:
 
 @dataclass(frozen=True)
 class Preparation:
-    "The packages of every task, by job and by where the task stands in it; with `wheel`, no task has the checkout."
+    "Hold the packages of every task, by job and path of the task; with `wheel`, no task has the checkout."
 
     packages: Mapping[tuple[str, str | None, str], Packages] = field(default_factory=dict)
     wheel: bool = False
 
     def of(self, job: Job, source: TaskSource) -> Packages:
-        "The packages of a task; the plain checkout for one that was not prepared."
+        "Return the packages of a task; the plain checkout for a task that was not prepared."
         return self.packages.get((job.key, source.loop, source.key), Packages())
 
 
@@ -48,14 +51,14 @@ AS_IT_IS = Preparation()
 
 
 def prepare(bundle: Bundle, jobs: Iterable[Job], say: Say, *, wheel: bool = False) -> Preparation:
-    "Builds and installs what the tasks of these jobs ask for and do not have; with `wheel`, no task imports from the checkout."
+    "Build and install what the tasks of these jobs require and do not have; with `wheel`, no task imports from the checkout."
     work = _Work(bundle, wheel, say)
     packages = {(job.key, s.loop, s.key): work.of(job, s) for job in jobs for s in job.every_task() if s.kind in COMPUTE}
     return Preparation(packages, wheel)
 
 
 class _Work:
-    "What one run has built so far."
+    "Hold what one run has built so far."
 
     def __init__(self, bundle: Bundle, wheel: bool, say: Say) -> None:
         self.bundle, self.wheel, self.say = bundle, wheel, say
@@ -87,7 +90,7 @@ class _Work:
         return packages
 
     def _wheel(self, job: Job, source: TaskSource, one: Dependency) -> tuple[list[Path], list[Requirement]]:
-        "The folders of the wheels that a line names, and what they depend on; no folder for what the checkout stands in for."
+        "Return the folders of the wheels that a line names, and their dependencies; no folder if the checkout replaces the wheel."
         makers = [a for a in self.artifacts if a.makes(one.path)] or self._own(one)
         stands_in = [a.project for a in makers if not self.wheel and _checkout_serves(job, source, a)]
         if makers and len(stands_in) == len(makers):
@@ -101,7 +104,7 @@ class _Work:
         return self._installed(files, one)
 
     def _own(self, one: Dependency) -> list[Artifact]:
-        "The bundle's own project, whose wheels lie in `dist` although no artifact says how they come there."
+        "Return the bundle's own project if the wheels are its own in `dist`, although no artifact states how they are built."
         root = self.bundle.root
         project = project_in(root)
         name = project.name if project is not None else None
@@ -119,7 +122,10 @@ class _Work:
         return self.built[artifact.key]
 
     def _project(self, source: TaskSource, one: Dependency) -> tuple[list[Path], list[Requirement]]:
-        "A folder of source, as `-e` asks for it; a wheel built from it with `--wheel`, and where entry points or dependencies are not known otherwise."
+        """Return a folder of source for a line such as `-e`.
+
+        With `--wheel`, for a wheel task, or if only a build knows the dependencies, return the folder of a wheel built from it.
+        """
         project = project_in(one.path)
         if not self.wheel and source.task.python_wheel_task is None and project is not None and project.dependencies is not None:
             folders = [folder for folder in (one.path / "src", one.path) if folder.is_dir()][:1]
@@ -129,7 +135,7 @@ class _Work:
         return self._installed(made, one)
 
     def _check(self, job: Job, source: TaskSource, packages: Packages) -> None:
-        "Refuses a wheel task whose entry point is in nothing that it will be able to import."
+        "Refuse a wheel task whose entry point is in nothing that it will be able to import."
         if source.task.python_wheel_task is None:
             return
         folders = [*packages.paths, *(folders_of(self.bundle.root) if packages.checkout else [])]
@@ -154,14 +160,14 @@ def _is(wheel: Path, name: str) -> bool:
 
 
 def _checkout_serves(job: Job, source: TaskSource, artifact: Artifact) -> bool:
-    "Whether a task can import the artifact's package from its checkout, and call what it is to call there."
+    "Return whether a task can import the artifact's package from its checkout, with the entry point that it calls."
     root, project, wheel = job.bundle.root, artifact.project, source.task.python_wheel_task
     name = project.name if project is not None else wheel.package_name if wheel is not None else None
     if name is None:
         return False
     editable = editable_folder(distribution(name))
     if editable is None or (project is not None and editable != artifact.folder):
-        # What only a build can tell, a build tells.
+        # Facts that only a build knows come from a build.
         if project is None or project.dependencies is None or artifact.folder != root:
             return False
         if module_file(folders_of(root), module_name(name)) is None:

@@ -1,4 +1,4 @@
-"""What a folder of Python source builds: its name, entry points and needs, read from its files without running or importing any."""
+"""Read what a folder of Python source builds from its files: name, entry points and dependencies. No code is run or imported."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Project:
-    """A project of Python by its pyproject.toml, setup.cfg and setup.py.
+    """Describe a Python project by its pyproject.toml, setup.cfg and setup.py.
 
-    `name`, `entry_points` (name to `module:attribute`) or `dependencies` is None when only a build can tell; `build_requires` is what that needs.
+    `name`, `entry_points` (name to `module:attribute`) or `dependencies` is None if only a build knows it. `build_requires` are the requirements of that build.
     """
 
     folder: Path
@@ -28,34 +28,34 @@ class Project:
     build_requires: tuple[str, ...] = ("setuptools",)
 
     def needs(self, extras: Iterable[str]) -> list[str]:
-        "The requirements of the project with these extras."
+        "Return the requirements of the project with these extras."
         more = {plain_name(name): lines for name, lines in self.extras.items()}
         return [*(self.dependencies or ()), *(line for extra in sorted(extras) for line in more.get(extra, ()))]
 
     def is_called(self, name: str) -> bool:
-        "Whether that is the project's name, by PEP 503."
+        "Return whether this is the project's name, by PEP 503."
         return self.name is not None and same_name(self.name, name)
 
 
 def same_name(one: str, other: str) -> bool:
-    "Whether two names are one by PEP 503."
+    "Return whether two names are equal by PEP 503."
     return plain_name(one) == plain_name(other)
 
 
 def plain_name(name: str) -> str:
-    "A package's name as PEP 503 normalises it."
+    "Return a package's name as PEP 503 normalizes it."
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def project_in(folder: Path) -> Project | None:
-    "The project of a folder; None if none of the three files is there."
+    "Return the project of a folder; None if none of the three files is there."
     stamps = tuple((f, f.stat().st_mtime_ns) for name in ("pyproject.toml", "setup.cfg", "setup.py") if (f := folder / name).is_file())
     return _read(folder, stamps) if stamps else None
 
 
 @lru_cache(maxsize=256)
 def _read(folder: Path, stamps: tuple[tuple[Path, int], ...]) -> Project:
-    "Read once for each version of the files: every target and task asks."
+    "Read the project once per version of its files, because every target and task needs it."
     files = {file.name for file, _ in stamps}
     content = _toml(folder / "pyproject.toml") if "pyproject.toml" in files else {}
     project, poetry = _tables(content or {})
@@ -90,14 +90,14 @@ def _tables(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _declared(project: dict[str, Any], poetry: dict[str, Any]) -> dict[str, str]:
-    "The entry points of every group; of two with one name, that of the group named first."
+    "Return the entry points of every group; of two with the same name, that of the group named first."
     groups = [*(project.get("entry-points") or {}).values(), project.get("scripts"), project.get("gui-scripts")]
     groups += [poetry.get("scripts"), *(poetry.get("plugins") or {}).values()]
     return {name: str(value) for group in reversed(groups) if group for name, value in group.items()}
 
 
 def _dynamic(content: dict[str, Any], setup_cfg: bool) -> bool:
-    "Whether entry points are left to the build, other than by a setup.cfg that is there to be read."
+    "Return whether entry points are left to the build, except by a setup.cfg that can be read."
     left = {"scripts", "entry-points", "gui-scripts"} & set(_tables(content)[0].get("dynamic") or ())
     said = ((content.get("tool") or {}).get("setuptools") or {}).get("dynamic") or {}
     return bool(left) and ("entry-points" in said or not setup_cfg)
@@ -115,7 +115,7 @@ def _setup_cfg(file: Path) -> tuple[str | None, dict[str, str]]:
 
 
 def _setup_py(file: Path) -> tuple[str | None, dict[str, str], bool]:
-    "The literal name and entry points of the call of `setup`; true if there is more that is not literal."
+    "Return the literal name and entry points of the call of `setup`; True if there is more that is not literal."
     points: dict[str, str] = {}
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -148,13 +148,13 @@ def _pairs(lines: Iterable[Any]) -> dict[str, str]:
 
 
 def module_file(folders: Sequence[Path], name: str) -> Path | None:
-    "The file of a module in one of the folders; nothing is imported."
+    "Return the file of a module in one of the folders; nothing is imported."
     files = (file for folder in folders for file in (folder / name / "__init__.py", folder / f"{name}.py"))
     return next((file for file in files if file.is_file()), None)
 
 
 def names_in(module: Path) -> set[str] | None:
-    "The names a module defines or imports at its top; None where a star import or other code may define any."
+    "Return the names that a module defines or imports at its top; None if a star import or other code may define any."
     if module.suffix != ".py":
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a task asks to have installed: its `libraries` and the dependencies of its environment, line by line, each with its place."""
+"""Read what a task requires to be installed: its `libraries` and the dependencies of its environment, line by line with places."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ FLAGS = ("--pre", "--no-index", "--prefer-binary", "--require-hashes")
 
 @dataclass(frozen=True)
 class Dependency:
-    """One thing to install: a `wheel` (a glob, with extras), a `project` (a folder with its source), a `requirement` for pip, or an `option` of pip.
+    """Hold one thing to install.
 
-    `index` is the package index that this one is to come from, where one is named.
+    This is a `wheel` (a glob, with extras), a `project` (a folder with its source), a `requirement` for pip, or an `option` of pip.
+    `index` is the package index for this one, if a line names one.
     """
 
     kind: str
@@ -51,7 +52,7 @@ class Dependency:
 
     @cached_property
     def requirement(self) -> Requirement | None:
-        "The requirement as PEP 508 has it; None for what only pip understands (a bare URL, an archive's path)."
+        "Return the requirement by PEP 508; None for a line that only pip understands (a bare URL, an archive's path)."
         try:
             return Requirement(re.split(r"\s--hash\b", self.text)[0])
         except InvalidRequirement:
@@ -59,12 +60,12 @@ class Dependency:
 
     @property
     def wheels(self) -> list[Path]:
-        "The wheels that the glob matches now."
+        "Return the wheels that the glob matches now."
         return sorted(Path(p) for p in glob.glob(str(self.path))) if self.kind == "wheel" else []
 
 
 def dependencies_of(job: Job, source: TaskSource) -> list[Dependency]:
-    "Everything that a task asks to have installed; raises the first line that means nothing."
+    "Return everything that a task requires to be installed. Raises BundleError for an undeclared environment or an invalid line."
     return list(_dependencies(job, source)) if source.kinds[:1] and source.kind in COMPUTE else []
 
 
@@ -100,7 +101,7 @@ def _library(job: Job, library: Map) -> Iterator[Dependency]:
 
 
 def _line(job: Job, text: str, at: Where, folder: Path) -> Iterator[Dependency]:
-    "What one line of a requirements file asks for; `folder` is what its paths are relative to."
+    "Yield the dependencies of one line of a requirements file; its paths are relative to `folder`."
     line = re.sub(r"(^|\s)#.*$", "", text).strip()
     option, rest = _option(line)
     if not line:
@@ -131,7 +132,7 @@ def _line(job: Job, text: str, at: Where, folder: Path) -> Iterator[Dependency]:
 
 
 def _option(line: str) -> tuple[str, str]:
-    "The option that a line starts with, and its value; two empty strings when it starts with none."
+    "Return the option at the beginning of a line, and its value; two empty texts if there is none."
     found = re.match(r"(--[a-z-]+|-[a-z])(?:=|\s+|(?<=^-[a-z])|$)(.*)", line)
     return (found[1], found[2].strip().strip("\"'")) if found else ("", "")
 
@@ -156,7 +157,7 @@ def _wheel(job: Job, text: str, at: Where, folder: Path) -> Dependency:
 
 
 def _plain_path(path: Path) -> str:
-    "The path without `..`, which a glob may hold before names that do not exist yet."
+    "Return the path without `..`, which a glob may have before names that do not exist yet."
     fixed = next(p for p in (path, *path.parents) if not glob.has_magic(str(p)))
     return str(fixed.resolve() / path.relative_to(fixed))
 
@@ -174,7 +175,7 @@ def _existing(path: Path, at: Where) -> Path:
 
 
 def _file(job: Job, file: Path, at: Where, above: tuple[Path, ...] = ()) -> Iterator[Dependency]:
-    "The lines of a requirements file, with their own places."
+    "Yield the dependencies of a requirements file, with the places of its lines."
     if not file.is_file():
         raise BundleError(f"there is no file '{file}'.", at, did_you_mean(file.name, [p.name for p in file.parent.glob("*")]))
     if file in above:

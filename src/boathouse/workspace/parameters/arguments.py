@@ -1,4 +1,4 @@
-"""What a task is called with: its own parameters, the job's pushed down on top, every `{{...}}` filled in."""
+"""Compute the arguments of a task: its own parameters, the job's on top, and every `{{...}}` replaced."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORDERINGS: dict[str, Callable[[float, float], bool]] = {
 
 
 def run_parameters(job: Job, given: Mapping[str, str]) -> dict[str, str]:
-    "The values of a run's parameters: those given, else the defaults. Undeclared names are refused."
+    "Return the values of a run's parameters: the given ones, else the defaults. Raises BundleError for undeclared names and too long values."
     for name in given:
         if name not in job.parameters:
             hint = did_you_mean(name, job.parameters) or (
@@ -38,8 +38,8 @@ def run_parameters(job: Job, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def size_problem(job: Job, values: Collection[tuple[str, str]]) -> str:
-    "What is wrong with the size of a job's parameters, its defaults or those of a run; empty if nothing is."
-    # As the platform counts: 29 characters a parameter around its name and value, a comma between two, two brackets.
+    "Return what is wrong with the size of a job's parameters, of its defaults or of a run; empty text if nothing is."
+    # As the platform counts: 29 characters per parameter around its name and value, a comma between two, two brackets.
     size = sum(29 + len(name) + len(json.dumps(value, ensure_ascii=False)) - 2 for name, value in values) + len(values) + 1
     if size <= LONGEST_PARAMETERS:
         return ""
@@ -47,13 +47,13 @@ def size_problem(job: Job, values: Collection[tuple[str, str]]) -> str:
 
 
 def merge_parameters(own: Mapping[str, str] | None, context: Context, in_loop: bool) -> dict[str, str]:
-    "The task's own parameters and, on top, the job's; the body of a for_each gets no job parameters of itself."
+    "Return the task's own parameters with the job's on top; the body of a for_each gets no job parameters."
     filled = {name: references.render(text, context) for name, text in (own or {}).items()}
     return filled if in_loop else filled | dict(context.parameters)
 
 
 def argv(source: TaskSource, context: Context) -> tuple[str, ...]:
-    "The command line of a wheel task or script: `--name=value` for named parameters, the list as it is for positional ones."
+    "Return the command line of a wheel task or script: `--name=value` for named parameters, the list itself for positional ones."
     body = source.body
     if source.kind == "spark_python_task" or body.parameters is not None:
         return tuple(references.render(text, context) for text in body.parameters or [])
@@ -61,19 +61,19 @@ def argv(source: TaskSource, context: Context) -> tuple[str, ...]:
 
 
 def widgets(source: TaskSource, context: Context) -> dict[str, str]:
-    "The widget values of a notebook task."
+    "Return the widget values of a notebook task."
     return merge_parameters(source.body.base_parameters, context, source.loop is not None)
 
 
 def child_parameters(source: TaskSource, child: Job, context: Context) -> dict[str, str]:
-    "The parameters a run_job_task gives to its job; those of this job that the other does not declare stay behind."
+    "Return the parameters that a run_job_task passes to its job, without those that the other job does not declare."
     return {
         k: v for k, v in merge_parameters(source.body.job_parameters, context, source.loop is not None).items() if k in child.parameters
     }
 
 
 def is_condition_true(condition: ConditionTask, context: Context) -> bool:
-    "Whether a condition is true: equality compares strings, the orderings compare numbers."
+    "Return whether a condition is true: equality compares strings, the orderings compare numbers."
     left, right = _operand(condition.left, context), _operand(condition.right, context)
     op = condition.op.value
     if op in ("EQUAL_TO", "NOT_EQUAL"):

@@ -1,4 +1,4 @@
-"""The items of a for_each_task and what `{{input}}` makes of them."""
+"""The items of a for_each_task, and the values of `{{input}}`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Item = str | int | float | bool | dict[str, Any]
 
 
 def items_of(text: str) -> list[Item]:
-    "The items of a JSON array, all primitives or all objects; whole numbers inside objects become doubles, as on the platform."
+    "Return the items of a JSON array, all primitives or all objects; whole numbers inside objects become doubles, as on the platform."
     try:
         found = json.loads(text)
     except json.JSONDecodeError as e:
         raise CannotStart(f"'inputs' is not a JSON array: {e.msg} at character {e.pos + 1}.") from e
-    except ValueError as e:  # a number of thousands of digits
+    except ValueError as e:  # a number with thousands of digits
         raise CannotStart(f"'inputs' cannot be read: {e}.") from e
     if not isinstance(found, list):
         raise CannotStart(f"'inputs' is a JSON {_kind(found)}, not an array.")
@@ -42,6 +42,6 @@ def _doubles(value: Any) -> Any:
 
 
 def label(item: Item) -> str:
-    "An item as a short text, for display and folder names."
+    "Return an item as a short text, for display and folder names."
     text = to_text(item)
     return text if len(text) <= 60 else f"{text[:57]}..."

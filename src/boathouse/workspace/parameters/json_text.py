@@ -1,4 +1,4 @@
-"""Values as the Jobs service writes them into parameters: strings as they are, anything else as compact JSON."""
+"""Convert values to text as the Jobs service writes them into parameters: strings unchanged, anything else as compact JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Double(float):
-    "A number inside a loop's item: the platform holds it as a Java double, and writes it as one."
+    "A number inside a loop's item, which the platform holds and writes as a Java double."
 
     def __str__(self) -> str:
         if self == 0 or 1e-3 <= abs(self) < 1e7:
@@ -18,7 +18,7 @@ class Double(float):
 
 
 def to_text(found: Any) -> str:
-    "A value as text."
+    "Return a value as text."
     return found if isinstance(found, str) else _json(found)
 
 

@@ -1,6 +1,6 @@
-"""`{{...}}` references: what the Jobs service fills in when a task starts. Text substitution; no expressions.
+"""`{{...}}` references, which the Jobs service replaces when a task starts. This is text substitution without expressions.
 
-Braces that do not hold a well-formed path stay as they are, silently, as on the platform. A name that needs more than
+Braces without a well-formed path stay as they are, without a message, as on the platform. A name that needs more than
 letters, digits and underscores is quoted with backticks.
 """
 
@@ -50,26 +50,26 @@ SPACES = {
 OF_A_TASK = ("run_id", "result_state", "error_code", "values", "output")
 OF_AN_OUTPUT = ("rows", "first_row", "alert_state")
 WITH_OUTPUT = ("sql_task", "alert_task", "dashboard_task")
-# What a trigger tells, and the trigger that a job needs for it.
+# The values that a trigger provides, and the trigger that a job needs for them.
 OF_A_TRIGGER = {"type": "", "time": "", "file_arrival": "file arrival", "table_update": "table update"}
 
 
 @dataclass(frozen=True)
 class Reference:
-    "One reference: its text with the braces, and the names between the dots."
+    "Hold one reference: its text with the braces, and the names between the dots."
 
     text: str
     path: tuple[str, ...]
 
     @property
     def task(self) -> str | None:
-        "The task whose result it reads, if it reads one."
+        "Return the task whose result the reference reads, if any."
         return self.path[1] if self.path[0] == "tasks" and len(self.path) > 1 else None
 
 
 @dataclass(frozen=True)
 class Upstream:
-    "What a settled task left behind for the tasks after it."
+    "Hold the results of a settled task for the tasks after it."
 
     run_id: int = 0
     result_state: str = "success"
@@ -79,7 +79,7 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Context:
-    "Everything a reference can read when a task starts."
+    "Hold everything that a reference can read when a task starts."
 
     job_id: int
     job_name: str
@@ -96,12 +96,12 @@ class Context:
 
 
 def find_references(text: str) -> list[Reference]:
-    "The well-formed references of a text, in order."
+    "Return the well-formed references of a text, in order."
     return [_reference(m) for m in REFERENCE.finditer(text)]
 
 
 def single_reference(text: str) -> Reference | None:
-    "The reference, if the text is one reference and nothing else."
+    "Return the reference if the text is one reference and nothing else."
     match = REFERENCE.fullmatch(text.strip())
     return _reference(match) if match else None
 
@@ -121,9 +121,9 @@ def reference_problem(
     kinds: Mapping[str, str] | None = None,
     triggers: Iterable[str] = (),
 ) -> tuple[str, str]:
-    """Why the reference can never have a value, and a hint; empty strings when it may. Unknown spaces are plain text.
+    """Return why the reference can never have a value, and a hint; empty texts if it may. Unknown namespaces are plain text.
 
-    `kinds` are the types of the job's tasks by key; `triggers` the names of what the job's trigger waits for.
+    `kinds` are the types of the job's tasks by key. `triggers` names what the job's trigger waits for.
     """
     space, rest = ref.path[0], ref.path[1:]
     if space not in SPACES:
@@ -197,7 +197,7 @@ def _trigger_problem(ref: Reference, rest: tuple[str, ...], triggers: list[str])
 
 
 def _told_by_trigger(rest: tuple[str, ...]) -> bool:
-    "Whether a file arrival or table update tells it; a table's name may have dots."
+    "Return whether a file arrival or table update provides the value; the name of a table may have dots."
     if rest in (("file_arrival", "location"), ("table_update", "updated_tables")):
         return True
     of_table = rest[0] == "table_update" and len(rest) > 2
@@ -225,12 +225,12 @@ def _time_problem(ref: Reference, rest: tuple[str, ...]) -> tuple[str, str]:
 
 
 def render(text: str, context: Context) -> str:
-    "The text with every reference replaced by the text of its value."
+    "Return the text with every reference replaced by its value as text."
     return REFERENCE.sub(lambda m: to_text(resolve_reference(_reference(m), context)), text)
 
 
 def resolve_reference(ref: Reference, context: Context) -> Any:
-    "What the reference names at this moment; a reference into no known space is its own text."
+    "Return the present value of the reference; a reference into an unknown namespace returns its own text."
     space, rest = ref.path[0], ref.path[1:]
     if space == "tasks":
         return _of_task(ref, context)
@@ -281,5 +281,5 @@ def _of_input(ref: Reference, item: Any) -> Any:
 
 
 def utc_now() -> datetime:
-    "The instant a run starts."
+    "Return the present time in UTC, at which a run starts."
     return datetime.now(UTC)

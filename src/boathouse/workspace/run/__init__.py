@@ -1,1 +1,1 @@
-"Runs of jobs: attempts, repair, cancellation, deployment of a bundle's resources."
+"Run jobs: attempts, repairs, cancellation, and the deployment of a bundle's resources."

@@ -1,4 +1,4 @@
-"""One attempt of one task, by its type. Whatever goes wrong in it is its result, never the end of the run."""
+"""Run one attempt of a task by its type. Every error in it becomes the result of the attempt and does not end the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from boathouse.workspace.task.spec import TaskSpec
 
 
 def run_attempt(run: RunningJob, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
-    "Carries out one attempt."
+    "Run one attempt of a task and return how it ended."
     if source.task.notebook_task is not None:
         context = replace(context, notebook_path=str(task_file(run.job, source).with_suffix("")))
     try:
@@ -32,7 +32,7 @@ def run_attempt(run: RunningJob, task: TaskRun, source: TaskSource, context: Con
     except (CannotStart, ClusterError) as e:
         return TaskEnd(Result.FAILED, str(e), internal=True)
     except Exception as e:
-        # A fault of the machine room itself (a dead JVM, a full disk) fails the task that met it, with the trace in its log.
+        # An error of the workspace itself (a dead JVM, a full disk) fails the task that met it; the log holds the traceback.
         task.folder.mkdir(parents=True, exist_ok=True)
         with (task.folder / "log.txt").open("a") as log:
             log.write(traceback.format_exc())
@@ -41,7 +41,7 @@ def run_attempt(run: RunningJob, task: TaskRun, source: TaskSource, context: Con
 
 def _compute(run: RunningJob, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
     process = run.shared.cluster.launch(_spec(run, task, source, context))
-    stop.after(source.task.timeout_seconds)  # from here on: waiting for the cluster is not the task's time
+    stop.after(source.task.timeout_seconds)  # the timeout begins here: it does not include the wait for the cluster
     stop.then(lambda _: process.cancel())
     ended = process.wait()
     assert ended is not None
@@ -117,7 +117,7 @@ def _for_each(run: RunningJob, task: TaskRun, source: TaskSource, context: Conte
 
 
 def _iteration(run: RunningJob, loop: TaskRun, inner: TaskSource, context: Context, number: int, stop: StopRequest) -> Result:
-    "All attempts for one item."
+    "Run all attempts for one item of a loop and return the result."
     limits = Node(inner.key, retries=inner.task.max_retries or 0, retry_on_timeout=bool(inner.task.retry_on_timeout))
     attempt = 0
     while True:

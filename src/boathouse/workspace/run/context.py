@@ -1,4 +1,4 @@
-"What the parts of a run share: the cluster, the bundle, the history, the slots in which tasks compute, and who is told what happens."
+"State that the parts of a run share: cluster, bundle, history, watchers, and the slots in which tasks compute."
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from boathouse.workspace.task.spec import AnyCluster
 
 
 class Watcher(Protocol):
-    "Whoever is told what happens in a run: the history, the display."
+    "Receive the events of a run, as the history and the display do."
 
     def run_started(self, run: JobRun) -> None: ...
     def run_queued(self, run: JobRun, behind: int) -> None: ...
@@ -28,7 +28,7 @@ class Watcher(Protocol):
 
 
 class RunContext:
-    "Shared by a run and the runs nested in it; at most `slots` of their tasks compute at a time."
+    "Hold the state that a run shares with its nested runs; at most `slots` of their tasks compute at a time."
 
     def __init__(
         self,
@@ -46,12 +46,12 @@ class RunContext:
         self._watchers: tuple[Watcher, ...] = (history, *watchers)
 
     def tell(self, event: str, *details: Any) -> None:
-        "Tells every watcher."
+        "Send an event to every watcher."
         for watcher in self._watchers:
             getattr(watcher, event)(*details)
 
     def take_slot(self, stop: StopRequest) -> bool:
-        "Waits until a task may compute; false if it was stopped while waiting."
+        "Wait until a task may compute; return False if it was stopped during the wait."
         while not self.slots.acquire(timeout=0.2):
             if stop.reason is not None:
                 return False
@@ -59,16 +59,16 @@ class RunContext:
 
 
 class RunningJob(Protocol):
-    "The run of a job as an attempt of one of its tasks sees it."
+    "The interface of a job run that the attempts of its tasks use."
 
     shared: RunContext
     job: Job
     this: JobRun
 
     def attempt(self, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
-        "One attempt of a task that a loop repeats."
+        "Run one attempt of a task that a loop repeats."
         ...
 
     def start_child(self, job: Job, given: Mapping[str, str], stop: StopRequest, parent: TaskRun) -> tuple[int, Result]:
-        "Runs another job to its end, as the task `parent`; the id of the run and its result."
+        "Run another job for the task `parent` until it ends; return the id and the result of the run."
         ...

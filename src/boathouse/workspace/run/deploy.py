@@ -1,4 +1,4 @@
-"""What deploying a bundle makes on this machine before its jobs run: volume folders and schemas."""
+"""Deploy a bundle on this machine: create the folders of its volumes, and its schemas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def deploy(bundle: Bundle, cluster: AnyCluster) -> None:
-    "Makes the volumes' folders, and those schemas that are not there yet or do not belong to the catalog that they name."
+    "Create the folders of the volumes, and the schemas that are missing or belong to another catalog than the one they name."
     for folder in volume_folders(bundle):
         folder.mkdir(parents=True, exist_ok=True)
     existing = {str(row[0]) for row in cluster.sql("SHOW SCHEMAS", OWN)[1]}
@@ -34,7 +34,7 @@ def deploy(bundle: Bundle, cluster: AnyCluster) -> None:
 
 
 def volume_folders(bundle: Bundle) -> list[Path]:
-    "The folder of each volume of the bundle."
+    "Return the folder of each volume of the bundle."
     places = [(v.get("catalog_name"), v.get("schema_name"), v.get("name")) for v in _resources(bundle, "volumes")]
     return [bundle.state / "volumes" / str(catalog) / str(schema) / str(name) for catalog, schema, name in places]
 

@@ -1,4 +1,4 @@
-"""One run of one job: takes the decisions of `graph` and turns them into processes, waits and entries of the history."""
+"""Run one job: turn the decisions of `graph` into processes, waits and entries of the history."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ POLL = 0.3
 
 @dataclass(frozen=True)
 class Repair:
-    """What a run begins with: nothing, or as the `number`-th repair of run `run_id` with what it keeps of that.
+    """Hold the start of a run: nothing for a new run, or the `number`-th repair of run `run_id`.
 
-    `kept` is for the graph and `upstream` for the references; `attempts` counts the attempts that each task has had.
+    `kept` holds the kept tasks for the graph, and `upstream` their values for the references. `attempts` counts the attempts that each task has had.
     """
 
     run_id: int = 0
@@ -41,7 +41,7 @@ class Repair:
 
 
 class JobRunner:
-    "One run of one job."
+    "Run one job once."
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class JobRunner:
         self._failures: dict[str, str] = {}
 
     def run(self) -> tuple[int, Result]:
-        "Runs every task that is to run, and returns when nothing of it is left."
+        "Run every task that is to run, and return the run's id and result when all have ended."
         self.shared.tell("run_started", self.this)
         refused = self._queue()
         result = refused or self._run_tasks()
@@ -84,7 +84,7 @@ class JobRunner:
         return self.this.run_id, result
 
     def _queue(self) -> Result | None:
-        "Waits until the job may run once more, if its queue is on; the run's result if it does not come to run."
+        "Wait until the job may run once more, if its queue is on; return the result of the run if it never starts."
         settings, behind = self.job.settings, None
         limit = 1 if settings.max_concurrent_runs is None else settings.max_concurrent_runs
         queues = limit > 0 and (settings.queue is None or settings.queue.enabled)
@@ -101,7 +101,7 @@ class JobRunner:
         return None
 
     def _patience(self, seconds: float) -> bool:
-        "Waits; true, and early, when the run is to stop."
+        "Wait; return True early if the run must stop."
         try:
             return self.stop.wait(seconds)
         except KeyboardInterrupt:
@@ -125,7 +125,7 @@ class JobRunner:
             try:
                 return self._events.get()
             except KeyboardInterrupt:
-                # The first Ctrl-C ends the run in order; a second one while it ends leaves at once.
+                # The first Ctrl-C ends the run in order; a second one exits at once.
                 if self.stop.reason is not None:
                     raise
                 self.stop.set()
@@ -157,7 +157,7 @@ class JobRunner:
         try:
             self._work_on(task, upstream)
         except BaseException as e:
-            # The loop waits for this event; a fault in the bookkeeping itself must end the run, not hang it.
+            # The loop waits for this event. An error in this bookkeeping must end the run, not block it.
             self._failures[task.key] = f"Task {task.key}: {type(e).__name__}: {e}"
             self._events.put(Ended(task.key, Result.FAILED))
             raise
@@ -166,14 +166,14 @@ class JobRunner:
         source = self.job.tasks[task.key]
         end = self.attempt(task, source, self.references(task, upstream), self._stops[task.key])
         self._upstream[task.key] = Upstream(task.run_id, end.result.value.lower(), end.values, "RunExecutionError" if end.message else "")
-        self._failures.pop(task.key, None)  # what the attempt before this one said
+        self._failures.pop(task.key, None)  # the message of the previous attempt
         if end.result in g.FAILED and end.message:
             said = f"Task {task.key} failed" if end.result == Result.FAILED else f"Task {task.key}"
             self._failures[task.key] = f"{said}: {end.message}"
         self._events.put(Ended(task.key, end.result, end.outcome))
 
     def attempt(self, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:
-        "One attempt of one task from its wait for a slot to its last entry in the history."
+        "Run one attempt of a task, from the wait for a slot to the last entry in the history."
         interval = (source.task.min_retry_interval_millis or 0) / 1000
         begun = self._begun.get((task.loop, task.key, task.position))
         if task.attempt and begun is not None:
@@ -196,11 +196,11 @@ class JobRunner:
         return end
 
     def start_child(self, job: Job, given: Mapping[str, str], stop: StopRequest, parent: TaskRun) -> tuple[int, Result]:
-        "Runs another job to its end, as the task `parent`; the id of the run and its result."
+        "Run another job for the task `parent` until it ends; return the id and the result of the run."
         return JobRunner(self.shared, job, given, stop, parent=parent).run()
 
     def references(self, task: TaskRun, upstream: Mapping[str, Upstream]) -> Context:
-        "What the references of a task can read."
+        "Return the values that the references of a task can read."
         return Context(
             self.job.id,
             self.job.name,
@@ -232,12 +232,12 @@ class JobRunner:
 
 
 def attempt_folder(task_folder: Path, attempt: int) -> Path:
-    "Where an attempt keeps its log: the first one in the task's own folder, later ones below it."
+    "Return the folder of an attempt: the task's own folder for the first one, a folder below it for later ones."
     return task_folder / f"attempt-{attempt}" if attempt else task_folder
 
 
 def select_tasks(job: Job, only: tuple[str, ...]) -> g.Graph:
-    "The job's graph, reduced to the tasks of `--only` if there are any."
+    "Return the graph of the job, reduced to the tasks of `--only` if any are given."
     try:
         return select(job.graph, only) if only else job.graph
     except KeyError as e:

@@ -1,4 +1,4 @@
-"""A run as a page: `index.html` in its folder, with the graph of its tasks, their logs and reports, and what they published.
+"""Write the page of a run: `index.html` in its folder, with the graph of its tasks, logs, reports and published values.
 
 The page is one file that needs no network and no script. It links to other files of the state folder by relative paths.
 """
@@ -29,7 +29,7 @@ from boathouse.workspace.history.run_tree import PAGE, RunRecord, TaskRecord, re
 from boathouse.workspace.history.store import History, JobRun, TaskEnd, TaskRun
 from boathouse.workspace.task.log import last_lines
 
-REFRESH = 5.0  # seconds between two looks at whether the page of a run that goes on is out of date
+REFRESH = 5.0  # seconds between two checks whether the page of an active run is out of date
 OWN_FILES = {"result.json", "notebook.html", PAGE}
 LONGEST_REPORT = 8 << 20  # bytes of a report's page that is put into the run's page
 CLASSES = {
@@ -43,7 +43,7 @@ HEIGHT, DOT = 62.0, 11
 
 @dataclass(frozen=True)
 class DrawnTask:
-    "One task on the drawing of the graph; `dots` are the tasks of its nested run, or the iterations of its loop."
+    "Hold one task of the drawn graph; `dots` are the tasks of its nested run, or the iterations of its loop."
 
     task: TaskRecord
     link: str
@@ -53,7 +53,7 @@ class DrawnTask:
 
 @dataclass(frozen=True)
 class ReportLink:
-    "The executed notebook of one task: its address and, for the results of this run, its cells."
+    "Hold the executed notebook of one task: its address and, for the results of this run, its cells."
 
     path: str
     link: str
@@ -63,7 +63,7 @@ class ReportLink:
 
 @dataclass(frozen=True)
 class Published:
-    "What one task left for others: task values, an exit value, files and MLflow runs."
+    "Hold the outputs of one task: task values, an exit value, files and MLflow runs."
 
     path: str
     values: tuple[tuple[str, Any], ...]
@@ -73,7 +73,7 @@ class Published:
 
 
 def write_page(history: History, run_id: int) -> Path:
-    "Write the page of a run as it stands now, and return the file."
+    "Write the page of a run in its present state, and return the file."
     run = read_run(history, run_id)
     run.folder.mkdir(parents=True, exist_ok=True)
     file = run.folder / PAGE
@@ -84,7 +84,7 @@ def write_page(history: History, run_id: int) -> Path:
 
 
 def try_write_page(history: History, run_id: int) -> None:
-    "Write the page of a run. An error is printed, because it says nothing about the run itself."
+    "Write the page of a run; print an error instead of raising it, because the run itself is not affected."
     try:
         write_page(history, run_id)
     except Exception as e:
@@ -92,7 +92,7 @@ def try_write_page(history: History, run_id: int) -> None:
 
 
 def page_text(run: RunRecord, store: Path) -> str:
-    "Return the page of a run as HTML; `store` is the SQLite file in which MLflow keeps the target's runs."
+    "Return the page of a run as HTML; `store` is the SQLite file of the target's MLflow runs."
     every = list(run.every_task())
     return template().render(
         run=run,
@@ -108,7 +108,7 @@ def page_text(run: RunRecord, store: Path) -> str:
 
 @cache
 def template() -> Template:
-    "Return the template of the page, with what it formats times and states by."
+    "Return the template of the page, with its filters for times and states."
     environment = Environment(
         loader=FileSystemLoader(pages.FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -124,7 +124,7 @@ def clock(at: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    "Return seconds as a person writes them: 0.4 s, 12 s, 21m56s, 2h03m."
+    "Return seconds as text for a reader: 0.4 s, 12 s, 21m56s, 2h03m."
     if seconds is None:
         return ""
     if seconds < 10:
@@ -160,13 +160,13 @@ def _draw(nodes: list[DrawnTask]) -> Drawing:
 
 
 def _failed_itself(task: TaskRecord) -> bool:
-    "Whether a task failed by its own work, and not because a nested run or an iteration did."
+    "Return whether a task failed by its own work, and not because a nested run or an iteration failed."
     inside = task.last.iterations or (task.last.child.tasks if task.last.child else ())
     return task.last.period.state in FAILED_ITSELF and not any(part.last.period.state in FAILED_ITSELF for part in inside)
 
 
 def _reports(run: RunRecord, every: list[tuple[tuple[str, ...], TaskRecord]]) -> Iterator[ReportLink]:
-    "The pages of all executed notebooks; those that no other task of this run depends on come first, with their cells."
+    "Yield the pages of all executed notebooks; those of tasks that no other task depends on come first, with their cells."
     needed = {key for task in run.tasks for key, _ in task.depends_on}
     found = [(path, task, task.last.folder / "notebook.html") for path, task in every]
     found = [(path, task, file) for path, task, file in found if file.is_file()]
@@ -191,48 +191,48 @@ def _published(run: RunRecord, every: list[tuple[tuple[str, ...], TaskRecord]], 
 
 
 def _files(folder: Path) -> list[Path]:
-    "The files of a task that a browser shows, and the pages of notebooks that its notebook ran."
+    "Return the files of a task that a browser shows, and the pages of notebooks that its notebook ran."
     own = [file for file in browsable(folder.glob("*")) if file.name not in OWN_FILES and not file.name.startswith(".")]
     return [*own, *sorted(folder.glob("notebook-*/notebook.html"))]
 
 
 class RunPages:
-    "A watcher that writes the page of every run: at its end, and while it goes on every few seconds if something has happened."
+    "Write the page of every run: at its end, and every few seconds during the run if something has changed."
 
     def __init__(self, history: History) -> None:
         self.history = history
-        self._changed: dict[int, bool] = {}  # the runs that go on, and whether something has happened since their page was written
+        self._changed: dict[int, bool] = {}  # active runs, and whether something has changed since their page was written
         self._lock, self._writing = threading.Lock(), threading.Lock()
 
     def run_started(self, run: JobRun) -> None:
-        "Has the page written for the first time."
+        "Request the first version of the page."
         self._note(run)
 
     def run_queued(self, run: JobRun, behind: int) -> None:
-        "Has the page written again."
+        "Request a new version of the page."
         self._note(run)
 
     def task_waiting(self, task: TaskRun) -> None:
-        "Has the page written again."
+        "Request a new version of the page."
         self._note(task.run)
 
     def task_started(self, task: TaskRun) -> None:
-        "Has the page written again."
+        "Request a new version of the page."
         self._note(task.run)
 
     def task_ended(self, task: TaskRun, end: TaskEnd) -> None:
-        "Has the page written again."
+        "Request a new version of the page."
         self._note(task.run)
 
     def run_ended(self, run: JobRun, result: Result, message: str) -> None:
-        "Writes the page for the last time."
+        "Write the page for the last time."
         with self._lock:
             self._changed.pop(run.run_id, None)
         with self._writing:
             try_write_page(self.history, run.run_id)
 
     def refresh(self, over: threading.Event) -> None:
-        "Write the pages that are out of date, again and again until it is `over`."
+        "Write the pages that are out of date every few seconds, until `over` is set."
         while not over.wait(REFRESH):
             for run_id in [run_id for run_id, changed in self._changed.copy().items() if changed]:
                 with self._writing:
@@ -244,7 +244,7 @@ class RunPages:
             self._changed = dict.fromkeys((*self._changed, run.run_id), True)  # the page of a run shows the runs below it too
 
     def _take(self, run_id: int) -> bool:
-        "Marks the page as up to date; false if the run has ended meanwhile."
+        "Mark the page as up to date; return False if the run has ended meanwhile."
         with self._lock:
             if run_id in self._changed:
                 self._changed[run_id] = False

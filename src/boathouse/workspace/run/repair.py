@@ -1,4 +1,4 @@
-"What a repair of a run keeps and what it runs again, from the history."
+"Plan the repair of a run from the history: which tasks are kept, and which run again."
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HINT = "`boathouse runs` lists the runs."
 
 
 def run_to_repair(history: History, run_id: int, bundle: Bundle) -> sqlite3.Row:
-    "The run, if it is one that can be repaired."
+    "Return the run. Raises BundleError if it cannot be repaired."
     found = history.rows("SELECT * FROM runs WHERE run_id = ?", run_id)
     if not found:
         raise BundleError(f"there is no run {run_id}.", hint=HINT)
@@ -41,7 +41,7 @@ def run_to_repair(history: History, run_id: int, bundle: Bundle) -> sqlite3.Row:
 def plan_repair(
     history: History, run: sqlite3.Row, job: Job, given: Mapping[str, str], rerun: Iterable[str] = (), rerun_dependents: bool = False
 ) -> Repair:
-    "The next repair of a run, by the job's present definition; a run in which nothing is to run again is refused."
+    "Return the next repair of a run, by the present definition of the job. Raises BundleError for an unknown task, and if nothing is to run again."
     rerun = tuple(rerun)
     for key in rerun:
         if key not in job.tasks:
@@ -70,7 +70,7 @@ def _last_attempts(history: History, run_id: int) -> dict[str, sqlite3.Row]:
 
 
 def _attempts(history: History, run_id: int) -> dict[str, int]:
-    "How many attempts of each task have begun: their folders and numbers are taken."
+    "Return the number of started attempts of each task, because their folders and numbers are taken."
     rows = history.rows(
         "SELECT task_key, max(attempt_number) + 1 AS count FROM task_runs WHERE job_run = ? AND loop_run IS NULL AND start_time IS NOT NULL GROUP BY task_key",
         run_id,

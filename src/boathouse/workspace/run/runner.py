@@ -1,4 +1,4 @@
-"Runs jobs on one cluster, and heeds cancels from elsewhere."
+"Run jobs on one cluster, and cancel them on request of other processes."
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SLOTS = 4
 
 
 class Runner:
-    "Runs one job of a bundle, and the jobs it runs, on one cluster; at most `slots` tasks compute at a time."
+    "Run one job of a bundle, and the jobs that it starts, on one cluster; at most `slots` tasks compute at a time."
 
     def __init__(
         self,
@@ -37,11 +37,11 @@ class Runner:
         self.shared = RunContext(cluster, bundle, jobs, history, (self.pages, *watchers), slots, preparation)
 
     def run(self, job: Job, given: Mapping[str, str] | None = None, only: Iterable[str] = ()) -> tuple[int, Result]:
-        "Runs a job to its end; the id of the run and its result."
+        "Run a job until it ends; return the id and the result of the run."
         return self._run(JobRunner(self.shared, job, run_parameters(job, given or {}), self.stop, only=tuple(only)))
 
     def repair(self, job: Job, repair: Repair) -> tuple[int, Result]:
-        "Runs again what of an earlier run is to run again; its id and its result now."
+        "Repair an earlier run; return its id and its new result."
         return self._run(JobRunner(self.shared, job, repair.parameters, self.stop, repair=repair))
 
     def _run(self, run: JobRunner) -> tuple[int, Result]:
@@ -60,7 +60,7 @@ class Runner:
                 thread.join()
 
     def _heed_cancels(self, over: threading.Event) -> None:
-        "Stops the runs, and nested runs, that another process wants cancelled."
+        "Stop the runs, and nested runs, whose cancellation another process has requested."
         while not over.wait(POLL):
             for run_id in self.history.cancel_requests():
                 if (stop := self.shared.stops.get(run_id)) is not None:

@@ -1,4 +1,4 @@
-"""A request to stop that spreads from a run to its tasks, their iterations and the jobs they run."""
+"""Stop requests, which spread from a run to its tasks, their iterations and the jobs that they run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from boathouse.workspace.graph.state_machine import Result
 
 
 class StopRequest:
-    "Set at most once, with the result that whatever is stopped by it gets: CANCELED or TIMEDOUT."
+    "A request to stop. It is set at most once, with the result of everything that it stops: CANCELED or TIMEDOUT."
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -19,7 +19,7 @@ class StopRequest:
         self.reason: Result | None = None
 
     def set(self, reason: Result = Result.CANCELED) -> None:
-        "Asks to stop."
+        "Request the stop."
         with self._lock:
             if self.reason is not None:
                 return
@@ -30,7 +30,7 @@ class StopRequest:
             call(reason)
 
     def then(self, call: Callable[[Result], None]) -> None:
-        "Calls back when stopping is asked for, at once if it has been."
+        "Call a function when the stop is requested; at once if it already was."
         with self._lock:
             if self.reason is None:
                 self._calls.append(call)
@@ -38,13 +38,13 @@ class StopRequest:
         call(self.reason)
 
     def child(self) -> StopRequest:
-        "A request of its own, set by this one too. What is stopped from above is cancelled, whatever the reason there."
+        "Return a separate request that this one also sets. Everything below it is then canceled, whatever the reason here."
         below = StopRequest()
         self.then(lambda _: below.set())
         return below
 
     def after(self, seconds: float | None) -> None:
-        "Sets itself as timed out after so many seconds; None and 0 mean never."
+        "Request a stop with TIMEDOUT after `seconds`; None and 0 mean never."
         if seconds:
             timer = threading.Timer(seconds, self.set, [Result.TIMEDOUT])
             timer.daemon = True
@@ -52,10 +52,10 @@ class StopRequest:
             self._timers.append(timer)
 
     def over(self) -> None:
-        "What it would have stopped is over."
+        "Mark the work as ended, so that there is nothing left to stop."
         for timer in self._timers:
             timer.cancel()
 
     def wait(self, seconds: float) -> bool:
-        "Sleeps; true, and early, if stopping is asked for."
+        "Sleep; return True early if the stop is requested."
         return self._event.wait(seconds)

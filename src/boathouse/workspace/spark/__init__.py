@@ -1,1 +1,1 @@
-"The JVM: its session, jars, class archive, SQL dialect and file systems."
+"The JVM of Spark: session, jars, class archive, SQL dialect and file systems."

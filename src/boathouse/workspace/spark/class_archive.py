@@ -1,6 +1,7 @@
-"""What a JVM would else do anew at every start: the classes that Spark, Delta and the metastore load, already parsed, and the tables of an empty metastore.
+"""Archive what a JVM would otherwise repeat at every start: parsed classes, and the tables of an empty metastore.
 
-Made once at set-up by a small exercise, and kept beside the jars. The JVM ignores an archive of classes that does not fit.
+The archive holds the classes that Spark, Delta and the metastore load. A small exercise at set-up creates it next to the jars.
+The JVM ignores an archive of classes that does not fit.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ spark.sql("drop schema s cascade")
 
 
 class ArchiveError(Exception):
-    "The archive could not be made; sessions start without it, seconds slower."
+    "Signal that the archive could not be created; sessions then start without it, seconds slower."
 
 
 def archive_file(jars: list[Path]) -> Path:
-    "Where the archive for this Java, this pyspark, these jars and this exercise lies; another of any of them has another file."
+    "Return the path of the archive. It depends on this Java, this pyspark, these jars and the exercise."
     parts = [
         pyspark.__version__,
         EXERCISE,
@@ -55,7 +56,7 @@ def archive_file(jars: list[Path]) -> Path:
 
 
 def archive_options(jars: list[Path]) -> list[str]:
-    "The JVM options that use the archive; none where there is none, or where its size is not the one it was made with."
+    "Return the JVM options that use the archive; none if it is missing, or if its size has changed since it was created."
     file = archive_file(jars)
     size = file.with_suffix(".size")
     if not (file.is_file() and size.is_file() and size.read_text() == str(file.stat().st_size)):
@@ -64,18 +65,18 @@ def archive_options(jars: list[Path]) -> list[str]:
 
 
 def empty_metastore(jars: list[Path]) -> Path:
-    "Where the metastore without a table lies that new states begin with; it is made with the archive."
+    "Return the path of the empty metastore that new states begin with; it is created with the archive."
     return archive_file(jars).with_suffix(".metastore")
 
 
 def discard(jars: list[Path]) -> None:
-    "Removes the archive, so that the next start goes without."
+    "Remove the archive, so that the next start does without it."
     for file in (archive_file(jars), archive_file(jars).with_suffix(".size")):
         file.unlink(missing_ok=True)
 
 
 def make_archive(jars: list[Path]) -> Path:
-    "Makes the archive if it is missing (half a minute, once a machine); raises `ArchiveError` where the JVM makes none."
+    "Create the archive if it is missing (half a minute, once per machine). Raises ArchiveError if the JVM creates none."
     file = archive_file(jars)
     if archive_options(jars):
         return file

@@ -1,4 +1,4 @@
-"""Whether the files that a table's log speaks of are there and whole: read from the log itself, without Spark."""
+"""Check, from the log of a table and without Spark, that its files exist and are complete."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from urllib.parse import unquote, urlparse
 COMMIT = re.compile(r"(\d{20})\.json")
 CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(\.[\w-]+)*\.(parquet|json)")
 AGAIN = "then run the job again"
-Action = tuple[str, int | None]  # a data file with its bytes if it was added, without if it was removed
+Action = tuple[str, int | None]  # a data file with its bytes if it was added, without them if it was removed
 
 
 @dataclass(frozen=True)
 class Damage:
-    "A table with a file that is damaged, and what brings the table back."
+    "Hold a table with a damaged file, and the command that restores the table."
 
     table: str
     found: str
@@ -25,7 +25,7 @@ class Damage:
 
 
 def table_folders(warehouse: Path) -> Iterator[tuple[str, Path]]:
-    "The Delta tables below a warehouse, as `schema.table` and folder; those of the schema `default` lie in the warehouse itself."
+    "Yield the Delta tables below a warehouse as `schema.table` and folder; those of schema `default` are in the warehouse itself."
     for log in sorted([*warehouse.glob("*/_delta_log"), *warehouse.glob("*.db/*/_delta_log")]):
         schema = "default" if log.parent.parent == warehouse else log.parent.parent.stem
         if log.is_dir():
@@ -34,7 +34,7 @@ def table_folders(warehouse: Path) -> Iterator[tuple[str, Path]]:
 
 @dataclass
 class Log:
-    "A table's log: what its commits and checkpoints say of data files, and which of them could not be read."
+    "Hold the log of a table: the data files that its commits and checkpoints list, and its unreadable files."
 
     folder: Path
     commits: dict[int, Path] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Log:
 
     @classmethod
     def of(cls, folder: Path) -> Log:
-        "The log of the table in `folder`, each of its files read once."
+        "Read the log of the table in `folder`, each of its files once."
         log = cls(folder)
         for file in sorted((folder / "_delta_log").iterdir()):
             if found := COMMIT.fullmatch(file.name):
@@ -61,11 +61,14 @@ class Log:
 
     @property
     def latest(self) -> int:
-        "The last version that the log has; -1 without any."
+        "Return the last version in the log; -1 without any."
         return max([*self.commits, *self.checkpoints], default=-1)
 
     def start(self, version: int) -> int | None:
-        "The last whole checkpoint at or before a version from where every commit is there and whole; -1 for the first commit; None if there is none."
+        """Return the last complete checkpoint at or before a version after which every commit is complete.
+
+        Return -1 for the first commit, and None if there is no such start.
+        """
         for at in (*sorted((n for n in self.checkpoints if n <= version), reverse=True), -1):
             needed = [*self.checkpoints.get(at, []), *(self.commits.get(n) for n in range(at + 1, version + 1))]
             if all(file in self.actions for file in needed):
@@ -73,7 +76,7 @@ class Log:
         return None
 
     def files(self, version: int) -> dict[str, tuple[int, int]] | None:
-        "The data files of a version, as path -> (bytes, version that added it at the latest); None if the log cannot tell."
+        "Return the data files of a version, as path -> (bytes, last version that added it); None if the log does not suffice."
         at = self.start(version)
         if at is None:
             return None
@@ -89,7 +92,7 @@ class Log:
 
 
 def damages(warehouse: Path) -> Iterator[Damage]:
-    "What is damaged of the tables below the warehouse, a table at a time."
+    "Yield the damages of the tables below the warehouse, table by table."
     for table, folder in table_folders(warehouse):
         yield from _of_table(table, folder)
 
@@ -110,7 +113,7 @@ def _of_table(table: str, folder: Path) -> Iterator[Damage]:
 
 
 def _restore(log: Log, table: str, version: int) -> str:
-    "What brings a table back whose versions after this one have lost a file."
+    "Return the command that restores a table whose later versions have lost a file."
     whole = log.files(version) if version >= 0 else None
     if whole is None or any(_broken(_place(log.folder, path), size) for path, (size, _) in whole.items()):
         return f'boathouse sql "DROP TABLE {table}", {AGAIN}: it is made anew from what comes before it'
@@ -127,13 +130,13 @@ def _fix_of_log(log: Log, table: str, file: Path) -> str:
 
 
 def _place(folder: Path, path: str) -> Path:
-    "Where a data file lies: the log has a URL, relative to the table's folder or whole."
+    "Return the path of a data file. The log holds a URL, absolute or relative to the table's folder."
     url = urlparse(path)
     return Path(unquote(url.path)) if url.scheme or url.path.startswith("/") else folder / unquote(path)
 
 
 def _broken(file: Path, size: int) -> str:
-    "What is wrong with a data file; empty if nothing is."
+    "Return what is wrong with a data file; empty text if nothing is."
     if not file.is_file():
         return "is missing"
     if (there := file.stat().st_size) != size:
@@ -145,7 +148,7 @@ def _broken(file: Path, size: int) -> str:
 
 def _in_json(file: Path) -> Iterator[Action]:
     lines = file.read_text().splitlines()
-    for action in map(json.loads, lines or [""]):  # no log file is empty
+    for action in map(json.loads, lines or [""]):  # an empty log file is damaged
         if add := action.get("add"):
             yield add["path"], add["size"]
         elif remove := action.get("remove"):
@@ -153,7 +156,7 @@ def _in_json(file: Path) -> Iterator[Action]:
 
 
 def _in_parquet(file: Path) -> Iterator[Action]:
-    import pyarrow as pa  # a third of a second, which a session that looks for no damage need not wait
+    import pyarrow as pa  # takes a third of a second, which a session that checks no table saves
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 

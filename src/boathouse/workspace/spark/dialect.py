@@ -1,7 +1,8 @@
-"""What a session here understands and refuses beyond Spark's own: catalogs that are other names of its one catalog, `USE CATALOG`, and a check of each plan.
+"""Extend a session here beyond Spark: named catalogs, `USE CATALOG`, and a check of each plan.
 
-Spark finds a catalog by its class, and only its own catalog holds Delta tables, views and functions without a server beside it. So the class
-of a named catalog answers with Spark's own. Janino compiles it, as it compiles Spark's queries: in 0.05 s, without a compiler on the machine.
+Spark finds a catalog by its class. Only its own catalog holds Delta tables, views and functions without a separate server.
+So named catalogs are other names of that one catalog: their class delegates to it.
+Janino compiles the class, as it compiles Spark's queries: in 0.05 s, without a compiler on the machine.
 The check refuses paths of volumes (`volume_paths`) and schemas that belong to another catalog (`schema_owners`).
 """
 
@@ -156,7 +157,7 @@ public class Parser implements ParserInterface {
 
 
 def install_dialect(jvm: Any, state: Path) -> None:
-    "Compiles the classes in a JVM that has no session yet, and puts them on its class path as a jar in the state folder."
+    "Compile the classes in a JVM that has no session yet, and add them to its class path as a jar in the state folder."
     loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
     with zipfile.ZipFile(state / JAR, "w") as members:
         compiler = jvm.org.codehaus.janino.SimpleCompiler()
@@ -168,16 +169,16 @@ def install_dialect(jvm: Any, state: Path) -> None:
     jvm.java.lang.System.setProperty(schemaowners.PROPERTY, str(state / schemaowners.FILE))
     jvm.java.lang.System.setProperty(volumepaths.VOLUMES, str(state / "volumes"))
     jvm.java.lang.System.setProperty(volumepaths.DISKS, ",".join(volumepaths.disks(state, sys.prefix, tempfile.gettempdir())))
-    jvm.org.apache.hadoop.fs.FileSystem.closeAll()  # one that was opened before the classes were there would stay in use
+    jvm.org.apache.hadoop.fs.FileSystem.closeAll()  # a file system opened before the classes existed would stay in use
 
 
 def _one_unit(*sources: str) -> str:
-    "The classes of all sources in one: Java wants the imports first."
+    "Return the classes of all sources as one unit, because Java requires the imports first."
     lines = [line for source in sources for line in source.splitlines()]
     imports = dict.fromkeys(line for line in lines if line.startswith("import "))
     return "\n".join(["package boathouse;", *imports, *(line for line in lines if line not in imports)])
 
 
 def catalog_settings(names: Iterable[str]) -> dict[str, str]:
-    "The settings of a session in which these catalogs can be named."
+    "Return the settings of a session in which SQL can name these catalogs."
     return {f"spark.sql.catalog.{name}": CLASS for name in names if name != OWN}

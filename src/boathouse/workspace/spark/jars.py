@@ -1,4 +1,4 @@
-"Delta Lake's jars for the installed pyspark: resolved once from Maven by Spark's own Ivy, then reused from a folder."
+"Delta Lake's jars for the installed pyspark: Spark's own Ivy downloads them from Maven once into a folder."
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from pathlib import Path
 import pyspark
 
 SCALA = "2.13"
-# Everything else Delta asks for is already among pyspark's own jars, or serves only a remote Unity Catalog.
+# All other dependencies of Delta are among pyspark's jars, or serve only a remote Unity Catalog.
 EXCLUDED = "org.*:*,com.*:*,net.*:*,io.netty:*,io.unitycatalog:*,jakarta.*:*,javax.*:*,dev.*:*"
 PARTS = ("delta-spark", "delta-storage", "delta-kernel-api", "delta-kernel-defaults", "delta-kernel-unitycatalog")
 
 
 class JarsError(Exception):
-    "Delta's jars could not be resolved; the message ends with what the resolver said."
+    "Signal that Delta's jars could not be downloaded; the message ends with the output of the resolver."
 
 
 def project_root(start: Path | None = None) -> Path | None:
-    "The nearest folder at or above `start` (the working directory) that holds a `databricks.yml`; None without one."
+    "Return the nearest folder at or above `start` (the working directory) with a `databricks.yml`; None without one."
     start = (start or Path.cwd()).resolve()
     return next((folder for folder in (start, *start.parents) if (folder / "databricks.yml").is_file()), None)
 
 
 def coordinate() -> str:
-    "Delta's Maven coordinate for the installed pyspark and delta-spark, as `group:artifact:version`."
+    "Return Delta's Maven coordinate for the installed pyspark and delta-spark, as `group:artifact:version`."
     spark = ".".join(pyspark.__version__.split(".")[:2])
     return f"io.delta:delta-spark_{spark}_{SCALA}:{version('delta-spark')}"
 
 
 def jars() -> list[Path]:
-    "Delta's jars, sorted by name; downloads them on the first call on a machine (see `folders` for where)."
+    "Return Delta's jars, sorted by name; download them on the first call on a machine (`folders` lists the places)."
     for folder in folders():
         if is_complete(folder):
             return sorted(folder.glob("*.jar"))
@@ -43,7 +43,10 @@ def jars() -> list[Path]:
 
 
 def folders() -> list[Path]:
-    "Where the jars may lie, best first: `BOATHOUSE_JARS`, the project of the working directory, boathouse's own project, the user's cache."
+    """Return the folders that may hold the jars, best first.
+
+    These are `BOATHOUSE_JARS`, the project of the working directory, boathouse's own project and the user's cache.
+    """
     if named := os.environ.get("BOATHOUSE_JARS"):
         return [Path(named).resolve()]
     name = coordinate().split(":", 1)[1].replace(":", "-")
@@ -54,15 +57,15 @@ def folders() -> list[Path]:
 
 
 def is_complete(folder: Path) -> bool:
-    "Whether every jar that a session needs is in `folder`, in the installed version of Delta."
+    "Return whether `folder` has every jar that a session needs, in the installed version of Delta."
     wanted = version("delta-spark")
     return all(any(folder.glob(f"io.delta_{part}*-{wanted}.jar")) for part in PARTS)
 
 
 def resolve_jars(folder: Path) -> list[Path]:
-    """Downloads the jars into `folder` through `spark.jars.packages`; a run that is killed leaves nothing that looks complete.
+    """Download the jars into `folder` through `spark.jars.packages`; a killed run leaves no folder that seems complete.
 
-    `BOATHOUSE_IVY_SETTINGS` names an Ivy settings file (for a Maven mirror), handed on as `spark.jars.ivySettings`.
+    `BOATHOUSE_IVY_SETTINGS` names an Ivy settings file (for a Maven mirror), passed on as `spark.jars.ivySettings`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".resolving-", dir=folder.parent) as scratch:
@@ -72,7 +75,7 @@ def resolve_jars(folder: Path) -> list[Path]:
         if done.returncode or not is_complete(ivy / "jars"):
             raise JarsError(f"could not resolve {coordinate()} (exit {done.returncode}). Behind a mirror, name an Ivy settings file in "
                             f"BOATHOUSE_IVY_SETTINGS. The resolver said:\n" + "\n".join((done.stdout + done.stderr).splitlines()[-15:]))  # fmt: skip
-        if not is_complete(folder):  # another process may have been faster
+        if not is_complete(folder):  # another process may have done it meanwhile
             shutil.rmtree(folder, ignore_errors=True)
             (ivy / "jars").rename(folder)
     return sorted(folder.glob("*.jar"))

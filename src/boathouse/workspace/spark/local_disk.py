@@ -1,7 +1,7 @@
-"""The local disk as Hadoop sees it, without a process per file.
+"""A Hadoop file system for the local disk that needs no process per file.
 
-Hadoop's own classes run `chmod` for each file that they create and `readlink` for each file that they rename, unless its native library is
-installed: some six processes per Delta commit. These classes call the JVM instead, and leave everything else (checksums, atomic renames) to Hadoop's.
+Without its native library, Hadoop runs `chmod` for each created file and `readlink` for each renamed file: about six processes per Delta commit.
+These classes call the JVM instead. Everything else (checksums, atomic renames) is left to Hadoop's classes.
 `volume_paths` builds on them, and `dialect` has them compiled.
 """
 

@@ -1,7 +1,7 @@
-"""Which catalog of a target a schema belongs to. All catalogs of a target share the schemas of this machine, so a second catalog is refused.
+"""Record which catalog of a target a schema belongs to, and refuse any other catalog.
 
-A schema belongs to the catalog under which a session first creates or finds it. `schemas.properties` in the state folder keeps that; an entry
-whose schema is gone has no effect.
+All catalogs of a target share the schemas of this machine. A schema belongs to the catalog under which a session first creates or finds it.
+`schemas.properties` in the state folder records that. An entry whose schema no longer exists has no effect.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 FILE = "schemas.properties"
-SETTING = "spark.boathouse.catalog"  # the setting of a session that names its current catalog
-PROPERTY = "boathouse.schemas"  # the system property of the JVM that names the file
+SETTING = "spark.boathouse.catalog"  # session setting: the name of its current catalog
+PROPERTY = "boathouse.schemas"  # system property of the JVM: the name of the file
 SOURCE = r"""
 import java.io.File;
 import java.io.FileReader;
@@ -177,7 +177,7 @@ public class Schemas {
 
 
 def owners(state: Path) -> Mapping[str, str]:
-    "The catalog that each schema of a state belongs to, both in lower case."
+    "Return the catalog that each schema of a state belongs to, both in lower case."
     file = state / FILE
     lines = file.read_text(encoding="utf-8").lower().splitlines() if file.is_file() else []
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))

@@ -1,4 +1,4 @@
-"A Spark session with Delta and a catalog that persists, on one machine: its settings, its state folder, and the lock that keeps it alone."
+"A Spark session with Delta and a persistent catalog on one machine: settings, state folder, and the lock of the folder."
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ __all__ = ["JarsError", "SessionError", "WorkspaceLocked", "clear_cut_off", "def
 
 FIRST_COMMIT = f"{0:020d}.json"
 NEW_METASTORE = "metastore.new"
-DERBY_IS_DOWN = "08006"  # what Derby raises when it has shut a database down as it was told to
-_held: dict[tuple[int, Path], FileLock] = {}  # the locks of this process, kept until it ends
+DERBY_IS_DOWN = "08006"  # Derby's code for a database that it has shut down as requested
+_held: dict[tuple[int, Path], FileLock] = {}  # locks of this process, kept until it ends
 
-# The optimising compiler (C2) took a third of the CPU of runs that are over in minutes: it starts four times later here.
+# The optimizing compiler (C2) took a third of the CPU of runs that last minutes. Here it starts four times later.
 C2_THRESHOLDS = {"Invocation": 5000, "MinInvocation": 600, "Compile": 15000, "BackEdge": 40000}
 
 LOG4J = """\
@@ -56,27 +56,27 @@ appender.file.layout.pattern = %d{{yyyy-MM-dd HH:mm:ss}} %p %c{{1}}: %m%n%ex
 
 
 class SessionError(Exception):
-    "The JVM or its Spark session did not start; the message ends with the JVM's last words."
+    "Signal that the JVM or its Spark session did not start; the message ends with the last output of the JVM."
 
 
 class WorkspaceLocked(Exception):
-    "Another process already runs a JVM on this state folder; two could silently lose each other's Delta commits."
+    "Signal that another process already runs a JVM on this state folder. Two JVMs could lose each other's Delta commits without an error."
 
 
 def default_state() -> Path:
-    "The state folder of a session nobody named one for: `BOATHOUSE_STATE`, else `.boathouse/local` of the project."
+    "Return the state folder of a session without a named one: `BOATHOUSE_STATE`, else `.boathouse/local` of the project."
     if named := os.environ.get("BOATHOUSE_STATE"):
         return Path(named).resolve()
     return (project_root() or project_root(Path(__file__).parent) or Path.cwd()) / ".boathouse" / "local"
 
 
 def state_environment(state: Path) -> dict[str, str]:
-    "What a process that works on `state` finds in its environment: MLflow's stores, UTC, loopback, no chatter."
+    "Return the environment variables of a process that works on `state`: MLflow's stores, UTC, loopback, quiet libraries."
     return {
         "BOATHOUSE_STATE": str(state),
         "MLFLOW_TRACKING_URI": f"sqlite:///{state}/mlflow.db",
         "MLFLOW_REGISTRY_URI": f"sqlite:///{state}/mlflow.db",
-        # MLflow's SQL store takes the root of new experiments from here, whatever the working directory.
+        # MLflow's SQL store uses this root for new experiments, whatever the working directory is.
         "_MLFLOW_SERVER_ARTIFACT_ROOT": str(state / "mlartifacts"),
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "GIT_PYTHON_REFRESH": "quiet",
@@ -85,9 +85,9 @@ def state_environment(state: Path) -> dict[str, str]:
 
 
 def spark_conf(state: Path, java: list[str] | None = None) -> dict[str, str]:
-    """Every Spark setting of a session on `state`: tables in `warehouse`, their names in `metastore`, both outliving the process.
+    """Return every Spark setting of a session on `state`.
 
-    `java` replaces the options of the class-data archive.
+    Tables are in `warehouse` and their names in `metastore`; both outlive the process. `java` replaces the options of the class archive.
     """
     state = state.resolve()
     found = jars()
@@ -107,27 +107,27 @@ def spark_conf(state: Path, java: list[str] | None = None) -> dict[str, str]:
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.databricks.delta.snapshotPartitions": "1",
-        "spark.databricks.delta.properties.defaults.checkpointInterval": "100",  # as on Databricks; one costs four commits here
+        "spark.databricks.delta.properties.defaults.checkpointInterval": "100",  # as on Databricks; here one checkpoint costs as much as four commits
         "spark.sql.sources.default": "delta",  # as on Databricks
         "spark.sql.catalogImplementation": "hive",
         "spark.sql.warehouse.dir": str(state / "warehouse"),
         "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={state}/metastore;create=true",
         "spark.hadoop.datanucleus.schema.autoCreateAll": "true",
         "spark.hadoop.hive.metastore.schema.verification": "false",
-        # Small data: as many partitions as cores, and no re-planning between stages, which costs more here than it finds.
+        # Small data: as many partitions as cores, and no re-planning between stages, which costs more here than it saves.
         "spark.sql.shuffle.partitions": str(min(8, os.cpu_count() or 2)),
         "spark.sql.adaptive.enabled": "false",
-        # A month runs some hundreds of queries, and the next month the same: their code is generated, and compiled to machine code, once.
+        # A month runs some hundreds of queries, and the next month the same ones. Their code is generated and compiled once.
         "spark.sql.codegen.cache.maxEntries": "5000",
-        # The JVM only interprets methods that are longer. Spark then generates many short ones instead: typing 20 columns of text takes half the CPU.
+        # The JVM only interprets longer methods. Spark then generates many short ones: typing 20 text columns takes half the CPU.
         "spark.sql.codegen.hugeMethodLimit": "8000",
-        # What is cached here lives for seconds.
+        # What is cached here is needed for seconds only.
         "spark.sql.inMemoryColumnarStorage.compressed": "false",
         "spark.sql.session.timeZone": "UTC",
-        # Delta's parser does not bind the parameters of `spark.sql(query, args=...)` otherwise.
+        # Otherwise Delta's parser does not bind the parameters of `spark.sql(query, args=...)`.
         "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
         "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
-        # VACUUM lists a table's files in so many tasks; 10,000, the default, take half a minute for a folder of three files.
+        # VACUUM lists a table's files in so many tasks. The default of 10,000 takes half a minute for a folder of three files.
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.repl.eagerEval.enabled": "true",
@@ -137,7 +137,7 @@ def spark_conf(state: Path, java: list[str] | None = None) -> dict[str, str]:
 
 
 def driver_memory() -> str:
-    "Heap of the JVM: `BOATHOUSE_DRIVER_MEMORY`, else 40% of what the machine or its container offers, at most 4 GiB."
+    "Return the heap of the JVM: `BOATHOUSE_DRIVER_MEMORY`, else 40 % of the memory of machine or container, at most 4 GiB."
     if named := os.environ.get("BOATHOUSE_DRIVER_MEMORY"):
         return named
     offered = psutil.virtual_memory().total
@@ -156,14 +156,14 @@ def _java_options(state: Path) -> list[str]:
         "-XX:-UsePerfData",
         "-XX:ReservedCodeCacheSize=512m",
         "-XX:+UseParallelGC",
-        "-XX:MetaspaceSize=256m",  # Spark's classes take 140 MiB: growing there from 20 costs five full collections
+        "-XX:MetaspaceSize=256m",  # Spark's classes take 140 MiB: growing to that from 20 MiB costs five full collections
         *(f"-XX:Tier4{name}Threshold={4 * usual}" for name, usual in C2_THRESHOLDS.items()),
         *os.environ.get("BOATHOUSE_JAVA_OPTIONS", "").split(),
     ]
 
 
 def lock(state: Path) -> FileLock:
-    "Takes the state folder for this process, or raises `WorkspaceLocked` naming the process that has it; freed when the holder ends, however."
+    "Lock the state folder for this process, however it ends. Raises WorkspaceLocked with the process that holds the lock."
     state = state.resolve()
     state.mkdir(parents=True, exist_ok=True)
     if (known := _held.get((os.getpid(), state))) is not None:
@@ -181,7 +181,7 @@ def lock(state: Path) -> FileLock:
 
 
 def unlock(state: Path) -> None:
-    "Gives the state folder back."
+    "Release the lock of the state folder."
     if (held := _held.pop((os.getpid(), state.resolve()), None)) is not None:
         held.release()
 
@@ -189,7 +189,7 @@ def unlock(state: Path) -> None:
 def start_session(
     state: Path, master: str = "local[*]", conf: dict[str, str] | None = None, *, java: list[str] | None = None
 ) -> SparkSession:
-    "Starts a JVM on `state` in this process (which must hold the lock) and returns its main session; `conf` wins over our settings."
+    "Start a JVM on `state` in this process, which must hold the lock, and return its main session. `conf` overrides the settings."
     state = state.resolve()
     _prepare(state)
     settings = {**spark_conf(state, java), **_cluster_conf(master), **(conf or {})}
@@ -198,7 +198,7 @@ def start_session(
     except SessionError:
         if java is not None or not archive_options(jars()):
             raise
-        discard(jars())  # a damaged archive can end the JVM before it says anything
+        discard(jars())  # a damaged archive can end the JVM before it prints anything
         _launch(state, master, {**settings, **spark_conf(state), **_cluster_conf(master), **(conf or {})})
     silence_spark()
     spark = SparkSession.builder.getOrCreate()
@@ -207,12 +207,12 @@ def start_session(
 
 
 def silence_spark() -> None:
-    "Keeps PySpark from printing each failed query as a page of JSON, beside the exception that it raises."
+    "Keep PySpark from printing each failed query as a page of JSON in addition to the exception."
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)
 
 
 def _prepare(state: Path) -> None:
-    # SPARK_CONF_DIR is one empty folder: no stray settings, and the class archive fits one class path only, without files in folders.
+    # SPARK_CONF_DIR is an empty folder: no stray settings. The class archive fits only one class path, without files in folders.
     nothing = jars()[0].parent / "conf"
     nothing.mkdir(exist_ok=True)
     state.mkdir(parents=True, exist_ok=True)
@@ -220,13 +220,13 @@ def _prepare(state: Path) -> None:
     os.environ.update(SPARK_HOME=str(Path(pyspark.__file__).parent), SPARK_CONF_DIR=str(nothing), SPARK_LOCAL_IP="127.0.0.1")
     os.environ["PYSPARK_PYTHON"] = sys.executable
     empty, metastore = empty_metastore(jars()), state / "metastore"
-    if empty.is_dir() and not metastore.exists():  # its tables take eight seconds to create
+    if empty.is_dir() and not metastore.exists():  # creating its tables takes eight seconds
         shutil.rmtree(state / NEW_METASTORE, ignore_errors=True)
         shutil.copytree(empty, state / NEW_METASTORE, ignore=shutil.ignore_patterns("*.lck"))
 
 
 def _place_metastore(jvm: Any, state: Path) -> None:
-    "Puts the copy of an empty metastore in its place, once its default schema lies in this state's warehouse."
+    "Set the path of the default schema in the copy of an empty metastore, and move the copy to its place."
     new = state / NEW_METASTORE
     if not new.exists():
         return
@@ -244,12 +244,12 @@ def _place_metastore(jvm: Any, state: Path) -> None:
 
 
 def clear_cut_off(spark: SparkSession, warehouse: Path, settled: float = 0) -> list[Path]:
-    """Removes the folders of tables whose creation was cut off, and returns them; the caller holds the lock.
+    """Remove the folders of tables whose creation was interrupted, and return them; the caller holds the lock.
 
-    Of a JVM that lives, only those that nothing has written to for `settled` seconds.
+    In a running JVM, only folders without a write for `settled` seconds are removed.
 
-    Cut off before the first commit, or after it and before the catalog knew the table: Delta refuses to create a table in such a folder.
-    No row was ever there to read: a folder that has rows, or an entry, stays.
+    The interruption came before the first commit, or before the catalog knew the table. Delta refuses to create a table in such a folder.
+    No row was ever readable there: a folder with rows or with an entry in the catalog stays.
     """
     removed = []
     for table, folder in table_folders(warehouse):
@@ -263,19 +263,19 @@ def clear_cut_off(spark: SparkSession, warehouse: Path, settled: float = 0) -> l
             removed.append(folder)
     if removed:
         jvm: Any = spark._jvm
-        jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()  # else the JVM goes on as if they were there
+        jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()  # otherwise the JVM would still use the removed folders
     return removed
 
 
 def _is_known(spark: SparkSession, schema: str, table: str) -> bool:
-    "Whether the metastore has a table of this name, whichever catalog its schema belongs to."
+    "Return whether the metastore has a table of this name, whichever catalog its schema belongs to."
     jvm: Any = spark._jvm
     name = jvm.org.apache.spark.sql.catalyst.TableIdentifier(table, jvm.scala.Option.apply(schema))
     return bool(spark._jsparkSession.sessionState().catalog().tableExists(name))
 
 
 def _cluster_conf(master: str) -> dict[str, str]:
-    "The settings that depend on where executors run: processes of their own need the jars too, and other machines do not have our modules."
+    "Return the settings that depend on where executors run: separate processes need the jars too, and other machines lack our modules."
     found = os.pathsep.join(map(str, jars()))
     if not master.startswith("local"):
         return {"spark.jars": found.replace(os.pathsep, ",")}
@@ -295,7 +295,7 @@ def _launch(state: Path, master: str, settings: dict[str, str]) -> None:
             gateway = SparkContext._gateway or launch_gateway(conf, popen_kwargs={"stdout": log, "stderr": log})
         _place_metastore(gateway.jvm, state)
         install_dialect(gateway.jvm, state)
-        conf.setAll(list(volumepaths.SETTINGS.items()))  # now that their classes are there
+        conf.setAll(list(volumepaths.SETTINGS.items()))  # only now do their classes exist
         if not master.startswith("local"):
             conf.set("spark.jars", ",".join([ours, *filter(None, [settings.get("spark.jars")])]))
         SparkContext(conf=conf, gateway=gateway)
@@ -305,7 +305,10 @@ def _launch(state: Path, master: str, settings: dict[str, str]) -> None:
 
 
 def local_session(state: Path | str | None = None) -> SparkSession:
-    "The session of this process, made on first call: a JVM on `state` (or the default), MLflow pointed there unless it points elsewhere."
+    """Return the session of this process, created on the first call.
+
+    It has a JVM on `state` (or the default). MLflow uses that state unless it is configured otherwise.
+    """
     if (active := SparkSession.getActiveSession()) is not None:
         return active
     folder = Path(state).resolve() if state is not None else default_state()
@@ -317,10 +320,10 @@ def local_session(state: Path | str | None = None) -> SparkSession:
 
 
 def set_up() -> str:
-    "Fetches the jars, makes the class archive and writes Python's bytecode of what tasks import, where they are missing; one line on what there is."
+    "Download the jars, create the class archive and write the bytecode of what tasks import, if missing; return a line of status."
     with _still("fetching Delta's jars"):
         found = jars()
-    if archive_options(found):  # made by an earlier call, with the bytecode: every `make` command calls this
+    if archive_options(found):  # created by an earlier call, with the bytecode: every `make` command calls this
         return f"Delta's jars and the JVM's class archive: {found[0].parent}"
     with _still("preparing the classes of the JVM and the libraries of Python"), _writing_bytecode():
         try:
@@ -331,7 +334,7 @@ def set_up() -> str:
 
 @contextmanager
 def _still(what: str, every: float = 5.0) -> Iterator[None]:
-    "Prints what is done, every few seconds while the block lasts."
+    "Print what is being done, every few seconds while the block runs."
     done, began = threading.Event(), time.monotonic()
 
     def report() -> None:
@@ -349,7 +352,10 @@ def _still(what: str, every: float = 5.0) -> Iterator[None]:
 
 @contextmanager
 def _writing_bytecode() -> Iterator[None]:
-    "While the block lasts, another process imports what tasks do: a library without bytecode takes three times as long to import, each time."
+    """Import the libraries of tasks in another process while the block runs.
+
+    Without bytecode, a library takes three times as long to import, each time.
+    """
     environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     importing = subprocess.Popen([sys.executable, "-c", "from boathouse.workspace.worker.zygote import preload; preload()"], env=environ)
     try:

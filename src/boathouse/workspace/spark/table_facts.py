@@ -1,4 +1,4 @@
-"""What a Delta table's own log says about it: version, rows, bytes, last change. Read without Spark, so it costs milliseconds."""
+"""Read facts about a Delta table from its log: version, rows, bytes, last change. This takes milliseconds, without Spark."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet
 
 
 class UnreadableLog(Exception):
-    "A table whose log cannot be read: damaged, or without a commit."
+    "Signal that the log of a table cannot be read: it is damaged, or has no commit."
 
 
 @dataclass(frozen=True)
 class TableFacts:
-    "One table. `rows` is None if a data file was written without its number of rows; `changed_at` is UTC."
+    "Hold the facts about one table. `rows` is None if a data file was written without its number of rows; `changed_at` is UTC."
 
     version: int
     rows: int | None
@@ -37,7 +37,7 @@ class _DataFile:
 
 
 def read_table_facts(folder: Path) -> TableFacts:
-    "The facts about the Delta table in `folder`; UnreadableLog if its log does not give them."
+    "Return the facts about the Delta table in `folder`. Raises UnreadableLog if its log does not hold them."
     try:
         return _read(folder / "_delta_log")
     except (ValueError, KeyError, OSError) as error:
@@ -73,7 +73,10 @@ def _read(log: Path) -> TableFacts:
 
 
 def _apply(actions: Iterable[Mapping[str, Any]], live: dict[str, _DataFile]) -> Mapping[str, Any]:
-    "Carry one commit into the live files; its commitInfo. A file whose deleted rows change is removed and added in one commit."
+    """Apply one commit to the live files, and return its commitInfo.
+
+    A file whose deleted rows change is removed and added in one commit.
+    """
     added: dict[str, _DataFile] = {}
     info: Mapping[str, Any] = {}
     for action in actions:
@@ -93,7 +96,7 @@ def _count_rows(stats: str | None, deleted: Mapping[str, Any] | None) -> int | N
 
 
 def _newest_checkpoint(log: Path, latest: int) -> tuple[int, list[Path]]:
-    "The newest checkpoint up to a version that has all of its parts; -1 without any."
+    "Return the newest checkpoint up to a version that has all of its parts; -1 without any."
     found: dict[tuple[int, int], list[Path]] = {}
     for file in log.iterdir():
         if (named := CHECKPOINT.fullmatch(file.name)) and int(named[1]) <= latest:
@@ -103,7 +106,7 @@ def _newest_checkpoint(log: Path, latest: int) -> tuple[int, list[Path]]:
 
 
 def _files_of_checkpoint(file: Path) -> dict[str, _DataFile]:
-    import pyarrow as pa  # a third of a second that a table without checkpoint does not cost
+    import pyarrow as pa  # takes a third of a second, which a table without checkpoint saves
     import pyarrow.parquet as pq
 
     try:

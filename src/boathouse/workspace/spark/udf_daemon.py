@@ -1,6 +1,6 @@
-"""The parent of the processes that run Python UDFs: PySpark's own daemon, which imports what models need in seconds in which nobody asks for a process.
+"""The parent of the processes that run Python UDFs: PySpark's daemon, which imports what models need while it is idle.
 
-Each process would else import it anew, for five seconds.
+Otherwise each process would import it again, for five seconds.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ MODULES = ["pandas", "pyarrow.compute", "sklearn.pipeline", "sklearn.compose", "
 
 
 class Poller:
-    "A `select.poll` that imports one more of the modules whenever a call would return nothing."
+    "Replace `select.poll`: import one more module whenever a call would return nothing."
 
     def __init__(self) -> None:
         self._poll = select.poll()
         self._left = [name for name in MODULES if importlib.util.find_spec(name.partition(".")[0])]
 
     def poll(self, timeout: int) -> list[tuple[int, int]]:
-        "What is ready, after at most `timeout` milliseconds or the time of one import."
+        "Return what is ready, after at most `timeout` milliseconds or the time of one import."
         ready = self._poll.poll(timeout)
         if not ready and self._left:
             importlib.import_module(self._left.pop(0))
@@ -34,7 +34,7 @@ class Poller:
 
 
 class Select:
-    "The module `select` as PySpark's daemon sees it."
+    "Replace the module `select` for PySpark's daemon."
 
     poll = Poller
 

@@ -1,7 +1,7 @@
-"""Paths below `/Volumes` that reach Spark or Python: refused, since the volumes of this machine lie in the target's state.
+"""Refuse paths below `/Volumes` that reach Spark or Python: the volumes of this machine are in the target's state.
 
-In the JVM a file system refuses them, which stands in for Hadoop's own of this machine's disk: every reader, writer and statement comes to it.
-In the process of a task an audit hook does, which Python calls before it opens, makes, lists, moves or removes a file.
+In the JVM, a file system in place of Hadoop's local one refuses them, because every reader, writer and statement uses it.
+In the process of a task, an audit hook refuses them. Python calls it before it opens, creates, lists, moves or removes a file.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ public class Dbfs extends RawLocalFileSystem {
 """.replace("REMEDY", REMEDY)  # fmt: skip
 
 COMMANDS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
-# The events that name a file, and how many of their first arguments do.
+# The audit events that name a file, and how many of their first arguments are paths.
 EVENTS = {
     **dict.fromkeys(COMMANDS, 3),
     **dict.fromkeys(("open", "os.chdir", "os.chmod", "os.chown", "os.listdir", "os.mkdir", "os.remove", "os.rmdir", "os.scandir"), 1),
@@ -133,17 +133,20 @@ IN_COMMAND = re.compile(r"(?<![\w./-])(?:/dbfs)?/Volumes(?![\w.-])[^\s'\";|&<>()
 
 
 class VolumePathError(Exception):
-    "A path below `/Volumes` that Python was given in a task."
+    "Signal that a task used a path below `/Volumes` in Python."
 
 
 def disks(*paths: Path | str) -> frozenset[str]:
-    "The folders right below `/Volumes` in which these paths lie: disks of this machine, not catalogs."
+    "Return the folders directly below `/Volumes` in which these paths lie: disks of this machine, not catalogs."
     parts = [Path(path).parts for path in paths]
     return frozenset(part[2] for part in parts if part[:2] == ("/", "Volumes") and len(part) > 2)
 
 
 def path_refusal(path: str, volumes: Path, own: Iterable[str]) -> str:
-    "Why a path of a volume is refused; empty for any other. macOS mounts disks below `/Volumes`, and what lies on one of them is none."
+    """Return why a path of a volume is refused; empty text for any other path.
+
+    macOS mounts disks below `/Volumes`, and a path on such a disk is not a path of a volume.
+    """
     plain = os.path.normpath(os.path.join(os.getcwd(), path)).replace("//", "/", 1)
     plain = plain.removeprefix("/dbfs") if plain.startswith("/dbfs/Volumes") else plain
     name = plain.split("/")[2] if plain.startswith(f"{ROOT}/") else ""
@@ -154,20 +157,20 @@ def path_refusal(path: str, volumes: Path, own: Iterable[str]) -> str:
 
 
 def _is_disk(name: str) -> bool:
-    "Whether macOS has a disk of this name; a command may write `Macintosh\\ HD`, of which its first word came here."
+    "Return whether macOS has a disk of this name. A command may contain `Macintosh\\ HD`; only its first word arrives here."
     return os.path.isdir(f"{ROOT}/{name}") or any(disk.startswith(f"{name.rstrip(chr(92))} ") for disk in os.listdir(ROOT))
 
 
 def refuse_path(path: str, volumes: Path, own: Iterable[str]) -> None:
-    "Raises `VolumePathError` for a path of a volume."
+    "Raise VolumePathError for a path of a volume."
     if why := path_refusal(path, volumes, own):
         raise VolumePathError(why)
 
 
 def explanation(error: BaseException, volumes: Path, own: Iterable[str], knows: str) -> str:
-    """The sentence about the first path of a volume that is named by the error of a library which looked for the file itself; else empty.
+    """Return the refusal for the first path of a volume that a library's own error names; else empty text.
 
-    The module in the file `knows` reaches volumes: its errors need no such sentence.
+    The module in the file `knows` can read volumes, so its errors need no such sentence.
     """
     frames = traceback.walk_tb(error.__traceback__)
     if not isinstance(error, OSError) or any(frame.f_code.co_filename == knows for frame, _ in frames):
@@ -176,12 +179,12 @@ def explanation(error: BaseException, volumes: Path, own: Iterable[str], knows: 
 
 
 def refuse_in_process(volumes: Path, own: frozenset[str]) -> None:
-    "From now on this process refuses paths of volumes, in its own calls and in the commands that it starts. There is no way back."
+    "Refuse paths of volumes in this process and in the commands that it starts. This cannot be undone."
     sys.addaudithook(hook(volumes, own))
 
 
 def hook(volumes: Path, own: frozenset[str]) -> Callable[[str, tuple[Any, ...]], None]:
-    "The audit hook. Python calls it for much else, `id` included: one look into a dictionary is what that costs."
+    "Return the audit hook. Python calls it for many other events, `id` included, so those cost only one lookup in a dictionary."
 
     def audit(event: str, args: tuple[Any, ...], watched: dict[str, int] = EVENTS) -> None:
         if event in watched:
@@ -192,14 +195,14 @@ def hook(volumes: Path, own: frozenset[str]) -> Callable[[str, tuple[Any, ...]],
 
 
 def _named(args: Iterable[Any]) -> Iterator[str]:
-    "The paths among these arguments, but for those that cannot lead below `/Volumes`."
+    "Yield the paths among these arguments, without those that cannot be below `/Volumes`."
     for arg in args:
         if isinstance(arg, str | bytes | os.PathLike) and "Volumes" in (text := os.fsdecode(arg)):
             yield text
 
 
 def _in_command(args: tuple[Any, ...]) -> list[str]:
-    "The paths of volumes in a command: in its program, its arguments and its folder."
+    "Return the paths of volumes in a command: in its program, its arguments and its folder."
     return IN_COMMAND.findall(" ".join(_words(args[:3])))
 
 

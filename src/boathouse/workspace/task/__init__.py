@@ -1,1 +1,1 @@
-"One attempt of a task: its specification, its session and its log."
+"One attempt of a task: its specification, session and log."

@@ -1,7 +1,8 @@
-"""The log of an attempt up to a limit: its first and its last part, and between them a line on what was left out.
+"""Limit the log of an attempt: keep its first and last part, and a line about the omitted bytes between them.
 
-A task and its children write to the file itself, so nothing stands in their way and nothing is lost when they are killed. While they write, the disk
-space of the middle is given back, which changes neither the file's length nor where the next line goes; when they have ended, the middle is cut out.
+A task and its children write to the file directly. So no process stands between, and nothing is lost when they are killed.
+While they write, the disk space of the middle is released. This changes neither the length of the file nor the position of the next line.
+When they have ended, the middle is cut out.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from boathouse.workspace.errors import ClusterError
 
 SETTING, USUAL_MIB = "BOATHOUSE_LOG_MIB", 100.0
 INTERVAL = 0.5
-BLOCK = 1 << 16  # a multiple of every file system's
+BLOCK = 1 << 16  # a multiple of the block size of every file system
 PIECE = 1 << 20
 KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
-INNER, FIRST = bytes(range(0x80, 0xC0)), bytes(range(0xC0, 0x100))  # of a character of several bytes in UTF-8
+INNER, FIRST = bytes(range(0x80, 0xC0)), bytes(range(0xC0, 0x100))  # later and first bytes of a UTF-8 character of several bytes
 LAST_LINES, TAIL_BYTES = 15, 16_384
 NOTEBOOKS_BELOW = ("notebook-*/log.txt", "notebook-*/notebook-*/log.txt")
 
 
 def limit(environ: Mapping[str, str]) -> int:
-    "How many bytes of a log are kept: `BOATHOUSE_LOG_MIB`, else 100 MiB."
+    "Return how many bytes of a log are kept: `BOATHOUSE_LOG_MIB`, else 100 MiB."
     text = environ.get(SETTING) or str(USUAL_MIB)
     try:
         mib = float(text)
@@ -39,7 +40,7 @@ def limit(environ: Mapping[str, str]) -> int:
 
 
 def last_lines(log: Path, count: int = LAST_LINES) -> list[str]:
-    "The last lines of a log, none if there is no log; only its end is read, however long it is."
+    "Return the last lines of a log, none if there is no log. Only the end of the file is read."
     if not log.is_file():
         return []
     with log.open("rb") as file:
@@ -54,10 +55,10 @@ class TaskLog:
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._half = folder, limit // 2
-        self._lock = threading.Lock()  # a hole that is made while the middle is cut out would be in the last part
+        self._lock = threading.Lock()  # a hole made during the cut would be in the last part
 
     def relieve(self) -> None:
-        "Gives back the disk space of what will not be kept; it is still being written."
+        "Release the disk space of the middle while the log is being written."
         begin = -(-self._half // BLOCK) * BLOCK
         with self._lock, suppress(OSError):  # its folder may be deleted at any time
             for file, size in self._too_long():
@@ -65,8 +66,8 @@ class TaskLog:
                     _punch(file, begin, end - begin)
 
     def close(self) -> None:
-        "Cuts the middle out; nobody writes any more."
-        with self._lock, suppress(OSError):  # a full disk: the log stays as it is, which is no fault of the task
+        "Cut out the middle, after all writers have ended."
+        with self._lock, suppress(OSError):  # on a full disk the log stays as it is; the task is not at fault
             for file, size in self._too_long():
                 _cut(file, self._half, size)
 
@@ -77,14 +78,14 @@ class TaskLog:
 
 
 def keep_relieving(logs: Callable[[], Iterable[TaskLog]], over: threading.Event) -> None:
-    "Relieves the logs of the tasks that run, again and again until it is `over`."
+    "Release disk space of the logs of running tasks repeatedly, until `over` is set."
     while not over.wait(INTERVAL):
         for log in logs():
             log.relieve()
 
 
 def _punch(file: Path, begin: int, length: int) -> None:
-    "Linux only: elsewhere, and where the file system cannot do it, the log has its whole length until the task ends."
+    "Release a part of a file on Linux. On other systems or file systems, the log keeps its full length until the task ends."
     if sys.platform != "linux":
         return
     with file.open("r+b") as opened:
@@ -109,7 +110,7 @@ def _cut(file: Path, half: int, size: int) -> None:
 
 
 def _until_a_line_ends(text: bytes) -> bytes:
-    "Up to the last end of a line; without one, up to the last whole character."
+    "Return the text up to its last line end, or without a line end up to its last whole character."
     return text[: found + 1] if (found := text.rfind(b"\n")) >= 0 else text.rstrip(INNER).rstrip(FIRST)
 
 
@@ -118,7 +119,7 @@ def _from_a_line_on(text: bytes) -> bytes:
 
 
 def _move(descriptor: int, start: int, to: int, length: int) -> None:
-    "Moves the end of a file towards its beginning, and ends the file there."
+    "Move the end of a file towards its beginning, and truncate the file there."
     for done in range(0, length, PIECE):
         os.pwrite(descriptor, os.pread(descriptor, min(PIECE, length - done), start + done), to + done)
     os.ftruncate(descriptor, to + length)

@@ -1,4 +1,7 @@
-"Both ends of a task's line to the JVM: the cluster opens a session with a port of its own, the task's process attaches to it."
+"""Both ends of a task's connection to the JVM.
+
+The cluster opens a session with a separate port. The process of the task attaches to it.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ from boathouse.workspace.spark.dialect import catalog_settings
 from boathouse.workspace.spark.schema_owners import SETTING
 from boathouse.workspace.spark.session import silence_spark
 
-OWNER = "spark.boathouse.task"  # the setting in which a session names the task that opened it, where that is not the cluster
+OWNER = "spark.boathouse.task"  # session setting: the task that opened the session, if not the cluster
 
 
 @dataclass(frozen=True)
 class TaskSession:
-    "A task's session in the JVM and the Py4J server that offers it, on loopback, to who knows the token."
+    "Hold a task's session in the JVM and its Py4J server on loopback, which requires the token."
 
     tag: str
     port: int
@@ -33,10 +36,11 @@ class TaskSession:
 
 
 def open_session(spark: SparkSession, tag: str, pool: str, catalog: str | None, catalogs: Iterable[str] = ()) -> TaskSession:
-    """A new session and its server; `catalog` is current in it, and `catalogs` can be named.
+    """Open a session with its own server. `catalog` is current in it, and SQL can name `catalogs`.
 
-    The JVM's threads inherit from the thread that starts them. The job group, tag, pool and active session of the calling thread are set
-    while the server is built, which starts it. So every job of the task carries them, whichever thread it comes from.
+    Threads of the JVM inherit from the thread that starts them. Building the server starts a thread.
+    Meanwhile the job group, tag, pool and active session of the calling thread are set.
+    So every job of the task carries them, whichever thread starts it.
     """
     context, jvm = spark.sparkContext, cast(Any, spark._jvm)
     session = spark._jsparkSession.newSession()
@@ -64,14 +68,14 @@ def open_session(spark: SparkSession, tag: str, pool: str, catalog: str | None, 
 
 
 def close_session(line: TaskSession) -> list[Any]:
-    """Ends whatever the task left in the JVM: its server, its streaming queries, its jobs, and those it would have started next.
+    """End everything that the task left in the JVM: server, streaming queries, jobs, and jobs that it would have started next.
 
-    Returns the JVM's threads that worked for it. One in the middle of a command goes on until its next job, or to the command's end.
+    Return the threads of the JVM that worked for it. A thread inside a command continues until its next job, or to the end of the command.
     """
     threads = _close_server(line)
     for query in [*line.session.streams().active(), *_of_children(line)]:
         query.stop()
-    # By group, future jobs too: between two jobs of one command there is none to cancel, and the command would go on.
+    # By group, to include future jobs: between two jobs of a command there is no job to cancel, and the command would continue.
     line.context._jsc.sc().cancelJobGroupAndFutureJobs(line.tag)
     line.context.cancelJobsWithTag(line.tag)
     line.session.interruptAll()
@@ -79,10 +83,10 @@ def close_session(line: TaskSession) -> list[Any]:
 
 
 def _close_server(line: TaskSession) -> list[Any]:
-    """Closes the line's server and its connections, and returns the threads that served them.
+    """Close the server and its connections, and return the threads that served them.
 
-    Py4J interrupts the threads of the connections. An interrupted thread never gives its connection to the metastore back.
-    Where ten are lost, the metastore never answers again, to nobody. So the threads are taken out of Py4J's hands first.
+    Py4J interrupts the threads of the connections, and an interrupted thread never returns its connection to the metastore.
+    After ten lost connections the metastore blocks for all sessions. So Py4J's references to the threads are removed first.
     """
     jvm, server = line.context._jvm, line.server.getJavaServer()
     worker, threads = _field(jvm, "py4j.ClientServerConnection", "jvmThread"), []
@@ -100,13 +104,13 @@ def _field(jvm: Any, kind: str, name: str) -> Any:
 
 
 def _of_children(line: TaskSession) -> list[Any]:
-    "The streaming queries of the notebooks that the task ran, each in a session of its own."
+    "Return the streaming queries of the notebooks that the task ran, each in a separate session."
     running = list(line.session.sharedState().activeStreamingQueries().values())
     return [query for query in running if query is not None and query.sparkSession().conf().get(OWNER, "") == line.tag]
 
 
 def attach(port: int, token: str) -> SparkSession:
-    "The task's session, as the session of this process: `SparkSession.builder.getOrCreate()` gives it from now on."
+    "Attach this process to the task's session and return it; `SparkSession.builder.getOrCreate()` then returns it too."
     os.environ.update(PYSPARK_GATEWAY_PORT=str(port), PYSPARK_GATEWAY_SECRET=token)
     gateway = launch_gateway()
     for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"):
@@ -115,16 +119,16 @@ def attach(port: int, token: str) -> SparkSession:
     jsession = gateway.entry_point
     jcontext = gateway.jvm.org.apache.spark.api.java.JavaSparkContext(jsession.sparkContext())
     context = SparkContext(gateway=gateway, jsc=jcontext, conf=SparkConf(_jconf=jcontext.sc().conf()))
-    # A session that finds none in its process makes itself the default of the whole JVM: the cluster's stays that.
+    # A session that finds no other in its process becomes the default of the whole JVM. The cluster's session must stay the default.
     SparkSession._instantiatedSession = cast(SparkSession, SimpleNamespace(_sc=context))
     session = SparkSession(context, jsession)
     SparkSession._instantiatedSession = SparkSession._activeSession = session
     silence_spark()
-    # The JVM is the cluster's: stopping a task's session must not stop everybody's.
+    # The JVM belongs to the cluster: stopping a task's session must not stop the JVM for all.
     session.stop = _stay  # type: ignore[method-assign]
     context.stop = _stay  # type: ignore[method-assign]
     return session
 
 
 def _stay() -> None:
-    "Replaces `stop`: the session ends with the task."
+    "Do nothing in place of `stop`: the session ends with the task."

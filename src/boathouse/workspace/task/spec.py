@@ -1,4 +1,4 @@
-"What a task is told and what it answers: plain values that travel as JSON between the cluster and the task's process."
+"Input and result of a task: plain values that travel as JSON between the cluster and the task's process."
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 KINDS = ("wheel", "script", "notebook")
-TAG = "BOATHOUSE_TASK_ID"  # in the environment of each process of a task: which task it belongs to
+TAG = "BOATHOUSE_TASK_ID"  # environment variable of every process of a task: the id of the task
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One attempt of one task.
+    """Describe one attempt of a task.
 
-    `folder` takes `log.txt`, `result.json` and the executed notebook; `project` is the bundle's root, whose `src` the task imports from.
-    `catalog` is current, and `catalogs` can be named. `paths` come before it on the path; without `checkout`, nothing of the project can be imported but what they hold.
-    `values` holds the upstream task values by task key; `context` (job_id, run_id, task_key ...) reaches the task as `BOATHOUSE_<KEY>`.
+    `folder` receives `log.txt`, `result.json` and the executed notebook. `project` is the bundle's root, and the task imports from its `src`.
+    `catalog` is current, and SQL can name `catalogs`. `paths` precede the project on the Python path.
+    Without `checkout`, nothing of the project can be imported except what `paths` contain.
+    `values` holds the upstream task values by task key. `context` (job_id, run_id, task_key ...) reaches the task as `BOATHOUSE_<KEY>`.
     """
 
     kind: str
@@ -48,7 +49,7 @@ class TaskSpec:
             raise ValueError(f"a {self.kind} task needs {' and '.join(missing)}")
 
     def as_dict(self) -> dict[str, Any]:
-        "The spec in JSON's own types, paths absolute."
+        "Return the spec in JSON types, with absolute paths."
         paths = {name: str(Path(value).resolve()) for name in ("folder", "project", "file") if (value := getattr(self, name)) is not None}
         return {**asdict(replace(self, widgets={}, env={}, values={}, context={})), **paths, "argv": list(self.argv),
                 "catalogs": list(self.catalogs), "paths": [str(path.resolve()) for path in self.paths],
@@ -57,7 +58,7 @@ class TaskSpec:
 
     @staticmethod
     def from_dict(given: Mapping[str, Any]) -> TaskSpec:
-        "The inverse of `as_dict`."
+        "Return the spec that `as_dict` wrote."
         paths = {name: Path(given[name]) for name in ("folder", "project", "file") if given.get(name) is not None}
         first = tuple(Path(path) for path in given["paths"])
         return TaskSpec(**{**given, **paths, "argv": tuple(given["argv"]), "catalogs": tuple(given["catalogs"]), "paths": first})
@@ -65,7 +66,7 @@ class TaskSpec:
 
 @dataclass(frozen=True)
 class TaskResult:
-    "How an attempt ended: `SUCCESS`, `FAILED` or `CANCELED`, why, and the task values it set."
+    "Hold how an attempt ended: `SUCCESS`, `FAILED` or `CANCELED`, the reason, and the task values it set."
 
     state: str
     error: str | None = None
@@ -74,31 +75,31 @@ class TaskResult:
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        "The result in JSON's own types."
+        "Return the result in JSON types."
         return {**asdict(replace(self, values={})), "values": dict(self.values)}
 
     def write(self, folder: Path) -> None:
-        "Leaves `result.json` in `folder`: whole or not at all; half a character, which no file, database or screen takes, becomes a '?'."
+        "Write `result.json` in `folder`, completely or not at all. Half a character, which no file or database accepts, becomes '?'."
         scratch = folder / ".result.json"
         scratch.write_bytes(json.dumps(self.as_dict(), ensure_ascii=False).encode("utf-8", "replace"))
         os.replace(scratch, folder / "result.json")
 
     @staticmethod
     def read(folder: Path) -> TaskResult | None:
-        "What the task wrote as its last act; None if it never came to that."
+        "Read the result that the task wrote as its last step; return None if it wrote none."
         file = folder / "result.json"
         return TaskResult(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 class AnyTask(Protocol):
-    "One running attempt, wherever the cluster is."
+    "The interface of one running attempt, in any cluster."
 
     def wait(self, timeout: float | None = None) -> TaskResult | None: ...
     def cancel(self) -> None: ...
 
 
 class AnyCluster(Protocol):
-    "A cluster of this process or one in the background: where tasks and statements run."
+    "The interface of a cluster, in this process or in the background, on which tasks and statements run."
 
     def launch(self, spec: TaskSpec) -> AnyTask: ...
     def sql(self, query: str, catalog: str | None = None, catalogs: Iterable[str] = ()) -> tuple[list[str], list[list[Any]]]: ...
@@ -107,14 +108,14 @@ class AnyCluster(Protocol):
 
 
 def interpreter_environment(paths: Iterable[str | Path]) -> dict[str, str]:
-    "This process's environment for a fresh interpreter that has `paths` from its first import on; boathouse itself stays the one that runs the cluster."
+    "Return this process's environment for a new interpreter that imports from `paths` first, without folders that hold a `boathouse`."
     first = [str(path) for path in paths if not Path(path, "boathouse").exists()]
     path = os.pathsep.join([*first, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, **({"PYTHONPATH": path} if path else {})}
 
 
 def ended_without_result(status: int, canceled: bool) -> TaskResult:
-    "The result of a process that ended with wait status `status` before it could say how it went."
+    "Return the result of a process that ended with wait status `status` and wrote no result."
     if canceled:
         return TaskResult("CANCELED", error="canceled")
     if os.WIFSIGNALED(status):

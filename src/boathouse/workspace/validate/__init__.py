@@ -1,1 +1,1 @@
-"The rules of `boathouse validate`, one module a subject; `problems` lists them all."
+"The rules of `boathouse validate`, one module per subject; `problems` lists them all."

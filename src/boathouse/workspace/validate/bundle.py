@@ -1,4 +1,4 @@
-"""The bundle apart from its jobs: keys, variables, permissions, identities, and what the modes of a target demand."""
+"""Check the bundle apart from its jobs: keys, variables, permissions, identities, and the rules for the modes of a target."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ USER = re.compile(r"\$\{workspace\.current_user\.")
 
 
 def problems(bundle: Bundle) -> Iterator[Problem]:
-    "Everything that is wrong or odd about a bundle, its jobs left aside."
+    "Yield everything that is wrong or doubtful about a bundle, without its jobs."
     if bundle.written is not None:
         yield from bundle.written.remarks
         yield from _same_keys(bundle.written.tree)
@@ -49,7 +49,7 @@ def problems(bundle: Bundle) -> Iterator[Problem]:
 
 
 def of_job(job: Job) -> Iterator[Problem]:
-    "What is wrong with the permissions and the identity of a job: its own fault, not the bundle's."
+    "Yield what is wrong with the permissions and the identity of a job; these findings belong to the job, not to the bundle."
     yield from _permissions("jobs", job.source)
     yield from _run_as(job.source)
 
@@ -73,7 +73,7 @@ def _unused(tree: Map) -> Iterator[Problem]:
     paths = [m[1].split(".") for text, _ in strings(tree) for m in REFERENCE.finditer(text)]
     used = {re.split(r"\[", path[1])[0] for path in paths if path[0] in ("var", "variables") and len(path) > 1}
     for name in variables:
-        # `catalog` names the catalog that is current in tasks here, whoever else reads it.
+        # `catalog` names the catalog that is current in tasks here, even if nothing else reads it.
         if name not in used and name != "catalog":
             yield problem("unused-variable", f"nothing reads the variable '{name}'.", variables.keys_at[name])
 
@@ -102,7 +102,7 @@ def _development(bundle: Bundle, target: Map) -> Iterator[Problem]:
         yield problem("development-prefix", message, at, "Write ${workspace.current_user.short_name} in it.")
     for key in PATHS:
         path, at = _effective(bundle, target, "workspace", key)
-        # Only what everybody shares is sure to hold no user's name: another's name is not known here.
+        # Only shared names surely hold no user's name: the names of other users are not known here.
         if isinstance(path, str) and SHARED.match(path) and not USER.search(path) and not _with_name(path, names):
             message = f"the {key} '{path}' of a target of mode development is the same for every user."
             yield problem("development-path", message, at, "Start it with `~/`, or write ${workspace.current_user.userName} in it.")
@@ -113,7 +113,7 @@ def _development(bundle: Bundle, target: Map) -> Iterator[Problem]:
 
 
 def _effective(bundle: Bundle, target: Map, section: str, key: str) -> tuple[Any, Where]:
-    "A setting as it is written, the target's before the bundle's, and its place."
+    "Return a setting as it is written, the target's before the bundle's, and its place."
     for part in (target, bundle.written.tree if bundle.written is not None else target):
         if (value := _of(part, section, key)) is not None:
             return value, part[section].values_at[key]

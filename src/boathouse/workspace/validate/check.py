@@ -1,4 +1,4 @@
-"""All that `boathouse validate` says about a bundle and its jobs, and what keeps a job from being run."""
+"""Collect all findings about a bundle and its jobs, and those that prevent a job from running."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from boathouse.workspace.validate.support import notes, refusals
 
 @dataclass(frozen=True)
 class Finding:
-    "One remark about a job, or about the bundle where `job` is empty."
+    "Hold one finding about a job, or about the bundle if `job` is empty."
 
     level: str
     job: str
@@ -27,13 +27,13 @@ class Finding:
     rule: str = "bundle"
 
     def as_json(self) -> dict[str, Any]:
-        "The finding as `validate --json` prints it."
+        "Return the finding as `validate --json` prints it."
         why = RULES[self.rule].why
         return {"level": self.level, "rule": self.rule, "job": self.job or None, **self.problem.as_json()["error"], "why": why or None}
 
 
 def findings(jobs: dict[str, Job], job: Job) -> list[Finding]:
-    "Everything to say about one job, errors first; a job that is not valid by its schema is looked at no further."
+    "Return all findings about one job, errors first; a job that does not fit its schema is not checked further."
     if job.problems:
         return _in_order(job.key, [*(Problem("schema", p) for p in job.problems), *whole.of_job(job)])
     refused = [Problem("not-run-here", e) for e in refusals(job)]
@@ -42,23 +42,23 @@ def findings(jobs: dict[str, Job], job: Job) -> list[Finding]:
 
 
 def bundle_findings(bundle: Bundle) -> list[Finding]:
-    "Everything to say about the bundle apart from its jobs."
+    "Return all findings about the bundle apart from its jobs."
     return _in_order("", [*whole.problems(bundle), *schemas.problems(bundle)])
 
 
 def _in_order(job: str, problems: list[Problem]) -> list[Finding]:
-    # One sentence a fault: a reference in a circle of tasks, or to a task that does not exist, is reported where it starts.
+    # One finding per fault: a reference in a circle of tasks, or to a task that does not exist, is reported where it starts.
     unique = {(str(p.error.where), p.error.message): p for p in problems}
     ordered = sorted(unique.values(), key=lambda p: LEVELS.index(p.level))
     return [Finding(p.level, job, p.error, p.rule) for p in ordered]
 
 
 def refuse_unrunnable(jobs: dict[str, Job], job: Job) -> list[Finding]:
-    """Raises the first error or refusal of the bundle's own parts, the job and the jobs it runs; otherwise returns the notes about them.
+    """Raise the first error or refusal of the bundle's own parts, the job and the jobs it runs; otherwise return the notes about them.
 
-    No bundle is deployed that has an error outside its jobs. One in a job that has no part in this run is left to `validate`: that job may be somebody
-    else's, half written. What this machine does not do for the bundle as a whole hinders no job that it can run,
-    but for a schema in two catalogs: a run would mix their tables.
+    A bundle with an error outside its jobs is not deployed. An error in a job that is not part of this run is left to `validate`,
+    because that job may be another person's unfinished work. A refusal for the bundle as a whole does not prevent a job that can run here.
+    The exception is a schema in two catalogs: a run would mix their tables.
     """
     every = [f for one in reachable_jobs(jobs, job) for f in findings(jobs, one)]
     serious = [f for f in bundle_findings(job.bundle) if f.level == "error" or f.rule == "shared-schema"] + [
@@ -82,7 +82,7 @@ def _problems(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
     yield from edges.problems(job)
     circle = edges.circle(job)
     if circle:
-        # Upstream means nothing in a circle, so references are not looked at.
+        # In a circle no task is upstream of another, so references are not checked.
         yield circle
         return
     yield from nesting.problems(jobs, job)

@@ -1,4 +1,4 @@
-"""The code a task runs: notebooks, scripts, files and wheel entry points exist before anything starts."""
+"""Check that the code of a task exists before anything starts: notebooks, scripts, files and wheel entry points."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUN_HERE = (".ipynb", ".py", ".sql")
 
 
 def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
-    "What is wrong with the files or the entry point of a task, or with what it asks to have installed."
+    "Yield what is wrong with the files, the entry point or the requirements of a task."
     if source.task.notebook_task is not None:
         yield from _notebook(job, source)
     elif source.task.spark_python_task is not None:
@@ -34,13 +34,13 @@ def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
     try:
         dependencies_of(job, source)
     except BundleError as e:
-        # An environment that is not declared, and a missing file, have rules of their own.
+        # An undeclared environment and a missing file have their own rules.
         if e.where not in {source.at("environment_key"), *(p.error.where for p in files)}:
             yield Problem("library", e)
 
 
 def code_file(job: Job, source: TaskSource) -> Path | None:
-    "The notebook or script of a task, if it is one that exists."
+    "Return the notebook or script of a task, if it exists."
     if source.kind not in ("notebook_task", "spark_python_task"):
         return None
     file = task_file(job, source)
@@ -48,7 +48,7 @@ def code_file(job: Job, source: TaskSource) -> Path | None:
 
 
 def relative_name(job: Job, path: Path) -> str:
-    "A path as a message shows it: relative to the bundle where it lies in it."
+    "Return a path as a message shows it: relative to the bundle if it is inside."
     root = job.bundle.root
     return f"'{path.relative_to(root)}'" if path.is_relative_to(root) else f"'{os.path.relpath(path, root)}'"
 
@@ -90,13 +90,13 @@ def _script(job: Job, source: TaskSource) -> Iterator[Problem]:
 
 
 def _is_git(job: Job, source: TaskSource) -> bool:
-    "Whether the file is taken from a Git repository, as it is by default where the job names one."
+    "Return whether the file comes from a Git repository, which is the default if the job names one."
     stated = source.body.source.value if source.body.source is not None else None
     return stated == "GIT" or (stated is None and job.source.get("git_source") is not None)
 
 
 def _files(job: Job, source: TaskSource) -> Iterator[Problem]:
-    "Local files that the Databricks CLI looks for before it deploys."
+    "Yield missing local files that the Databricks CLI requires before it deploys."
     wanted: list[tuple[str, Where]] = []
     libraries = source.node.get("libraries")
     for library in libraries if isinstance(libraries, List) else ():
@@ -123,7 +123,7 @@ def _outside(job: Job, path: Path, text: str, at: Where) -> Iterator[Problem]:
 
 
 def sync_root(job: Job) -> Path:
-    "The folder that holds everything a deployment takes along: the bundle's own and those of `sync.paths`."
+    "Return the folder with everything that a deployment includes: the bundle's own folder and those of `sync.paths`."
     sync = job.bundle.data.get("sync")
     paths = sync.get("paths") if isinstance(sync, Map) else None
     folders = [job.bundle.root]
@@ -148,7 +148,7 @@ def _wheel(job: Job, source: TaskSource) -> Iterator[Problem]:
     folders = tuple(f for p in every for f in (p.folder / "src", p.folder)) or (job.bundle.root / "src", job.bundle.root)
     module = module_file(folders, module_name(package)) or installed_module(module_name(package))
     if not own and points is None and module is None:
-        # A package whose name only its build tells may be the one, and so may a wheel that is not built here.
+        # A package whose name only its build knows may be the one, and so may a wheel that is not built here.
         if all(p.name is not None for p in every) and not _brought(job, source, package):
             at = source.at("python_wheel_task", "package_name")
             hint = did_you_mean(package, [p.name for p in every if p.name])
@@ -165,12 +165,12 @@ def _wheel(job: Job, source: TaskSource) -> Iterator[Problem]:
 
 
 def _brought(job: Job, source: TaskSource, package: str) -> bool:
-    "Whether a library of the task may be the package: one of that name, or one whose name does not tell."
+    "Return whether a library of the task may be the package: it has that name, or its name is not known."
     return any(_may_be(job, text, at, package) for text, at in _asked_for(job, source))
 
 
 def _asked_for(job: Job, source: TaskSource) -> Iterator[tuple[str, Where]]:
-    "The lines that name what a task wants installed, with their places."
+    "Yield the lines that name what a task wants installed, with their places."
     libraries = source.node.get("libraries")
     for library in libraries if isinstance(libraries, List) else ():
         for value in library.values() if isinstance(library, Map) else ():
@@ -189,6 +189,6 @@ def _may_be(job: Job, line: str, at: Where, package: str) -> bool:
     path = line[: line.index(".whl") + 4]
     if not is_local(path):
         return "*" in path or same_name(Path(path).name.partition("-")[0], package)
-    # What the bundle builds is known; other wheels are there, under their names.
+    # Wheels that the bundle builds are known; other wheels must exist under their names.
     names = [Path(p).name for p in (path, *glob(str(job.file(at, path))))]
     return any(same_name(name.partition("-")[0], package) for name in names)

@@ -1,4 +1,4 @@
-"""Cron expressions as Quartz 2.3 reads them: six or seven fields, seconds first, `?` in one of the two day fields."""
+"""Check cron expressions by the rules of Quartz 2.3: six or seven fields, seconds first, `?` in one of the two day fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from boathouse.workspace.errors import did_you_mean
 
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
-# Java knows these beside the names of the tz database.
+# Java knows these in addition to the names of the tz database.
 JAVA_ZONES = frozenset(
     [
         "ACT",
@@ -45,12 +45,12 @@ OFFSET = re.compile(r"GMT[+-]\d{1,2}(:?\d{2})?")
 
 
 class NotQuartz(ValueError):
-    "An expression that Quartz does not take, with the reason as a sentence."
+    "Signal that Quartz does not accept an expression; the message is the reason as a sentence."
 
 
 @dataclass(frozen=True)
 class Field:
-    "One field of an expression: its numbers from `low` to `high`, and the names that stand for them."
+    "Describe one field of an expression: its numbers from `low` to `high`, and the names that stand for them."
 
     name: str
     low: int
@@ -58,7 +58,7 @@ class Field:
     names: Sequence[str] = ()
 
     def number(self, text: str) -> int:
-        "The number a value stands for."
+        "Return the number that a value stands for."
         if text[:3] in self.names:
             return self.names.index(text[:3]) + self.low
         if not text.isdigit():
@@ -82,7 +82,7 @@ MONTH_DAY, WEEK_DAY = FIELDS[3], FIELDS[5]
 
 
 def check_cron(expression: str) -> None:
-    "Raises NotQuartz if Quartz would refuse the expression."
+    "Raise NotQuartz if Quartz would refuse the expression."
     words = expression.upper().split()
     if len(words) == 5:
         raise NotQuartz("it has 5 fields, as Unix cron has them; Quartz wants the second before them, and `?` in one day field.")
@@ -113,7 +113,7 @@ def _field(word: str, field: Field) -> None:
 
 
 def _last(part: str, field: Field) -> bool:
-    "Whether the part is one of the special forms of a day field: L, LW, L-3, 15W, 6L, 6#3."
+    "Return whether the part is one of the special forms of a day field: L, LW, L-3, 15W, 6L, 6#3."
     if field is MONTH_DAY:
         if found := re.fullmatch(r"L(-(\d+))?W?", part):
             if int(found[2] or 0) > 30:
@@ -147,21 +147,21 @@ def _range(part: str, field: Field) -> None:
     ends = values.split("-")
     if len(ends) > 2 or not all(ends):
         raise NotQuartz(f"'{part}' is not a value, a list or a range of the {field.name}.")
-    # Quartz lets a range run over its end (22-2), except for years.
+    # Quartz permits a range that passes its end (22-2), except for years.
     numbers = [field.number(end) for end in ends]
     if field.name == "year" and numbers[0] > numbers[-1]:
         raise NotQuartz(f"the years '{part}' run backwards.")
 
 
 def zone_problem(name: str) -> tuple[str, str]:
-    "Why Java knows no time zone of that name, and a hint; empty strings when it does."
+    "Return why Java has no time zone of that name, and a hint; empty texts if it has one."
     if name in JAVA_ZONES or OFFSET.fullmatch(name):
         return "", ""
     try:
         ZoneInfo(name)
     except (ValueError, OSError, KeyError):
         known = available_timezones()
-        # A machine without a tz database cannot tell.
+        # Without a tz database this cannot be checked.
         return (
             (f"'{name}' is not a time zone.", did_you_mean(name, known) or "Write it as `UTC` or `Europe/Berlin`.") if known else ("", "")
         )

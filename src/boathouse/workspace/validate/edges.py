@@ -1,4 +1,4 @@
-"""What tasks wait for: dependencies, outcomes of conditions, circles, and branches that meet again."""
+"""Check the dependencies of tasks: targets, outcomes of conditions, circles, and branches that join."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Branch = frozenset[tuple[str, str]]
 
 
 def problems(job: Job) -> Iterator[Problem]:
-    "What is wrong with single dependencies, and with tasks that join branches."
+    "Yield what is wrong with single dependencies, and with tasks that join branches."
     for source in job.tasks.values():
         for i, edge in enumerate(source.task.depends_on or []):
             at = source.at("depends_on", i, "task_key")
@@ -32,9 +32,9 @@ def problems(job: Job) -> Iterator[Problem]:
 
 
 def circle(job: Job) -> Problem | None:
-    "Tasks that wait for each other, if there are any."
+    "Return a finding about tasks that wait for each other, if there are any."
     keys = job.graph.cycle()
-    # A task that depends on itself is a fault of that one dependency.
+    # A task that depends on itself is an error of that one dependency.
     if not keys or len(keys) == 2:
         return None
     message = f"the tasks of job '{job.key}' wait for each other: {' -> '.join(keys)}."
@@ -53,7 +53,7 @@ def _joins(job: Job) -> Iterator[Problem]:
             message = f"task '{source.key}' depends on both outcomes of '{both[0]}', so it never runs."
             yield problem("both-outcomes", message, source.at("depends_on"), "Depend on the tasks of the branches instead.")
         elif len(edges) > 1 and source.task.run_if is None:
-            # An outcome that the task itself asks for excludes it for sure when it is not met: that is no open question.
+            # If the task itself depends on an outcome that is not met, it is surely excluded: nothing is open then.
             own = frozenset().union(*(_step(e.task_key, e.outcome) for e in edges))
             sides = {branches[e.task_key] | own for e in edges}
             apart = frozenset.union(*sides) - frozenset.intersection(*sides)
@@ -65,7 +65,7 @@ def _joins(job: Job) -> Iterator[Problem]:
 
 
 def _branch(job: Job, key: str, known: dict[str, Branch]) -> Branch:
-    "The outcomes that a task stands behind. Where branches join with a `run_if`, only what they share still holds."
+    "Return the outcomes on which a task depends. Where branches join with a `run_if`, only their common outcomes remain."
     if key not in known:
         known[key] = frozenset()
         source = job.tasks[key]

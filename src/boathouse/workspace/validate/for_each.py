@@ -1,4 +1,4 @@
-"""for_each_task: what it repeats over, how often at a time, and what its body may not do."""
+"""Check for_each_task: its inputs, its concurrency, and what its body must not do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_INPUTS = 5000
 
 
 def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
-    "What is wrong with a for_each_task, or with the body of one."
+    "Yield what is wrong with a for_each_task, or with the body of one."
     if source.loop is not None:
         file = code_file(job, source)
         if file is not None and calls_of(file, job.bundle.root).sets_task_values:

@@ -1,4 +1,4 @@
-"""Jobs that run other jobs of the bundle."""
+"""Check jobs that run other jobs of the bundle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEEPEST = 3
 
 
 def problems(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
-    "What is wrong with the run_job_tasks of a job."
+    "Yield what is wrong with the run_job_tasks of a job."
     for source in job.every_task():
         run_job = source.task.run_job_task
         if run_job is None:

@@ -1,4 +1,4 @@
-"""What of a notebook cannot run here, found before anything runs: cells in other languages, notebooks that `%run` does not find."""
+"""Find, before anything runs, what cannot run here in a notebook: cells in other languages, missing notebooks of `%run`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from boathouse.workspace.notebooks.source import Cell, Notebook, NotebookError, 
 
 
 def notebook_problems(file: Path, root: Path) -> Iterator[BundleError]:
-    "The problems of a notebook and of those it runs inline, each with its file, line and column."
+    "Yield the problems of a notebook and of those it runs inline, each with its file, line and column."
     seen, todo = set[Path](), [file]
     while todo:
         one = todo.pop(0)

@@ -1,4 +1,4 @@
-"""Parameters of a job: their names, sizes and defaults, and where they take the place of a task's own."""
+"""Check the parameters of a job: names, sizes, defaults, and tasks' own parameters that they replace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from boathouse.workspace.parameters.arguments import PASS_A_PATH, size_problem
 from boathouse.workspace.problems import Problem, problem
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
-# The parameters of a task that those of its job are pushed over, by task type.
+# Per task type, the parameters of a task that those of its job replace.
 OWN = {
     "notebook_task": "base_parameters",
     "python_wheel_task": "named_parameters",
@@ -23,7 +23,7 @@ OWN = {
 
 
 def declared_problems(job: Job) -> Iterator[Problem]:
-    "What is wrong with the parameters that a job declares."
+    "Yield what is wrong with the parameters that a job declares."
     every = job.settings.parameters or []
     if message := size_problem(job, [(p.name, p.default) for p in every]):
         yield problem("parameter-size", message, where(job.source, "parameters", key=True), PASS_A_PATH)
@@ -40,10 +40,10 @@ def declared_problems(job: Job) -> Iterator[Problem]:
 
 
 def shadowed_parameters(jobs: dict[str, Job], job: Job, source: TaskSource) -> Iterator[Problem]:
-    "Parameters of a task that a job parameter of the same name replaces."
+    "Yield the parameters of a task that a job parameter of the same name replaces."
     key = OWN.get(source.kind)
     own = source.node[source.kind].get(key) if key and isinstance(source.node[source.kind], Map) else None
-    # Nothing is pushed into the body of a for_each.
+    # The body of a for_each gets no job parameters.
     if not isinstance(own, Map) or source.loop is not None:
         return
     child = job_by_id(jobs, source.body.job_id) if source.kind == "run_job_task" else None

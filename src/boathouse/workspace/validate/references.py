@@ -1,4 +1,4 @@
-"""`{{...}}` references of a task that can never have a value."""
+"""Check for `{{...}}` references of a task that can never have a value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from boathouse.workspace.problems import Problem, problem
 
 
 def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
-    "References without a meaning, and operands that cannot be ordered."
+    "Yield references without a meaning, and operands that cannot be ordered."
     upstream = job.graph.upstream(source.loop or source.key)
     body = source.node if not isinstance(source.node.get("for_each_task"), Map) else without_repeated(source.node)
     for text, at in strings(body):
@@ -34,7 +34,7 @@ def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
 
 
 def _triggers(job: Job) -> list[str]:
-    "What the job's trigger waits for: `file_arrival`, `table_update`."
+    "Return what the job's trigger waits for: `file_arrival`, `table_update`."
     trigger = job.source.get("trigger")
     return [key for key, value in trigger.items() if value is not None] if isinstance(trigger, Map) else []
 
@@ -59,7 +59,7 @@ def _is_number(text: str) -> bool:
 
 
 def without_repeated(node: Map) -> Map:
-    "A for_each task without the task it repeats, which is looked at for itself."
+    "Return a for_each task without the task it repeats, which is checked separately."
     outer = node.like()
     for key in node:
         if key != "for_each_task":
@@ -74,7 +74,7 @@ def without_repeated(node: Map) -> Map:
 
 
 def strings(node: Any) -> Iterator[tuple[str, Where]]:
-    "Every string below a node with its place."
+    "Yield every string below a node with its place."
     steps = node.items() if isinstance(node, Map) else enumerate(node) if isinstance(node, List) else ()
     for step, child in steps:
         if isinstance(child, str):

@@ -1,4 +1,4 @@
-"""`boathouse validate`: every target of a bundle checked, and said as a compiler says it: where, what, what to do, why."""
+"""`boathouse validate`: check every target of a bundle and print the findings as a compiler does: place, problem, fix, reason."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from boathouse.workspace.validate.check import Finding, bundle_findings, finding
 
 @dataclass(frozen=True)
 class Remark:
-    "A finding with the targets it is about."
+    "Hold a finding with the targets that it concerns."
 
     finding: Finding
     targets: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        "The remark as `--json` prints it."
+        "Return the finding as `--json` prints it."
         return self.finding.as_json() | {"targets": list(self.targets)}
 
 
 @dataclass(frozen=True)
 class Report:
-    "What there is to say about a bundle, errors first; `refusal` is why a target could not be loaded at all."
+    "Hold all findings about a bundle, errors first; `refusal` is the reason if a target could not be loaded."
 
     targets: tuple[str, ...]
     remarks: list[Remark] = field(default_factory=list)
@@ -39,17 +39,17 @@ class Report:
 
     @property
     def errors(self) -> list[Remark]:
-        "The remarks that make the bundle invalid."
+        "Return the findings that make the bundle invalid."
         return [r for r in self.remarks if r.finding.level == "error"]
 
     def as_json(self) -> dict[str, Any]:
-        "The report as `--json` prints it."
+        "Return the report as `--json` prints it."
         body = {"targets": list(self.targets), "valid": not self.errors, "findings": [r.as_json() for r in self.remarks]}
         return body | (self.refusal.as_json() if self.refusal else {})
 
 
 def check_bundle(folder: Path, target: str | None = None, overrides: Mapping[str, str] | None = None) -> Report:
-    "The report on one target of the bundle in `folder`, or on all."
+    "Return the report on one target of the bundle in `folder`, or on all."
     written = read_bundle(folder)
     targets = (choose_target(written.tree, target)[0],) if target else written.target_names
     found: dict[tuple[str, str, str], Remark] = {}
@@ -76,7 +76,7 @@ def _of_target(written: BundleSource, name: str, overrides: Mapping[str, str]) -
 
 
 def print_report(report: Report, folder: Path, as_json: bool) -> int:
-    "Prints a report and returns the exit code: 2 if there is an error, else 0."
+    "Print a report and return the exit code: 2 if there is an error, else 0."
     if as_json:
         click.echo(json.dumps(report.as_json()))
         if report.refusal:
@@ -107,7 +107,7 @@ def _show(remark: Remark, report: Report, folder: Path) -> None:
 
 
 def _excerpt(folder: Path, where: Where) -> list[str]:
-    "The line of the file, and a mark below the column."
+    "Return the line of the file, and a mark below the column."
     file = folder / where.file
     if not where.line or not file.is_file():
         return []
@@ -119,7 +119,7 @@ def _excerpt(folder: Path, where: Where) -> list[str]:
 
 
 def _show_notes(notes: Sequence[Remark]) -> None:
-    "One line a kind of note, however many places it is about."
+    "Print one line per kind of note, however many places it concerns."
     places: dict[str, list[str]] = {}
     for remark in notes:
         places.setdefault(remark.finding.problem.message, []).append(str(remark.finding.problem.where))

@@ -1,4 +1,4 @@
-"""Schedules and triggers: nothing starts by itself here, but the platform would refuse a wrong one."""
+"""Check schedules and triggers. They start nothing on this machine, but the platform would refuse invalid ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_TABLES = 10
 
 
 def problems(job: Job) -> Iterator[Problem]:
-    "What is wrong with the schedule or trigger of a job."
+    "Yield what is wrong with the schedule or trigger of a job."
     stated = [key for key in ("schedule", "trigger", "continuous", "triggers") if job.source.get(key) is not None]
     if len(stated) > 1:
         message = f"job '{job.key}' has {' and '.join(stated)}; it can have one of them."
@@ -68,5 +68,5 @@ def _limits(body: Map) -> Iterator[Problem]:
 
 
 def _number(value: object) -> int | None:
-    "A number as the schema has let it through, which may be text; None for what only a workspace can fill in."
+    "Return a number that the schema accepted, possibly as text; None for a value that exists only in a workspace."
     return int(float(str(value))) if value is not None and "${" not in str(value) else None

@@ -1,4 +1,7 @@
-"""Schemas of one name in two catalogs of a target: on this machine they would be one, so nothing is run that names both."""
+"""Check for schemas with the same name in two catalogs of a target.
+
+On this machine they would be one schema, so nothing runs that names both.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ PAIRS = (("catalog_name", "schema_name"), ("catalog", "schema"), ("catalog", "ta
 
 @dataclass(frozen=True)
 class Use:
-    "A schema of a catalog, and where it is named."
+    "Hold a schema of a catalog, and the place that names it."
 
     catalog: str
     schema: str
@@ -31,19 +34,19 @@ class Use:
 
 
 def problems(bundle: Bundle) -> Iterator[Problem]:
-    "The first schema that resources and variables of the bundle name in two catalogs."
+    "Yield the first schema that resources and variables of the bundle name in two catalogs."
     yield from _first_conflict(_of_bundle(bundle))
 
 
 def of_job(job: Job) -> Iterator[Problem]:
-    "The first schema that a job names in another catalog than the bundle, or in two."
+    "Yield the first schema that a job names in another catalog than the bundle, or in two."
     of_bundle = _of_bundle(job.bundle)
     if not list(_first_conflict(of_bundle)):
         yield from _first_conflict([*of_bundle, *_in_texts(strings(job.source), named_catalogs(job.bundle))])
 
 
 def refuse_parameters(job: Job, given: Mapping[str, str]) -> None:
-    "Raises if a parameter of a run names a schema in another catalog than the bundle and the job."
+    "Raise BundleError if a parameter of a run names a schema in another catalog than the bundle and the job."
     catalogs = named_catalogs(job.bundle, given)
     written = [*_of_bundle(job.bundle), *_in_texts(strings(job.source), catalogs)]
     values = [(value, Where(f"--param {name}")) for name, value in given.items()]
@@ -59,7 +62,7 @@ def _of_bundle(bundle: Bundle) -> list[Use]:
 
 
 def _in_resource(kind: str, node: Any) -> Iterator[Use]:
-    "The schemas below a node that have a key for the catalog and one for the schema; a resource of type `schemas` is one itself."
+    "Yield the schemas below a node with a key for the catalog and one for the schema; a resource of type `schemas` is itself one."
     if isinstance(node, Map):
         for catalog, schema in (*PAIRS, *([("catalog_name", "name")] if kind == "schemas" else [])):
             if isinstance(node.get(catalog), str) and isinstance(node.get(schema), str):
@@ -69,7 +72,7 @@ def _in_resource(kind: str, node: Any) -> Iterator[Use]:
 
 
 def _in_texts(texts: Iterable[tuple[Any, Where]], catalogs: Iterable[str]) -> Iterator[Use]:
-    "The schemas in texts that are the full name of something in one of the catalogs."
+    "Yield the schemas in texts that are the full name of an object in one of the catalogs."
     known = {name.lower() for name in (*catalogs, OWN)}
     for text, at in texts:
         if isinstance(text, str) and (name := NAME.fullmatch(text)) and name[1].lower() in known:

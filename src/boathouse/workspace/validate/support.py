@@ -1,4 +1,4 @@
-"""What of a job this machine runs, what it accepts without effect, and what it refuses."""
+"""Decide what this machine runs of a job, what it accepts without effect, and what it refuses."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ QUIET = frozenset({"job_cluster_key", "compute", "disable_auto_optimization", "n
 
 
 def refusals(job: Job) -> Iterator[BundleError]:
-    "The parts of the job that would have to run, or to change what runs, and cannot here."
+    "Yield the parts of the job that would have to run, or to change what runs, and cannot here."
     for key in ("git_source", "environment_variables"):
         if job.source.get(key) is not None:
             yield BundleError(f"'{key}' is not supported on this machine.", where(job.source, key, key=True))
@@ -83,15 +83,15 @@ def _library_refusals(job: Job, source: TaskSource) -> Iterator[BundleError]:
         wheels = [one for one in dependencies_of(job, source) if one.kind == "wheel"]
         makers = artifacts_of(job.bundle) if wheels else []
     except BundleError:
-        return  # an error of the job, said as one
+        return  # an error of the job, reported once by its own rule
     for one in wheels:
-        # What lies in a workspace or volume may come there before the task runs.
+        # A file in a workspace or volume may be put there before the task runs.
         if not one.text.startswith("/") and not one.wheels and not any(a.makes(one.path) for a in makers):
             yield BundleError(f"no wheel matches '{one.path}'.", one.at, "Declare an artifact that builds it, or put the wheel there.")
 
 
 def notes(job: Job) -> Iterator[BundleError]:
-    "What is accepted and has no effect here, each said once."
+    "Yield what is accepted and has no effect here, each once."
     for key, why in JOB_WITHOUT_EFFECT.items():
         if job.source.get(key) is not None:
             yield BundleError(f"'{key}' has no effect on this machine: {why}.", where(job.source, key, key=True))

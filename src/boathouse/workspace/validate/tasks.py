@@ -1,4 +1,4 @@
-"""Jobs and tasks one by one: types, keys, numbers and lengths, compute."""
+"""Check jobs and tasks one by one: types, keys, numbers and lengths, compute."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OLDEST_RUNTIME = (13, 3)
 
 
 def of_job(job: Job) -> Iterator[Problem]:
-    "What is wrong with a job apart from its tasks."
+    "Yield what is wrong with a job apart from its tasks."
     if not job.tasks:
         yield problem("no-tasks", f"job '{job.key}' has no tasks.", job.source.at)
     for key, most in MOST.items():
@@ -45,7 +45,7 @@ def of_job(job: Job) -> Iterator[Problem]:
 
 
 def of_task(job: Job, source: TaskSource) -> Iterator[Problem]:
-    "What is wrong with a task by itself."
+    "Yield what is wrong with a task by itself."
     yield from _shape(source)
     yield from _numbers(source)
     yield from _compute(job, source)
@@ -118,5 +118,5 @@ def _old_runtime(job: Job, source: TaskSource) -> Iterator[Problem]:
 
 
 def is_local(path: str) -> bool:
-    "Whether a path names a file of the bundle, not one in a workspace, a volume or a cloud store."
+    "Return whether a path names a file of the bundle, and not one in a workspace, a volume or a cloud store."
     return not path.startswith("/") and not re.match(r"[a-z][a-z0-9+]*:", path)

@@ -1,4 +1,4 @@
-"""`${...}` that only a workspace can fill in, where a task or parameter needs the value."""
+"""Check for `${...}` that have a value only in a workspace, where a task or parameter needs the value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from boathouse.workspace.validate.support import TASK_WITHOUT_EFFECT
 
 
 def problems(job: Job) -> Iterator[Problem]:
-    "References of a job that have no value on this machine."
+    "Yield references of a job that have no value on this machine."
     for i, parameter in enumerate(job.settings.parameters or []):
         yield from _in_text(job, parameter.default, where(job.source, "parameters", i, "default"))
     for source in job.every_task():
@@ -23,7 +23,7 @@ def problems(job: Job) -> Iterator[Problem]:
 
 
 def _with_effect(source: TaskSource) -> Map:
-    "The parts of a task that say what runs here; none of one that does not run here anyway."
+    "Return the parts of a task that define what runs here; none if the task does not run here."
     node = source.node if not isinstance(source.node.get("for_each_task"), Map) else without_repeated(source.node)
     out = node.like()
     for key in node:

@@ -1,4 +1,4 @@
-"""What a notebook or script does with `dbutils`, read from its source: widgets it declares and reads, task values it sets."""
+"""Read from the source of a notebook or script how it uses `dbutils`: widgets it declares and reads, task values it sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEADER = "# Databricks notebook source"
 SEPARATOR = re.compile(r"^# COMMAND -{5,}[ \t]*$", re.MULTILINE)
 DECLARING = ("text", "dropdown", "combobox", "multiselect")
 READING = ("get", "getArgument")
-# Packages that read no widgets behind the notebook's back.
+# Packages that surely read no widgets of the notebook.
 WELL_KNOWN = frozenset(
     [
         "pyspark",
@@ -44,9 +44,9 @@ SQL_NAME = re.compile(r"(?<![:\w]):([A-Za-z_]\w*)|\$\{?([A-Za-z_]\w*)\}?|getArgu
 
 @dataclass
 class Calls:
-    """The widgets of a notebook. `declared` has each one's default text, None where it is computed.
+    """Hold the widgets of a notebook. `declared` has the default text of each one, None if it is computed.
 
-    `complete` is false when the notebook may read more than can be seen: names that are computed, `%run`, other modules.
+    `complete` is False if the notebook may read more than its source shows: computed names, `%run`, other modules.
     """
 
     declared: dict[str, str | None] = field(default_factory=dict)
@@ -56,13 +56,13 @@ class Calls:
 
 
 def calls_of(file: Path, root: Path) -> Calls:
-    "What the notebook or script does; `root` is the folder of the bundle, where its imports are looked for."
+    "Return the calls of a notebook or script; `root` is the folder of the bundle, from which its imports are resolved."
     return _calls(file, root, file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)
 def _calls(file: Path, root: Path, changed: int) -> Calls:
-    "Read once for each version of the file: every target asks."
+    "Read the calls once per version of the file, because every target needs them."
     calls = Calls()
     try:
         cells = list(_cells(file))
@@ -79,7 +79,7 @@ def _calls(file: Path, root: Path, changed: int) -> Calls:
 
 
 def _cells(file: Path) -> Iterator[tuple[str, str]]:
-    "The cells with their languages; a plain script is one cell."
+    "Yield the cells with their languages; a plain script is one cell."
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".ipynb":
         for cell in json.loads(text)["cells"]:
@@ -130,7 +130,7 @@ def _python(text: str, calls: Calls, folder: Path, root: Path) -> None:
             calls.complete = False
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             understood.add(id(node.value))
-    # `dbutils` handed to a function: what that reads is not seen.
+    # `dbutils` is passed to a function: what that reads is not visible here.
     bare = (n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id == "dbutils" and isinstance(n.ctx, ast.Load))
     calls.complete = calls.complete and all(id(n) in understood for n in bare)
 
@@ -157,14 +157,14 @@ def _call(node: ast.Call, calls: Calls, understood: set[int]) -> None:
 
 
 def _text(node: ast.Call, position: int, keyword: str) -> str | None:
-    "A literal string argument of a call."
+    "Return a literal string argument of a call."
     given = [node.args[position]] if position < len(node.args) else [k.value for k in node.keywords if k.arg == keyword]
     value = given[0].value if given and isinstance(given[0], ast.Constant) else None
     return value if isinstance(value, str) else None
 
 
 def _is_quiet(module: str, folder: Path, root: Path) -> bool:
-    "Whether a module surely reads no widgets: Python's own, a well-known one, or one of the bundle that never speaks of them."
+    "Return whether a module surely reads no widgets: Python's own, a well-known one, or one of the bundle that never names them."
     if module in sys.stdlib_module_names or module in WELL_KNOWN:
         return True
     for place in dict.fromkeys((folder, root / "src", root)):

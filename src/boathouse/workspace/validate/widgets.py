@@ -1,4 +1,4 @@
-"""Widgets and parameters that miss each other, where the notebook's source tells for sure."""
+"""Compare the widgets of a notebook with the parameters of its task, as far as the source is certain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_DEFAULT = 2048
 
 
 def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
-    "Widgets of a notebook task that nothing sets, and parameters of it that nothing reads."
+    "Yield widgets of a notebook task that nothing sets, and parameters of it that nothing reads."
     file = code_file(job, source)
     if source.task.notebook_task is None or file is None:
         return
@@ -42,7 +42,7 @@ def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
 
 
 def unread(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
-    "Job parameters that no task reads, where all the tasks that might can be seen to the ground."
+    "Yield job parameters that no task reads, if the source of all tasks that might read them is fully known."
     named = {
         ref.path[2]
         for text, _ in strings(job.source)
@@ -56,7 +56,7 @@ def unread(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
 
 
 def _may_read(jobs: dict[str, Job], job: Job, source: TaskSource, name: str) -> bool:
-    "Whether a task that the parameter is pushed down to may read it."
+    "Return whether a task that gets the parameter from the job may read it."
     if source.kind in ("spark_python_task", "condition_task", "for_each_task"):
         return False
     if source.kind == "python_wheel_task":

@@ -1,4 +1,7 @@
-"A task's own process: its log, environment, path and session; then the wheel entry point, script or notebook; then its result."
+"""Run a task in its own process.
+
+Set up its log, environment, path and session, run the wheel entry point, script or notebook, and write the result.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +42,11 @@ Run = Callable[[TaskSpec, "SparkSession", Path, TaskValues, Secrets], str | None
 
 
 class TaskError(Exception):
-    "The task cannot start as it is described."
+    "Signal that a task cannot start as it is described."
 
 
 def run_request(request: Mapping[str, Any]) -> None:
-    "Runs one task to its end and leaves the process; `result.json` is the last thing it writes."
+    "Run one task until it ends and exit the process; `result.json` is written last."
     spec = TaskSpec.from_dict(request["spec"])
     _redirect(spec.folder / "log.txt")
     values, secrets = TaskValues(spec.values, in_job=True, loop=spec.context.get("loop", "")), Secrets()
@@ -64,7 +67,7 @@ def run_request(request: Mapping[str, Any]) -> None:
 
 
 def _redirect(log: Path) -> None:
-    "Sends what this process and its children print into `log`."
+    "Redirect the output of this process and its children to `log`."
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -76,35 +79,35 @@ def _redirect(log: Path) -> None:
 
 
 def _settle(spec: TaskSpec, request: Mapping[str, Any]) -> None:
-    os.environ.clear()  # this process began as a copy of the cluster's; its environment is that of whoever asked for the task
+    os.environ.clear()  # this process began as a copy of the cluster's; replace its environment by that of the client
     os.environ.update(request["environ"] | request["environment"] | request["tag"])
     os.environ.setdefault("MPLBACKEND", "agg")
     os.environ.update({f"BOATHOUSE_{key.upper()}": value for key, value in spec.context.items()})
-    os.environ.setdefault("MLFLOW_RUN_CONTEXT", json.dumps(_run_tags(spec.context)))  # MLflow puts these tags on the runs of this process
+    os.environ.setdefault("MLFLOW_RUN_CONTEXT", json.dumps(_run_tags(spec.context)))  # MLflow adds these tags to the runs of this process
     os.environ.update(spec.env)
     time.tzset()
     _set_path(spec)
     refuse_in_process(*_volumes(spec, request))
-    # A wheel task of a workspace does not stand in the project's files; scripts and notebooks go on to their own folder.
+    # On Databricks a wheel task does not run in the project's files; scripts and notebooks change to their own folder below.
     os.chdir(spec.project if spec.checkout or spec.kind != "wheel" else spec.folder)
     _forget_own_package(import_folders(spec))
     importlib.invalidate_caches()
 
 
 def _run_tags(context: Mapping[str, str]) -> dict[str, str]:
-    "The tags by which Databricks names the job and the task run that logged an MLflow run."
+    "Return the tags with which Databricks records the job and the task run of an MLflow run."
     names = {JOB: "job_id", TASK_RUN: "run_id"}
     return {tag: context[name] for tag, name in names.items() if name in context}
 
 
 def _volumes(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[Path, frozenset[str]]:
-    "The folder of the workspace's volumes, and the disks of this machine that lie below `/Volumes`."
+    "Return the folder of the workspace's volumes, and the disks of this machine that lie below `/Volumes`."
     state = Path(request["state"])
     return state / "volumes", disks(state, spec.project, sys.prefix, tempfile.gettempdir())
 
 
 def import_folders(spec: TaskSpec) -> list[Path]:
-    "Where a task imports from before anything else: installed packages, then the checkout."
+    "Return the folders that a task imports from first: installed packages, then the checkout."
     return [*spec.paths, *([spec.project / "src", spec.project] if spec.checkout else [])]
 
 
@@ -117,19 +120,19 @@ def _set_path(spec: TaskSpec) -> None:
 
 
 def _of_checkout(entry: str, project: Path) -> bool:
-    "Whether an entry of the path is the project's own source; its virtual environment may lie in it too."
+    "Return whether an entry of the path belongs to the project's source, and not to a virtual environment inside it."
     folder = Path(entry or ".").resolve()
     return folder.is_relative_to(project) and not folder.is_relative_to(sys.prefix)
 
 
 def _finds_checkout(finder: Any, project: Path) -> bool:
-    "Whether an import hook of an editable installation leads into the project; setuptools keeps its folders in `MAPPING` beside it."
+    "Return whether the import hook of an editable installation leads into the project. Setuptools keeps its folders in `MAPPING`."
     mapping = getattr(sys.modules.get(getattr(finder, "__module__", "")), "MAPPING", None)
     return isinstance(mapping, dict) and any(_of_checkout(str(folder), project) for folder in mapping.values())
 
 
 def _forget_own_package(folders: list[Path]) -> None:
-    "A project or wheel with a package `boathouse` of its own gets its own, not the one that runs it."
+    "Forget the imported `boathouse` if the project or a wheel has its own, so that the task imports that one."
     ours = Path(__file__).parents[2] / "__init__.py"
     theirs = next((file for folder in folders if (file := folder / "boathouse" / "__init__.py").is_file()), ours)
     if not theirs.samefile(ours):
@@ -138,7 +141,7 @@ def _forget_own_package(folders: list[Path]) -> None:
 
 
 def _runner(kind: str) -> Run:
-    "What runs a task of this kind; imported before the project's own modules come first on the path."
+    "Return the function that runs a task of this kind. It is imported before the project's own modules come first on the path."
     if kind == "notebook":
         from boathouse.workspace.worker.notebook.execute import run_task
 
@@ -147,14 +150,14 @@ def _runner(kind: str) -> Run:
 
 
 def _attach(spec: TaskSpec, request: Mapping[str, Any]) -> tuple[SparkSession, Path]:
-    "The task's session, and the folder of the workspace's volumes."
+    "Attach the process to the task's session; return it with the folder of the workspace's volumes."
     spark = attach(request["port"], request["token"])
     folders = import_folders(spec)
-    # What is installed in the state folder has its content in its name.
+    # The names of folders installed in the state folder contain a hash of their content.
     sources = [source_hash(f) for f in folders if f not in (spec.project, spec.project / "src") and not f.is_relative_to(request["state"])]
     sources += [source_hash(spec.project)] if spec.checkout else []
     worker = {"PYTHONPATH": os.pathsep.join(map(str, folders)), "BOATHOUSE_SOURCE": " ".join(sources)}
-    # Spark keeps Python workers by their environment: other source, other workers, so that no UDF runs yesterday's code.
+    # Spark reuses Python workers by their environment. New source means new workers, so that no UDF runs old code.
     spark.sparkContext.environment.update(request["environment"] | worker)
     return spark, Path(request["state"]) / "volumes"
 
@@ -171,19 +174,19 @@ def _run_script(spec: TaskSpec, spark: SparkSession, volumes: Path, values: Task
     if not file.is_file():
         raise TaskError(f"there is no file {file}")
     sys.argv = [str(file), *spec.argv]
-    os.chdir(file.parent)  # as on Databricks: what a script opens by a relative path lies beside it
+    os.chdir(file.parent)  # as on Databricks: relative paths in a script start at its folder
     sys.path.insert(0, str(file.parent))
     runpy.run_path(str(file), init_globals=names, run_name="__main__")
 
 
 def _show(*things: Any, **_: Any) -> None:
-    "`display` outside a notebook: tables as text."
+    "Print tables as text: `display` outside a notebook."
     for thing in things:
         thing.show() if hasattr(thing, "show") and hasattr(thing, "schema") else print(thing)
 
 
 def source_hash(project: Path) -> str:
-    "Changes when a Python file that the project's tasks may import does."
+    "Return a hash that changes when a Python file changes that the project's tasks may import."
     root, seen = (project / "src" if (project / "src").is_dir() else project), hashlib.sha256()
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if name not in SKIPPED and not name.startswith(".") and not name.endswith(".egg-info"))
@@ -194,9 +197,10 @@ def source_hash(project: Path) -> str:
 
 
 def find_entry_point(project: Path | None, package: str, name: str) -> Callable[[], Any]:
-    """What a wheel task calls: entry point `name` (of any group) of distribution `package`, else the attribute `name` of module `package`.
+    """Return the function that a wheel task calls.
 
-    The project's own files count as its wheel's metadata, so an edit there needs no new installation.
+    It is the entry point `name` (of any group) of distribution `package`, else the attribute `name` of module `package`.
+    The project's own files count as the metadata of its wheel, so that an edit there needs no new installation.
     """
     points = {point.name: point.value for point in _installed(package)} | dict(_declared(project, package) if project else {})
     if name in points:
@@ -242,22 +246,22 @@ def _result(error: BaseException | None, exit_value: str | None, values: TaskVal
 
 
 def error_headline(error: BaseException, redact: Callable[[str], str] = str) -> str:
-    "The line that names the error: its class and the first line of its message, once that has gone through `redact`."
+    "Return one line about the error: its class and the first line of its message, after `redact`."
     if isinstance(error, SystemExit):
         return f"SystemExit: {redact(error.code)}" if isinstance(error.code, str) else f"exit code {error.code}"
     said = redact(str(error)).strip().splitlines()
     if type(error).__name__ == "Py4JJavaError" and len(said) > 1:
-        return f"{type(error).__name__}: {said[1].removeprefix(': ')}"  # the first line names a call, the second what went wrong
+        return f"{type(error).__name__}: {said[1].removeprefix(': ')}"  # the first line names a call, the second the error
     return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 
 
 def _place(error: BaseException) -> str:
-    "The cell of a notebook that raised it."
+    "Return the notebook cell that raised the error."
     return f" ({error.place})" if hasattr(error, "place") else ""
 
 
 def _own_frames(trace: TracebackType | None) -> TracebackType | None:
-    "The traceback from the first frame that is not this machinery."
+    "Return the traceback from the first frame that does not belong to the workspace."
     here = str(Path(__file__).parents[1])
     while trace is not None and (trace.tb_frame.f_code.co_filename.startswith((here, "<frozen runpy"))):
         trace = trace.tb_next
@@ -265,7 +269,10 @@ def _own_frames(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _leave(folder: Path, result: TaskResult) -> None:
-    "Ends as an interpreter does (waits for threads, runs exit handlers), then records the result and goes without tearing down the imports."
+    """End the process as an interpreter does, then record the result.
+
+    Wait for threads and run exit handlers first. Skip the cleanup of imported modules.
+    """
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -275,7 +282,10 @@ def _leave(folder: Path, result: TaskResult) -> None:
 
 
 def main() -> None:
-    "A task in a fresh interpreter: the request comes as one line on standard input, which then stays open as long as the parent lives."
+    """Run a task in a new interpreter.
+
+    The request is one line on standard input. The input then stays open as long as the parent process lives.
+    """
     leash = os.dup(0)
     with os.fdopen(os.dup(0), "rb", closefd=True) as given:
         request = json.loads(given.readline())

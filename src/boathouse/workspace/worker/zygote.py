@@ -1,7 +1,7 @@
-"""The parent of all task processes: imports the heavy libraries once, then forks per task, and outlives none of them.
+"""The parent of all task processes: it imports the heavy libraries once, then forks once per task.
 
-Reads one JSON message a line on standard input, answers on standard output. It stays single-threaded, runs no project code and no numerical
-code (a forked OpenMP pool hangs). When its input closes, the cluster is gone: it kills every task and, if need be, the JVM.
+It reads one JSON message per line on standard input and replies on standard output. It stays single-threaded, and runs no project code and no
+numerical code, because a forked OpenMP pool hangs. When its input closes, the cluster has ended. The zygote then kills every task and, if needed, the JVM.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ import psutil
 
 from boathouse.workspace.task.spec import TAG, interpreter_environment
 
-# What every task needs: imported before the first one is taken.
+# Every task needs these: imported before the first task is accepted.
 ESSENTIAL = (
     "pyspark.sql.functions", "pyspark.sql.types", "pyspark.sql.window", "pyspark.sql.pandas.types", "pyspark.java_gateway", "runpy",
     "boathouse.workspace.worker.main",
 )  # fmt: skip
-# Imported while tasks run already, one at a time: what notebooks need, then tables, then models.
+# Imported one by one while tasks already run: first for notebooks, then for tables, then for models.
 PRELOAD = (
     "execnb.shell", "nbformat", "nbconvert.exporters.html", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "boathouse.workspace.worker.notebook.execute",
     "databricks.sdk", "pandas", "pyarrow.parquet", "delta.tables", "importlib_metadata", "mlflow", "mlflow.tracking",
     "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "mlflow.pyfunc", "mlflow.models", "sklearn.linear_model",
     "sklearn.metrics", "sklearn.pipeline", "sklearn.preprocessing", "sklearn.isotonic", "lightgbm", "mlflow.sklearn", "mlflow.lightgbm", "hyperopt",
-    "skops.io",  # two seconds, for a list of types
+    "skops.io",  # takes two seconds
 )  # fmt: skip
-STORE = "mlflow.store.model_registry.sqlalchemy_store"  # from here on MLflow's tables can be made
+STORE = "mlflow.store.model_registry.sqlalchemy_store"  # once it is imported, MLflow's tables can be created
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 OWN = "boathouse"
 
 
 def prctl(option: int, value: int) -> None:
-    "Sets a property of this process; Linux only, nothing elsewhere."
+    "Set a property of this process on Linux; do nothing elsewhere."
     if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
 def preload() -> None:
-    "Imports all that tasks may need, and writes Python's bytecode of it where that is allowed."
+    "Import everything that tasks may need, and write its bytecode where that is permitted."
     os.environ.setdefault("MPLBACKEND", "agg")
     for name in (*ESSENTIAL, *PRELOAD):
         importlib.import_module(name)
@@ -59,20 +59,20 @@ def preload() -> None:
 
 
 def _settle() -> None:
-    "Does once what the first notebook of a process takes a second for, and keeps what is imported out of the garbage collector's way."
+    "Do the setup that takes the first notebook of a process a second, and exclude the imported objects from garbage collection."
     importlib.import_module("boathouse.workspace.worker.notebook.execute").warm()
     gc.collect()
     gc.freeze()
 
 
 def _create(database: Path) -> None:
-    "MLflow's tables cost seconds of migrations: made once, in a file that takes its name when it is whole."
+    "Create MLflow's tables once, in a file that gets its name when it is complete; the migrations take seconds."
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     scratch = database.with_suffix(".creating")
     scratch.unlink(missing_ok=True)
     SqlAlchemyStore(f"sqlite:///{scratch}", str(database.parent / "mlartifacts"))
-    with suppress(FileExistsError):  # a task was faster
+    with suppress(FileExistsError):  # a task has created it meanwhile
         os.link(scratch, database)
     scratch.unlink()
 
@@ -93,17 +93,17 @@ def _fork(work: Callable[[], None]) -> int:
 
 
 def find_shadowing(paths: list[str]) -> bool:
-    "Whether a folder holds a module that is imported here already, from elsewhere: a task with that folder needs an interpreter of its own."
+    "Return whether a folder holds a module that is already imported from elsewhere. A task with that folder needs a new interpreter."
     names = {entry.split(".")[0] for path in paths if os.path.isdir(path) for entry in os.listdir(path)}
     return any(name in sys.modules for name in names - {OWN})
 
 
 class Zygote:
-    "The loop: messages from the cluster, deaths of children."
+    "The main loop, which handles messages from the cluster and the ends of child processes."
 
     def __init__(self, answers: int, spawn: bool, database: Path) -> None:
         self.answers, self.spawn, self.database = answers, spawn, database
-        self.left = [] if spawn else [*PRELOAD, ""]  # modules to import; the empty name stands for what follows the last one
+        self.left = [] if spawn else [*PRELOAD, ""]  # modules to import; the empty name marks the step after the last one
         self.creator: int | None = None  # the process that creates MLflow's tables
         self.tasks: dict[int, str] = {}  # pid -> id
         self.jvm: tuple[int, float] | None = None
@@ -113,7 +113,7 @@ class Zygote:
         os.write(self.answers, (json.dumps(message) + "\n").encode())
 
     def serve(self) -> None:
-        "Runs until the cluster says stop, or is gone."
+        "Run until the cluster sends a stop message or ends."
         woken, wake = socket.socketpair()
         woken.setblocking(False)
         wake.setblocking(False)
@@ -135,7 +135,7 @@ class Zygote:
                     self.learn(self.left.pop(0))
 
     def learn(self, name: str) -> None:
-        "Imports one more module that tasks may need."
+        "Import one more module that tasks may need."
         if not name:
             _settle()
             return
@@ -144,7 +144,7 @@ class Zygote:
             self.creator = _fork(lambda: _create(self.database))
 
     def listen(self) -> bool:
-        "Takes what has arrived; False when there will be no more."
+        "Handle the messages that have arrived; return False when no more will come."
         received = os.read(0, 1 << 20)
         *lines, self.pending = (self.pending + received).split(b"\n")
         for line in lines:
@@ -159,17 +159,17 @@ class Zygote:
         return bool(received)
 
     def watch(self, pid: int) -> None:
-        "Remembers the JVM, to end it should the cluster die without doing so."
+        "Remember the JVM, to end it if the cluster dies without doing so."
         self.jvm = (pid, psutil.Process(pid).create_time())
 
     def launch(self, id: str, request: dict[str, Any]) -> None:
-        "Starts a task in a process group of its own."
+        "Start a task in a separate process group."
         pid = self._spawn(request) if self.spawn or find_shadowing(request["spec"]["paths"]) else self._fork(request)
         self.tasks[pid] = id
         self.say(started=id, pid=pid)
 
     def kill(self, id: str) -> None:
-        "Ends a task and all its children."
+        "Kill a task and all its children."
         for pid in [pid for pid, known in self.tasks.items() if known == id]:
             self._kill_group(pid)
 
@@ -196,18 +196,18 @@ class Zygote:
         child.stdin.write(json.dumps(request).encode() + b"\n")
         child.stdin.flush()
         self._leashes = getattr(self, "_leashes", {})
-        self._leashes[child.pid] = child  # its input stays open as long as we live: the child ends when it closes
+        self._leashes[child.pid] = child  # its input stays open as long as this process lives; the child ends when it closes
         return child.pid
 
     def bury(self) -> None:
-        "Reports every task that has ended, and takes what it left running with it."
+        "Report every task that has ended, and kill the processes that it left."
         while self._any_dead():
             dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if dead is None:
                 return
             id = self.tasks.pop(dead.si_pid, None)
             if id is not None:
-                self._kill_group(dead.si_pid)  # before its number is free to be used again
+                self._kill_group(dead.si_pid)  # before its process id can be used again
             _, status = os.waitpid(dead.si_pid, 0)
             if id is not None:
                 self._kill_strays(id)
@@ -223,10 +223,10 @@ class Zygote:
         try:
             os.killpg(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
-            return  # macOS refuses a group in which only the dead are left
+            return  # macOS refuses a group that has only zombies left
 
     def _kill_strays(self, id: str) -> None:
-        "Orphans that left their task's process group come to us as children: ends those of this task, or all when no task runs."
+        "Kill orphans that left their task's process group and became children of the zygote: those of this task, or all if none runs."
         for child in psutil.Process().children():
             if child.pid in self.tasks or child.pid == self.creator:
                 continue
@@ -246,7 +246,7 @@ class Zygote:
                 continue
 
     def end_jvm(self, grace: float = 5.0) -> None:
-        "The JVM ends by itself when its own input closes; after `grace` seconds it is made to."
+        "Wait until the JVM ends after its input has closed; kill it after `grace` seconds."
         deadline = time.monotonic() + grace
         while self.jvm is not None and psutil.pid_exists(self.jvm[0]):
             try:
@@ -262,7 +262,7 @@ class Zygote:
 
 
 def _leave(answers: int) -> None:
-    "What a fork must not keep of the zygote: its group, its signals, its pipes."
+    "Drop what a fork must not keep from the zygote: group, signal handlers and pipes."
     _own_group(0)
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
@@ -276,7 +276,7 @@ def _own_group(pid: int) -> None:
     try:
         os.setpgid(pid, pid)
     except (PermissionError, ProcessLookupError):
-        return  # the other side of the fork was faster
+        return  # the other side of the fork has done it already
 
 
 def _drain(woken: socket.socket) -> None:
@@ -288,7 +288,7 @@ def _drain(woken: socket.socket) -> None:
 
 
 def main(database: Path, spawn: bool) -> None:
-    "Runs the zygote on standard input and output; everything anybody prints goes to standard error."
+    "Run the zygote on standard input and output; all printed text goes to standard error."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.dup(1)
     os.dup2(2, 1)

@@ -1,1 +1,1 @@
-"`dbutils` in tasks."
+"Provide `dbutils` to tasks."

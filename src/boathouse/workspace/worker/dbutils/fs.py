@@ -1,4 +1,4 @@
-"""`dbutils.fs`: the files of volumes and of this machine."""
+"""`dbutils.fs`: list, read and change files of volumes and of this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from boathouse.workspace.worker.dbutils.help import Utility
 
 
 class FileInfo(NamedTuple):
-    "One entry of `fs.ls`."
+    "Hold one entry of `fs.ls`."
 
     path: str
     name: str
@@ -35,7 +35,7 @@ class FileUtilities(Utility):
             self._own["the bundle"] = project.resolve()
 
     def _local(self, path: str) -> Path:
-        "Where `path` lies on this machine."
+        "Return the local path of `path`."
         scheme, plain = _parts(str(path))
         if plain == "/Volumes" or plain.startswith("/Volumes/"):
             inside = (self._volumes / plain.removeprefix("/Volumes").lstrip("/")).resolve()
@@ -49,13 +49,13 @@ class FileUtilities(Utility):
         return Path(plain)
 
     def _written(self, path: str, command: str) -> Path:
-        "Where `path` lies, for a command that writes there."
+        "Return the local path of `path` for a command that writes there."
         local = self._local(path)
         self._refuse_outside(local, path, f"{command} cannot write to")
         return local
 
     def _removed(self, path: str, command: str) -> Path:
-        "Where `path` lies, for a command that takes it away; the state, its volumes and the bundle as a whole stay."
+        "Return the local path of `path` for a command that removes it. The state, its volumes and the bundle itself cannot be removed."
         local = self._local(path)
         self._refuse_outside(local, path, f"{command} cannot remove")
         for name, folder in self._own.items():
@@ -107,7 +107,7 @@ class FileUtilities(Utility):
             if not recurse:
                 raise IsADirectoryError(f"{from_} is a folder: pass recurse=True")
             for inside in source.rglob("*"):
-                if (link := target / inside.relative_to(source)).is_symlink():  # the copy would be written where it leads
+                if (link := target / inside.relative_to(source)).is_symlink():  # a copy would be written to the target of the link
                     self._refuse_outside(link, str(link), "cp cannot write to")
             shutil.copytree(source, target, dirs_exist_ok=True)
         else:
@@ -143,7 +143,7 @@ class FileUtilities(Utility):
 
 
 def _parts(path: str) -> tuple[str, str]:
-    "The scheme of a path and the rest with one slash in front: `file:/a`, `file:///a` and `dbfs:/a` are all written."
+    "Return the scheme of a path and the rest with one leading slash; `file:/a`, `file:///a` and `dbfs:/a` are all accepted."
     found = re.match(r"^([A-Za-z][A-Za-z0-9+.-]+):/", path)
     if found is None:
         return "", path

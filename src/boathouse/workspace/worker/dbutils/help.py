@@ -1,4 +1,4 @@
-"""What the modules of `dbutils` have in common: `help()`, and a sentence for what they lack here."""
+"""The common part of the modules of `dbutils`: `help()`, and the message for names that are not available here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Utility:
 
 
 def missing_utility(module: str, name: str, known: list[str]) -> str:
-    "The sentence on a part of `dbutils` that the local workspace does not have."
+    "Return the message about a part of `dbutils` that the local workspace does not have."
     return f"{module.lower()} has no '{name}' in the local workspace; it has: {', '.join(known)}"
 
 

@@ -1,4 +1,4 @@
-"""The names that Databricks gives every notebook and script, also by `from databricks.sdk.runtime import ...`."""
+"""The names that Databricks defines in every notebook and script, also for `from databricks.sdk.runtime import ...`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ NAMES = ["dbutils", "display", "displayHTML", "getArgument", "sc", "spark", "sql
 
 
 def install_names(spark: Any, utilities: DbUtils, display: Callable[..., None]) -> dict[str, Any]:
-    """Makes `databricks.sdk.runtime` and `pyspark.dbutils` importable in this process, and returns the names a notebook starts with.
+    """Make `databricks.sdk.runtime` and `pyspark.dbutils` importable in this process, and return the names of a new notebook.
 
-    Databricks' own `databricks.sdk.runtime` asks a workspace for credentials as soon as it is imported.
+    Databricks' own `databricks.sdk.runtime` requests credentials from a workspace when it is imported.
     """
     import databricks.sdk
     from pyspark.sql.functions import udf
@@ -24,7 +24,7 @@ def install_names(spark: Any, utilities: DbUtils, display: Callable[..., None]) 
     names = {"spark": spark, "dbutils": utilities, "display": display, "displayHTML": display_html, "sql": spark.sql, "table": spark.table,
              "sc": spark.sparkContext, "getArgument": utilities.widgets.getArgument, "udf": udf}  # fmt: skip
     runtime = types.ModuleType("databricks.sdk.runtime", "The names a Databricks notebook starts with, from the local workspace.")
-    # The SDK itself looks for the last four when it authenticates.
+    # The SDK itself uses the last four when it authenticates.
     vars(runtime).update(names, __all__=NAMES, dbruntime_objects=NAMES, is_local_implementation=True,
                          init_runtime_native_auth=None, init_runtime_native_unified=None)  # fmt: skip
     vars(runtime)["__getattr__"] = lambda name: _later(name, spark)
@@ -36,7 +36,7 @@ def install_names(spark: Any, utilities: DbUtils, display: Callable[..., None]) 
 
 
 def _later(name: str, spark: Any) -> Any:
-    "What is made only for who asks: a `SQLContext` warns that it is out of date."
+    "Create a name on first use, because a `SQLContext` prints a deprecation warning."
     if name == "sqlContext":
         from pyspark.sql import SQLContext
 
@@ -45,7 +45,7 @@ def _later(name: str, spark: Any) -> Any:
 
 
 def display_html(html: str) -> None:
-    "Shows HTML in a notebook; outside one there is nowhere to show it."
+    "Show HTML in a notebook; do nothing outside of one."
     from IPython.display import HTML, display
 
     display(HTML(html))

@@ -1,4 +1,4 @@
-"""`dbutils.secrets`, from environment variables."""
+"""`dbutils.secrets`: read secrets from environment variables."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ REDACTED = "[REDACTED]"
 
 @dataclass(frozen=True)
 class SecretMetadata:
-    "The name of a secret in a scope."
+    "Hold the name of a secret in a scope."
 
     key: str
 
 
 @dataclass(frozen=True)
 class SecretScope:
-    "The name of a scope."
+    "Hold the name of a scope."
 
     name: str
 
@@ -59,8 +59,8 @@ class Secrets(Utility):
         return [SecretScope(name) for name in sorted(names)]
 
     def _redacted(self, text: str) -> str:
-        "A text without the secrets that were read so far, as the platform shows it."
-        # As it is, as Python shows a value, and as a page does.
+        "Return a text with the secrets that were read so far replaced, as Databricks shows it."
+        # Each secret as it is, as Python's repr, and as HTML.
         forms = {form for value in self._read for form in (value, repr(value)[1:-1], html.escape(value))}
         for form in sorted(forms, key=len, reverse=True):
             text = text.replace(form, REDACTED)

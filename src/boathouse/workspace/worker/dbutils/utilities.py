@@ -1,6 +1,6 @@
-"""`dbutils` as a task of the local workspace finds it: widgets, task values, notebooks, files of volumes, secrets.
+"""The `dbutils` of a task in the local workspace: widgets, task values, notebooks, files of volumes, secrets.
 
-The surface and the errors follow Databricks' own; `fs` reads `/Volumes/catalog/schema/volume/...` from the workspace's state folder.
+Methods and errors follow Databricks' own. `fs` reads `/Volumes/catalog/schema/volume/...` from the state folder of the target.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ VALUE_LIMIT = 48 * 1024
 
 
 class NotebookExit(BaseException):
-    "Ends a notebook as a success, whatever `except Exception` stands around the call; `value` is its exit value."
+    "End a notebook as a success, also inside `except Exception`; `value` is its exit value."
 
     def __init__(self, value: str) -> None:
         super().__init__(value)
@@ -123,7 +123,7 @@ class DbUtils(Utility):
         secrets: Secrets | None = None,
         project: Path | None = None,
     ) -> DbUtils:
-        """A `dbutils` over the volumes folder of a state; without `task_values` it is one outside any job.
+        """Create the `dbutils` over the volumes folder of a state. Without `task_values` it behaves as outside any job.
 
         `fs` writes to that state and to `project`, the bundle's root.
         """

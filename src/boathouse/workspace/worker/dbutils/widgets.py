@@ -11,7 +11,7 @@ WIDGET_LIMIT = 2048
 
 
 class InputWidgetNotDefined(ValueError):
-    "A widget is read or removed that neither the notebook defined nor the job passed."
+    "Signal that a widget is read or removed that neither the notebook defined nor the job passed."
 
 
 class Widgets(Utility):
@@ -68,7 +68,7 @@ class Widgets(Utility):
 
     @contextmanager
     def _passing(self, values: Mapping[str, str]) -> Iterator[None]:
-        'While the block lasts, these values are passed too: what `%run other $name="value"` does.'
+        """Pass these values too while the block runs, as `%run other $name="value"` does."""
         before, self._passed = self._passed, {**self._passed, **values}
         try:
             yield

@@ -1,1 +1,1 @@
-"A notebook run as a task."
+"Run a notebook as a task."

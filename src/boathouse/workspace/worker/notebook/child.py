@@ -1,4 +1,4 @@
-"""`dbutils.notebook.run`: another notebook, in a process and on a Spark session of its own, as on the platform."""
+"""`dbutils.notebook.run`: run another notebook in a separate process and Spark session, as on Databricks."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 
 class WorkflowException(Exception):
-    "A notebook that another one ran failed, or took too long."
+    "Signal that a notebook started by another one failed or took too long."
 
 
 class ChildNotebooks:
-    "The notebooks that one notebook runs, one after the other or from several threads."
+    "Run the notebooks that one notebook starts, in sequence or from several threads."
 
     def __init__(self, spec: TaskSpec, spark: SparkSession, state: Path) -> None:
         self._spec, self._spark, self._state = spec, spark, state
         self._numbers, self._opening = itertools.count(1), threading.Lock()
 
     def run(self, path: str, timeout_seconds: int, arguments: Mapping[str, str]) -> str:
-        "Runs the notebook at `path` to its end; its exit value, empty without one."
+        "Run the notebook at `path` until it ends; return its exit value, or an empty string if it has none."
         file = find_notebook(path, Path(str(self._spec.file)).parent, self._spec.project)
         folder = self._spec.folder / f"notebook-{next(self._numbers)}-{file.stem}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,8 +56,8 @@ class ChildNotebooks:
         request = {"spec": spec.as_dict(), "port": port, "token": token, "state": str(self._state), "environment": own,
                    "environ": dict(os.environ), "tag": {}}  # fmt: skip
         command = [sys.executable, "-m", "boathouse.workspace.worker.main"]
-        # Its input stays open as long as this process lives: should this one be killed, the other ends too. `-m` puts the working directory on
-        # the path: this one holds no modules.
+        # Its input stays open as long as this process lives: if this one is killed, the other ends too. `-m` adds the working directory
+        # to the path: this directory has no modules.
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, process_group=0, cwd=spec.folder, env=interpreter_environment(spec.paths)
         )
@@ -76,7 +76,7 @@ class ChildNotebooks:
 
     @contextmanager
     def _line(self) -> Iterator[tuple[int, str]]:
-        "The port and token of a new session in this task's JVM; afterwards nothing of it is left there."
+        "Yield port and token of a new session in this task's JVM; afterwards end everything of it there."
         spark, tag, token = self._spark, f"notebook-{secrets.token_hex(8)}", secrets.token_hex(32)
         with self._opening:
             session = spark._jsparkSession.newSession()
@@ -96,12 +96,15 @@ class ChildNotebooks:
 
 
 def _server(spark: SparkSession, session: Any, tag: str, token: str) -> Any:
-    "A Py4J server for the session. Its threads inherit this thread's job group and tags, so that what ends this task's jobs ends the other's too."
+    """Start a Py4J server for the session.
+
+    Its threads inherit the job group and tags of this thread. So ending the jobs of this task also ends those of the session.
+    """
     jvm: Any = spark._jvm
     spark.sparkContext.addJobTag(tag)
     try:
         jvm.SparkSession.setActiveSession(session)
-        catalog = jvm.boathouse.Schemas.current(spark._jsparkSession)  # Spark's own call has one name for all
+        catalog = jvm.boathouse.Schemas.current(spark._jsparkSession)  # Spark's own call returns the same name for all
         session.conf().set(SETTING, catalog)
         if catalog != session.catalog().currentCatalog():
             session.catalog().setCurrentCatalog(catalog)
@@ -114,7 +117,7 @@ def _server(spark: SparkSession, session: Any, tag: str, token: str) -> Any:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    "Ends the process and whatever it started."
+    "Kill the process and everything that it started."
     with suppress(ProcessLookupError):  # nothing of it is left
         os.killpg(process.pid, signal.SIGKILL)
     assert process.stdin is not None

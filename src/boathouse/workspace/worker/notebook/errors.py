@@ -1,4 +1,4 @@
-"""Where in a notebook an error was raised: its cell, and the line of the file or of the cell."""
+"""Find where in a notebook an error was raised: its cell, and the line of the file or of the cell."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ CELL_FILES = ("<ipython-input-", "<string>")
 
 
 def add_place(error: BaseException, notebook: Notebook, cell: Cell, first: int, whole: bool) -> BaseException:
-    """The error with its place noted on it: the innermost one as its `place`, such as `nb.py:12, cell 3`, and each notebook around it as a note.
+    """Return the error with its place added.
 
-    `first` is the line of the cell that its code begins at (0 the first); `whole` says that the error lies in what the cell runs, not in its lines.
+    The innermost place, such as `nb.py:12, cell 3`, becomes its `place`. Each notebook around it becomes a note.
+    `first` is the line of the cell at which its code begins (0 is the first). `whole` means that the error is not in the lines of the cell.
     """
     within = first + (0 if whole else (line_of(error) or 1) - 1)
     line = f":{cell.line + within}, cell {cell.number}" if notebook.file.suffix != ".ipynb" else f", cell {cell.number}, line {within + 1}"
@@ -28,7 +29,7 @@ def add_place(error: BaseException, notebook: Notebook, cell: Cell, first: int, 
 
 
 def line_of(error: BaseException) -> int | None:
-    "The line of a cell's code that the error came through, from 1."
+    "Return the line of the cell's code that the error passed, counted from 1."
     if isinstance(error, SyntaxError) and str(error.filename).startswith(CELL_FILES):
         return error.lineno
     trace = error.__traceback__
@@ -40,13 +41,13 @@ def line_of(error: BaseException) -> int | None:
 
 
 def own_frames(trace: TracebackType | None) -> TracebackType | None:
-    "The traceback from the cell on."
+    "Return the traceback from the cell on."
     while trace is not None and any(part in trace.tb_frame.f_code.co_filename for part in MACHINERY):
         trace = trace.tb_next
     return trace
 
 
 def error_output(error: BaseException) -> NotebookNode:
-    "An error as the copy shows it."
+    "Return an error as an output of the executed copy."
     lines = "".join(traceback.format_exception(type(error), error, error.__traceback__)).splitlines()
     return new_output("error", ename=type(error).__name__, evalue=str(error), traceback=lines)

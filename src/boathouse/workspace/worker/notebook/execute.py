@@ -1,4 +1,7 @@
-"A notebook task: every cell in order in the task's own process, without a Jupyter kernel; the executed copy is kept, also when a cell fails."
+"""Run a notebook task: every cell in order in the task's own process, without a Jupyter kernel.
+
+The executed copy is written, also when a cell fails.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ SKIPPED_PIP = "skipped: the task runs in the project's environment"
 
 
 def run_task(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets) -> str | None:
-    "Runs the notebook of a task; returns its exit value, None if it ran to its end. `notebook.ipynb` and `.html` appear in the task's folder."
+    """Run the notebook of a task and write `notebook.ipynb` and `.html` to the task's folder.
+
+    Return its exit value, or None if it ran to its end.
+    """
     file = Path(str(spec.file))
     if not file.is_file():
         raise notebooksource.NotebookError(f"there is no notebook {file}")
@@ -46,7 +52,7 @@ def run_task(spec: TaskSpec, spark: SparkSession, volumes: Path, values: TaskVal
 
 
 class _Run:
-    "One notebook being run: its shell, its own `dbutils`, and its executed copy."
+    "Hold one run of a notebook: its shell, its own `dbutils`, and its executed copy."
 
     def __init__(
         self, spec: TaskSpec, notebook: Notebook, spark: SparkSession, volumes: Path, values: TaskValues, secrets: Secrets
@@ -78,7 +84,7 @@ class _Run:
         return None
 
     def _run_cell(self, shell: CaptureShell, notebook: Notebook, cell: Cell, outputs: list[NotebookNode]) -> BaseException | None:
-        "Runs one cell, adds what it shows to `outputs`, and returns what it raised, with the place noted on it."
+        "Run one cell and add its outputs to `outputs`; return the exception that it raised, with its place."
         first, inline = 0, False
         try:
             asked = magics.parse_cell(cell.source, notebook.language)
@@ -114,7 +120,7 @@ class _Run:
         return error
 
     def _run_inline(self, shell: CaptureShell, rest: str, notebook: Notebook, outputs: list[NotebookNode]) -> BaseException | None:
-        "`%run`: the other notebook's cells in this one's namespace."
+        "Run `%run`: the cells of the other notebook, in the namespace of this one."
         path, values = magics.run_arguments(rest)
         other = notebooksource.read_notebook(notebooksource.find_notebook(path, notebook.file.parent, self.spec.project))
         with self.utilities.widgets._passing(values):
@@ -125,7 +131,7 @@ class _Run:
         return None
 
     def _sql(self, text: str) -> None:
-        "Runs the statements of a `%sql` cell; the last one's rows are shown and kept as `_sqldf`. `:name` is the widget `name`."
+        "Run the statements of a `%sql` cell; show the rows of the last one and keep them as `_sqldf`. `:name` is the widget `name`."
         table = run_cell(text, self.spark, self.utilities.widgets)
         if table is None:
             return
@@ -134,7 +140,7 @@ class _Run:
             display(table)
 
     def _fs(self, text: str) -> None:
-        "`%fs ls /Volumes/...`: one command of `dbutils.fs`."
+        "Run `%fs ls /Volumes/...`: one command of `dbutils.fs`."
         command, words, recurse = magics.fs_arguments(text)
         options = {"recurse": True} if recurse else {}
         found = getattr(self.utilities.fs, command)(*words, **options)
@@ -146,7 +152,7 @@ class _Run:
 
 @contextmanager
 def _shell() -> Iterator[CaptureShell]:
-    "A shell of its own; one that was there before is current again afterwards."
+    "Yield a new shell, and make the previous one current again afterwards."
     outer, hook = InteractiveShell._instance, sys.displayhook
     shell = CaptureShell(mpl_format="png")
     try:
@@ -157,7 +163,7 @@ def _shell() -> Iterator[CaptureShell]:
 
 
 def warm() -> None:
-    "Does once, before any fork, what the first notebook, figure and page of a process take a second for."
+    "Do, before any fork, the setup that takes the first notebook, figure and page of a process a second."
     with _shell() as shell:
         shell.run(
             "import matplotlib.pyplot as plt; plt.figure().savefig(__import__('io').BytesIO()); plt.close('all'); plt.switch_backend('agg')"
@@ -169,7 +175,7 @@ def warm() -> None:
 
 
 def display(*things: Any, **_: Any) -> None:
-    "Shows tables (the first rows), figures and values in the notebook."
+    "Show tables (the first rows), figures and values in the notebook."
     for thing in things:
         if getattr(thing, "isStreaming", False) is True:
             print(f"{thing.schema.simpleString()}: a stream is not shown here; write it to a table and show that")
@@ -178,7 +184,7 @@ def display(*things: Any, **_: Any) -> None:
 
 
 def _sh(text: str) -> None:
-    "`%sh`: prints what the commands print; they fail the cell only with `-e`, as on the platform."
+    "Run `%sh` and print the output of its commands; a failed command fails the cell only with `-e`, as on Databricks."
     strict = text.lstrip().startswith("-e")
     command = ["bash", *(["-e"] if strict else []), "-c", text.lstrip().removeprefix("-e").strip() if strict else text]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as done:

@@ -1,4 +1,4 @@
-"The executed copy of a notebook: made from what is written, kept as notebook and as page."
+"The executed copy of a notebook: built from its source, written as notebook and as HTML page."
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BINARY = ("image/png", "image/jpeg", "image/gif", "application/pdf")
 
 
 def blank_copy(notebook: Notebook) -> NotebookNode:
-    "The notebook with a node for each of its cells, and without outputs."
+    "Return the notebook with a node per cell and without outputs."
     if notebook.file.suffix == ".ipynb":
         copy = nbformat.read(notebook.file, as_version=4)
         for cell in copy.cells:
@@ -34,22 +34,22 @@ def blank_copy(notebook: Notebook) -> NotebookNode:
 
 
 def write_notebook(notebook: NotebookNode, file: Path) -> None:
-    "Leaves the executed notebook in `file`, whole or as it was before."
+    "Write the executed notebook to `file`, completely or not at all."
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)  # numbers that nbconvert's validation refuses
+        cell.metadata.pop("execution", None)  # nbconvert's validation refuses these numbers
     scratch = file.with_name(f".{file.name}")
     scratch.write_bytes(_utf8(f"{nbformat.writes(notebook)}\n"))
     os.replace(scratch, file)
 
 
 def write_notebook_page(notebook: NotebookNode, file: Path) -> None:
-    "Write the executed notebook as one HTML page: its texts and results; the code of its cells behind a switch."
+    "Write the executed notebook as one HTML page with its texts and results; a switch shows the code of the cells."
     page, _ = exporter().from_notebook_node(notebook, resources={"code_colours": _code_colours(), "scripts": _scripts(notebook)})
     file.write_bytes(_utf8(page))
 
 
 def _scripts(notebook: NotebookNode) -> list[str]:
-    "Return the addresses of the scripts that the notebook's results need: none, unless results hold scripts or texts hold formulas."
+    "Return the addresses of the scripts that the results need: none, unless results hold scripts or texts hold formulas."
     results = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     active = any("application/javascript" in data or "<script" in str(data.get("text/html", "")) for data in results)
@@ -60,7 +60,7 @@ def _scripts(notebook: NotebookNode) -> list[str]:
 
 @functools.cache
 def _code_colours() -> str:
-    "Return the style of highlighted code, for light and for dark screens."
+    "Return the style of highlighted code, for light and dark screens."
     from pygments.formatters import HtmlFormatter
 
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
@@ -68,13 +68,13 @@ def _code_colours() -> str:
 
 
 def _utf8(text: str) -> bytes:
-    "The text as a file takes it; half a character, as in the name of a file that is no text, is a '?'."
+    "Return the text as UTF-8; half a character, as in the name of a file that is not text, becomes '?'."
     return text.encode("utf-8", "replace")
 
 
 @functools.cache
 def exporter() -> HTMLExporter:
-    "Return nbconvert's HTML exporter with the template of this package; one per process, because loading it takes most of the time of a page."
+    "Return nbconvert's HTML exporter with the template of this package. It is created once per process, because loading it is slow."
     from nbconvert import HTMLExporter
 
     return HTMLExporter(
@@ -83,12 +83,12 @@ def exporter() -> HTMLExporter:
 
 
 def outputs(captured: list[dict[str, Any]]) -> list[NotebookNode]:
-    "Outputs with their text in one piece, as nbformat holds them."
+    "Return the outputs with their text in one string each, as nbformat holds them."
     return [nbformat.from_dict(_joined(output)) for output in captured]
 
 
 def redact_outputs(outputs: list[NotebookNode], redact: Callable[[str], str]) -> list[NotebookNode]:
-    "Outputs whose every text has gone through `redact`; images stay as they are."
+    "Return the outputs with `redact` applied to every text; images are unchanged."
     return [nbformat.from_dict(_redacted(output, redact)) for output in outputs]
 
 
@@ -99,7 +99,7 @@ def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
             for key, item in value.items()
         }
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return redact("\n".join(value)).split("\n")  # the lines of a traceback: a secret may have several
+        return redact("\n".join(value)).split("\n")  # the lines of a traceback together: a secret may have several lines
     return [_redacted(item, redact) for item in value] if isinstance(value, list) else redact(value) if isinstance(value, str) else value
 
 

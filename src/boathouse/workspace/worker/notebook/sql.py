@@ -1,4 +1,4 @@
-"""`%sql` cells and SQL notebooks: statements one after the other, with the notebook's widgets as parameters."""
+"""Run `%sql` cells and SQL notebooks: statements in sequence, with the notebook's widgets as parameters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REMOVE = re.compile(rf"REMOVE\s+WIDGET\s+{_NAME}", re.IGNORECASE)
 
 
 def run_cell(text: str, spark: SparkSession, widgets: Widgets) -> DataFrame | None:
-    "Runs the statements of a cell; the rows of the last one that is a query or command, None if there is none."
+    "Run the statements of a cell; return the rows of the last one that is a query or command, or None."
     table = None
     for statement in statements(text):
         if not _of_widgets(statement, spark, widgets):
@@ -34,7 +34,7 @@ def run_cell(text: str, spark: SparkSession, widgets: Widgets) -> DataFrame | No
 
 
 def statements(text: str) -> list[str]:
-    "The statements of a cell without their semicolons; what is only a comment is none, and a script (BEGIN ... END) is one."
+    "Return the statements of a cell without semicolons. A comment alone is not a statement, and a script (BEGIN ... END) is one."
     if re.match(r"\s*BEGIN\b(?!\s*;)", sqlparse.format(text, strip_comments=True), re.IGNORECASE):
         return [text.strip().rstrip(";")]
     found = (part.strip().rstrip(";").rstrip() for part in sqlparse.split(text))
@@ -42,17 +42,17 @@ def statements(text: str) -> list[str]:
 
 
 def substitute_widgets(query: str, values: Mapping[str, str]) -> str:
-    "The text with each `${name}` of a widget replaced by its value as it is, as older runtimes do; `\\${name}` stays."
+    "Return the text with each `${name}` replaced by the value of that widget, as older runtimes do; `\\${name}` stays."
     return re.sub(r"(?<!\\)\$\{([^${}]+)\}", lambda m: values.get(m[1].strip(), m[0]), query)
 
 
 def bind_widgets(query: str, values: Mapping[str, str]) -> dict[str, str]:
-    "The widgets that a query names as `:name`."
+    "Return the widgets that a query names as `:name`."
     return {name: value for name, value in values.items() if re.search(rf"(?<![:\w]):{re.escape(name)}\b", query)}
 
 
 def _of_widgets(statement: str, spark: SparkSession, widgets: Widgets) -> bool:
-    "Carries out `CREATE WIDGET` and `REMOVE WIDGET`; False if the statement is neither."
+    "Run `CREATE WIDGET` or `REMOVE WIDGET`; return False if the statement is neither."
     bare = sqlparse.format(statement, strip_comments=True).strip()
     if found := REMOVE.fullmatch(bare):
         widgets.remove(found["name"])

@@ -1,4 +1,4 @@
-"""What a cell prints: at once into the task's log, and, up to a limit, into the executed copy."""
+"""Capture what a cell prints: written to the task's log at once and, up to a limit, to the executed copy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGEST_OUTPUTS = 20_000_000
 
 
 class CapturedText:
-    "The printed text of one cell, in the order it came, up to `LONGEST_TEXT` characters."
+    "Hold the printed text of one cell in order, up to `LONGEST_TEXT` characters."
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,7 +25,7 @@ class CapturedText:
         self._length = self._left_out = 0
 
     def add(self, name: str, text: str) -> None:
-        "More text on the stream `name`."
+        "Add text printed on the stream `name`."
         with self._lock:
             taken = text[: LONGEST_TEXT - self._length]
             self._length += len(taken)
@@ -37,7 +37,7 @@ class CapturedText:
             self._pieces[-1][1].append(taken)
 
     def outputs(self) -> list[NotebookNode]:
-        "The text as a notebook's outputs."
+        "Return the text as outputs of a notebook."
         with self._lock:
             found = [new_output("stream", name=name, text="".join(texts)) for name, texts in self._pieces]
             if self._left_out:
@@ -47,7 +47,7 @@ class CapturedText:
 
 
 class Tee(io.TextIOBase):
-    "A stream that writes through to `through` and keeps what it wrote."
+    "Write to the stream `through` and keep what was written."
 
     def __init__(self, name: str, through: TextIO, kept: CapturedText) -> None:
         self._name, self._through, self._kept = name, through, kept
@@ -73,14 +73,14 @@ class Tee(io.TextIOBase):
 
 @contextmanager
 def capture_streams() -> Iterator[CapturedText]:
-    "Keeps what is printed while the block lasts, and lets it through to the log."
+    "Capture what is printed while the block runs, and still write it to the log."
     kept = CapturedText()
     with redirect_stdout(Tee("stdout", sys.stdout, kept)), redirect_stderr(Tee("stderr", sys.stderr, kept)):
         yield kept
 
 
 def within_limit(shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    "The outputs of a cell up to `LARGEST_OUTPUTS` characters, and a sentence on the rest."
+    "Return the outputs of a cell up to `LARGEST_OUTPUTS` characters, with a sentence about the rest."
     room = LARGEST_OUTPUTS
     for number, output in enumerate(shown):
         room -= len(str(output))
