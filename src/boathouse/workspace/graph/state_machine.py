@@ -42,11 +42,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Node:
-<<<<<<< HEAD
-    "One task as the graph sees it. `retries` is -1 for without end."
-=======
     "Hold one task of the graph. `retries` is -1 for no limit."
->>>>>>> p5
 
     key: str
     needs: tuple[Edge, ...] = ()
