@@ -24,7 +24,7 @@ REPORT = "EWR,2013,1,1,1,39.02,26.06,59.37,270,10.35,NA,0,1012,10,2013-01-01T06:
 NOW = datetime(2100, 1, 1)
 
 
-def refine(lake: Lakehouse, day: str) -> None:
+def refine(lake: Lakehouse, day: date) -> None:
     silver(lake, end_of(day))
     gold(lake)
     refresh_table(lake, CONGESTION[0], end_of(day))

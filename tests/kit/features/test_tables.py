@@ -69,7 +69,7 @@ def test_a_key_that_comes_twice_is_refused_with_its_number_and_examples_and_noth
     version = version_of(tables.lake, "features.kept")
     with pytest.raises(ContractViolation, match="west"):
         tables.write_table("features.kept", wind(spark, ("west", DAY, 1.0), ("west", DAY, 2.0), ("north", DAY, 1.0)))
-    with pytest.raises(ContractViolation, match="no at, which belongs to the primary key"):
+    with pytest.raises(ContractViolation, match="must have the primary key columns, and lack at"):
         tables.write_table("features.kept", wind(spark, ("west", DAY, 1.0)).drop("at"))
     with pytest.raises(ContractViolation):
         tables.write_table("features.kept", wind(spark, (None, DAY, 1.0)))
@@ -94,19 +94,19 @@ def test_what_cannot_be_created_or_written_is_refused_with_what_to_do(spark: Spa
     rows = wind(spark, ("east", DAY, 12.0))
     tables.create_table("features.refused", ["pier"], rows, timeseries_column="at")
     for call, said in (
-        (lambda: tables.create_table("features.refused", "pier", rows), "is there already"),
-        (lambda: tables.create_table("features.other", "pier"), "from `df` or from `schema`"),
+        (lambda: tables.create_table("features.refused", "pier", rows), "exists already"),
+        (lambda: tables.create_table("features.other", "pier"), "exactly one of `df` and `schema`"),
         (lambda: tables.create_table("features.other", "dock", rows), "the keys dock are not among its columns pier, at, knots"),
-        (lambda: tables.create_table("wind", "pier", rows), "a name is schema.table"),
-        (lambda: tables.read_table("prod.features.refused"), "is not a table of spark_catalog"),
-        (lambda: tables.write_table("features.refused", rows, mode="overwrite"), "drop and create it"),
-        (lambda: tables.get_table("features.other"), "there is no feature table"),
-        (lambda: tables.drop_table("features.other"), "there is no feature table"),
+        (lambda: tables.create_table("a.b.c.wind", "pier", rows), "table name must be schema.table"),
+        (lambda: tables.read_table("prod.features.refused"), "must be schema.table or spark_catalog.schema.table"),
+        (lambda: tables.write_table("features.refused", rows, mode="overwrite"), "drop the table and create it again"),
+        (lambda: tables.get_table("features.other"), "does not exist"),
+        (lambda: tables.drop_table("features.other"), "does not exist"),
     ):
         with pytest.raises(ValueError, match=said):
             call()
     tables.drop_table("features.refused")
-    with pytest.raises(ValueError, match="there is no feature table"):
+    with pytest.raises(ValueError, match="does not exist"):
         tables.get_table("features.refused")
 
 

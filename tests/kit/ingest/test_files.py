@@ -186,13 +186,13 @@ from boathouse.tables.table import Column, Lakehouse, Table
 
 kept = [Column(c, "string", c) for c in ("boat", "berth", "_raw", "_source_file", "_malformed")]
 table = Table("bronze.killed", "One row per line.", (*kept, Column("_ingested_at", "timestamp", "when")))
-commit = module.write
+commit = module.write_lines
 
 def and_die(*given):
     commit(*given)
     os.kill(os.getpid(), signal.SIGKILL)
 
-module.write = and_die
+module.write_lines = and_die
 module.ingest(Lakehouse(spark, prefix="test_ingest_"), table, sys.argv[1], "log", dt.datetime(2013, 6, 1, 12))
 """
 
