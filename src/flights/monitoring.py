@@ -206,9 +206,10 @@ def month_summary(profiles: Sequence[dict[str, Any]], drifts: Sequence[dict[str,
     whole = next(r for r in profiles if r["column_name"] == ":table" and r["slice_key"] is None)
     lines = [f"{whole['count']:,} flights scored by version {whole['model_id']}, labels known for {whole['labelled_share']:.1%}"]
     if whole["roc_auc_score"] is not None:
-        sure = whole["roc_auc_interval"]
+        ends = whole["roc_auc_interval"]
+        interval_text = f" ({ends['low']:.3f} to {ends['high']:.3f})" if ends else " (too few days for an interval)"
         lines.append(
-            f"AUC {whole['roc_auc_score']:.3f} ({sure['low']:.3f} to {sure['high']:.3f}), promised {whole['estimated_roc_auc_score']:.3f}; log loss {whole['log_loss']:.4f}"
+            f"AUC {whole['roc_auc_score']:.3f}{interval_text}, promised {whole['estimated_roc_auc_score']:.3f}; log loss {whole['log_loss']:.4f}"
         )
         lines.append(
             f"late {whole['share_positive']:.1%}, predicted {whole['mean_probability']:.1%}; calibration error {whole['calibration_error']:.3f}"

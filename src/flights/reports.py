@@ -127,10 +127,10 @@ def auc_by_month(tables: Sequence[Mapping[str, Any]]) -> Figure:
     figure, axes = new_chart("Ranking: realised and promised AUC", "", "AUC")
     found = [t for t in tables if t["roc_auc_score"] is not None]
     for x, row in enumerate(found):
-        sure = row["roc_auc_interval"]
-        axes.plot([x, x], [sure["low"], sure["high"]], color=OBSERVED, linewidth=2.5, solid_capstyle="round")
+        ends = row["roc_auc_interval"] or {"low": row["roc_auc_score"], "high": row["roc_auc_score"]}  # too few days for an interval
+        axes.plot([x, x], [ends["low"], ends["high"]], color=OBSERVED, linewidth=2.5, solid_capstyle="round")
         axes.annotate(
-            f"v{row['model_id']}", (x, sure["low"]), xytext=(0, -12), textcoords="offset points", ha="center", fontsize=8, color=INK
+            f"v{row['model_id']}", (x, ends["low"]), xytext=(0, -12), textcoords="offset points", ha="center", fontsize=8, color=INK
         )
     axes.plot(
         range(len(found)), [r["roc_auc_score"] for r in found], "o", color=OBSERVED, markersize=7, label="realised, 95 % interval over days"
