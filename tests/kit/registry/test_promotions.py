@@ -198,7 +198,7 @@ from boathouse.runtime import get_spark
 from boathouse.tables.table import Lakehouse
 
 here, prefix, model, version, expects = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
-write = registry.decided
+write = registry.append_event
 
 def wait(lake, row):
     (here / f"ready {version}").touch()
@@ -206,7 +206,7 @@ def wait(lake, row):
         time.sleep(0.01)
     write(lake, row)
 
-registry.decided = wait
+registry.append_event = wait
 lake = Lakehouse(get_spark(), prefix=prefix)
 print("promoted:", registry.promote(lake, model, version, datetime(2013, 4, 1), f"{version} is better", by=f"job {version}", expects=eval(expects)))
 """
@@ -246,7 +246,7 @@ import boathouse.registry.promotions as registry
 from boathouse.runtime import get_spark
 from boathouse.tables.table import Lakehouse
 
-registry.settle = lambda lake, model: os.kill(os.getpid(), signal.SIGKILL)
+registry.sync_alias = lambda lake, model: os.kill(os.getpid(), signal.SIGKILL)
 registry.promote(Lakehouse(get_spark(), prefix=sys.argv[1]), sys.argv[2], 2, datetime(2013, 3, 1), "better", expects=1)
 """
 
