@@ -1,7 +1,7 @@
 """The examples in the docstrings of the kit's public functions run, and give what they show.
 
 An example has these names, beside those of its module: `spark`, an empty `lake`, the declared table `flights` with two `rows`, the declared table `bronze`
-and the folder `landing` with an empty folder `events`, the timestamp `at`, and a registered `model` with the versions 1 and 2.
+and the folder `landing` with an empty folder `events`, the timestamp `at`, the function `append`, and a registered `model` with the versions 1 and 2.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pyspark.sql import SparkSession
 from boathouse.models.learners import Recipe, fit, log_pipeline
 from boathouse.registry.promotions import register
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all
+from boathouse.tables.writes import append
 
 SRC = Path(__file__).parent.parent / "src"
 MODULES = sorted(
@@ -64,7 +65,7 @@ class Names(dict[str, Any]):
         super().__init__(own)
         self.spark, self.prefix, self.folder = spark, prefix, folder
         self |= {"spark": spark, "lake": Lakehouse(spark, prefix=prefix), "flights": FLIGHTS, "bronze": BRONZE, "at": datetime(2013, 1, 2)}
-        self |= {"datetime": datetime, "landing": folder}
+        self |= {"datetime": datetime, "landing": folder, "append": append}
         (folder / "events").mkdir()
 
     def add_used(self, source: str) -> None:
@@ -126,6 +127,6 @@ def test_the_most_used_functions_have_an_example() -> None:
         "runtime.parameters",
         "registry.promotions.promote",
         "registry.promotions.rollback",
-        "monitoring.retraining.decide",
+        "monitoring.retraining.decide_retraining",
     }
     assert wanted - set(EXAMPLES) == set()
