@@ -37,10 +37,14 @@ def points() -> dict[str, importlib.metadata.EntryPoint]:
 def help_of(name: str) -> str:
     "Return the docstring of the command's function, read from the source without importing it."
     point = points()[name]
-    spec = importlib.util.find_spec(point.module)
-    if spec is None or spec.origin is None:
+    top, *steps = point.module.split(".")
+    spec = importlib.util.find_spec(top)  # of a module below it, this would import the packages on the way
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    files = [Path(folder, *steps).with_suffix(".py") for folder in folders if steps] or [Path(spec.origin)] if spec and spec.origin else []
+    source = next((file for file in files if file.is_file()), None)
+    if source is None:
         return ""
-    module = ast.parse(Path(spec.origin).read_text())
+    module = ast.parse(source.read_text(encoding="utf-8"))
     functions = (node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == point.attr)
     return next((ast.get_docstring(node) or "" for node in functions), "")
 
