@@ -96,7 +96,7 @@ def test_tables_lists_rows_size_version_and_last_change_without_a_cluster(bundle
     )
     lines = CliRunner().invoke(main, ["tables", "dev.silver"]).stdout.splitlines()
     assert lines[1].split() == ["dev.silver"]
-    assert re.fullmatch(r"  boats +2 +\d+ B +\d +1 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +WRITE *", lines[2])
+    assert re.fullmatch(r"  boats +2 +[\d.]+ (?:Ki)?B +\d +1 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +WRITE *", lines[2])
     done = CliRunner().invoke(main, ["tables", "sliver"])
     assert (done.exit_code, done.stderr) == (2, "schema 'sliver' has no Delta table in target 'default'. Did you mean 'silver'?\n")
 

@@ -188,7 +188,7 @@ def test_every_module_explains_itself_and_names_what_it_lacks(dbutils, capsys):
     assert "get(name) -> The value of a widget." in capsys.readouterr().out
     with pytest.raises(ValueError, match="there is no command 'got'"):
         dbutils.widgets.help("got")
-    with pytest.raises(AttributeError, match="files has no 'mount' in the local workspace; it has: cp, head"):
+    with pytest.raises(AttributeError, match="fs has no 'mount' in the local workspace; it has: cp, head"):
         dbutils.fs.mount("s3://bucket", "/mnt/x")
     with pytest.raises(AttributeError, match="dbutils has no 'credentials'"):
         dbutils.credentials.assumeRole("x")

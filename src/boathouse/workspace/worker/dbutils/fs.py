@@ -25,7 +25,7 @@ class FileInfo(NamedTuple):
         return not self.isDir()
 
 
-class FileUtilities(Utility):
+class Fs(Utility):
     "Files of volumes (`/Volumes/...`, `dbfs:/Volumes/...`) and of this machine, which are changed in the target's state and in the bundle only."
 
     def __init__(self, volumes: Path, project: Path | None = None) -> None:

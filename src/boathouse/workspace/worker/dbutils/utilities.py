@@ -12,12 +12,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from boathouse.workspace.worker.dbutils.fs import FileUtilities
+from boathouse.workspace.worker.dbutils.fs import Fs
 from boathouse.workspace.worker.dbutils.help import Utility
 from boathouse.workspace.worker.dbutils.secrets import Secrets
 from boathouse.workspace.worker.dbutils.widgets import Widgets
 
-__all__ = ["DbUtils", "FileUtilities", "Jobs", "Library", "NotebookExit", "Notebooks", "Secrets", "TaskValues", "Widgets"]
+__all__ = ["DbUtils", "Fs", "Jobs", "Library", "NotebookExit", "Notebooks", "Secrets", "TaskValues", "Widgets"]
 
 VALUE_LIMIT = 48 * 1024
 
@@ -104,7 +104,7 @@ class DbUtils(Utility):
 
     widgets: Widgets
     jobs: Jobs
-    fs: FileUtilities
+    fs: Fs
     notebook: Notebooks
     secrets: Secrets
     library: Library
@@ -128,4 +128,4 @@ class DbUtils(Utility):
         `fs` writes to that state and to `project`, the bundle's root.
         """
         jobs = Jobs(task_values or TaskValues({}, in_job=False))
-        return DbUtils(Widgets(widgets or {}), jobs, FileUtilities(volumes, project), Notebooks(runner), secrets or Secrets(), Library())
+        return DbUtils(Widgets(widgets or {}), jobs, Fs(volumes, project), Notebooks(runner), secrets or Secrets(), Library())
