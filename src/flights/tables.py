@@ -10,9 +10,9 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'MONITORING_QUALITY_METRICS', 'GOLD_DEPARTURES', 'FEATURES_WEATHER', 'FEATURES_ORIGIN_CONGESTION',
            'FEATURES_CARRIER_CONGESTION', 'FEATURES_DESTINATION_CONGESTION', 'FEATURES_CARRIER_HISTORY',
            'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS', 'ML_SHADOW_PREDICTIONS', 'OPS_PROMOTIONS',
-           'OPS_GATES', 'OPS_HOLDOUT_OPENINGS', 'WINDOW', 'QUALITY', 'MONITORING_PROFILE', 'MONITORING_DRIFT',
-           'MONITORING_DECAY', 'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES', 'ALL', 'bronze',
-           'quarantine', 'window_table']
+           'OPS_HOLDOUT_OPENINGS', 'WINDOW', 'QUALITY', 'MONITORING_PROFILE', 'MONITORING_DRIFT', 'MONITORING_DECAY',
+           'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES', 'ALL', 'bronze', 'quarantine',
+           'window_table']
 
 # %% ../../notebooks/flights/01_tables.ipynb #3885e702
 from dataclasses import replace
@@ -23,7 +23,6 @@ from boathouse.quality.quarantine import quarantine_of
 from boathouse.registry import promotions as registry
 from boathouse.tables.table import Column, Table
 from boathouse.training import holdout
-from boathouse.validation.gate import GATES
 
 FLIGHT_EVENT_COLUMNS = (
     "event_type", "event_time", "year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time", "sched_arr_time",
@@ -403,7 +402,6 @@ ML_SHADOW_PREDICTIONS = Table(
     owner="shadow",
 )
 OPS_PROMOTIONS = registry.PROMOTIONS
-OPS_GATES = GATES
 OPS_HOLDOUT_OPENINGS = holdout.HOLDOUT_OPENINGS
 
 # %% ../../notebooks/flights/01_tables.ipynb #7b408ab0
