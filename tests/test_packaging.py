@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 import boathouse
 from boathouse.workspace.bundle.jobs import all_jobs
 from boathouse.workspace.bundle.load import load
-from boathouse.workspace.packages.pip import is_satisfied
+from boathouse.workspace.packages.pip import is_satisfied, pip_environment
 from boathouse.workspace.packages.requirements import dependencies_of
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +43,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         str(copy / "dist"),
         ".",
     ]
-    done = subprocess.run([sys.executable, "-m", "pip", *command], cwd=copy, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "pip", *command], cwd=copy, env=pip_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = (copy / "dist").glob("*.whl")
     return zipfile.ZipFile(file)
