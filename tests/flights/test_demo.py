@@ -41,7 +41,7 @@ def test_the_gates_refuse_the_leaky_model_a_drift_is_found_and_the_rollback_rest
                (select max_by(version, sequence) from ops.promotions where alias = 'champion') champion
     """
     (found,) = boathouse(shown[0], "sql", query, "-t", "demo")
-    assert "no feature too good alone" in found["refused_by"]
+    assert found["refused_by"] == ["leaking_feature"]
     assert (found["refused"], found["champion"], found["origins"], found["decisions"]) == (0, 1, 1, 1)
     assert min(found["quarantined"], found["drifted"]) > 0
     assert found["predictions"] > 8_000
