@@ -10,6 +10,7 @@ from boathouse.workspace.durations import format_duration
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
+        (None, ""),
         (0, "0.0s"),
         (4.24, "4.2s"),
         (59.94, "59.9s"),
@@ -20,5 +21,5 @@ from boathouse.workspace.durations import format_duration
         (3723, "1h02m03s"),
     ],
 )
-def test_a_duration_has_tenths_below_a_minute_and_whole_seconds_above(seconds: float, text: str) -> None:
+def test_a_duration_has_tenths_below_a_minute_and_whole_seconds_above(seconds: float | None, text: str) -> None:
     assert format_duration(seconds) == text

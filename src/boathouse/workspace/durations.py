@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 
-def format_duration(seconds: float) -> str:
-    "Return seconds as text: `4.2s` below a minute, `21m56s` below an hour, else `1h02m03s`."
+def format_duration(seconds: float | None) -> str:
+    "Return seconds as text: `4.2s` below a minute, `21m56s` below an hour, else `1h02m03s`; empty for None, which has not ended."
+    if seconds is None:
+        return ""
     if round(seconds, 1) < 60:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)

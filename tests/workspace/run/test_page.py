@@ -22,7 +22,7 @@ from boathouse.workspace.graph.state_machine import Result
 from boathouse.workspace.history.as_json import run_json
 from boathouse.workspace.history.mlflow_runs import TASK_RUN
 from boathouse.workspace.history.store import History, JobRun, TaskEnd, TaskRun
-from boathouse.workspace.run.page import RunPages, duration, write_page
+from boathouse.workspace.run.page import RunPages, write_page
 from boathouse.workspace.worker.notebook.output import write_notebook_page
 
 HOSTILE = "<script>alert('&\"')</script>"
@@ -303,10 +303,3 @@ def test_a_store_that_mlflow_has_not_filled_yet_is_no_error(history: History) ->
     run = begin(history)
     carry_out(history, task(history, run, "train"), values={"rows": json.loads("17")})
     assert rows(end(history, run), "published") == [["train", "rows", "17"]]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(None, ""), (0.04, "0.0 s"), (9.96, "10.0 s"), (59.4, "59 s"), (1316.2, "21m56s"), (7380, "2h03m")]
-)
-def test_durations_read_as_a_person_writes_them(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text

@@ -67,9 +67,11 @@ def test_a_task_value_is_read_from_the_task_that_set_it(dbutils):
     assert values.get("train", "version", default=9, debugValue=8) == 3
     assert values.get("train", "none", default=9) is None
     assert values.get("train", "auc", default=0.5) == 0.5
-    with pytest.raises(ValueError, match=r"the task 'train' set no task value 'auc', and there is no default. It set: none, version."):
+    with pytest.raises(
+        ValueError, match=r"the task 'train' set no task value 'auc', and there is no default. Its task values are: none, version."
+    ):
         values.get("train", "auc")
-    with pytest.raises(ValueError, match=r"no task 'score' is upstream of this one. Upstream tasks: train."):
+    with pytest.raises(ValueError, match=r"no task 'score' is upstream of this one. Upstream tasks are: train."):
         values.get("score", "auc", default=0.5)
 
 

@@ -14,6 +14,7 @@ from boathouse.workspace.bundle.jobs import Job, TaskSource, all_jobs, find_job,
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cli.display import console
 from boathouse.workspace.errors import BundleError
+from boathouse.workspace.graph.layout import depths
 from boathouse.workspace.graph.state_machine import Edge
 
 OPERATORS = {
@@ -102,12 +103,12 @@ def _describe(source: TaskSource, jobs: dict[str, Job]) -> str:
 
 def task_tree(job: str, nodes: list[TaskNode]) -> Tree:
     "Return the tasks as a tree: each below its deepest dependency, with its other dependencies after its name."
-    depths = _depths(nodes)
     order = {node.key: position for position, node in enumerate(nodes)}
+    depth = depths({node.key: [edge.key for edge in node.needs if edge.key in order] for node in nodes})
     tree = Tree(Text(job, style="bold"))
     branches: dict[str, Tree] = {}
-    for node in sorted(nodes, key=lambda n: (depths[n.key], order[n.key])):
-        needs = sorted((e for e in node.needs if e.key in depths), key=lambda e: (-depths[e.key], order[e.key]))
+    for node in sorted(nodes, key=lambda n: (depth[n.key], order[n.key])):
+        needs = sorted((e for e in node.needs if e.key in order), key=lambda e: (-depth[e.key], order[e.key]))
         above = branches[needs[0].key] if needs else tree
         branches[node.key] = above.add(_label(node, needs))
     return tree
@@ -126,21 +127,6 @@ def _label(node: TaskNode, needs: list[Edge]) -> Text:
 
 def _edge_text(edge: Edge) -> str:
     return f"{edge.key} if {edge.outcome}" if edge.outcome else edge.key
-
-
-def _depths(nodes: list[TaskNode]) -> dict[str, int]:
-    "Return how many tasks are upstream of each on the longest path; tasks that are not in the job do not count."
-    by_key: Mapping[str, TaskNode] = {node.key: node for node in nodes}
-    depths: dict[str, int] = {}
-
-    def depth(key: str) -> int:
-        if key not in depths:
-            depths[key] = 1 + max((depth(e.key) for e in by_key[key].needs if e.key in by_key), default=-1)
-        return depths[key]
-
-    for key in by_key:
-        depth(key)
-    return depths
 
 
 def mermaid_lines(graphs: Mapping[str, list[TaskNode]]) -> Iterator[str]:

@@ -37,16 +37,22 @@ def points() -> dict[str, importlib.metadata.EntryPoint]:
 def help_of(name: str) -> str:
     "Return the docstring of the command's function, read from the source without importing it."
     point = points()[name]
-    top, *steps = point.module.split(".")
-    spec = importlib.util.find_spec(top)  # of a module below it, this would import the packages on the way
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    files = [Path(folder, *steps).with_suffix(".py") for folder in folders if steps] or [Path(spec.origin)] if spec and spec.origin else []
-    source = next((file for file in files if file.is_file()), None)
-    if source is None:
-        return ""
-    module = ast.parse(source.read_text(encoding="utf-8"))
+    source = _source_of(point.module)
+    module = ast.parse(source.read_text(encoding="utf-8") if source else "")
     functions = (node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == point.attr)
     return next((ast.get_docstring(node) or "" for node in functions), "")
+
+
+def _source_of(module: str) -> Path | None:
+    "Return the file of a module. Imports nothing: `find_spec` of a module inside a package would import the package."
+    top, *steps = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return None
+    if not steps:
+        return Path(spec.origin) if spec.origin else None
+    files = (Path(folder, *steps).with_suffix(".py") for folder in spec.submodule_search_locations or ())
+    return next((file for file in files if file.is_file()), None)
 
 
 def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foreground: bool | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from statistics import fmean
 
 Point = tuple[float, float]
@@ -36,15 +37,7 @@ def place_tasks(needs: Mapping[str, Sequence[str]], widths: Mapping[str, float],
     A dependency over several columns reserves a thin row in each column between, so that its line crosses no box.
     """
     needs = {key: [n for n in dict.fromkeys(upstream) if n in needs] for key, upstream in needs.items()}
-    column: dict[str, int] = {}
-
-    def column_of(key: str) -> int:
-        if key not in column:
-            column[key] = max((column_of(n) + 1 for n in needs[key]), default=0)
-        return column[key]
-
-    for key in needs:
-        column_of(key)
+    column = depths(needs)
     columns: list[list[tuple[str, ...]]] = [[] for _ in range(max(column.values(), default=-1) + 1)]
     above: dict[tuple[str, ...], list[tuple[str, ...]]] = {}  # the neighbours of a box or waypoint in the column before
     for key, upstream in needs.items():
@@ -56,6 +49,17 @@ def place_tasks(needs: Mapping[str, Sequence[str]], widths: Mapping[str, float],
                 above[n, key, str(at)] = [(n,) if at == column[n] + 1 else (n, key, str(at - 1))]
     middle = _rows(columns, above, height, gap[1])
     return _drawing(needs, column, columns, middle, widths, height, gap[0])
+
+
+def depths(needs: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Return for each task the number of tasks on the longest path to it; 0 for a task that needs none.
+
+    `needs` must hold no circle, and every needed task must be one of its keys.
+    """
+    found: dict[str, int] = {}
+    for key in TopologicalSorter(needs).static_order():
+        found[key] = max((found[upstream] + 1 for upstream in needs[key]), default=0)
+    return found
 
 
 def _rows(

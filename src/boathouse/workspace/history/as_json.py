@@ -6,7 +6,6 @@ import json
 import sqlite3
 from typing import Any
 
-from boathouse.workspace.errors import BundleError
 from boathouse.workspace.history.run_tree import PAGE, run_folder
 from boathouse.workspace.history.store import History
 
@@ -15,10 +14,7 @@ LONGEST_EXIT_VALUE = 5 * 1024 * 1024  # the Jobs API returns only this much of a
 
 def run_json(history: History, run_id: int) -> dict[str, Any]:
     "Return one run with its tasks; a task that ran a job or a loop holds those runs."
-    found = history.rows("SELECT * FROM runs WHERE run_id = ?", run_id)
-    if not found:
-        raise BundleError(f"there is no run {run_id}.", hint="`boathouse runs` lists them.")
-    row = found[0]
+    row = history.find_run(run_id)
     tasks = history.rows("SELECT * FROM task_runs WHERE job_run = ? AND loop_run IS NULL ORDER BY position, run_id", run_id)
     parameters = json.loads(row["parameters"])
     return {

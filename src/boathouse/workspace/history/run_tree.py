@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from boathouse.workspace.errors import BundleError
 from boathouse.workspace.history.store import History
 
 PAGE = "index.html"
@@ -101,10 +100,7 @@ def run_folder(history: History, run: sqlite3.Row) -> Path:
 
 def read_run(history: History, run_id: int) -> RunRecord:
     "Read a run and everything below it."
-    found = history.rows("SELECT * FROM runs WHERE run_id = ?", run_id)
-    if not found:
-        raise BundleError(f"there is no run {run_id}.", hint="`boathouse runs` lists them.")
-    row = found[0]
+    row = history.find_run(run_id)
     tasks = history.rows("SELECT * FROM task_runs WHERE job_run = ? AND loop_run IS NULL ORDER BY position, run_id", run_id)
     repairs = history.rows("SELECT * FROM repairs WHERE run_id = ? ORDER BY number", run_id)
     return RunRecord(

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import psutil
 
+from boathouse.workspace.errors import BundleError
 from boathouse.workspace.graph.state_machine import Result
 from boathouse.workspace.history.schema import connect
 
@@ -227,6 +228,12 @@ class History:
         "Return the rows of a query."
         with self._lock:
             return self._db.execute(query, values).fetchall()
+
+    def find_run(self, run_id: int) -> sqlite3.Row:
+        "Return the row of a run. Raises BundleError if there is none of that id."
+        if not (found := self.rows("SELECT * FROM runs WHERE run_id = ?", run_id)):
+            raise BundleError(f"there is no run {run_id}.", hint="`boathouse runs` lists the runs.")
+        return found[0]
 
     def runs(self) -> Iterator[sqlite3.Row]:
         "Yield the requested runs, newest first, without runs that other runs started."

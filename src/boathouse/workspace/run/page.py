@@ -22,6 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from boathouse.workspace import pages
+from boathouse.workspace.durations import format_duration
 from boathouse.workspace.graph.layout import Drawing, place_tasks, smooth_path
 from boathouse.workspace.graph.state_machine import Result
 from boathouse.workspace.history.mlflow_runs import MlflowRun, browsable, mlflow_runs
@@ -112,7 +113,12 @@ def template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(pages.FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"clock": clock, "duration": duration, "badge": lambda state: CLASSES.get(state, "off"), "smooth": smooth_path}
+    environment.filters |= {
+        "clock": clock,
+        "duration": format_duration,
+        "badge": lambda state: CLASSES.get(state, "off"),
+        "smooth": smooth_path,
+    }
     environment.filters |= {"as_json": lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}
     environment.globals |= {"log_lines": lambda attempt: last_lines(attempt.folder / "log.txt"), "kinds": KIND_NAMES, "page": PAGE}
     return environment.get_template("run.html.j2")
@@ -123,18 +129,6 @@ def clock(at: int | None) -> str:
     return "" if at is None else datetime.fromtimestamp(at / 1000).isoformat(" ", "seconds")
 
 
-def duration(seconds: float | None) -> str:
-    "Return seconds as text for a reader: 0.4 s, 12 s, 21m56s, 2h03m."
-    if seconds is None:
-        return ""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60}m{whole % 60:02}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02}m"
-
-
 def link(file: Path, folder: Path) -> str:
     "Return the address of a file relative to the page in `folder`; empty if there is no such file."
     return quote(os.path.relpath(file, folder)) if file.is_file() else ""
@@ -143,7 +137,7 @@ def link(file: Path, folder: Path) -> str:
 def _node(run: RunRecord, task: TaskRecord) -> DrawnTask:
     last = task.last
     begun = sum(attempt.period.start is not None for attempt in task.attempts)
-    notes = [duration(last.period.seconds), f"{begun} attempts" if begun > 1 else "", f"is {last.outcome}" if last.outcome else ""]
+    notes = [format_duration(last.period.seconds), f"{begun} attempts" if begun > 1 else "", f"is {last.outcome}" if last.outcome else ""]
     parts = last.child.tasks if last.child else last.iterations
     dots = tuple((part.last.period.state, part.name) for part in parts)
     target = link(last.child.folder / PAGE, run.folder) if last.child else ""

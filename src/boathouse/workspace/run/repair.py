@@ -17,15 +17,10 @@ from boathouse.workspace.parameters.arguments import run_parameters
 from boathouse.workspace.parameters.references import Upstream
 from boathouse.workspace.run.job_run import Repair
 
-HINT = "`boathouse runs` lists the runs."
-
 
 def run_to_repair(history: History, run_id: int, bundle: Bundle) -> sqlite3.Row:
     "Return the run. Raises BundleError if it cannot be repaired."
-    found = history.rows("SELECT * FROM runs WHERE run_id = ?", run_id)
-    if not found:
-        raise BundleError(f"there is no run {run_id}.", hint=HINT)
-    run = found[0]
+    run = history.find_run(run_id)
     if run["parent_task_run"] is not None:
         above = history.rows("SELECT job_run FROM task_runs WHERE run_id = ?", run["parent_task_run"])[0]["job_run"]
         raise BundleError(f"run {run_id} was started by run {above}.", hint=f"Repair that one: boathouse repair {above}")

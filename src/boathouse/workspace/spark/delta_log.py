@@ -163,5 +163,5 @@ def _in_parquet(file: Path) -> Iterator[Action]:
     try:
         added = pq.ParquetFile(file).read(["add", "remove"])["add"].drop_null()
     except pa.ArrowException as error:
-        raise ValueError(f"{file} is not Parquet") from error
+        raise ValueError(f"{file} must be a Parquet file: {error}") from error
     yield from zip(*(pc.struct_field(added, name).to_pylist() for name in ("path", "size")), strict=True)

@@ -112,5 +112,5 @@ def _files_of_checkpoint(file: Path) -> dict[str, _DataFile]:
     try:
         rows = pq.ParquetFile(file).read(["add"])["add"].drop_null().to_pylist()
     except pa.ArrowException as error:
-        raise ValueError(f"{file} is not Parquet") from error
+        raise ValueError(f"{file} must be a Parquet file: {error}") from error
     return {add["path"]: _DataFile(int(add["size"]), _count_rows(add.get("stats"), add.get("deletionVector"))) for add in rows}

@@ -43,7 +43,7 @@ class TaskSpec:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"a task is one of {', '.join(KINDS)}, not '{self.kind}'")
+            raise ValueError(f"the kind of a task must be one of {', '.join(KINDS)}, got '{self.kind}'")
         needed = ("package", "entry_point") if self.kind == "wheel" else ("file",)
         if missing := [name for name in needed if getattr(self, name) is None]:
             raise ValueError(f"a {self.kind} task needs {' and '.join(missing)}")

@@ -40,12 +40,16 @@ class Fs(Utility):
         if plain == "/Volumes" or plain.startswith("/Volumes/"):
             inside = (self._volumes / plain.removeprefix("/Volumes").lstrip("/")).resolve()
             if not inside.is_relative_to(self._volumes.resolve()):
-                raise ValueError(f"{path} leaves the volumes")
+                raise ValueError(f"{path} leaves the volumes: it must lead to a place below /Volumes")
             return inside
         if scheme == "dbfs":
-            raise ValueError(f"{path}: the local workspace has no DBFS root; use a volume (/Volumes/catalog/schema/volume/...)")
+            raise ValueError(
+                f"{path} is in the DBFS root, which the local workspace lacks: it must be in a volume (/Volumes/catalog/schema/volume/...)"
+            )
         if scheme not in ("", "file"):
-            raise ValueError(f"{path}: only volumes (/Volumes/catalog/schema/volume/...) and local files are reachable here")
+            raise ValueError(
+                f"{path} has the scheme {scheme}: it must be in a volume (/Volumes/catalog/schema/volume/...), or a file of this machine"
+            )
         return Path(plain)
 
     def _written(self, path: str, command: str) -> Path:

@@ -40,11 +40,11 @@ class TaskValues(Utility):
     def set(self, key: str, value: Any) -> None:
         "Hands on a value of this task to the tasks after it; does nothing outside a job."
         if self._loop:
-            raise ValueError(f"task value '{key}': the iterations of a for_each_task ('{self._loop}') may not set task values")
+            raise ValueError(f"task value '{key}' was set in an iteration of the for_each_task '{self._loop}', where it is not allowed")
         try:
             text = json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"task value '{key}' is not JSON: {error}") from None
+            raise ValueError(f"task value '{key}' must be JSON: {error}") from None
         if len(text.encode()) > VALUE_LIMIT:
             raise ValueError(f"task value '{key}' takes {len(text.encode())} bytes of JSON; the limit is {VALUE_LIMIT} (48 KiB)")
         if self._in_job:
@@ -57,13 +57,15 @@ class TaskValues(Utility):
                 raise TypeError("Must pass debugValue when calling get outside of a job context. debugValue cannot be None.")
             return debugValue
         if taskKey not in self._upstream:
-            raise ValueError(f"no task '{taskKey}' is upstream of this one. Upstream tasks: {', '.join(sorted(self._upstream)) or 'none'}.")
+            raise ValueError(
+                f"no task '{taskKey}' is upstream of this one. Upstream tasks are: {', '.join(sorted(self._upstream)) or 'none'}."
+            )
         if key in self._upstream[taskKey]:
             return self._upstream[taskKey][key]
         if default is not None:
             return default
         raise ValueError(f"the task '{taskKey}' set no task value '{key}', and there is no default. "
-                         f"It set: {', '.join(sorted(self._upstream[taskKey])) or 'none'}.")  # fmt: skip
+                         f"Its task values are: {', '.join(sorted(self._upstream[taskKey])) or 'none'}.")  # fmt: skip
 
 
 class Jobs(Utility):

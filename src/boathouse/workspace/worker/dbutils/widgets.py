@@ -23,13 +23,17 @@ class Widgets(Utility):
     def text(self, name: str, defaultValue: str, label: str | None = None) -> None:
         "Defines a text widget; one of that name keeps its value."
         if len(str(defaultValue).encode()) > WIDGET_LIMIT:
-            raise ValueError(f"the default of widget '{name}' is longer than {WIDGET_LIMIT} bytes")
+            raise ValueError(
+                f"the default of widget '{name}' must have at most {WIDGET_LIMIT} bytes, got {len(str(defaultValue).encode())}"
+            )
         self._defaults.setdefault(name, str(defaultValue))
 
     def dropdown(self, name: str, defaultValue: str, choices: Sequence[str], label: str | None = None) -> None:
         "Defines a widget with one of the choices."
         if defaultValue not in choices:
-            raise ValueError(f"the default '{defaultValue}' of widget '{name}' is none of its choices: {', '.join(map(str, choices))}")
+            raise ValueError(
+                f"the default of widget '{name}' must be one of its choices ({', '.join(map(str, choices))}), got '{defaultValue}'"
+            )
         self.text(name, defaultValue, label)
 
     def combobox(self, name: str, defaultValue: str, choices: Sequence[str], label: str | None = None) -> None:
