@@ -117,7 +117,7 @@ def test_the_champion_of_the_lifecycle_is_made_again_with_the_same_predictions(
     champion = next(row["version"] for row in listed["versions"] if row["alias"] == "champion")
     assert listed["moves"][-1]["version"] == champion
     found = {section["title"]: section for section in boathouse(lived[0], "reproduce", "late_arrival", str(champion))["sections"]}
-    assert found["verdict"]["said"] == f"spark_catalog.ml.late_arrival version {champion}: same."
+    assert found["verdict"]["text"] == f"spark_catalog.ml.late_arrival version {champion}: same."
     assert [(row["rows_of"], row["differ"]) for row in found["predictions"]["rows"]] == [("training", 0), ("held out", 0)]
     assert all(row["auc_was"] == row["auc_now"] > 0.6 for row in found["predictions"]["rows"])
 

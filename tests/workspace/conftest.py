@@ -118,15 +118,15 @@ class Tiny:
         )
 
     def prepared(self, *, wheel: bool = False) -> tuple[dict[str, Packages], list[str]]:
-        "What each task imports from, and what was said on the way."
-        preparation, said = self.preparation(wheel=wheel)
-        return {key: packages for (_, _, key), packages in preparation.packages.items()}, said
+        "What each task imports from, and what was reported on the way."
+        preparation, message = self.preparation(wheel=wheel)
+        return {key: packages for (_, _, key), packages in preparation.packages.items()}, message
 
     def preparation(self, *, wheel: bool = False) -> tuple[Preparation, list[str]]:
-        bundle, said = load(self.root, environ={}), list[str]()
+        bundle, message = load(self.root, environ={}), list[str]()
         jobs = all_jobs(bundle)
         refuse_unrunnable(jobs, jobs["a"])
-        return prepare(bundle, jobs.values(), said.append, wheel=wheel), said
+        return prepare(bundle, jobs.values(), message.append, wheel=wheel), message
 
 
 @pytest.fixture

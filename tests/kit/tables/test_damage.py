@@ -146,7 +146,7 @@ def test_a_damaged_table_of_the_default_schema_is_found_too(spark: SparkSession,
     found = [damage for damage in damages(warehouse) if damage.table == "default.test_damage"]
     spark.sql("DROP TABLE default.test_damage")
     assert [damage.fix for damage in found] == [
-        'boathouse sql "DROP TABLE default.test_damage", then run the job again: it is made anew from what comes before it'
+        'boathouse sql "DROP TABLE default.test_damage", then run the job again: it is filled again from the tables before it'
     ]
 
 

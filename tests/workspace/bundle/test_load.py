@@ -95,12 +95,12 @@ def test_double_braces_and_unknown_spaces_are_left_for_others(tmp_path: Path) ->
 
 
 def test_an_unknown_variable_is_refused_with_its_place_and_the_nearest_name(tmp_path: Path) -> None:
-    said = refused(tmp_path, {"databricks.yml": ROOT, "bundles/a.yml": job("name: ${var.catalgo}")})
-    assert said == "bundles/a.yml:4:13: ${var.catalgo}: the bundle declares no variable 'catalgo'. Did you mean 'catalog'?"
+    message = refused(tmp_path, {"databricks.yml": ROOT, "bundles/a.yml": job("name: ${var.catalgo}")})
+    assert message == "bundles/a.yml:4:13: ${var.catalgo}: the bundle declares no variable 'catalgo'. Did you mean 'catalog'?"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("bundle: {name: x}\nbundle: {name: y}\n", "databricks.yml:2:1: the key 'bundle' appears twice"),
         ("bundle: {name: x}\nincldue: []\n", "databricks.yml:2:1: 'incldue' is not a key of a bundle. Did you mean 'include'?"),
@@ -115,18 +115,18 @@ def test_an_unknown_variable_is_refused_with_its_place_and_the_nearest_name(tmp_
         ("bundle: {name: x}\nvariables: {l: {type: complex, default: [1]}, s: {default: 'a ${var.l}'}}\n", "is a list and cannot be part"),
     ],
 )
-def test_a_broken_bundle_is_refused_where_it_is_broken(tmp_path: Path, text: str, said: str) -> None:
-    assert said in refused(tmp_path, text)
+def test_a_broken_bundle_is_refused_where_it_is_broken(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refused(tmp_path, text)
 
 
 def test_two_tasks_of_one_key_in_one_definition_are_refused(tmp_path: Path) -> None:
-    said = refused(tmp_path, {"databricks.yml": ROOT, "bundles/a.yml": job("tasks:\n- task_key: x\n- task_key: x")})
-    assert said == "bundles/a.yml:6:19: task_key 'x' appears twice under 'tasks' (first at line 5)."
+    message = refused(tmp_path, {"databricks.yml": ROOT, "bundles/a.yml": job("tasks:\n- task_key: x\n- task_key: x")})
+    assert message == "bundles/a.yml:6:19: task_key 'x' appears twice under 'tasks' (first at line 5)."
 
 
 def test_one_resource_in_two_files_is_refused(tmp_path: Path) -> None:
-    said = refused(tmp_path, {"databricks.yml": ROOT, "bundles/a.yml": job("name: x"), "bundles/b.yml": job("name: y")})
-    assert "bundles/b.yml:3:5: resources.jobs.a is defined twice (first at bundles/a.yml:3)." in said
+    message = refused(tmp_path, {"databricks.yml": ROOT, "bundles/a.yml": job("name: x"), "bundles/b.yml": job("name: y")})
+    assert "bundles/b.yml:3:5: resources.jobs.a is defined twice (first at bundles/a.yml:3)." in message
 
 
 def test_an_unknown_target_and_an_unknown_var_are_refused_with_the_nearest_name(tmp_path: Path) -> None:

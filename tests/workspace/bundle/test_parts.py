@@ -52,7 +52,7 @@ def test_an_included_file_may_lie_beside_the_bundle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("include: [/etc/x.yml]\n", "databricks.yml:2:11: 'include' names '/etc/x.yml'; patterns are relative to the bundle's root."),
         ("include: ['jobs/*']\n", "databricks.yml:2:11: 'include' matches jobs/readme.md, which is neither YAML nor JSON."),
@@ -80,9 +80,9 @@ def test_an_included_file_may_lie_beside_the_bundle(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_slip_is_refused_where_it_is(tmp_path: Path, text: str, said: str) -> None:
+def test_a_slip_is_refused_where_it_is(tmp_path: Path, text: str, message: str) -> None:
     found = refused(tmp_path, NAME + text, files={"jobs/readme.md": "", "jobs/a.yml": JOB % ("a", "x")})
-    assert said in found
+    assert message in found
 
 
 VARIABLES = """
@@ -146,7 +146,7 @@ def test_git_is_asked_for_what_it_knows(tmp_path: Path) -> None:
     branch, commit, *url = load(repository, environ={}).jobs["a"]["name"].split("/")
     assert (branch, len(commit), "/".join(url)) == ("trunk", 40, "https://example.com/r.git")
     written = text.replace("{name: demo}", "{name: demo, git: {branch: release}}")
-    assert of(tmp_path / "said", written).jobs["a"]["name"] == "release//"
+    assert of(tmp_path / "message", written).jobs["a"]["name"] == "release//"
 
 
 PRESETS = """
@@ -241,5 +241,5 @@ def test_no_part_of_the_sdk_is_missing_though_it_is_imported_in_parts() -> None:
     code += "print(d.WorkspaceClient.__name__, d.service.jobs.Task is s.Task, d.core.__name__, catalog.__name__)"
     import sys
 
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.split() == ["WorkspaceClient", "True", "databricks.sdk.core", "databricks.sdk.service.catalog"]
+    message = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert message.split() == ["WorkspaceClient", "True", "databricks.sdk.core", "databricks.sdk.service.catalog"]

@@ -65,14 +65,14 @@ def test_statements_are_separated_by_semicolons_outside_strings_and_comments() -
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [([], "Give either QUERY or --file."), (["select 1", "-f", "-"], "Give either QUERY or --file."), ([" ; "], "no SQL statement")],
 )
-def test_sql_without_a_statement_or_with_two_sources_is_refused(tmp_path: Path, words: list[str], said: str) -> None:
+def test_sql_without_a_statement_or_with_two_sources_is_refused(tmp_path: Path, words: list[str], message: str) -> None:
     (tmp_path / "databricks.yml").write_text("bundle: {name: tiny}\n")
     done = CliRunner().invoke(main, ["sql", "--bundle", str(tmp_path), *words])
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_sql_reads_standard_input_and_prints_one_array_per_statement(bundle: Path) -> None:

@@ -45,8 +45,8 @@ def test_without_a_terminal_each_event_is_a_line_and_the_table_nests(tmp_path: P
     out = StringIO()
     with Display(Console(file=out, width=200, highlight=False)) as display:
         play(display, tmp_path)
-    said = re.sub(r"\d+\.\ds", "N", out.getvalue())
-    lines = [" ".join(line.split()) for line in said.splitlines()]
+    message = re.sub(r"\d+\.\ds", "N", out.getvalue())
+    lines = [" ".join(line.split()) for line in message.splitlines()]
     assert lines[0] == "run 1 of job 'outer' (target local): day=x"
     assert "N nested/bad started" in lines
     assert "N nested/bad FAILED N" in lines
@@ -54,9 +54,9 @@ def test_without_a_terminal_each_event_is_a_line_and_the_table_nests(tmp_path: P
     assert "line 99 [red]" in lines
     assert "line 84 [red]" not in lines
     assert f"the whole log: {tmp_path}/nested/bad/log.txt" in lines
-    table = [line for line in said.splitlines() if line.startswith(("nested  ", "  bad  ", "report  "))]
+    table = [line for line in message.splitlines() if line.startswith(("nested  ", "  bad  ", "report  "))]
     assert [line.split() for line in table] == [["nested", "FAILED", "N"], ["bad", "FAILED", "N"], ["report", "SUCCESS", "N"]]
-    assert "\nreport:\na | b\n1 | 2\n" in said
+    assert "\nreport:\na | b\n1 | 2\n" in message
     assert lines[-3].startswith("run 1 of job 'outer': SUCCESS_WITH_FAILURES in N.")
     assert lines[-2].startswith("warning: a task failed")
     assert lines[-1] == f"page: {(tmp_path / 'index.html').as_uri()}"

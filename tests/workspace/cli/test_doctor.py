@@ -92,7 +92,7 @@ def checkpoint(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.parametrize(
-    ("file", "keep", "said"),
+    ("file", "keep", "message"),
     [
         ("offsets/1", 0, "offsets/1 is damaged (0 bytes)"),
         ("offsets/1", 20, "offsets/1 is cut off"),
@@ -103,7 +103,7 @@ def checkpoint(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) ->
     ids=["empty", "an offset cut off", "a commit cut off", "cut off metadata", "zeros"],
 )
 def test_a_damaged_checkpoint_is_named_with_its_file(
-    bundle: Bundle, checkpoint: dict[str, bytes], file: str, keep: int | None, said: str
+    bundle: Bundle, checkpoint: dict[str, bytes], file: str, keep: int | None, message: str
 ) -> None:
     folder = bundle.state / "volumes" / "c" / "s" / "v" / "stream"
     for name, content in checkpoint.items():
@@ -113,5 +113,5 @@ def test_a_damaged_checkpoint_is_named_with_its_file(
     assert ills(bundle) == {}
     (folder / file).write_bytes(b"\0" * 200 if keep is None else checkpoint[file][:keep])
     (found,) = ills(bundle).values()
-    assert (found.what, found.found) == ("checkpoints", f"{folder}: {said}")
+    assert (found.what, found.found) == ("checkpoints", f"{folder}: {message}")
     assert "Delete that file if it is the last one" in found.fix

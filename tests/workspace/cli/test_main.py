@@ -95,7 +95,7 @@ def test_validate_as_json_gives_each_finding_its_place(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["run", "smal"], "the bundle has no job 'smal'. Did you mean 'small'?"),
         (["run", "small", "--param", "row=3"], "job 'small' declares no parameter 'row'. Did you mean 'rows'?"),
@@ -106,12 +106,12 @@ def test_validate_as_json_gives_each_finding_its_place(bundle: Path) -> None:
         (["runs", "7"], "there is no run 7."),
     ],
 )
-def test_a_refusal_ends_with_2_says_why_on_stderr_and_as_json_on_stdout(bundle: Path, words: list[str], said: str) -> None:
+def test_a_refusal_ends_with_2_says_why_on_stderr_and_as_json_on_stdout(bundle: Path, words: list[str], expected: str) -> None:
     done = call(bundle, *words)
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert expected in done.stderr
     assert done.stdout == ""
-    assert said in json.loads(call(bundle, *words, "--json").stdout)["error"]["message"]
+    assert expected in json.loads(call(bundle, *words, "--json").stdout)["error"]["message"]
 
 
 def test_a_refused_option_is_no_file(bundle: Path) -> None:
@@ -125,14 +125,14 @@ def test_a_parameter_that_is_no_text_is_refused(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [(["runs", "x"], "'x' is not a valid integer."), (["run", "--bogus"], "No such option"), (["cluster", "go"], "No such command")],
 )
-def test_a_command_line_that_cannot_be_read_is_an_object_too(bundle: Path, words: list[str], said: str) -> None:
+def test_a_command_line_that_cannot_be_read_is_an_object_too(bundle: Path, words: list[str], expected: str) -> None:
     plain, as_json = (CliRunner().invoke(main, [*words, *more]) for more in ([], ["--json"]))
     assert (plain.exit_code, plain.stdout, as_json.exit_code) == (2, "", 2)
-    assert said in plain.stderr
-    assert said in json.loads(as_json.stdout)["error"]["message"]
+    assert expected in plain.stderr
+    assert expected in json.loads(as_json.stdout)["error"]["message"]
 
 
 def test_a_bundle_that_would_not_be_deployed_is_not_run_either(bundle: Path) -> None:
@@ -152,8 +152,8 @@ def test_a_folder_without_a_bundle_ends_with_2(tmp_path: Path) -> None:
 def test_help_does_not_import_what_is_heavy() -> None:
     code = "import sys; from boathouse.workspace.cli.main import main\nmain(['--help'], standalone_mode=False)\n"
     code += "print(sorted({'pyspark', 'pandas', 'mlflow', 'databricks', 'rich', 'yaml'} & set(sys.modules)))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.strip().endswith("[]")
+    expected = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert expected.strip().endswith("[]")
 
 
 @pytest.fixture(scope="module")

@@ -89,17 +89,17 @@ def test_o_json_is_json_in_the_result_and_in_a_refusal(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["--params", "rows=3,rwos=4"], "job 'small' declares no parameter 'rwos'. Did you mean 'rows'?"),
         (["--params", "rows=3,4"], "--params: '4' is not of the form NAME=VALUE. A value with a comma is given by --param."),
         (["--param", "rows=3", "--param", "txet=a,b=c"], "job 'small' declares no parameter 'txet'."),
     ],
 )
-def test_params_takes_several_values_and_param_one_with_commas(bundle: Path, words: list[str], said: str) -> None:
+def test_params_takes_several_values_and_param_one_with_commas(bundle: Path, words: list[str], expected: str) -> None:
     done = CliRunner().invoke(main, ["run", "small", "--bundle", str(bundle), *words])
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert expected in done.stderr
 
 
 def test_every_command_has_examples_and_each_of_them_can_be_parsed() -> None:

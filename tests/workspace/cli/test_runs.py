@@ -80,16 +80,16 @@ def test_a_task_is_named_by_its_key_or_by_its_path_and_its_last_attempt_is_print
 
 
 @pytest.mark.parametrize(
-    ("task", "said"),
+    ("task", "expected"),
     [
         ("month/trian", "has no task 'month/trian'. Did you mean 'month/train'?"),
         ("x", "Its tasks are first, month, month/train, month/first."),
     ],
 )
-def test_a_task_that_is_not_there_is_refused_with_those_that_are(history: History, task: str, said: str) -> None:
+def test_a_task_that_is_not_there_is_refused_with_those_that_are(history: History, task: str, expected: str) -> None:
     done = call("logs", str(nested_run(history).run_id), task)
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert expected in done.stderr
 
 
 def test_a_key_that_two_nested_tasks_share_must_be_named_by_its_path(history: History) -> None:

@@ -136,10 +136,10 @@ def test_a_process_of_its_own_works_on_the_same_tables_through_get_spark(place: 
         """
     environ = {**os.environ, "BOATHOUSE_CLUSTER": "", "BOATHOUSE_STATE": str(place.root / ".boathouse" / "local")}
     before = place.call("cluster", "status")["pid"]
-    said = subprocess.run(
+    expected = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], cwd=place.root, env=environ, capture_output=True, text=True, check=True
     )
-    assert said.stdout.split() == ["3", "12"]
+    assert expected.stdout.split() == ["3", "12"]
     after = place.call("cluster", "status")
     assert (after["pid"], after["sessions"]) == (before, 0)
 
@@ -171,8 +171,8 @@ def test_a_run_from_wheels_is_repaired_from_wheels_with_the_jobs_it_runs(place: 
     "The module is found in the checkout alone: a repair that forgot would succeed."
     failed = place.call("run", "outer", "--wheel", code=1)
     repaired = place.call("repair", str(failed["run_id"]), code=1)
-    said = [run["tasks"][0]["run"]["tasks"][0]["state"]["state_message"] for run in (failed, repaired)]
-    assert said == ["ModuleNotFoundError: No module named 'of_the_checkout'"] * 2
+    expected = [run["tasks"][0]["run"]["tasks"][0]["state"]["state_message"] for run in (failed, repaired)]
+    assert expected == ["ModuleNotFoundError: No module named 'of_the_checkout'"] * 2
     plain = place.call("run", "outer")
     assert results(plain) == {"go": "SUCCESS"}
 

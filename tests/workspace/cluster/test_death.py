@@ -246,8 +246,8 @@ def test_a_jvm_that_is_ended_from_outside_is_told_in_a_sentence(tmp_path, until)
     assert until(lambda: log.is_file() and "3" in log.read_text(), 60)
     jvm = next(p for p in psutil.Process(runner.pid).children(recursive=True) if p.name() == "java")
     jvm.kill()
-    said, _ = runner.communicate(timeout=60)
+    message, _ = runner.communicate(timeout=60)
     assert runner.returncode == 1
-    assert "JVM was ended from outside, or crashed (signal 9)" in said
-    assert "Traceback" not in said
-    assert "py4j" not in said.lower()
+    assert "JVM was ended from outside, or crashed (signal 9)" in message
+    assert "Traceback" not in message
+    assert "py4j" not in message.lower()

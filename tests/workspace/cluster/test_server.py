@@ -162,7 +162,7 @@ def test_a_cluster_in_use_is_not_stopped_unless_forced(client: BackgroundCluster
     assert not serving.ended(0.2)
     serving.server.address.call(op="stop", force=True).hear()
     assert serving.ended(10)
-    assert serving.why == "told to stop"
+    assert serving.why == "a stop was requested"
     assert Address.read(cluster.state) is None
 
 

@@ -140,7 +140,7 @@ def test_a_requirement_that_cannot_be_installed_is_refused_where_it_is_written_w
     (tiny.root / "s.py").write_text("")
     tiny.wheel(tiny.project("oars", GO, "oars"), "index")
     tiny.bundle(SCRIPT, dependencies=f"[oars, filelock, 'no-such-oars==7', '--find-links {tiny.root}/index']")
-    with pytest.raises(BundleError, match=r"(?s)yml:6:\d+: 'no-such-oars==7' cannot be installed; pip said:.*No matching distribution"):
+    with pytest.raises(BundleError, match=r"(?s)yml:6:\d+: 'no-such-oars==7' cannot be installed; pip printed:.*No matching distribution"):
         tiny.prepared()
     assert [p.name for p in (tiny.root / ".boathouse" / "default" / "libraries").iterdir() if p.is_dir()] == []
 
@@ -155,7 +155,7 @@ def test_a_requirement_may_need_a_wheel_of_the_same_task_and_may_not_contradict_
     assert [(p / "oars").exists() for p in packages["oars"].paths] == [True, False]
 
     tiny.bundle("oars", artifacts=artifacts, dependencies="[libs/oars/dist/*.whl, oars==2]")
-    with pytest.raises(BundleError, match=r"yml:6:\d+: 'oars==2' is asked for, and a wheel of the same task is oars 1\.0\."):
+    with pytest.raises(BundleError, match=r"yml:6:\d+: 'oars==2' is required, and a wheel of the same task is oars 1\.0\."):
         tiny.prepared()
 
 

@@ -62,7 +62,7 @@ def test_references_are_replaced_by_the_text_of_their_values_and_malformed_ones_
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{{job.parameters.mont}}", ("{{job.parameters.mont}}: the job declares no parameter 'mont'.", "Did you mean 'month'?")),
         ("{{job.nme}}", ("{{job.nme}} names nothing.", "Did you mean 'name'?")),
@@ -78,8 +78,10 @@ def test_references_are_replaced_by_the_text_of_their_values_and_malformed_ones_
         ("{{user.name}}", ("", "")),
     ],
 )
-def test_a_reference_that_can_never_have_a_value_is_known_before_the_run(text: str, said: tuple[str, str]) -> None:
-    assert reference_problem(find_references(text)[0], parameters=["month"], upstream=["up"], tasks=["up", "other"], in_loop=False) == said
+def test_a_reference_that_can_never_have_a_value_is_known_before_the_run(text: str, message: tuple[str, str]) -> None:
+    assert (
+        reference_problem(find_references(text)[0], parameters=["month"], upstream=["up"], tasks=["up", "other"], in_loop=False) == message
+    )
 
 
 def test_a_missing_task_value_is_named_when_the_task_starts() -> None:

@@ -1,4 +1,4 @@
-"A log beyond its limit: what is kept of it, what is said of the rest, and what it takes of the disk meanwhile."
+"A log beyond its limit: what is kept of it, what is printed about the rest, and what it takes of the disk meanwhile."
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"A little bundle to break, and the page that shows what is said about it."
+"A little bundle to break, and the page that shows what `validate` reports about it."
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Check = Callable[..., list[str]]
 
 @pytest.fixture
 def check(tmp_path: Path) -> Check:
-    """What is said about a bundle, notes aside, as `rule ^ message`, where `^` stands for the place that `^` marks in the text.
+    """What is reported about a bundle, notes aside, as `rule ^ message`, where `^` stands for the place that `^` marks in the text.
 
     Given a job's body, it is the body of job `a`. A script `s.py` and a notebook `n.py` that may read any widget are there.
     """
@@ -38,8 +38,8 @@ def check(tmp_path: Path) -> Check:
             (tmp_path / name).write_text(textwrap.dedent(content).lstrip("\n"))
         bundle = load(tmp_path, target, environ={})
         jobs = all_jobs(bundle)
-        said = [*bundle_findings(bundle), *(f for job in jobs.values() for f in findings(jobs, job))]
-        return [f"{f.rule} {f.problem}".replace(place, "^", 1) for f in said if f.level != "note"]
+        expected = [*bundle_findings(bundle), *(f for job in jobs.values() for f in findings(jobs, job))]
+        return [f"{f.rule} {f.problem}".replace(place, "^", 1) for f in expected if f.level != "note"]
 
     return check
 
@@ -51,12 +51,12 @@ class Page:
         self.saving, self.examples = saving, dict[str, str]()
         self.text = PAGE.read_text(encoding="utf-8")
 
-    def shows(self, rule: str, said: str) -> None:
+    def shows(self, rule: str, expected: str) -> None:
         "The example of a rule on the page is the first one that its tests have."
-        if self.examples.setdefault(rule, said) != said:
+        if self.examples.setdefault(rule, expected) != expected:
             return
-        if not self.saving and row(rule, said) not in self.text.splitlines():
-            pytest.fail(f"docs/validate.md does not say (write it with --save-outputs):\n{row(rule, said)}", pytrace=False)
+        if not self.saving and row(rule, expected) not in self.text.splitlines():
+            pytest.fail(f"docs/validate.md does not say (write it with --save-outputs):\n{row(rule, expected)}", pytrace=False)
 
     def write(self) -> None:
         "Writes all tables."
@@ -68,11 +68,11 @@ class Page:
         PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def row(rule: str, said: str) -> str:
+def row(rule: str, expected: str) -> str:
     "One rule as a row of its table."
     about = f"{RULES[rule].looks_at}. {RULES[rule].why}".strip()
-    tick = "``" if "`" in said else "`"
-    example = f"{tick} {said} {tick}" if tick == "``" else f"{tick}{said}{tick}"
+    tick = "``" if "`" in expected else "`"
+    example = f"{tick} {expected} {tick}" if tick == "``" else f"{tick}{expected}{tick}"
     return f"| `{rule}` | {RULES[rule].level} | {about} | {example} |".replace(" || ", " \\|\\| ")
 
 

@@ -75,19 +75,19 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "text", "files", "said"), CASES, ids=[f"{case[0]}-{i}" for i, case in enumerate(CASES)])
+@pytest.mark.parametrize(("rule", "text", "files", "message"), CASES, ids=[f"{case[0]}-{i}" for i, case in enumerate(CASES)])
 def test_code_that_is_not_there_is_named_with_its_place(
-    check: Any, page: Any, rule: str, text: str, files: dict[str, str], said: str
+    check: Any, page: Any, rule: str, text: str, files: dict[str, str], message: str
 ) -> None:
-    assert check(text, files) == [f"{rule} ^ {said}"]
-    page.shows(rule, said)
+    assert check(text, files) == [f"{rule} ^ {message}"]
+    page.shows(rule, message)
 
 
 def test_a_line_that_pip_would_not_take_is_named(check: Any, page: Any) -> None:
     text = "environments: [{environment_key: e, spec: {dependencies: [^six=1.0]}}]\n"
-    said = "'six=1.0' is not a requirement as pip has them. Write it as `name`, `name==1.0` or `name[extra]>=1.0`."
-    assert check(text + "tasks: [{task_key: t, environment_key: e, spark_python_task: {python_file: s.py}}]\n") == [f"library ^ {said}"]
-    page.shows("library", said)
+    message = "'six=1.0' is not a requirement as pip has them. Write it as `name`, `name==1.0` or `name[extra]>=1.0`."
+    assert check(text + "tasks: [{task_key: t, environment_key: e, spark_python_task: {python_file: s.py}}]\n") == [f"library ^ {message}"]
+    page.shows("library", message)
 
 
 POETRY = '[tool.poetry]\nname = "mine"\nversion = "1"\n[tool.poetry.scripts]\nmain = "mine:main"\n'

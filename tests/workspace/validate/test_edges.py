@@ -115,17 +115,17 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "text", "said"), CASES, ids=[f"{case[0]}-{i}" for i, case in enumerate(CASES)])
-def test_a_wrong_edge_loop_or_reference_is_named_with_its_place(check: Any, page: Any, rule: str, text: str, said: str) -> None:
-    assert check(text) == [f"{rule} ^ {said}"]
-    page.shows(rule, said)
+@pytest.mark.parametrize(("rule", "text", "message"), CASES, ids=[f"{case[0]}-{i}" for i, case in enumerate(CASES)])
+def test_a_wrong_edge_loop_or_reference_is_named_with_its_place(check: Any, page: Any, rule: str, text: str, message: str) -> None:
+    assert check(text) == [f"{rule} ^ {message}"]
+    page.shows(rule, message)
 
 
 def test_a_loop_whose_code_sets_task_values_is_doubted(check: Any, page: Any) -> None:
     notebook = "# Databricks notebook source\ndbutils.jobs.taskValues.set('n', 1)\n"
-    said = "task 'i' sets task values in a for_each_task, where there are none. Write to a table instead."
-    assert check(loop(body=f"^{N}"), {"n.py": notebook}) == [f"loop-task-values ^ {said}"]
-    page.shows("loop-task-values", said)
+    message = "task 'i' sets task values in a for_each_task, where there are none. Write to a table instead."
+    assert check(loop(body=f"^{N}"), {"n.py": notebook}) == [f"loop-task-values ^ {message}"]
+    page.shows("loop-task-values", message)
 
 
 @pytest.mark.parametrize(

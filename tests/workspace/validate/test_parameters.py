@@ -68,12 +68,12 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "text", "files", "said"), CASES, ids=[f"{case[0]}-{i}" for i, case in enumerate(CASES)])
+@pytest.mark.parametrize(("rule", "text", "files", "message"), CASES, ids=[f"{case[0]}-{i}" for i, case in enumerate(CASES)])
 def test_parameters_that_miss_their_widgets_are_named(
-    check: Any, page: Any, rule: str, text: str, files: dict[str, str], said: str
+    check: Any, page: Any, rule: str, text: str, files: dict[str, str], message: str
 ) -> None:
-    assert check(text, files) == [f"{rule} ^ {said}"]
-    page.shows(rule, said)
+    assert check(text, files) == [f"{rule} ^ {message}"]
+    page.shows(rule, message)
 
 
 SILENT = {

@@ -113,5 +113,5 @@ def test_validating_imports_nothing_that_is_heavy(tmp_path: Path) -> None:
     call(tmp_path)
     code = f"import sys; from boathouse.workspace.validate.report import check_bundle\ncheck_bundle(__import__('pathlib').Path({str(tmp_path)!r}))\n"
     code += "print(sorted({'pyspark', 'pandas', 'mlflow', 'rich', 'nbformat', 'databricks.sdk.service.catalog'} & set(sys.modules)))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == "[]"
+    expected = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert expected.strip() == "[]"

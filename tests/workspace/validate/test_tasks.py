@@ -132,11 +132,11 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "text", "said"), CASES, ids=[f"{case[0]}-{i}" for i, case in enumerate(CASES)])
-def test_a_wrong_job_or_task_is_named_with_its_place(check: Any, page: Any, rule: str, text: str, said: str) -> None:
+@pytest.mark.parametrize(("rule", "text", "message"), CASES, ids=[f"{case[0]}-{i}" for i, case in enumerate(CASES)])
+def test_a_wrong_job_or_task_is_named_with_its_place(check: Any, page: Any, rule: str, text: str, message: str) -> None:
     found = [f for f in check(text) if not f.startswith("not-run-here")]
     assert len(found) == 1, found
-    assert found[0].startswith(f"{rule} ^ {said}") if rule == "schema" else found == [f"{rule} ^ {said}"]
+    assert found[0].startswith(f"{rule} ^ {message}") if rule == "schema" else found == [f"{rule} ^ {message}"]
     page.shows(rule, found[0].removeprefix(f"{rule} ^ "))
 
 

@@ -114,17 +114,17 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "text", "said"), CASES, ids=[f"{case[0]}-{i}" for i, case in enumerate(CASES)])
-def test_what_is_odd_about_a_bundle_is_named_with_its_place(check: Any, page: Any, rule: str, text: str, said: str) -> None:
-    assert check(text) == [f"{rule} ^ {said}"]
-    page.shows(rule, said)
+@pytest.mark.parametrize(("rule", "text", "expected"), CASES, ids=[f"{case[0]}-{i}" for i, case in enumerate(CASES)])
+def test_what_is_odd_about_a_bundle_is_named_with_its_place(check: Any, page: Any, rule: str, text: str, expected: str) -> None:
+    assert check(text) == [f"{rule} ^ {expected}"]
+    page.shows(rule, expected)
 
 
 def test_an_include_in_an_included_file_is_ignored_as_the_cli_does(check: Any, page: Any) -> None:
-    said = "'include' of more.yml is ignored: only the root file's has an effect."
+    expected = "'include' of more.yml is ignored: only the root file's has an effect."
     found = check("bundle: {name: demo}\ninclude: [more.yml]\n", {"more.yml": "include: [third.yml]\n", "third.yml": "nonsense: 1\n"})
-    assert found == [f"nested-include more.yml:1:1: {said}"]
-    page.shows("nested-include", said)
+    assert found == [f"nested-include more.yml:1:1: {expected}"]
+    page.shows("nested-include", expected)
 
 
 def test_a_bundle_that_cannot_be_loaded_is_refused(check: Any, page: Any) -> None:

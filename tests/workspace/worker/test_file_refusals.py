@@ -54,13 +54,13 @@ def test_nothing_outside_the_state_and_the_bundle_is_changed(place, command, doe
     before = place.files()
     with pytest.raises(PermissionError) as refused:
         command(place.fs, path)
-    said = str(refused.value)
-    assert said.startswith(f"dbutils.fs.{does} ")
-    assert said.endswith(
+    message = str(refused.value)
+    assert message.startswith(f"dbutils.fs.{does} ")
+    assert message.endswith(
         f": on this machine it changes nothing outside the state of the target ({place.state}) or the bundle ({place.bundle}). "
         "Use the path of a volume: /Volumes/<catalog>/<schema>/<volume>/..."
     )
-    assert (f" (which is {place.outside}" in said) == (way != "plain")
+    assert (f" (which is {place.outside}" in message) == (way != "plain")
     assert place.files() == before
     assert (place.outside / "victim" / "a.csv").read_text() == "kept"
 

@@ -150,8 +150,8 @@ def test_another_notebook_runs_with_its_own_names_and_returns_its_exit_value(pro
 def test_another_notebook_that_fails_or_takes_too_long_fails_this_one(project, notebook):
     project.write("bad.py", source("raise KeyError('oar')"))
     project.write("slow.py", source("import time\ntime.sleep(30)"))
-    said = "WorkflowException: notebook bad failed: KeyError: 'oar' (bad.py:2, cell 1) (nb.py:2, cell 1)"
-    assert notebook("dbutils.notebook.run('bad')")[0].error == said
+    message = "WorkflowException: notebook bad failed: KeyError: 'oar' (bad.py:2, cell 1) (nb.py:2, cell 1)"
+    assert notebook("dbutils.notebook.run('bad')")[0].error == message
     result, _, _, _ = notebook("dbutils.notebook.run('slow', 3)")
     assert result.error == "WorkflowException: notebook slow took longer than 3 s (nb.py:2, cell 1)"
 

@@ -181,11 +181,11 @@ def job_id(bundle: str, key: str) -> int:
 def git_fact(root: Path, name: str) -> str:
     "Return a fact from Git about the bundle's folder; empty text if there is none, as in a folder outside a repository."
     try:
-        said = subprocess.run(["git", "-C", str(root), *GIT[name]], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(["git", "-C", str(root), *GIT[name]], capture_output=True, text=True, timeout=10, check=False)
     except FileNotFoundError:
         return ""
-    text = said.stdout.strip() if said.returncode == 0 else ""
-    return (text.rstrip("/") or ".") if name == "bundle_root_path" and said.returncode == 0 else text
+    text = done.stdout.strip() if done.returncode == 0 else ""
+    return (text.rstrip("/") or ".") if name == "bundle_root_path" and done.returncode == 0 else text
 
 
 def _as_text(value: Any, written: str, at: Where) -> str:

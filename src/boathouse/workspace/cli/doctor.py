@@ -71,8 +71,8 @@ def _java() -> HealthFinding:
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
     if java is None or not Path(java).is_file():
         return HealthFinding("java", False, "not found", fix)
-    said = subprocess.run([java, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False).stderr
-    version = next((line.split("=")[1].strip() for line in said.splitlines() if "java.version =" in line), "")
+    answer = subprocess.run([java, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False).stderr
+    version = next((line.split("=")[1].strip() for line in answer.splitlines() if "java.version =" in line), "")
     major = version.split(".")[0]
     return HealthFinding("java", major.isdigit() and int(major) >= OLDEST_JAVA, f"{version or 'unknown version'} at {java}", fix)
 
@@ -171,10 +171,10 @@ def _history(state: Path) -> HealthFinding:
     fix = f"Move {file} away: the list of runs then starts empty; tables and models are not touched."
     try:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-            said = database.execute("PRAGMA quick_check").fetchone()[0]
+            answer = database.execute("PRAGMA quick_check").fetchone()[0]
     except sqlite3.DatabaseError as e:
         return HealthFinding("history", False, f"damaged: {e}", fix)
-    return HealthFinding("history", said == "ok", "whole" if said == "ok" else f"damaged: {said}", fix)
+    return HealthFinding("history", answer == "ok", "whole" if answer == "ok" else f"damaged: {answer}", fix)
 
 
 def _tables(state: Path) -> Iterator[HealthFinding]:

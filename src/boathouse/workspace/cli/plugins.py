@@ -64,7 +64,7 @@ def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foregrou
     own = wants_own(foreground)
     with cluster_of(bundle, lambda text: click.echo(text, err=True), spawn=own, foreground=foreground) as cluster:
         try:
-            told = command(session_of(cluster, bundle), bundle.catalog, list(words))
+            result = command(session_of(cluster, bundle), bundle.catalog, list(words))
         except LookupError as e:
             message = str(e.args[0] if e.args else e)
             if as_json:
@@ -72,9 +72,9 @@ def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foregrou
             click.echo(message, err=True)
             return 1
     found: list[Section]
-    found, code = told if isinstance(told, tuple) else (told, 0)
+    found, code = result if isinstance(result, tuple) else (result, 0)
     if as_json:
-        sections = [{"title": title, "said": said, "rows": to_json_value(rows)} for title, said, rows in found]
+        sections = [{"title": title, "text": text, "rows": to_json_value(rows)} for title, text, rows in found]
         click.echo(json.dumps({"sections": sections}))
     else:
         print_sections(found)
@@ -89,8 +89,8 @@ def print_sections(found: Sequence[Section]) -> None:
     from boathouse.workspace.cli.display import console
 
     screen = console()
-    for title, said, rows in found:
-        screen.print(Text(title, style="bold"), Text(said))
+    for title, text, rows in found:
+        screen.print(Text(title, style="bold"), Text(text))
         if rows:
             table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
             for column in rows[0]:

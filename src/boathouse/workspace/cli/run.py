@@ -177,8 +177,8 @@ def _header(screen: Console, bundle: Bundle, noted: list[Finding]) -> None:
     for line in bundle.notes:
         _say(screen, f"note: {line}")
     # One line per kind of remark, however many jobs it concerns.
-    said = dict.fromkeys(f.problem.message for f in noted)
-    for message in said:
+    messages = dict.fromkeys(f.problem.message for f in noted)
+    for message in messages:
         _say(screen, f"note: {message}")
     if len(several := named_catalogs(bundle)) > 1:
         _say(

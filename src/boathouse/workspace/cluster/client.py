@@ -221,8 +221,8 @@ def _start(wanted: ClusterSpec, state: Path) -> Address:
     command = [sys.executable, "-m", "boathouse.workspace.cluster.server", wanted.as_text()]
     log = state / "cluster.log"
     (state / FILE).unlink(missing_ok=True)
-    with log.open("wb") as said:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd=state, start_new_session=True)
+    with log.open("wb") as output:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=state, start_new_session=True)
     deadline = time.monotonic() + STARTS_WITHIN
     while (found := Address.read(state)) is None or found.pid != child.pid:
         if child.poll() is not None or time.monotonic() > deadline:

@@ -76,7 +76,7 @@ class Server(socketserver.ThreadingTCPServer):
                 self.cluster.tidy()
                 large = sum(self.cluster.memory().values()) > LARGE_BYTES
                 patience = min(self.idle, LARGE_IDLE) if large else self.idle
-        return "told to stop"
+        return "a stop was requested"
 
     def enter(self, visit: int, what: str) -> None:
         "Register a visit, which keeps the cluster from ending."

@@ -96,11 +96,11 @@ def _of_kind(history: History, row: sqlite3.Row) -> dict[str, Any]:
         return {kind: {"outcome": row["outcome"]}}
     if kind == "notebook_task":
         value = (row["exit_value"] or "").encode()
-        told = {
+        output = {
             "result": row["exit_value"] and value[:LONGEST_EXIT_VALUE].decode(errors="ignore"),
             "truncated": len(value) > LONGEST_EXIT_VALUE,
         }
-        return {kind: {}, "notebook_output": told}
+        return {kind: {}, "notebook_output": output}
     if kind == "run_job_task":
         child = row["child_run"]
         return {kind: {}, "run_job_output": {"run_id": child}, "run": run_json(history, child)} if child else {kind: {}}

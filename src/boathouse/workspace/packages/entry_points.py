@@ -100,6 +100,6 @@ def distribution(package: str) -> importlib.metadata.Distribution | None:
 
 def editable_folder(found: importlib.metadata.Distribution | None) -> Path | None:
     "Return the checkout from which a distribution of this environment is installed, if the installation is editable."
-    said = found.read_text("direct_url.json") if found is not None else None
-    about = json.loads(said) if said else {}
+    direct_url = found.read_text("direct_url.json") if found is not None else None
+    about = json.loads(direct_url) if direct_url else {}
     return Path(unquote(urlparse(about["url"]).path)) if about.get("dir_info", {}).get("editable") else None

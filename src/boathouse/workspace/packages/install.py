@@ -80,7 +80,7 @@ def _contents(wanted: Iterable[Dependency]) -> list[str]:
 
 
 def _install(scratch: Path, lines: Sequence[str], options: Sequence[str], beside: Container[str]) -> None:
-    listed, report = scratch / "asked.txt", scratch / "report.json"
+    listed, report = scratch / "wanted.txt", scratch / "report.json"
     listed.write_text("\n".join([*options, *lines]))
     call("install", "--dry-run", "--report", str(report), "-r", str(listed))
     chosen = [c for c in json.loads(report.read_text())["install"] if canonicalize_name(c["metadata"]["name"]) not in beside]
@@ -104,7 +104,7 @@ def _exactly(chosen: dict[str, Any]) -> str:
     return f"{name} @ {info['url']}" + (f"#sha256={hashes['sha256']}" if "sha256" in hashes else "")
 
 
-def _placed(folder: Path, work: Callable[[Path], None], asked: Sequence[Dependency]) -> Path:
+def _placed(folder: Path, work: Callable[[Path], None], wanted: Sequence[Dependency]) -> Path:
     """Return the folder, created if it is missing.
 
     One process at a time fills a scratch folder, which gets its name when it is complete.
@@ -122,13 +122,13 @@ def _placed(folder: Path, work: Callable[[Path], None], asked: Sequence[Dependen
             scratch.rename(folder)
         except PipError as e:
             shutil.rmtree(scratch)
-            culprit = _blamed(str(e), asked)
-            raise BundleError(f"'{culprit.text}' cannot be installed; pip said:\n{e}", culprit.at) from e
+            culprit = _blamed(str(e), wanted)
+            raise BundleError(f"'{culprit.text}' cannot be installed; pip printed:\n{e}", culprit.at) from e
     return folder
 
 
-def _blamed(said: str, asked: Sequence[Dependency]) -> Dependency:
+def _blamed(output: str, wanted: Sequence[Dependency]) -> Dependency:
     "Return the first line that pip's errors name, or the first of all if they name none."
-    errors = "\n".join(line for line in said.splitlines() if line.startswith("ERROR"))
-    names = {one: re.escape(one.requirement.name if one.requirement else one.text) for one in asked}
-    return next((one for one, name in names.items() if re.search(rf"(?<![\w.-]){name}(?![\w.-])", errors)), asked[0])
+    errors = "\n".join(line for line in output.splitlines() if line.startswith("ERROR"))
+    names = {one: re.escape(one.requirement.name if one.requirement else one.text) for one in wanted}
+    return next((one for one, name in names.items() if re.search(rf"(?<![\w.-]){name}(?![\w.-])", errors)), wanted[0])

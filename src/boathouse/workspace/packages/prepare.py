@@ -151,7 +151,7 @@ def _met(one: Dependency, provided: Mapping[str, str]) -> bool:
     if version is None or requirement.url is not None:
         return is_satisfied(requirement)
     if not requirement.specifier.contains(version, prereleases=True):
-        raise BundleError(f"'{one.text}' is asked for, and a wheel of the same task is {requirement.name} {version}.", one.at)
+        raise BundleError(f"'{one.text}' is required, and a wheel of the same task is {requirement.name} {version}.", one.at)
     return True
 
 

@@ -99,8 +99,8 @@ def _declared(project: dict[str, Any], poetry: dict[str, Any]) -> dict[str, str]
 def _dynamic(content: dict[str, Any], setup_cfg: bool) -> bool:
     "Return whether entry points are left to the build, except by a setup.cfg that can be read."
     left = {"scripts", "entry-points", "gui-scripts"} & set(_tables(content)[0].get("dynamic") or ())
-    said = ((content.get("tool") or {}).get("setuptools") or {}).get("dynamic") or {}
-    return bool(left) and ("entry-points" in said or not setup_cfg)
+    setuptools_dynamic = ((content.get("tool") or {}).get("setuptools") or {}).get("dynamic") or {}
+    return bool(left) and ("entry-points" in setuptools_dynamic or not setup_cfg)
 
 
 def _setup_cfg(file: Path) -> tuple[str | None, dict[str, str]]:

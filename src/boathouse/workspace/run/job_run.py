@@ -168,8 +168,8 @@ class JobRunner:
         self._upstream[task.key] = Upstream(task.run_id, end.result.value.lower(), end.values, "RunExecutionError" if end.message else "")
         self._failures.pop(task.key, None)  # the message of the previous attempt
         if end.result in g.FAILED and end.message:
-            said = f"Task {task.key} failed" if end.result == Result.FAILED else f"Task {task.key}"
-            self._failures[task.key] = f"{said}: {end.message}"
+            subject = f"Task {task.key} failed" if end.result == Result.FAILED else f"Task {task.key}"
+            self._failures[task.key] = f"{subject}: {end.message}"
         self._events.put(Ended(task.key, end.result, end.outcome))
 
     def attempt(self, task: TaskRun, source: TaskSource, context: Context, stop: StopRequest) -> TaskEnd:

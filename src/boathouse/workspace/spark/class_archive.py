@@ -90,8 +90,8 @@ def make_archive(jars: list[Path]) -> Path:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         if done.returncode or not made.is_file():
-            said = (done.stdout + done.stderr).strip().splitlines() or ["the JVM wrote no archive"]
-            raise ArchiveError(f"no class archive, sessions will start slower: {said[-1]}")
+            lines = (done.stdout + done.stderr).strip().splitlines() or ["the JVM wrote no archive"]
+            raise ArchiveError(f"no class archive, sessions will start slower: {lines[-1]}")
         shutil.rmtree(empty_metastore(jars), ignore_errors=True)
         Path(scratch, "state", "metastore").rename(empty_metastore(jars))
         made.rename(file)

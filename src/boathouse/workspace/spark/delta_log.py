@@ -80,9 +80,9 @@ class Log:
         at = self.start(version)
         if at is None:
             return None
-        told = [(at, file) for file in self.checkpoints.get(at, [])] + [(n, self.commits[n]) for n in range(at + 1, version + 1)]
+        logs = [(at, file) for file in self.checkpoints.get(at, [])] + [(n, self.commits[n]) for n in range(at + 1, version + 1)]
         live: dict[str, tuple[int, int]] = {}
-        for number, file in told:
+        for number, file in logs:
             for path, size in self.actions[file]:
                 if size is None:
                     live.pop(path, None)
@@ -116,7 +116,7 @@ def _restore(log: Log, table: str, version: int) -> str:
     "Return the command that restores a table whose later versions have lost a file."
     whole = log.files(version) if version >= 0 else None
     if whole is None or any(_broken(_place(log.folder, path), size) for path, (size, _) in whole.items()):
-        return f'boathouse sql "DROP TABLE {table}", {AGAIN}: it is made anew from what comes before it'
+        return f'boathouse sql "DROP TABLE {table}", {AGAIN}: it is filled again from the tables before it'
     return f'boathouse sql "RESTORE TABLE {table} TO VERSION AS OF {version}", {AGAIN}'
 
 
@@ -126,7 +126,7 @@ def _fix_of_log(log: Log, table: str, file: Path) -> str:
         return f"Stop the cluster and delete {name}: the commits tell the same"
     if file == log.commits.get(log.latest) and (log.latest == 0 or log.start(log.latest - 1) is not None) and log.latest > 0:
         return f"Stop the cluster, delete {name} and the .crc beside it, {AGAIN}: that commit is then as if it had never been"
-    return f'boathouse sql "DROP TABLE {table}", {AGAIN}: it is made anew from what comes before it'
+    return f'boathouse sql "DROP TABLE {table}", {AGAIN}: it is filled again from the tables before it'
 
 
 def _place(folder: Path, path: str) -> Path:

@@ -74,7 +74,7 @@ def resolve_jars(folder: Path) -> list[Path]:
         done = subprocess.run(_command(ivy, nothing), env=_environment(), capture_output=True, text=True, check=False)
         if done.returncode or not is_complete(ivy / "jars"):
             raise JarsError(f"could not resolve {coordinate()} (exit {done.returncode}). Behind a mirror, name an Ivy settings file in "
-                            f"BOATHOUSE_IVY_SETTINGS. The resolver said:\n" + "\n".join((done.stdout + done.stderr).splitlines()[-15:]))  # fmt: skip
+                            f"BOATHOUSE_IVY_SETTINGS. The resolver printed:\n" + "\n".join((done.stdout + done.stderr).splitlines()[-15:]))  # fmt: skip
         if not is_complete(folder):  # another process may have done it meanwhile
             shutil.rmtree(folder, ignore_errors=True)
             (ivy / "jars").rename(folder)

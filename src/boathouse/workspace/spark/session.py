@@ -289,9 +289,9 @@ def _launch(state: Path, master: str, settings: dict[str, str]) -> None:
     if master.startswith("local-cluster"):
         settings["spark.executor.extraClassPath"] = os.pathsep.join([ours, settings["spark.executor.extraClassPath"]])
     conf = SparkConf(loadDefaults=False).setAppName("boathouse").setMaster(master).setAll(list(settings.items()))
-    said = state / "jvm.log"
+    log_file = state / "jvm.log"
     try:
-        with said.open("wb") as log:
+        with log_file.open("wb") as log:
             gateway = SparkContext._gateway or launch_gateway(conf, popen_kwargs={"stdout": log, "stderr": log})
         _place_metastore(gateway.jvm, state)
         install_dialect(gateway.jvm, state)
@@ -300,7 +300,7 @@ def _launch(state: Path, master: str, settings: dict[str, str]) -> None:
             conf.set("spark.jars", ",".join([ours, *filter(None, [settings.get("spark.jars")])]))
         SparkContext(conf=conf, gateway=gateway)
     except Exception as error:
-        last = "\n".join(said.read_text(errors="replace").splitlines()[-15:])
+        last = "\n".join(log_file.read_text(errors="replace").splitlines()[-15:])
         raise SessionError(f"Spark did not start on {state}: {error}\n{last}") from error
 
 

@@ -100,12 +100,12 @@ def _cut(file: Path, half: int, size: int) -> None:
         to = half - near + len(first)
         log.seek(size - half)
         start = size - half + near - len(_from_a_line_on(log.read(near)))
-        said = f"... {start - to} bytes left out: the first and the last part of a log are kept; {SETTING} says how much ...\n".encode()
-        said = said if first.endswith(b"\n") else b"\n" + said
+        notice = f"... {start - to} bytes left out: the first and the last part of a log are kept; {SETTING} says how much ...\n".encode()
+        notice = notice if first.endswith(b"\n") else b"\n" + notice
         log.seek(to)
-        if start - to <= len(said):
+        if start - to <= len(notice):
             return
-        log.write(said)
+        log.write(notice)
         _move(log.fileno(), start, log.tell(), size - start)
 
 

@@ -102,7 +102,7 @@ def _development(bundle: Bundle, target: Map) -> Iterator[Problem]:
         yield problem("development-prefix", message, at, "Write ${workspace.current_user.short_name} in it.")
     for key in PATHS:
         path, at = _effective(bundle, target, "workspace", key)
-        # Only shared names surely hold no user's name: the names of other users are not known here.
+        # Only shared names certainly hold no user's name: the names of other users are not known here.
         if isinstance(path, str) and SHARED.match(path) and not USER.search(path) and not _with_name(path, names):
             message = f"the {key} '{path}' of a target of mode development is the same for every user."
             yield problem("development-path", message, at, "Start it with `~/`, or write ${workspace.current_user.userName} in it.")

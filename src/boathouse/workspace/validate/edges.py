@@ -47,13 +47,13 @@ def _joins(job: Job) -> Iterator[Problem]:
         _branch(job, key, branches)
     for source in job.tasks.values():
         edges = [e for e in source.task.depends_on or [] if e.task_key in job.tasks]
-        asked = {e.task_key: {f.outcome for f in edges if f.task_key == e.task_key} for e in edges}
-        both = [key for key, outcomes in asked.items() if {"true", "false"} <= outcomes]
+        outcomes_by_task = {e.task_key: {f.outcome for f in edges if f.task_key == e.task_key} for e in edges}
+        both = [key for key, outcomes in outcomes_by_task.items() if {"true", "false"} <= outcomes]
         if both:
             message = f"task '{source.key}' depends on both outcomes of '{both[0]}', so it never runs."
             yield problem("both-outcomes", message, source.at("depends_on"), "Depend on the tasks of the branches instead.")
         elif len(edges) > 1 and source.task.run_if is None:
-            # If the task itself depends on an outcome that is not met, it is surely excluded: nothing is open then.
+            # If the task itself depends on an outcome that is not met, it is excluded: nothing is open then.
             own = frozenset().union(*(_step(e.task_key, e.outcome) for e in edges))
             sides = {branches[e.task_key] | own for e in edges}
             apart = frozenset.union(*sides) - frozenset.intersection(*sides)

@@ -55,9 +55,9 @@ def check_bundle(folder: Path, target: str | None = None, overrides: Mapping[str
     found: dict[tuple[str, str, str], Remark] = {}
     refusal = None
     for name in targets:
-        said, refused = _of_target(written, name, overrides or {})
+        reported, refused = _of_target(written, name, overrides or {})
         refusal = refusal or refused
-        for finding in said:
+        for finding in reported:
             key = (finding.level, str(finding.problem), finding.rule)
             known = found.setdefault(key, Remark(finding))
             if name not in known.targets:

@@ -95,9 +95,9 @@ def notes(job: Job) -> Iterator[BundleError]:
     for key, why in JOB_WITHOUT_EFFECT.items():
         if job.source.get(key) is not None:
             yield BundleError(f"'{key}' has no effect on this machine: {why}.", where(job.source, key, key=True))
-    said = set[str]()
+    reported = set[str]()
     for source in job.every_task():
         for key, why in TASK_WITHOUT_EFFECT.items():
-            if source.node.get(key) is not None and key not in said | QUIET:
-                said.add(key)
+            if source.node.get(key) is not None and key not in reported | QUIET:
+                reported.add(key)
                 yield BundleError(f"'{key}' of a task has no effect on this machine: {why}.", source.at(key, key=True))

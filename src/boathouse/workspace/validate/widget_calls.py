@@ -15,7 +15,7 @@ HEADER = "# Databricks notebook source"
 SEPARATOR = re.compile(r"^# COMMAND -{5,}[ \t]*$", re.MULTILINE)
 DECLARING = ("text", "dropdown", "combobox", "multiselect")
 READING = ("get", "getArgument")
-# Packages that surely read no widgets of the notebook.
+# Packages that read no widgets of the notebook.
 WELL_KNOWN = frozenset(
     [
         "pyspark",
@@ -164,7 +164,7 @@ def _text(node: ast.Call, position: int, keyword: str) -> str | None:
 
 
 def _is_quiet(module: str, folder: Path, root: Path) -> bool:
-    "Return whether a module surely reads no widgets: Python's own, a well-known one, or one of the bundle that never names them."
+    "Return whether a module reads no widgets: Python's own, a well-known one, or one of the bundle that never names them."
     if module in sys.stdlib_module_names or module in WELL_KNOWN:
         return True
     for place in dict.fromkeys((folder, root / "src", root)):

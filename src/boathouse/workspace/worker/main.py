@@ -241,18 +241,18 @@ def _result(error: BaseException | None, exit_value: str | None, values: TaskVal
         return TaskResult("SUCCESS", exit_value=exit_value, values=values.set_here)
     trace = "".join(traceback.format_exception(type(error), error, _own_frames(error.__traceback__)))
     print(trace, file=sys.stderr)
-    said = error_headline(error, secrets._redacted) + more + _place(error)
-    return TaskResult("FAILED", error=said, trace=secrets._redacted(trace), values=values.set_here)
+    headline = error_headline(error, secrets._redacted) + more + _place(error)
+    return TaskResult("FAILED", error=headline, trace=secrets._redacted(trace), values=values.set_here)
 
 
 def error_headline(error: BaseException, redact: Callable[[str], str] = str) -> str:
     "Return one line about the error: its class and the first line of its message, after `redact`."
     if isinstance(error, SystemExit):
         return f"SystemExit: {redact(error.code)}" if isinstance(error.code, str) else f"exit code {error.code}"
-    said = redact(str(error)).strip().splitlines()
-    if type(error).__name__ == "Py4JJavaError" and len(said) > 1:
-        return f"{type(error).__name__}: {said[1].removeprefix(': ')}"  # the first line names a call, the second the error
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+    lines = redact(str(error)).strip().splitlines()
+    if type(error).__name__ == "Py4JJavaError" and len(lines) > 1:
+        return f"{type(error).__name__}: {lines[1].removeprefix(': ')}"  # the first line names a call, the second the error
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _place(error: BaseException) -> str:

@@ -87,9 +87,9 @@ class _Run:
         "Run one cell and add its outputs to `outputs`; return the exception that it raised, with its place."
         first, inline = 0, False
         try:
-            asked = magics.parse_cell(cell.source, notebook.language)
-            first, inline = asked.line, asked.name == "run"
-            error = self._run_inline(shell, asked.rest, notebook, outputs) if inline else self._run_code(shell, asked, outputs)
+            cell_magic = magics.parse_cell(cell.source, notebook.language)
+            first, inline = cell_magic.line, cell_magic.name == "run"
+            error = self._run_inline(shell, cell_magic.rest, notebook, outputs) if inline else self._run_code(shell, cell_magic, outputs)
         except (magics.MagicError, notebooksource.NotebookError) as caught:
             error = caught
             outputs.append(cellerror.error_output(error))
@@ -97,17 +97,17 @@ class _Run:
             return error
         return cellerror.add_place(error, notebook, cell, first, whole=inline)
 
-    def _run_code(self, shell: CaptureShell, asked: magics.CellMagic, outputs: list[NotebookNode]) -> BaseException | None:
-        if asked.name in ("md", "skip"):
+    def _run_code(self, shell: CaptureShell, cell_magic: magics.CellMagic, outputs: list[NotebookNode]) -> BaseException | None:
+        if cell_magic.name in ("md", "skip"):
             return None
-        if asked.name == "python":
-            code, left_out = magics.without_installs(asked.body)
+        if cell_magic.name == "python":
+            code, left_out = magics.without_installs(cell_magic.body)
             if left_out:
                 print(*left_out, SKIPPED_PIP, sep="\n")
                 outputs.append(new_output("stream", name="stdout", text=f"{SKIPPED_PIP}\n"))
         else:
-            shell.user_ns["_magic"] = {"sql": self._sql, "sh": _sh, "fs": self._fs}[asked.name]
-            code = f"_magic({asked.body!r})"
+            shell.user_ns["_magic"] = {"sql": self._sql, "sh": _sh, "fs": self._fs}[cell_magic.name]
+            code = f"_magic({cell_magic.body!r})"
         with capture_streams() as printed:
             shown = shell.run(code, stdout=False, stderr=False)
         error = shell.exc

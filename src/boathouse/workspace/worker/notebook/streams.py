@@ -41,8 +41,8 @@ class CapturedText:
         with self._lock:
             found = [new_output("stream", name=name, text="".join(texts)) for name, texts in self._pieces]
             if self._left_out:
-                said = f"\n... {self._left_out} more characters: they are in the task's log.txt\n"
-                found.append(new_output("stream", name="stderr", text=said))
+                notice = f"\n... {self._left_out} more characters: they are in the task's log.txt\n"
+                found.append(new_output("stream", name="stderr", text=notice))
             return found
 
 
