@@ -29,7 +29,12 @@ STYLE: Any = {
 
 # %% ../../notebooks/kit/02_plots.ipynb #b107a005
 def new_chart(title: str, x: str = "", y: str = "", width: float = 8.0, height: float = 3.4) -> tuple[Figure, Axes]:
-    "Return an empty chart in the common style, with its title and the names of its axes. Sizes are in inches."
+    """Return an empty chart in the common style, with its title and the names of its axes. Sizes are in inches.
+
+    >>> figure, axes = new_chart("Flights per carrier", y="flights")
+    >>> axes.get_title(loc="left"), axes.get_ylabel()
+    ('Flights per carrier', 'flights')
+    """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
@@ -41,6 +46,10 @@ def plot_calibration(curve: pd.DataFrame, title: str = "Are the probabilities tr
     """Draw the observed against the predicted share, one point per group of rows.
 
     `curve` has one row per group, with the columns `predicted` and `observed`.
+
+    >>> figure = plot_calibration(pd.DataFrame({"predicted": [0.1, 0.4], "observed": [0.1, 0.3]}))
+    >>> figure.axes[0].get_xlabel()
+    'mean probability predicted'
     """
     top = float(max(curve.predicted.max(), curve.observed.max(), 0.1)) * 1.1
     figure, axes = new_chart(title, "mean probability predicted", "share observed", 4.6, 4.2)
@@ -58,6 +67,10 @@ def plot_roc(curves: Mapping[str, Sequence[Sequence[float]]], aucs: Mapping[str,
     """Draw the ROC curves of several models on the same rows.
 
     A curve is a list of points [false positive rate, true positive rate]. The first model is drawn on top.
+
+    >>> figure = plot_roc({"prior": [(0, 0), (1, 1)]}, {"prior": 0.5})
+    >>> figure.axes[0].get_legend().get_texts()[0].get_text()
+    'prior, AUC 0.500'
     """
     figure, axes = new_chart("ROC", "false positive rate", "true positive rate", 4.6, 4.2)
     axes.plot([0, 1], [0, 1], color=CONTEXT, linewidth=1)
@@ -73,7 +86,11 @@ def plot_roc(curves: Mapping[str, Sequence[Sequence[float]]], aucs: Mapping[str,
 
 # %% ../../notebooks/kit/02_plots.ipynb #b107a00d
 def svg_uri(figure: Figure) -> str:
-    "Return the figure as a data URI of an SVG; the same figure gives the same URI."
+    """Return the figure as a data URI of an SVG; the same figure gives the same URI.
+
+    >>> svg_uri(new_chart("Empty", width=2, height=1)[0])[:26]
+    'data:image/svg+xml;base64,'
+    """
     drawn = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "boathouse", "svg.fonttype": "path"}):
         figure.savefig(drawn, format="svg", metadata={"Date": None}, bbox_inches="tight", transparent=True)

@@ -80,7 +80,7 @@ def parameters(**defaults: Any) -> SimpleNamespace:
         **{name: parse_parameter(name, given[name], value) if name in given else value for name, value in defaults.items()}
     )
 
-# %% ../../notebooks/kit/01_runtime.ipynb #5c48f257
+
 def in_notebook() -> bool:
     "Return whether the code runs in a notebook (an IPython shell is active)."
     ipython = sys.modules.get("IPython")
@@ -88,7 +88,10 @@ def in_notebook() -> bool:
 
 # %% ../../notebooks/kit/01_runtime.ipynb #5938409b
 def set_task_value(key: str, value: Any) -> None:
-    "Publish a small JSON value of this task to later tasks; do nothing outside a task."
+    """Publish a small JSON value of this task to later tasks; do nothing outside a task.
+
+    >>> set_task_value("flights_scored", 3)
+    """
     dbutils = get_dbutils()
     if dbutils is not None:
         dbutils.jobs.taskValues.set(key=key, value=value)
@@ -110,18 +113,31 @@ def run_id() -> str:
 
 # %% ../../notebooks/kit/01_runtime.ipynb #24f0fb01
 def user_name(spark: SparkSession) -> str:
-    "Return the name of the current user: the platform's, or on one machine the operating system's."
+    """Return the name of the current user: the platform's, or on one machine the operating system's.
+
+    >>> user_name(spark) == spark.sparkContext.sparkUser()
+    True
+    """
     return spark.sql("SELECT current_user()").collect()[0][0]
 
 # %% ../../notebooks/kit/01_runtime.ipynb #24f0fb02
 def now() -> datetime:
-    "Return the present time in UTC, without a time zone, like all timestamps of the kit."
+    """Return the present time in UTC, without a time zone, like all timestamps of the kit.
+
+    >>> now() > datetime(2020, 1, 1), now().tzinfo
+    (True, None)
+    """
     return datetime.now(UTC).replace(tzinfo=None)
 
 # %% ../../notebooks/kit/01_runtime.ipynb #24f08c81
 @contextmanager
 def persisted(df: DataFrame) -> Iterator[DataFrame]:
-    "Yield `df`, computed at most once within the block where the platform permits `persist`."
+    """Yield `df`, computed at most once within the block where the platform permits `persist`.
+
+    >>> with persisted(spark.range(5)) as numbers:
+    ...     numbers.is_cached
+    True
+    """
     if os.environ.get("DATABRICKS_RUNTIME_VERSION", "").startswith("client"):
         yield df
         return
@@ -133,7 +149,11 @@ def persisted(df: DataFrame) -> Iterator[DataFrame]:
 
 # %% ../../notebooks/kit/01_runtime.ipynb #24f0fa01
 def free_memory() -> int:
-    "Return the free memory of this machine in bytes."
+    """Return the free memory of this machine in bytes.
+
+    >>> free_memory() > 0
+    True
+    """
     import psutil  # in every Databricks runtime, and in the extra `local`
 
     return int(psutil.virtual_memory().available)
