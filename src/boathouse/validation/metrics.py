@@ -44,7 +44,12 @@ def auc_from_counts(positives: np.ndarray, negatives: np.ndarray) -> tuple[float
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #051b45d0
 def score_metrics(late: Sequence[bool] | np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    "Return AUC, log loss, Brier score, share of positive rows, mean probability and number of rows."
+    """Return AUC, log loss, Brier score, share of positive rows, mean probability and number of rows.
+
+    >>> found = score_metrics([True, False, False, True], np.array([0.9, 0.2, 0.4, 0.3]))
+    >>> found["auc"], found["share_late"], found["rows"]
+    (0.75, 0.5, 4.0)
+    """
     truth = np.asarray(late, bool)
     return {
         "auc": float(roc_auc_score(truth, scores)),
@@ -57,7 +62,11 @@ def score_metrics(late: Sequence[bool] | np.ndarray, scores: np.ndarray) -> dict
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #4daefa5e
 def roc(late: Sequence[bool] | np.ndarray, scores: np.ndarray, points: int = 100) -> list[list[float]]:
-    "Return the ROC curve at evenly spaced false positive rates, as pairs [false positive rate, true positive rate]."
+    """Return the ROC curve at evenly spaced false positive rates, as pairs [false positive rate, true positive rate].
+
+    >>> roc([True, False, False, True], np.array([0.9, 0.2, 0.4, 0.3]), points=2)
+    [[0.0, 0.5], [0.5, 1.0], [1.0, 1.0]]
+    """
     false, true, _ = roc_curve(np.asarray(late, bool), scores)
     grid = np.linspace(0, 1, points + 1)
     return [[round(float(x), 4), round(float(y), 4)] for x, y in zip(grid, np.interp(grid, false, true), strict=True)]
@@ -85,7 +94,11 @@ def calibration_from_counts(rows: np.ndarray, positives: np.ndarray, probabiliti
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #a0c00003
 def calibration(late: Sequence[bool] | np.ndarray, scores: np.ndarray, groups: int = 10) -> pd.DataFrame:
-    "Return one row per group of equally many rows, in order of score: mean probability predicted, share observed, rows."
+    """Return one row per group of equally many rows, in order of score: mean probability predicted, share observed, rows.
+
+    >>> calibration([False, False, True, True], np.array([0.1, 0.2, 0.7, 0.9]), groups=2).round(2).to_dict("list")
+    {'predicted': [0.15, 0.8], 'observed': [0.0, 1.0], 'rows': [2.0, 2.0]}
+    """
     order = np.argsort(scores, kind="stable")
     return calibration_from_counts(np.ones(len(order)), np.asarray(late, float)[order], np.asarray(scores, float)[order], groups)
 
@@ -110,13 +123,13 @@ def slope_of(late: np.ndarray, scores: np.ndarray, days: np.ndarray, steps: int 
         if np.abs(step).max() < 1e-8:
             break
     else:
-        raise ValueError(f"the slope of calibration was not found in {steps} steps")
+        raise ValueError(f"the slope of calibration must converge in {steps} steps, but the last step was {np.abs(step).max():.1e}")
     whole = information(*(m.sum() for m in moments[2:]))
     rest = whole - np.stack([information(*m) for m in zip(*moments[2:], strict=True)])
     moved = np.linalg.solve(rest, np.stack(moments[:2], axis=1)[:, :, None])[:, 1, 0]
     return float(beta[1] / spread), ((beta[1] - moved) / spread)[np.bincount(days, minlength=count) > 0]
 
-# %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #4a656f24
+
 def information(weight: float, by_x: float, by_xx: float) -> np.ndarray:
     "Return the 2 x 2 information matrix of a logistic regression on one variable."
     return np.array([[weight, by_x], [by_x, by_xx]])
@@ -135,7 +148,7 @@ def check_calibration(evidence: Evidence, gap: float = 0.05, slope: tuple[float,
     "Refuse probabilities whose mean is off by more than `gap`, or whose slope lies outside `slope`, with the whole interval (half of the level each)."
     truth, scores, share = evidence.truth, np.asarray(evidence.scores[CANDIDATE], float), 1 - (1 - level) / 2
     if not ((scores >= 0) & (scores <= 1)).all():
-        raise ValueError("calibration needs scores between 0 and 1")
+        raise ValueError(f"calibration needs scores between 0 and 1, got {scores.min():.3g} to {scores.max():.3g}")
     off, off_without = gap_of(truth, scores, evidence.days)
     tilt, tilt_without = slope_of(truth, scores, evidence.days)
     low, high, _ = t_interval(off, off_without, share)
@@ -170,6 +183,10 @@ def slices(rows: pd.DataFrame, by: Sequence[str], late: Sequence[bool], scores: 
     """Return one dictionary per slice, in order of the values: rows, AUC, mean score (`predicted`), share of positive rows (`observed`).
 
     Values with fewer than `at_least` rows, or with one outcome only, are pooled as `(other)`.
+
+    >>> flights = pd.DataFrame({"origin": ["EWR", "EWR", "JFK"]})
+    >>> [(one["value"], one["rows"], one["auc"]) for one in slices(flights, ["origin"], [True, False, False], np.array([0.7, 0.2, 0.4]), 2)]
+    [('(other)', 1, None), ('EWR', 2, 1.0)]
     """
     truth, out = np.asarray(late, bool), []
     for column in by:
@@ -182,7 +199,7 @@ def slices(rows: pd.DataFrame, by: Sequence[str], late: Sequence[bool], scores: 
                 out.append({"slice": column, "value": names[n], "rows": int(inside.sum()), "auc": auc, **means})
     return out
 
-# %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #12c43d70
+
 def round_values(value: float) -> float:
     "Return the value rounded to six decimal places."
     return round(float(value), 6)
