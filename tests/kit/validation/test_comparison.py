@@ -86,7 +86,7 @@ def test_the_order_of_the_rows_and_the_names_of_the_days_do_not_matter() -> None
 
 
 def test_a_score_that_is_not_a_number_is_refused() -> None:
-    with pytest.raises(ValueError, match="1 of 3 rows have no score"):
+    with pytest.raises(ValueError, match="every row must have a score, but 1 of 3 rows have NaN"):
         ranked(np.array([True, False, True]), np.array([0.1, np.nan, 0.3]), np.zeros(3, int))
 
 
