@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'FRESH', 'describe_model', 'inspect_artifact', 'fresh_process', 'check_loads_no_code',
-           'check_files_as_registered', 'signature_faults', 'check_signature_matches', 'check_loads_in_clean_process',
+           'check_files_as_registered', 'check_signature_matches', 'signature_faults', 'check_loads_in_clean_process',
            'check_description_and_owner', 'check_latency', 'check_model_size']
 
 # %% ../../../notebooks/kit/09_validation/05_artifact.ipynb #bf75b3a0
@@ -100,11 +100,11 @@ def fresh_process(files: Path, rows: pd.DataFrame, here: np.ndarray | None = Non
         try:
             ended = subprocess.run(words, cwd=scratch, env=kept | store, capture_output=True, text=True, timeout=timeout)
         except subprocess.TimeoutExpired:
-            return FreshProcessCheck(error=f"was not done after {timeout:.0f} s")
+            return FreshProcessCheck(error=f"the process did not end within {timeout:.0f} s")
         found = json.loads(result.read_text()) if result.is_file() else {}
         columns = tuple(found.get("signature_columns", ()))
         if ended.returncode or "seconds_1_row" not in found:
-            why = [line for line in ended.stderr.splitlines() if line.strip()] or [f"it ended with {ended.returncode}"]
+            why = [line for line in ended.stderr.splitlines() if line.strip()] or [f"the process ended with code {ended.returncode}"]
             return FreshProcessCheck(error=why[-1][:500], signature_columns=columns)
     predicted = np.array(found["predicted"], float)
     apart = float(np.abs(predicted - here).max()) if here is not None and len(here) == len(predicted) else float("nan")
@@ -116,7 +116,7 @@ def fresh_process(files: Path, rows: pd.DataFrame, here: np.ndarray | None = Non
 def check_loads_no_code(evidence: Evidence) -> GateResult:
     "Refuse files that run code when they are loaded."
     code = evidence.require("registered").code
-    return conclude(not code, len(code), 0, f"would run code when loaded: {', '.join(code)}" if code else "loads named types only")
+    return conclude(not code, len(code), 0, f"the model {'; it '.join(code)}" if code else "loads named types only")
 
 # %% ../../../notebooks/kit/09_validation/05_artifact.ipynb #d0f219dc
 @gate("files_as_registered")
@@ -128,28 +128,6 @@ def check_files_as_registered(evidence: Evidence) -> GateResult:
     same = found.content == found.promised_content
     return conclude(same, None, None, f"the files {'are' if same else 'are not'} those that were registered ({found.content[:12]})")
 
-# %% ../../../notebooks/kit/09_validation/05_artifact.ipynb #e06d195d
-def signature_faults(evidence: Evidence) -> list[str]:
-    "Return every difference between the signature and the rows, or the inputs and outputs of the model, as text."
-    found, fresh, rows = evidence.require("registered"), evidence.fresh, evidence.sample if evidence.sample is not None else evidence.rows
-    if found.signature is None:
-        return ["there is none"]
-    faults = [f"the rows have no {c}" for c in found.signature if c not in rows]
-    faults += [
-        f"{c} is declared {kind}, and is {rows[c].dtype} in the rows"
-        for c, kind in found.signature.items()
-        if c in rows
-        and rows[c].dtype.kind not in KINDS.get(kind, rows[c].dtype.kind)
-        and not (kind == "double" and rows[c].dtype.kind in "iu")
-    ]
-    if fresh is not None and fresh.signature_columns:
-        faults += [f"the model takes {c}, which is not declared" for c in fresh.signature_columns if c not in found.signature]
-        faults += [f"{c} is declared, and the model does not take it" for c in found.signature if c not in fresh.signature_columns]
-    given = None if fresh is None or not fresh.shape else 1 if len(fresh.shape) == 1 else fresh.shape[-1]
-    if given is not None and found.outputs not in (None, -1, given):
-        faults.append(f"{found.outputs} values a row are declared, and {given} are given")
-    return faults
-
 # %% ../../../notebooks/kit/09_validation/05_artifact.ipynb #3485319e
 @gate("signature_matches")
 def check_signature_matches(evidence: Evidence) -> GateResult:
@@ -157,6 +135,28 @@ def check_signature_matches(evidence: Evidence) -> GateResult:
     faults = signature_faults(evidence)
     fine = f"{len(evidence.require('registered').signature or ())} inputs, as in the rows"
     return conclude(not faults, len(faults), 0, "; ".join(faults) or fine)
+
+
+def signature_faults(evidence: Evidence) -> list[str]:
+    "Return every difference between the signature and the rows, or the inputs and outputs of the model, as text."
+    found, fresh, rows = evidence.require("registered"), evidence.fresh, evidence.sample if evidence.sample is not None else evidence.rows
+    if found.signature is None:
+        return ["the version has no signature"]
+    faults = [f"the rows have no {c}" for c in found.signature if c not in rows]
+    faults += [
+        f"the signature declares {c} as {kind}, the rows have {rows[c].dtype}"
+        for c, kind in found.signature.items()
+        if c in rows
+        and rows[c].dtype.kind not in KINDS.get(kind, rows[c].dtype.kind)
+        and not (kind == "double" and rows[c].dtype.kind in "iu")
+    ]
+    if fresh is not None and fresh.signature_columns:
+        faults += [f"the model takes {c}, the signature does not declare it" for c in fresh.signature_columns if c not in found.signature]
+        faults += [f"the signature declares {c}, the model does not take it" for c in found.signature if c not in fresh.signature_columns]
+    given = None if fresh is None or not fresh.shape else 1 if len(fresh.shape) == 1 else fresh.shape[-1]
+    if given is not None and found.outputs not in (None, -1, given):
+        faults.append(f"the signature declares {found.outputs} values per row, the model returns {given}")
+    return faults
 
 # %% ../../../notebooks/kit/09_validation/05_artifact.ipynb #ef3e9277
 @gate("loads_in_clean_process")
@@ -188,7 +188,7 @@ def check_latency(evidence: Evidence, seconds_1000_rows: float = 2.0, seconds_1_
     "Refuse a model that takes more seconds for a thousand rows, or for one, in the clean process."
     fresh = evidence.require("fresh")
     if fresh.error:
-        return conclude(None, None, seconds_1000_rows, f"could not be timed: {fresh.error}")
+        return conclude(None, None, seconds_1000_rows, f"the model was not timed: {fresh.error}")
     many, one = fresh.seconds_1000_rows <= seconds_1000_rows, fresh.seconds_1_row <= seconds_1_row
     value, bound = (fresh.seconds_1_row, seconds_1_row) if many and not one else (fresh.seconds_1000_rows, seconds_1000_rows)
     reason = f"{fresh.seconds_1000_rows * 1000:.0f} ms for a thousand rows, {fresh.seconds_1_row * 1000:.1f} ms for one row"
