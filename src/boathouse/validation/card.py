@@ -69,7 +69,7 @@ th { font-weight: 600; color: #57606a } td.number, th.number { text-align: right
 {% for r in results %}<tr><td><code>{{ r.name }}</code><br><span class="quiet">{{ r.description }}</span></td>
 <td class="nowrap" style="color: {{ good if r.passed else (bad if r.blocks else warn) }}; font-weight: 600">{{ "pass" if r.passed else ("refuse" if r.blocks else "warn") }}</td>
 <td class="number">{{ r.value | short }}</td><td class="number">{{ r.bound | short }}</td><td>{{ r.full_reason }}</td></tr>{% endfor %}</table>
-<h2>How good</h2>
+<h2>Metrics</h2>
 <table><tr><th>model</th>{% for name in figures[0][1] %}<th class="number">{{ name }}</th>{% endfor %}</tr>
 {% for name, row in figures %}<tr><td>{{ name }}</td>{% for value in row.values() %}<td class="number">{{ value | short }}</td>{% endfor %}</tr>{% endfor %}</table>
 <div class="pictures">{% for name, figure in curves %}<img alt="{{ name }}" src="{{ figure | svg_uri }}">{% endfor %}</div>
