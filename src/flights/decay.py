@@ -67,13 +67,13 @@ class DecayMeasurement:
     ages: pd.DataFrame
     interval: RetrainingInterval
 
-# %% ../../notebooks/flights/15_decay.ipynb #7853a3d7
+
 def interpret_decay(what: str, name: str, found: DecayResult, tolerance: float) -> DecayMeasurement:
     "Return a measurement with its loss per age and its retraining interval; `tolerance` is the accepted loss in AUC."
     ages = loss_by_age(found)
     return DecayMeasurement(what, name, found, ages, find_interval(ages, tolerance, found.unit))
 
-# %% ../../notebooks/flights/15_decay.ipynb #6e970fa2
+
 def decay_table_rows(all_found: Sequence[DecayResult], as_of: date) -> list[tuple[Any, ...]]:
     "Return the rows of `monitoring.decay`, one per window, period and age."
     out = []
@@ -107,7 +107,7 @@ def measure_windows(
     growing, same = (
         measure_decay(rows, learn, "flight_date", "late", ages, GAP, days, unit=unit, workers=2, tell=tell) for days in (None, window)
     )
-    told = [
+    measured = [
         interpret_decay("all days before", "decay", growing, tolerance),
         interpret_decay(f"all days before, {experience} or more", "decay_experienced", with_min_history(growing, experience), tolerance),
         interpret_decay(f"the {window} days before", "decay_window", same, tolerance),
@@ -124,12 +124,12 @@ def measure_windows(
             "unit": unit,
         }
         mlflow.log_params(given | {f"defaults.{name}": value for name, value in DEFAULTS.items()})
-        for one in told:
+        for one in measured:
             if len(one.ages):
                 log_decay(run.info.run_id, one.found, one.ages, one.interval, one.name)
     kept = lake.spark.createDataFrame(decay_table_rows([growing, same], as_of), MONITORING_DECAY.schema)
     replace(lake, MONITORING_DECAY, kept, f"as_of = date'{as_of}' AND unit = '{unit}' AND window_days IN (0, {window})")
-    return told
+    return measured
 
 # %% ../../notebooks/flights/15_decay.ipynb #7064a3c8
 def main() -> None:
@@ -148,8 +148,8 @@ def main() -> None:
     )
     logging.getLogger("mlflow").setLevel("ERROR")
     lake = Lakehouse(get_spark(), p.catalog)
-    told = measure_windows(lake, p.experiment, p.as_of, p.window, p.experience, p.ages, p.per_month, p.tolerance, p.seed, p.unit, print)
-    for one in told:
-        print(f"\nModels that learned from {one.what}:")
+    measured = measure_windows(lake, p.experiment, p.as_of, p.window, p.experience, p.ages, p.per_month, p.tolerance, p.seed, p.unit, print)
+    for one in measured:
+        print(f"\nModels trained on {one.what}:")
         print(one.ages[["age", "loss", "low", "high", "periods"]].round(4).to_string(index=False) if len(one.ages) else "none")
         print(f"Retraining interval: {one.interval.sentence}.")

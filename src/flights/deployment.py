@@ -61,7 +61,7 @@ def recent_departures(lake: Lakehouse, as_of: date, version: int, days: int = DA
     rows = read(lake, GOLD_DEPARTURES, version)
     return rows.where((F.col("predict_at") >= F.lit(end - timedelta(days=days))) & (F.col("predict_at") < F.lit(end)))
 
-# %% ../../notebooks/flights/12_deployment.ipynb #07c6360c
+
 def read_shadow(lake: Lakehouse, model: str, version: int, as_of: date) -> DataFrame:
     "Return the rows of ml.shadow_predictions of one deployment, one row per flight."
     return read(lake, ML_SHADOW_PREDICTIONS).where((F.col("model_name") == model) & (F.col("batch_id") == f"version {version} {as_of}"))
@@ -101,7 +101,8 @@ def promote_accepted(lake: Lakehouse, model: str, version: int, as_of: date, nee
     found = MlflowClient().get_model_version(model, str(version))
     if found.tags.get("validation") != "accepted":
         raise DeploymentFailed(
-            f"{model} version {version} was not accepted by validation ({found.tags.get('refused_because') or 'not validated'}): it is not promoted"
+            f"a promotion needs a version that validation accepted; {model} version {version} was not accepted "
+            f"({found.tags.get('refused_because') or 'not validated'}). Train another version, or set the parameter override to a reason"
         )
     verdict = mlflow.artifacts.load_dict(f"runs:/{found.run_id}/validation.json")
     reasons = {gate["name"]: gate["reason"] for gate in verdict["gates"]}
@@ -109,17 +110,17 @@ def promote_accepted(lake: Lakehouse, model: str, version: int, as_of: date, nee
     decisive = "beats_champion" if previous is not None else "beats_baseline"
     if decisive not in reasons:
         raise DeploymentFailed(
-            f"validation.json of {model} version {version} has no gate {decisive}, only {', '.join(reasons)}: an earlier boathouse wrote it. "
+            f"validation.json of {model} version {version} has no gate {decisive}, only {', '.join(reasons)}: an earlier release of boathouse wrote it. "
             "Validate the version again (task validate of the job training), then repeat the deployment"
         )
     evidence, at = {"metrics": verdict["metrics"], "gates": reasons}, start_of(as_of)
     why = f"{decisive}: {reasons[decisive]}"
     new = promote(lake, model, version, at, why, evidence, by="deployment", expects=previous, approval=needs_approval)
-    was = f"instead of version {previous}" if previous is not None else "the first"
+    was = f"instead of version {previous}" if previous is not None else "the first champion"
     return (
         f"{model}: version {version} is champion from {as_of} on, {was}."
         if new
-        else f"{model}: version {version} was promoted for {as_of} before; nothing new."
+        else f"{model}: version {version} was already promoted for {as_of}; nothing new."
     )
 
 # %% ../../notebooks/flights/12_deployment.ipynb #0c1b224c
@@ -141,16 +142,16 @@ def verify_deployment(lake: Lakehouse, model: str, version: int, as_of: date) ->
     at, tags = start_of(as_of), MlflowClient().get_model_version(model, str(version)).tags
     seen = json.loads(tags.get(TRIED, "{}"))
     if seen.get("as_of") != str(as_of):
-        raise DeploymentFailed(f"{model} version {version} was not in the shadow for {as_of}: run the task shadow first")
-    answers = [check_champion_alias(lake, model, version, at), check_reference_rows_as_served(model, version)]
-    if not all(answer.passed for answer in answers):
-        return answers
+        raise DeploymentFailed(f"{model} version {version} had no shadow run for {as_of}; run the task shadow first")
+    results = [check_champion_alias(lake, model, version, at), check_reference_rows_as_served(model, version)]
+    if not all(result.passed for result in results):
+        return results
     uri = f"models:/{model}@{CHAMPION}" if alias_version(MlflowClient(), model) == version else f"models:/{model}/{version}"
     flights = recent_departures(lake, as_of, seen["versions"][GOLD_DEPARTURES.name]).select(*LABELS)
     served = score_batch(lake, uri, flights, seen["versions"]).withColumnRenamed("prediction", "probability")
     rows = read_shadow(lake, model, version, as_of)
     return [
-        *answers,
+        *results,
         check_scores_match_shadow(served, rows, "flight_id"),
         *compare_on_labels(lake, model, version, as_of, rows, seen["versions"]),
     ]
@@ -181,7 +182,7 @@ def task_context(**more: Any) -> tuple[Lakehouse, datetime, SimpleNamespace]:
     logging.getLogger("mlflow").setLevel("ERROR")
     return Lakehouse(get_spark(), p.catalog), start_of(p.as_of), p
 
-# %% ../../notebooks/flights/12_deployment.ipynb #c272a07d
+
 def candidate_main() -> None:
     'Run the task `candidate`: select the version, and set the task values `model_version` and `accepted` ("true" or "false").'
     lake, at, p = task_context(version=0, asked_by="")
@@ -190,27 +191,27 @@ def candidate_main() -> None:
     set_task_value("model_version", found.version)
     set_task_value("accepted", "true" if found.accepted else "false")
 
-# %% ../../notebooks/flights/12_deployment.ipynb #8ce8464f
+
 def approval_main() -> None:
     "Run the task `approval`: fail until a person has approved the version, if `guarded` is set."
     lake, _, p = task_context(guarded=False)
     print(check_approval(lake, p.model, p.model_version, p.guarded))
 
-# %% ../../notebooks/flights/12_deployment.ipynb #26aef54d
+
 def smoke_main() -> None:
     "Run the task `smoke`: check that a clean process reproduces the predictions of the reference rows."
     lake, at, p = task_context()
-    answers = [check_reference_rows(p.model, p.model_version)]
-    print(format_results(answers))
-    record_or_fail(lake, p.model, p.model_version, at, answers)
+    results = [check_reference_rows(p.model, p.model_version)]
+    print(format_results(results))
+    record_or_fail(lake, p.model, p.model_version, at, results)
 
-# %% ../../notebooks/flights/12_deployment.ipynb #ecbc30f1
+
 def shadow_main() -> None:
     "Run the task `shadow`: score the flights of two weeks with both versions into ml.shadow_predictions."
     lake, at, p = task_context()
-    answers = [run_shadow(lake, p.model, p.model_version, p.as_of)]
-    print(format_results(answers))
-    record_or_fail(lake, p.model, p.model_version, at, answers)
+    results = [run_shadow(lake, p.model, p.model_version, p.as_of)]
+    print(format_results(results))
+    record_or_fail(lake, p.model, p.model_version, at, results)
 
 # %% ../../notebooks/flights/12_deployment.ipynb #47e05615
 def promote_main() -> None:
@@ -224,22 +225,22 @@ def promote_main() -> None:
     else:
         print(promote_accepted(lake, p.model, p.model_version, p.as_of, p.guarded))
 
-# %% ../../notebooks/flights/12_deployment.ipynb #a2c0b133
+
 def verify_main() -> None:
     "Run the task `verify`: check that the served version gives the scores of the shadow run."
     lake, at, p = task_context()
-    answers = verify_deployment(lake, p.model, p.model_version, p.as_of)
-    print(format_results(answers))
-    record_or_fail(lake, p.model, p.model_version, at, answers)
+    results = verify_deployment(lake, p.model, p.model_version, p.as_of)
+    print(format_results(results))
+    record_or_fail(lake, p.model, p.model_version, at, results)
 
-# %% ../../notebooks/flights/12_deployment.ipynb #3ea3a1d9
+
 def rollback_main() -> None:
     "Run the task `rollback`: make the previous champion the champion again, if the version had become champion."
     lake, at, p = task_context()
     why = list_refusals(lake, p.model, p.model_version, at) or "a step of its deployment failed"
     print(undo_promotion(lake, p.model, p.model_version, at, why))
 
-# %% ../../notebooks/flights/12_deployment.ipynb #52eda9e7
+
 def deployed_main() -> None:
     "Run the task `deployed`: mark the version as deployed."
     _, _, p = task_context()

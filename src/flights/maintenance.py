@@ -17,15 +17,14 @@ from flights.tables import ALL
 # %% ../../notebooks/flights/17_maintenance.ipynb #d1300006
 def summarize_maintenance(done: list[MaintenanceResult]) -> str:
     "Return one sentence on the run, and one on each table that was changed or that a pin protects from VACUUM."
-    said = [
-        f"Tended {len(done)} tables: {sum(not d.not_optimized for d in done)} compacted, {sum(not d.not_vacuumed for d in done)} vacuumed."
-    ]
+    compacted, vacuumed = sum(not d.not_optimized for d in done), sum(not d.not_vacuumed for d in done)
+    lines = [f"Maintained {len(done)} table{'s' * (len(done) != 1)}: {compacted} compacted, {vacuumed} vacuumed."]
     for d in done:
         if not d.not_optimized or d.files_deleted:
-            said.append(f"{d.table_name}: {d.files_before} files are {d.files_after} now, {d.files_deleted} old ones deleted.")
+            lines.append(f"{d.table_name}: {d.files_before} files became {d.files_after}, {d.files_deleted} expired files deleted.")
         if d.not_vacuumed and "pinned" in d.not_vacuumed:
-            said.append(f"Not vacuumed: {d.not_vacuumed}.")
-    return "\n".join(said)
+            lines.append(f"Not vacuumed: {d.not_vacuumed}.")
+    return "\n".join(lines)
 
 # %% ../../notebooks/flights/17_maintenance.ipynb #d130000e
 def main() -> None:

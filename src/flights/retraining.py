@@ -38,9 +38,9 @@ def window_evidence(lake: Lakehouse, model: str, version: int, month: str, weigh
     found = []
     for row in tables:
         names = sorted(drifted.get(row["month"], []), key=lambda name: (-weight.get(name, 0.0), name))
-        auc, sure = row["roc_auc_interval"], row["gap_interval"]
+        auc, gap = row["roc_auc_interval"], row["gap_interval"]
         found.append(WindowEvidence(
-            row["month"], row["estimated_roc_auc_score"], row["roc_auc_score"], auc and auc["high"], row["gap"], sure and sure["low"], sure and sure["high"],
+            row["month"], row["estimated_roc_auc_score"], row["roc_auc_score"], auc and auc["high"], row["gap"], gap and gap["low"], gap and gap["high"],
             round(sum(weight.get(name, 0.0) for name in names), 6), tuple(names), row["labelled_share"],
         ))  # fmt: skip
     return found
@@ -51,7 +51,7 @@ def new_labels(lake: Lakehouse, since: date, as_of: date) -> int:
     labels = read(lake, GOLD_DEPARTURES).where("late IS NOT NULL").where(F.col("label_time") < F.lit(end_of(as_of)))
     return labels.where(F.col("flight_date") >= F.lit(since)).count()
 
-# %% ../../notebooks/flights/14_retraining.ipynb #85cb3e75
+
 def last_retrained(lake: Lakehouse, model: str, as_of: date) -> date | None:
     "Return the day of the last decision to retrain before `as_of`, or None if there was none."
     if not exists(lake, OPS_DECISIONS):
@@ -73,7 +73,9 @@ def decide_month(
     mine = f"model_name = '{model}' AND month = '{month}' AND log_type = 'INPUT' AND column_name = ':table' AND slice_key IS NULL"
     served = read(lake, MONITORING_PROFILE).where(mine).select("model_id").first() if exists(lake, MONITORING_PROFILE) else None
     if served is None:
-        raise ValueError(f"{month} of {model} has not been measured; run the job monitoring for that month first")
+        raise ValueError(
+            f"a decision about {month} needs its monitoring results of {model}, found none; run the job monitoring for that month first"
+        )
     version = int(served[0])
     months = window_evidence(lake, model, version, month, importances_of(model, version))
     facts = {
@@ -111,10 +113,10 @@ def months_from(start: date, months: int) -> list[str]:
     Raises ValueError if `months` is less than 1.
     """
     if months < 1:
-        raise ValueError(f"months must be at least 1, and is {months}")
+        raise ValueError(f"months must be at least 1, got {months}")
     return [str(m) for m in pd.period_range(start=f"{start:%Y-%m}", periods=months, freq="M")]
 
-# %% ../../notebooks/flights/14_retraining.ipynb #112b40ea
+
 def day_after(month: str) -> str:
     "Return the first day of the month after `month`, in ISO format."
     return f"{pd.Period(month, freq='M') + 1}-01"
@@ -129,7 +131,7 @@ def main() -> None:
     print(f"{p.month}: {'retrain' if decision.retrain else 'no retraining'}", *decision.reasons, sep="\n  ")
     set_task_value("retrain", "true" if decision.retrain else "false")
 
-# %% ../../notebooks/flights/14_retraining.ipynb #acd7ad98
+
 def months_main() -> None:
     "Run the task `months`: set the task value `months`, a JSON array of the months to simulate."
     p = parameters(start=date(2013, 10, 1), months=3)
@@ -137,7 +139,7 @@ def months_main() -> None:
     print(json.dumps(found))
     set_task_value("months", found)
 
-# %% ../../notebooks/flights/14_retraining.ipynb #bee703e3
+
 def dates_main() -> None:
     "Run the task `dates`: set the task value `as_of`, the first day after `month`."
     p = parameters(month="2013-10")

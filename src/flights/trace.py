@@ -33,7 +33,7 @@ def flight_of(lake: Lakehouse, words: list[str]) -> int:
     named = re.fullmatch(r"([A-Z0-9]{2})\s*(\d+) ([A-Z]{3}) (\d{4}-\d\d-\d\d)", " ".join(words).upper())
     if named is None:
         raise LookupError(
-            f"{' '.join(words)!r} names no flight: give its flight_id, or carrier and number, origin and date, as in UA1545 EWR 2013-01-01"
+            f"expected a flight_id, or carrier and number, origin and date as in UA1545 EWR 2013-01-01, got {' '.join(words)!r}"
         )
     carrier, number, origin, day = named.groups()
     chosen = {"carrier": carrier, "flight": int(number), "origin": origin, "flight_date": datetime.fromisoformat(day).date()}
@@ -44,7 +44,8 @@ def flight_of(lake: Lakehouse, words: list[str]) -> int:
     if len(found) != 1:
         several = "; ".join(f"{row.flight_id} at {row.scheduled_at:%H:%M} UTC" for row in found)
         raise LookupError(
-            f"{carrier}{number} from {origin} on {day}: " + (f"several flights: {several}" if found else "no such flight in silver.flights")
+            f"expected one flight {carrier}{number} from {origin} on {day} in silver.flights, found "
+            + (f"several: {several}; give the flight_id of one of them" if found else "none")
         )
     return found[0].flight_id
 
@@ -110,8 +111,8 @@ def section(lake: Lakehouse, title: str, table: Table, flight_id: int, columns: 
         .select("_version", *columns)
         .collect()
     )
-    said = f"{table.name}: {len(rows)} state{'s' * (len(rows) != 1)}." if rows else f"{table.name} has no row of this flight."
-    return title, said, [{"version": row._version, **{c: row[c] for c in columns}} for row in rows]
+    summary = f"{table.name}: {len(rows)} state{'s' * (len(rows) != 1)}." if rows else f"{table.name} has no row of this flight."
+    return title, summary, [{"version": row._version, **{c: row[c] for c in columns}} for row in rows]
 
 # %% ../../notebooks/flights/18_trace.ipynb #f4a00012
 def trace(lake: Lakehouse, flight_id: int) -> list[Section]:
@@ -122,19 +123,19 @@ def trace(lake: Lakehouse, flight_id: int) -> list[Section]:
     lines = [row.asDict() for row in delivered_lines(lake, flight_id).collect()]
     if not lines:
         raise LookupError(
-            f"no line about a flight {flight_id} was ever delivered: look for it in silver.flights, or name it as in UA1545 EWR 2013-01-01"
+            f"expected lines about flight {flight_id} in bronze.flight_events, found none; take the id from silver.flights, or name the flight as in UA1545 EWR 2013-01-01"
         )
     became = {kind: sum(line["became"] == kind for line in lines) for kind in ("event", "duplicate", "quarantine", "not yet in silver")}
     counts = ", ".join(f"{n} {kind}" for kind, n in became.items() if n)
     events = read(lake, t.SILVER_FLIGHT_EVENTS).where(F.col("flight_id") == flight_id).orderBy("event_time", "event_type")
     shown = ("event_type", "event_time", "tailnum", "dep_delay", "arr_delay", "bronze_version")
-    told = [row.asDict() for row in events.select(*shown).collect()]
+    accepted = [row.asDict() for row in events.select(*shown).collect()]
     state = ("status", "scheduled_at", "departed_at", "arrived_at", "dep_delay", "arr_delay", "tailnum", "corrected_at", "contradicted")
     ready = all(exists(lake, table) for table in (t.GOLD_DEPARTURES, *FEATURE_TABLES))
     features = known_features(lake, flight_id) if ready else []
     return [
         ("delivered", f"bronze.flight_events: {len(lines)} lines: {counts}.", lines),
-        ("events", f"silver.flight_events: {len(told)} events.", told),
+        ("events", f"silver.flight_events: {len(accepted)} events.", accepted),
         section(lake, "states", t.SILVER_FLIGHTS, flight_id, state),
         section(lake, "departure", t.GOLD_DEPARTURES, flight_id, ("predict_at", "status", "late", "label_time")),
         ("features", "As of predict_at, with the latest feature tables." if ready else "There are no feature tables yet.", features),
@@ -159,5 +160,5 @@ def trace_command(spark: SparkSession, catalog: str, words: list[str]) -> list[S
     """
     lake = Lakehouse(spark, catalog)
     if not exists(lake, t.SILVER_FLIGHTS):
-        raise LookupError("there are no flights yet: `boathouse run ingest` makes some")
+        raise LookupError("expected the table silver.flights, found none; run `boathouse run ingest` first")
     return trace(lake, flight_of(lake, words))

@@ -128,7 +128,7 @@ def test_a_label_that_was_not_known_yet_is_not_used_and_a_cancelled_flight_is_ne
 
 
 def test_rows_that_no_column_takes_are_refused() -> None:
-    with pytest.raises(ValueError, match="no column for surprise"):
+    with pytest.raises(ValueError, match="got surprise"):
         profile_table_rows([{"month": "2013-10", "surprise": 1}], MONITORING_DRIFT.columns)
 
 

@@ -78,7 +78,7 @@ def test_a_report_is_short_and_what_it_keeps_of_a_run_begins_with_a_headline_and
 
 def test_the_days_show_what_happened_and_what_was_said() -> None:
     lines = {line.get_label(): line for line in share_by_day(month()).axes[0].lines}
-    assert lines["happened"].get_ydata().tolist() == [0.5, 0.5, 0.5]
+    assert lines["observed"].get_ydata().tolist() == [0.5, 0.5, 0.5]
     assert lines["predicted"].get_ydata() == pytest.approx([0.5, 0.5, 0.5])
 
 
