@@ -6,7 +6,7 @@
 __all__ = ['WORDS', 'PLAIN', 'BADGES', 'SEED_NOISE', 'headline', 'badge', 'format_number', 'share_by_day', 'score_distribution',
            'drift_bars', 'auc_by_month', 'gate_table', 'bar_chart', 'compare_verdicts', 'share_by_hour', 'as_of_chart',
            'month_tables', 'promotion_lines', 'month_story', 'retraining_gain', 'counterfactual_quality',
-           'summarize_gains', 'shares_by_month', 'format_table', 'format_columns', 'as_table', 'missing_inputs']
+           'summarize_gains', 'shares_by_month', 'as_table', 'format_table', 'format_columns', 'missing_inputs']
 
 # %% ../../notebooks/flights/16_reports.ipynb #03d43fc3
 import re
@@ -79,7 +79,7 @@ def share_by_day(buckets: pd.DataFrame) -> Figure:
     axes.legend(ncols=2, loc="upper right", frameon=False)
     return figure
 
-# %% ../../notebooks/flights/16_reports.ipynb #c47c8c0f
+
 def score_distribution(buckets: pd.DataFrame, bins: int = 25) -> Figure:
     "Return a histogram of the forecasts of all scored flights, and of the late ones among them."
     steps = buckets.groupby("step")[["rows", "labelled", "positives"]].sum()
@@ -348,24 +348,6 @@ def shares_by_month(tables: Sequence[Mapping[str, Any]]) -> Figure:
     axes.legend(ncols=2, loc="upper right", frameon=False)
     return figure
 
-# %% ../../notebooks/flights/16_reports.ipynb #6d436137
-def format_table(table: pd.DataFrame) -> str:
-    "Return a small table as aligned text."
-    return format_columns(table).to_string(index=False) if len(table) else "(nothing)"
-
-
-def format_columns(table: pd.DataFrame) -> pd.DataFrame:
-    "Return a small table as text: shares in percent, counts with separators, other fractions with three digits, nulls empty."
-    shown = table.copy()
-    for name in shown.columns:
-        if name in ("late", "predicted"):
-            shown[name] = [("" if pd.isna(v) else f"{v:.1%}") for v in shown[name]]
-        elif name == "flights":
-            shown[name] = [f"{v:,}" for v in shown[name]]
-        elif shown[name].dtype.kind == "f":
-            shown[name] = [("" if pd.isna(v) else f"{v:+.3f}" if name == "gained" else f"{v:.3f}") for v in shown[name]]
-    return shown
-
 # %% ../../notebooks/flights/16_reports.ipynb #5a10c009
 def as_table(table: pd.DataFrame) -> HTML:
     """Return a small table as HTML, formatted as by `format_columns`.
@@ -386,6 +368,24 @@ def as_table(table: pd.DataFrame) -> HTML:
 def _cell(value: Any) -> str:
     "Return one value as HTML."
     return "<br>".join(escape(str(one)) for one in value) if isinstance(value, list) else escape(str(value))
+
+
+def format_table(table: pd.DataFrame) -> str:
+    "Return a small table as aligned text."
+    return format_columns(table).to_string(index=False) if len(table) else "(nothing)"
+
+
+def format_columns(table: pd.DataFrame) -> pd.DataFrame:
+    "Return a small table as text: shares in percent, counts with separators, other fractions with three digits, nulls empty."
+    shown = table.copy()
+    for name in shown.columns:
+        if name in ("late", "predicted"):
+            shown[name] = [("" if pd.isna(v) else f"{v:.1%}") for v in shown[name]]
+        elif name == "flights":
+            shown[name] = [f"{v:,}" for v in shown[name]]
+        elif shown[name].dtype.kind == "f":
+            shown[name] = [("" if pd.isna(v) else f"{v:+.3f}" if name == "gained" else f"{v:.3f}") for v in shown[name]]
+    return shown
 
 # %% ../../notebooks/flights/16_reports.ipynb #2fa1ff7d
 def missing_inputs(lake: Lakehouse, model: str, *tables: Any) -> list[str]:
