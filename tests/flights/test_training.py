@@ -97,7 +97,7 @@ def test_the_run_keeps_for_each_feature_how_old_the_newest_thing_was_that_it_kne
 def test_a_guarded_target_refuses_uncommitted_code_before_anything_is_read(airport: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "current_code", lambda *_: Code("1f3c9ab", True, {}, {}, "3.11.7"))
     monkeypatch.setattr(training, "feature_versions", lambda *_: pytest.fail("something was read"))
-    with pytest.raises(LineageError, match="target 'prod' takes models from committed code alone"):
+    with pytest.raises(LineageError, match="target 'prod' requires committed code"):
         train(TrainingRequest(airport, MODEL, dt.date(2013, 9, 30), origin=TrainingOrigin(target="prod", guarded=True)), "/test_flights")
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Section', 'find_model', 'find_version', 'list_models', 'list_versions', 'version_facts', 'show_version',
-           'compare_versions', 'Words', 'parse_words', 'apply_command', 'models_command']
+           'compare_versions', 'parse_words', 'Words', 'apply_command', 'models_command']
 
 # %% ../../../notebooks/kit/10_registry/04_cli.ipynb #9f6d7ad9
 import argparse
@@ -45,10 +45,12 @@ def find_model(name: str) -> str:
     if len(fitting) == 1:
         return fitting[0]
     raise LookupError(
-        f"{'several models are' if fitting else 'no model is'} called {name}: {', '.join(sorted(fitting or known)) or 'there is none yet'}"
+        f"expected one model named {name}, found {len(fitting)}: name one of {', '.join(sorted(fitting or known))}"
+        if known
+        else f"expected one model named {name}, found no registered model: run a training first"
     )
 
-# %% ../../../notebooks/kit/10_registry/04_cli.ipynb #fc03451e
+
 def find_version(model: str, version: str) -> ModelVersion:
     "Return a version of a registered model. Raises LookupError, with the known versions, if there is none of that number."
     client = MlflowClient()
@@ -76,7 +78,7 @@ def list_models(lake: Lakehouse) -> list[Section]:
         )
     return [("models", f"{len(rows)} registered models.", rows)]
 
-# %% ../../../notebooks/kit/10_registry/04_cli.ipynb #65d91780
+
 def list_versions(lake: Lakehouse, model: str) -> list[Section]:
     "Return two sections: one row per version, newest first, and one row per registry event in the order in which they count."
     client, rows = MlflowClient(), []
@@ -85,12 +87,12 @@ def list_versions(lake: Lakehouse, model: str) -> list[Section]:
         run = client.get_run(found.run_id) if found.run_id else None
         rows.append({
             "version": int(found.version), "alias": aliases.get(str(found.version), ""), "as_of": found.tags.get("as_of") or (run.data.params.get("as_of", "") if run else ""),
-            "validation": found.tags.get("validation", "not asked"), "approved": "yes" if is_approved(lake, model, int(found.version)) else "",
+            "validation": found.tags.get("validation", "not validated"), "approved": "yes" if is_approved(lake, model, int(found.version)) else "",
             "deployment": found.tags.get("deployment", ""), "retired": found.tags.get("retired", ""), "trained_by": found.tags.get(TRAINED_BY, ""), "content": found.tags.get(CONTENT, "")[:12],
         })  # fmt: skip
     shown = ("moved_at", "move", "version", "previous_version", "moved_by", "reason")
-    told = [{name: row[name] for name in shown} for row in read_events(lake, model)]
-    return [("versions", f"{len(rows)} versions of {model}.", rows), ("moves", f"{len(told)} moves.", told)]
+    events = [{name: row[name] for name in shown} for row in read_events(lake, model)]
+    return [("versions", f"{len(rows)} versions of {model}.", rows), ("moves", f"{len(events)} registry events.", events)]
 
 # %% ../../../notebooks/kit/10_registry/04_cli.ipynb #6dc2c549
 def version_facts(model: str, version: str) -> dict[str, dict[str, Any]]:
@@ -129,9 +131,9 @@ def show_version(lake: Lakehouse, model: str, version: str) -> list[Section]:
         for r in read_events(lake, model)
         if r["version"] == int(version)
     ]
-    return [*sections, ("moves", f"{len(mine)} moves of version {version}.", mine)]
+    return [*sections, ("moves", f"{len(mine)} registry events of version {version}.", mine)]
 
-# %% ../../../notebooks/kit/10_registry/04_cli.ipynb #2089537b
+
 def compare_versions(model: str, one: str, other: str) -> list[Section]:
     "Return one section per kind of fact, with the names whose values differ between two versions."
     a, b = version_facts(model, one), version_facts(model, other)
@@ -141,13 +143,6 @@ def compare_versions(model: str, one: str, other: str) -> list[Section]:
         rows = [{"name": n, one: a[title].get(n, ""), other: b[title].get(n, "")} for n in names if a[title].get(n) != b[title].get(n)]
         sections.append((title, f"{len(rows)} of {len(names)} {title} differ.", rows))
     return sections
-
-# %% ../../../notebooks/kit/10_registry/04_cli.ipynb #5c789f4a
-class Words(argparse.ArgumentParser):
-    "An argument parser that raises LookupError with its usage instead of ending the process."
-
-    def error(self, message: str) -> NoReturn:
-        raise LookupError(f"{message}\n{self.format_usage().strip()}")
 
 # %% ../../../notebooks/kit/10_registry/04_cli.ipynb #1305ce59
 def parse_words(words: list[str]) -> argparse.Namespace:
@@ -164,6 +159,13 @@ def parse_words(words: list[str]) -> argparse.Namespace:
             kind.add_argument("--why", required=True)
     return reader.parse_args(words)
 
+
+class Words(argparse.ArgumentParser):
+    "An argument parser that raises LookupError with its usage instead of ending the process."
+
+    def error(self, message: str) -> NoReturn:
+        raise LookupError(f"{message}\n{self.format_usage().strip()}")
+
 # %% ../../../notebooks/kit/10_registry/04_cli.ipynb #2d51d052
 def apply_command(lake: Lakehouse, model: str, given: argparse.Namespace, at: datetime) -> str:
     """Approve, reject, retire or roll back, and return a sentence about the result.
@@ -173,13 +175,13 @@ def apply_command(lake: Lakehouse, model: str, given: argparse.Namespace, at: da
     try:
         if given.action == "rollback":
             before = alias_version(MlflowClient(), model)
-            return f"{model}: version {rollback(lake, model, at, given.why, given.by)} is champion again, instead of version {before}."
+            return f"{model}: version {rollback(lake, model, at, given.why, given.by)} is champion again instead of version {before}."
         version = int(find_version(model, given.version).version)
         if given.action == "retire":
             freed = retire(lake, model, version, at, given.why, given.by)
-            return f"{model} version {version} is retired; {len(freed)} tables are not kept for it any more."
+            return f"{model} version {version} is retired; the pins of {len(freed)} tables were released."
         new = {"approve": approve_version, "reject": reject}[given.action](lake, model, version, given.by, given.why, at)
-        return f"{model} version {version}: {given.action}{'d' if given.action.endswith('e') else 'ed'} by {given.by}{'' if new else ', as before'}."
+        return f"{model} version {version}: {given.action}{'d' if given.action.endswith('e') else 'ed'} by {given.by}{'' if new else ' before; nothing was changed'}."
     except (RegistryError, UntrustedModel) as error:
         raise LookupError(str(error)) from error
 

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CHAMPION', 'CHALLENGER', 'PROMOTED', 'ROLLED_BACK', 'WITHDRAWN', 'CHALLENGED', 'APPROVED', 'REJECTED', 'RETIRED',
            'TRAINED_BY', 'COMMIT_CONFLICTS', 'PROMOTIONS', 'RegistryError', 'read_events', 'read_promotions',
-           'append_event', 'add_event', 'champion_stack', 'champion_among', 'register', 'champion_as_of',
-           'alias_version', 'sync_alias', 'promote', 'version_label', 'check_usable', 'approve_version', 'reject',
-           'record_review', 'last_review', 'is_approved', 'challenge', 'previous_champion', 'rollback', 'withdraw']
+           'add_event', 'append_event', 'champion_stack', 'champion_among', 'version_label', 'register',
+           'champion_as_of', 'alias_version', 'sync_alias', 'promote', 'check_usable', 'approve_version', 'reject',
+           'record_review', 'last_review', 'is_approved', 'challenge', 'rollback', 'previous_champion', 'withdraw']
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #1cf6f260
 import json
@@ -44,18 +44,18 @@ COMMIT_CONFLICTS = (
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #5bf2f40c
 PROMOTIONS = Table(
     name="ops.promotions",
-    grain="One row per move of a model: a version promoted, rolled back to, withdrawn, challenging, approved, rejected or retired.",
+    grain="One row per registry event of a model: promoted, rolled back, withdrawn, challenged, approved, rejected or retired.",
     columns=(
         Column("model_name", "string", "registered model, in full", nullable=False),
         Column("sequence", "int", "1, 2, ... within the model, in the order of decision", nullable=False),
         Column("move", "string", "promoted, rolled back, withdrawn, challenged, approved, rejected or retired", nullable=False),
-        Column("version", "int", "version that the move is about", nullable=False),
+        Column("version", "int", "version that the event is about", nullable=False),
         Column("previous_version", "int", "champion until then; null for the first"),
-        Column("alias", "string", "the alias that moved; null if none did"),
-        Column("moved_at", "timestamp", "logical instant from which the move counts, UTC", nullable=False),
-        Column("moved_by", "string", "who or what decided", nullable=False),
+        Column("alias", "string", "alias that the event sets or deletes; null if none"),
+        Column("moved_at", "timestamp", "timestamp from which the event counts, UTC", nullable=False),
+        Column("moved_by", "string", "person or job that decided", nullable=False),
         Column("reason", "string", "why, in a sentence", nullable=False),
-        Column("evidence", "string", "what the decision rests on, JSON"),
+        Column("evidence", "string", "figures behind the decision, JSON"),
         Column("run_id", "string", "task run that wrote the row", nullable=False),
     ),
     primary_key=("model_name", "sequence"),
@@ -63,7 +63,7 @@ PROMOTIONS = Table(
     owner="registry",
 )
 
-# %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #4c18dc47
+
 class RegistryError(Exception):
     """Raised for a registry event that must not be recorded.
 
@@ -72,40 +72,20 @@ class RegistryError(Exception):
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #5dbe6fca
 def read_events(lake: Lakehouse, model: str) -> list[dict[str, Any]]:
-    "Return the registry events of one model, ordered by `moved_at` and then by `sequence`; empty if there is no table yet."
+    """Return the registry events of one model, ordered by `moved_at` and then by `sequence`; empty if there is no table yet.
+
+    >>> read_events(lake, "late_arrival")
+    []
+    """
     if not exists(lake, PROMOTIONS):
         return []
     rows = read(lake, PROMOTIONS).where(F.col("model_name") == model).orderBy("moved_at", "sequence").collect()
     return [row.asDict() for row in rows]
 
-# %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #61ec9828
+
 def read_promotions(lake: Lakehouse, model: str) -> list[dict[str, Any]]:
     "Return the events that made a version champion, promotions and rollbacks, oldest first."
     return [row for row in read_events(lake, model) if row["move"] in (PROMOTED, ROLLED_BACK)]
-
-# %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #845388c2
-def append_event(lake: Lakehouse, row: Mapping[str, Any]) -> None:
-    """Write one registry event to `ops.promotions`.
-
-    Raises RegistryError if another event of the model took its number, or if the write fails five times because of concurrent writes.
-    """
-    create(lake, PROMOTIONS)
-    new = lake.spark.createDataFrame([tuple(row[name] for name in PROMOTIONS.schema.names)], PROMOTIONS.schema)
-    mine = (F.col("model_name") == row["model_name"]) & (F.col("sequence") == row["sequence"])
-    same, there = "old.model_name = new.model_name AND old.sequence = new.sequence", None
-    for _ in range(5):  # events of other models and the creation of the table block only briefly
-        table = DeltaTable.forName(lake.spark, lake.name(PROMOTIONS)).alias("old")
-        with suppress(*COMMIT_CONFLICTS):
-            table.merge(new.alias("new"), same).whenNotMatchedInsertAll().execute()
-        if (there := read(lake, PROMOTIONS).where(mine).first()) is not None:
-            break
-    if there is None:
-        raise RegistryError(f"{row['model_name']}: ops.promotions is written to without a pause, and this move was not: decide again")
-    if any(there[name] != row[name] for name in ("move", "version", "moved_at", "moved_by", "run_id")):
-        raise RegistryError(
-            f"{row['model_name']}: version {there['version']} was {there['move']} by {there['moved_by']} at the same moment ({there['reason']}). "
-            f"Version {row['version']} was not {row['move']}: what it rests on may not hold any more. Decide again"
-        )
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #4dab2523
 def add_event(
@@ -128,15 +108,41 @@ def add_event(
     }  # fmt: skip
     append_event(lake, row)
 
+
+def append_event(lake: Lakehouse, row: Mapping[str, Any]) -> None:
+    """Write one registry event to `ops.promotions`.
+
+    Raises RegistryError if another event of the model took its number, or if the write fails five times because of concurrent writes.
+    """
+    create(lake, PROMOTIONS)
+    new = lake.spark.createDataFrame([tuple(row[name] for name in PROMOTIONS.schema.names)], PROMOTIONS.schema)
+    mine = (F.col("model_name") == row["model_name"]) & (F.col("sequence") == row["sequence"])
+    same, there = "old.model_name = new.model_name AND old.sequence = new.sequence", None
+    for _ in range(5):  # events of other models and the creation of the table block only briefly
+        table = DeltaTable.forName(lake.spark, lake.name(PROMOTIONS)).alias("old")
+        with suppress(*COMMIT_CONFLICTS):
+            table.merge(new.alias("new"), same).whenNotMatchedInsertAll().execute()
+        if (there := read(lake, PROMOTIONS).where(mine).first()) is not None:
+            break
+    if there is None:
+        raise RegistryError(
+            f"{row['model_name']}: version {row['version']} was not {row['move']}: five attempts met other writers of ops.promotions; run it again"
+        )
+    if any(there[name] != row[name] for name in ("move", "version", "moved_at", "moved_by", "run_id")):
+        raise RegistryError(
+            f"{row['model_name']}: another event came first: version {there['version']} was {there['move']} by {there['moved_by']} ({there['reason']}). "
+            f"Version {row['version']} was not {row['move']}: check it against the new state and run it again"
+        )
+
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #5e2de921
-def champion_stack(known: list[dict[str, Any]], instant: datetime) -> list[int]:
-    """Return the stack of champions at `instant`, the current champion last.
+def champion_stack(known: list[dict[str, Any]], at: datetime) -> list[int]:
+    """Return the stack of champions at a timestamp, the current champion last.
 
     `known` are the events as `read_events` returns them. A promotion adds a version, a rollback removes versions, and a withdrawal empties the stack.
     """
     line: list[int] = []
     for row in known:
-        if row["moved_at"] > instant:
+        if row["moved_at"] > at:
             continue
         if row["move"] == PROMOTED:
             line.append(row["version"])
@@ -148,14 +154,19 @@ def champion_stack(known: list[dict[str, Any]], instant: datetime) -> list[int]:
             line = []
     return line
 
-# %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #e98d1c6d
-def champion_among(known: list[dict[str, Any]], instant: datetime) -> int | None:
-    """Return the champion at `instant` from events that were already read.
+
+def champion_among(known: list[dict[str, Any]], at: datetime) -> int | None:
+    """Return the champion at a timestamp from events that were already read.
 
     Returns None before the first promotion and after a withdrawal.
     """
-    line = champion_stack(known, instant)
+    line = champion_stack(known, at)
     return line[-1] if line else None
+
+
+def version_label(version: int | None) -> str:
+    """Return a version number as words for a message; "no champion" for None."""
+    return "no champion" if version is None else f"version {version}"
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #9944bd93
 def register(
@@ -173,23 +184,33 @@ def register(
     """
     client = MlflowClient()
     with tempfile.TemporaryDirectory() as folder:
-        seal = registered_tags(Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)), uri, allowed)
+        recorded = registered_tags(Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)), uri, allowed)
     if not client.search_registered_models(f"name = '{model}'"):
         client.create_registered_model(model)
-    return int(client.create_model_version(model, source=uri, run_id=run, tags={**(tags or {}), **seal}, description=description).version)
+    return int(
+        client.create_model_version(model, source=uri, run_id=run, tags={**(tags or {}), **recorded}, description=description).version
+    )
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #fa31ff60
-def champion_as_of(lake: Lakehouse, model: str, instant: datetime) -> int | None:
-    "Return the version that was champion at `instant`; None before the first promotion and after a withdrawal."
-    return champion_among(read_events(lake, model), instant)
+def champion_as_of(lake: Lakehouse, model: str, at: datetime) -> int | None:
+    """Return the version that was champion at a timestamp; None before the first promotion and after a withdrawal.
 
-# %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #0c8e4759
+    >>> champion_as_of(lake, "late_arrival", datetime(2013, 2, 15)) is None
+    True
+    """
+    return champion_among(read_events(lake, model), at)
+
+
 def alias_version(client: MlflowClient, model: str, alias: str = CHAMPION) -> int | None:
-    "Return the version that an alias points to now; None if the alias is not set."
+    """Return the version that an alias points to now; None if the alias is not set.
+
+    >>> alias_version(MlflowClient(), model) is None
+    True
+    """
     found = client.get_registered_model(model).aliases.get(alias)
     return int(found) if found is not None else None
 
-# %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #6a4a9170
+
 def sync_alias(lake: Lakehouse, model: str) -> int | None:
     """Set the alias `champion` from the table, as after a crash between the two writes.
 
@@ -235,21 +256,16 @@ def promote(
     again = any((row["move"], row["version"], row["moved_at"]) == (PROMOTED, version, at) for row in known)
     if not again and expects != "anyone" and (champion := champion_among(known, at)) != expects:
         raise RegistryError(
-            f"{model}: version {version} was compared with {version_label(expects)}, and the champion is {version_label(champion)} now. Validate it again, against that one"
+            f"{model}: version {version} was compared with {version_label(expects)}, found {version_label(champion)} at {at:%Y-%m-%d}: validate it again, then promote it"
         )
     if approval and not again and not is_approved(lake, model, version):
         raise RegistryError(
-            f"{model}: version {version} needs an approval here: boathouse models approve {model} {version} --by NAME --why REASON"
+            f"{model}: version {version} needs an approval in this target: run boathouse models approve {model} {version} --by NAME --why REASON"
         )
     if not again:
         add_event(lake, model, version, PROMOTED, at, reason, by, CHAMPION, evidence)
     sync_alias(lake, model)
     return not again
-
-# %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #63932277
-def version_label(version: int | None) -> str:
-    """Return a version number as words for a message; "no champion" for None."""
-    return "no champion" if version is None else f"version {version}"
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #402b895d
 def check_usable(lake: Lakehouse, model: str, version: int) -> None:
@@ -261,22 +277,30 @@ def check_usable(lake: Lakehouse, model: str, version: int) -> None:
     retired = [row for row in read_events(lake, model) if row["version"] == version and row["move"] == RETIRED]
     if retired:
         raise RegistryError(
-            f"{model}: version {version} was retired by {retired[-1]['moved_by']} ({retired[-1]['reason']}): it cannot be champion"
+            f"{model}: version {version} was retired by {retired[-1]['moved_by']} ({retired[-1]['reason']}) and cannot get an alias: choose another version"
         )
     with tempfile.TemporaryDirectory() as folder:
         fetch_files(model, version, Path(folder))
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #b9201a68
 def approve_version(lake: Lakehouse, model: str, version: int, by: str, why: str, at: datetime) -> bool:
-    "Record that `by` approves of a version; return False if it was already approved. Raises RegistryError if `by` may not approve it."
+    """Record that `by` approves of a version; return False if it was already approved. Raises RegistryError if `by` may not approve it.
+
+    >>> [approve_version(lake, model, 1, "Omar", "the slices are fine", datetime(2013, 2, 1)) for _ in range(2)]
+    [True, False]
+    """
     return record_review(lake, model, version, APPROVED, by, why, at)
 
-# %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #afff7e79
+
 def reject(lake: Lakehouse, model: str, version: int, by: str, why: str, at: datetime) -> bool:
-    "Record that `by` rejects a version, which also cancels an earlier approval; return False if it was already rejected."
+    """Record that `by` rejects a version, which also cancels an earlier approval; return False if it was already rejected.
+
+    >>> reject(lake, model, 1, "Eve", "flights from JFK are worse", datetime(2013, 2, 1))
+    True
+    """
     return record_review(lake, model, version, REJECTED, by, why, at)
 
-# %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #cc1d9a5a
+
 def record_review(lake: Lakehouse, model: str, version: int, verdict: str, by: str, why: str, at: datetime) -> bool:
     """Record the review of a version by a person, and set the tag `approval` that Databricks' deployment jobs use.
 
@@ -285,10 +309,12 @@ def record_review(lake: Lakehouse, model: str, version: int, verdict: str, by: s
     check_usable(lake, model, version)
     name, client = by.strip(), MlflowClient()
     if not name or name.lower() in ("job", "validation", "anonymous") or not why.strip():
-        raise RegistryError(f"{model}: version {version} is approved or rejected by a person, with a reason: --by NAME --why REASON")
+        raise RegistryError(
+            f"{model}: a review of version {version} needs a person and a reason, got by={by!r} and why={why!r}: use --by NAME --why REASON"
+        )
     author = client.get_model_version(model, str(version)).tags.get(TRAINED_BY, "")
     if verdict == APPROVED and author.casefold() == name.casefold():
-        raise RegistryError(f"{model}: version {version} was trained by {author}, and nobody approves their own: ask somebody else")
+        raise RegistryError(f"{model}: version {version} was trained by {author}, who cannot approve it: another person must approve it")
     new = last_review(lake, model, version) != verdict
     if new:
         add_event(lake, model, version, verdict, at, why, name)
@@ -299,17 +325,23 @@ def record_review(lake: Lakehouse, model: str, version: int, verdict: str, by: s
 def last_review(lake: Lakehouse, model: str, version: int) -> str | None:
     "Return the latest review of a version, `approved` or `rejected`; None if there is none."
     known = sorted(read_events(lake, model), key=lambda row: row["sequence"])
-    said = [row["move"] for row in known if row["version"] == version and row["move"] in (APPROVED, REJECTED)]
-    return said[-1] if said else None
+    reviews = [row["move"] for row in known if row["version"] == version and row["move"] in (APPROVED, REJECTED)]
+    return reviews[-1] if reviews else None
 
-# %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #a77f2552
+
 def is_approved(lake: Lakehouse, model: str, version: int) -> bool:
     "Return whether the latest review of the version is an approval."
     return last_review(lake, model, version) == APPROVED
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #be90f4f7
 def challenge(lake: Lakehouse, model: str, version: int, at: datetime, reason: str, by: str = "job") -> bool:
-    "Make `version` the challenger from `at` on; return False if that event was already written. Raises as `check_usable` does."
+    """Make `version` the challenger from `at` on; return False if that event was already written. Raises as `check_usable` does.
+
+    >>> challenge(lake, model, 2, datetime(2013, 3, 1), "passed every gate")
+    True
+    >>> alias_version(MlflowClient(), model, CHALLENGER)
+    2
+    """
     check_usable(lake, model, version)
     client, known = MlflowClient(), read_events(lake, model)
     new = not any((row["move"], row["version"], row["moved_at"]) == (CHALLENGED, version, at) for row in known)
@@ -319,16 +351,6 @@ def challenge(lake: Lakehouse, model: str, version: int, at: datetime, reason: s
     if (turns[-1]["move"], turns[-1]["version"]) == (CHALLENGED, version) and alias_version(client, model, CHALLENGER) != version:
         client.set_registered_model_alias(model, CHALLENGER, str(version))
     return new
-
-# %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #69287f68
-def previous_champion(known: list[dict[str, Any]], instant: datetime) -> int | None:
-    """Return the version that a rollback at `instant` restores.
-
-    This is the latest earlier champion on the stack that is not retired; None if there is none.
-    """
-    line, retired = champion_stack(known, instant), {row["version"] for row in known if row["move"] == RETIRED}
-    before = [version for version in line[:-1] if version not in retired and version != line[-1]]
-    return before[-1] if before else None
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #4157e255
 def rollback(lake: Lakehouse, model: str, at: datetime, reason: str, by: str = "job", expects: int | Literal["anyone"] = "anyone") -> int:
@@ -348,17 +370,32 @@ def rollback(lake: Lakehouse, model: str, at: datetime, reason: str, by: str = "
         sync_alias(lake, model)
         return line[-1]
     if (before := previous_champion(known, at)) is None:
-        raise RegistryError(f"{model} has no champion before the one of {at}: nothing to go back to")
+        raise RegistryError(
+            f"{model}: a rollback needs an earlier champion that is not retired, found none before {at:%Y-%m-%d}: promote another version"
+        )
     check_usable(lake, model, before)
     add_event(lake, model, before, ROLLED_BACK, at, reason, by, CHAMPION, {"rollback_of": line[-1]})
     sync_alias(lake, model)
     return before
+
+
+def previous_champion(known: list[dict[str, Any]], at: datetime) -> int | None:
+    """Return the version that a rollback at a timestamp restores.
+
+    This is the latest earlier champion on the stack that is not retired; None if there is none.
+    """
+    line, retired = champion_stack(known, at), {row["version"] for row in known if row["move"] == RETIRED}
+    before = [version for version in line[:-1] if version not in retired and version != line[-1]]
+    return before[-1] if before else None
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #e17165c2
 def withdraw(lake: Lakehouse, model: str, version: int, at: datetime, reason: str, by: str = "job") -> bool:
     """Leave the model without a champion from `at` on; return False if `version` is not the champion at that timestamp.
 
     A champion from a later decision stays champion.
+
+    >>> withdraw(lake, "late_arrival", 1, datetime(2013, 2, 1), "version 1 is not the champion")
+    False
     """
     if champion_as_of(lake, model, at) != version:
         return False
