@@ -95,9 +95,11 @@ class FeatureEngineeringClient:
         """
         short = self.short(name)
         if exists(self.lake, short):
-            raise ValueError(f"feature table {name} exists already: add rows with write_table, or remove it with drop_table")
+            raise ValueError(
+                f"a new feature table needs a new name, got {name}, which exists already: add rows with write_table, or remove it with drop_table"
+            )
         if (df is None) == (schema is None):
-            raise ValueError(f"create_table of {name} needs exactly one of `df` and `schema`")
+            raise ValueError(f"create_table of {name} needs exactly one of `df` and `schema`, got {'none' if df is None else 'both'}")
         keys = [primary_keys] if isinstance(primary_keys, str) else list(primary_keys)
         partitions = [partition_columns] if isinstance(partition_columns, str) else list(partition_columns or ())
         table = table_from_schema(short, keys, cast(StructType, schema if df is None else df.schema), timeseries_column, description or "")
@@ -151,7 +153,7 @@ class FeatureEngineeringClient:
         "Return name, keys, description, feature columns and tags. Raises ValueError if the table does not exist or has no primary key."
         short = self.short(name)
         if not exists(self.lake, short):
-            raise ValueError(f"feature table {self.lake.name(short)} does not exist; create it with create_table")
+            raise ValueError(f"expected a feature table, but {self.lake.name(short)} does not exist; create it with create_table")
         keys, time = table_keys(self.lake, short)
         found, columns = properties_of(self.lake, short), read(self.lake, short).columns
         tags = {key.removeprefix(TAG): value for key, value in found.items() if key.startswith(TAG)}
@@ -177,14 +179,18 @@ class FeatureEngineeringClient:
         `how` may hold `versions` and `match` of `boathouse.features.create_training_set`. Raises ValueError for more than one label.
         """
         if features is not None:
-            raise ValueError("create_training_set takes feature_lookups or feature_spec here: declarative `features` are not supported")
+            raise ValueError(
+                f"create_training_set takes feature_lookups or feature_spec, got features={features!r}: declarative `features` are not supported"
+            )
         if feature_spec is not None and feature_lookups is None:
             wanted: Sequence[FeatureLookup | FeatureFunction] = feature_spec.features
             excluded = feature_spec.exclude_columns if exclude_columns is None else exclude_columns
         elif feature_lookups is not None and feature_spec is None:
             wanted, excluded = feature_lookups, exclude_columns or ()
         else:
-            raise ValueError("create_training_set needs exactly one of feature_lookups and feature_spec")
+            raise ValueError(
+                f"create_training_set needs exactly one of feature_lookups and feature_spec, got {'none' if feature_spec is None else 'both'}"
+            )
         labels = [label] if isinstance(label, str) else list(label or [])
         if len(labels) > 1:
             raise ValueError(f"create_training_set takes one label, got {len(labels)}: {', '.join(labels)}")
@@ -208,7 +214,7 @@ class FeatureEngineeringClient:
         """
         logged_as = name if artifact_path is None else artifact_path
         if logged_as is None or None not in (artifact_path, name):
-            raise ValueError("log_model needs exactly one of artifact_path and name")
+            raise ValueError(f"log_model needs exactly one of artifact_path and name, got {'none' if logged_as is None else 'both'}")
         if infer_input_example:
             columns = [c for c in training_set.load_df().columns if c != training_set.spec.label]
             more["input_example"] = training_set.load_df().select(*columns).limit(5).toPandas()

@@ -50,7 +50,7 @@ def boats(limit: float, rows: int = 300) -> pd.DataFrame:
 
 
 def logged(limit: float, golden: bool = True, shift: float = 0.0) -> tuple[str, str]:
-    "A logged model, its URI and run; its golden answers are off by `shift`."
+    "A logged model, its URI and run; its stored predictions are off by `shift`."
     rows = boats(limit)
     mlflow.set_experiment("/test_deployment")
     with mlflow.start_run() as run:
@@ -64,7 +64,7 @@ def logged(limit: float, golden: bool = True, shift: float = 0.0) -> tuple[str, 
 
 @pytest.fixture(scope="module")
 def models(spark: SparkSession) -> dict[str, tuple[str, str]]:
-    "Logged models by name: two good ones, one without golden rows, one whose golden rows expect other answers."
+    "Logged models by name: two good ones, one without reference rows, one whose reference rows have other predictions."
     return {"calm": logged(15), "rough": logged(9), "bare": logged(15, golden=False), "wrong": logged(15, shift=0.01)}
 
 
@@ -126,11 +126,11 @@ def test_golden_rows_come_back_as_they_were_missing_values_and_all(lake: Lakehou
 
 def test_the_smoke_test_passes_the_trainings_answers_and_refuses_others_none_and_no_golden_rows(smoked: dict[str, GateResult]) -> None:
     good, bare, wrong = smoked.values()
-    assert (good.passed, good.reason) == (True, "20 golden rows, answers as in the training")
+    assert (good.passed, good.reason) == (True, "20 reference rows have the stored predictions")
     assert not bare.passed
-    assert "has no golden rows: log them" in bare.reason
+    assert "has no reference rows: log them" in bare.reason
     assert not wrong.passed
-    assert "20 of 20 golden rows have other answers than in the training, by up to 0.01" in wrong.reason
+    assert "20 of 20 reference rows differ from the stored predictions, by up to 0.01" in wrong.reason
 
 
 def test_a_file_that_was_changed_is_refused_before_it_is_loaded(lake: Lakehouse) -> None:
@@ -175,7 +175,7 @@ def test_a_promotion_for_the_past_is_in_order_while_a_later_champion_keeps_the_a
 def test_a_step_keeps_its_answers_and_ends_with_the_reasons_if_one_refuses(
     lake: Lakehouse, model: str, smoked: dict[str, GateResult]
 ) -> None:
-    with pytest.raises(DeploymentFailed, match=r"version 3 is not deployed\. champion_alias: .*; smoke_test: .* has no golden rows"):
+    with pytest.raises(DeploymentFailed, match=r"version 3 is not deployed\. champion_alias: .*; smoke_test: .* has no reference rows"):
         record_or_fail(lake, model, 3, MAY, [check_champion_alias(lake, model, 1, MAY), smoked["bare"]])
     kept = {row.gate: (row.verdict, row.passed) for row in read(lake, GATES).collect()}
     assert kept == {"champion_alias": ("refuse", False), "smoke_test": ("refuse", False)}
@@ -196,12 +196,12 @@ def test_promoted_degraded_and_taken_back_the_predictions_are_those_of_before(la
     try:
         assert not check_reference_rows_as_served(model, 2).passed
         said = undo_promotion(lake, model, 2, JUNE, "degraded")
-        assert "version 1 is champion again, instead of version 2; 20 golden rows, answers as in the training" in said
+        assert "version 1 is champion again instead of version 2; 20 reference rows have the stored predictions" in said
     finally:
         file.write_bytes(whole)
     assert champion_as_of(lake, model, JUNE) == 1 == alias_version(MlflowClient(), model)
     assert "rolled back: degraded" in MlflowClient().get_model_version(model, "2").tags["deployment"]
-    assert "nothing to take back" in undo_promotion(lake, model, 2, JUNE, "again")
+    assert "nothing to undo" in undo_promotion(lake, model, 2, JUNE, "again")
     assert [row["move"] for row in read_events(lake, model)] == ["promoted", "promoted", "rolled back"]
 
 
@@ -214,13 +214,13 @@ def test_a_rollback_that_died_before_it_moved_the_alias_is_ended_by_the_next_one
 
 @history(("promoted", 1, MAY))
 def test_what_never_became_champion_is_not_taken_back(lake: Lakehouse, model: str) -> None:
-    assert "version 1 is; nothing to take back" in undo_promotion(lake, model, 2, JUNE, "its smoke test failed")
+    assert "found version 1; nothing to undo" in undo_promotion(lake, model, 2, JUNE, "its smoke test failed")
     assert champion_as_of(lake, model, JUNE) == 1
 
 
 @history(("promoted", 1, MAY))
 def test_a_first_champion_that_fails_leaves_none_and_the_next_one_is_a_first_again(lake: Lakehouse, model: str) -> None:
-    assert f"{model} has none now" in undo_promotion(lake, model, 1, MAY, "degraded")
+    assert "the model has no champion now" in undo_promotion(lake, model, 1, MAY, "degraded")
     assert champion_as_of(lake, model, JULY) is None
     assert alias_version(MlflowClient(), model) is None
     promote(lake, model, 2, JUNE, "another", expects=None)
@@ -229,18 +229,18 @@ def test_a_first_champion_that_fails_leaves_none_and_the_next_one_is_a_first_aga
 
 @history(("promoted", 1, MAY), ("withdrawn", 1, MAY), ("promoted", 2, JUNE))
 def test_a_withdrawn_champion_is_no_place_to_go_back_to(lake: Lakehouse, model: str) -> None:
-    assert "none now" in undo_promotion(lake, model, 2, JUNE, "degraded as well")
+    assert "no champion now" in undo_promotion(lake, model, 2, JUNE, "degraded as well")
     assert champion_as_of(lake, model, JULY) is None
 
 
 @history(("promoted", 1, MAY), ("promoted", 2, JUNE), ("retired", 1, JUNE, "Omar"))
 def test_where_the_only_champion_before_was_retired_none_is_left(lake: Lakehouse, model: str) -> None:
-    assert "none now" in undo_promotion(lake, model, 2, JUNE, "degraded")
+    assert "no champion now" in undo_promotion(lake, model, 2, JUNE, "degraded")
 
 
 @history(("promoted", 4, MAY), ("promoted", 2, JUNE))
 def test_going_back_to_a_champion_that_fails_as_well_is_no_rescue(lake: Lakehouse, model: str) -> None:
-    with pytest.raises(DeploymentFailed, match="went back from version 2 to version 4, and that one fails too"):
+    with pytest.raises(DeploymentFailed, match="rolled back from version 2 to version 4, which fails too"):
         undo_promotion(lake, model, 2, JUNE, "degraded")
     assert champion_as_of(lake, model, JUNE) == 4
 
@@ -265,14 +265,14 @@ def test_what_was_taken_back_is_not_deployed_again_for_the_same_day(lake: Lakeho
     assert select_candidate(model, known[:2], JUNE, 2).accepted
     again = select_candidate(model, known, JUNE, 2)
     assert not again.accepted
-    assert "taken back for 2013-06-01 already" in again.why
+    assert "its promotion for 2013-06-01 was undone" in again.why
     assert select_candidate(model, known, JULY, 2).accepted
     assert select_candidate(model, known, JUNE, 1).accepted
 
 
 @history(("approved", 1, MAY, "Omar"))
 def test_a_guarded_target_waits_for_a_person_and_says_what_to_type(lake: Lakehouse, model: str) -> None:
-    assert "no approval is asked for" in check_approval(lake, model, 2, needed=False)
+    assert "requires no approval" in check_approval(lake, model, 2, needed=False)
     with pytest.raises(DeploymentFailed, match=f"boathouse models approve {model} 2 --by NAME --why REASON, then boathouse repair RUN"):
         check_approval(lake, model, 2, needed=True)
     assert check_approval(lake, model, 1, needed=True).endswith("approved by Omar, better.")

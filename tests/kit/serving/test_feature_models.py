@@ -110,7 +110,7 @@ def test_a_training_set_is_made_again_from_the_model_alone_whatever_was_written_
     assert fingerprint(again) == read_spec(harbour.uri).fingerprint
     assert {row.length for row in again.collect()} == {40, -1}
     lying = replace(read_spec(harbour.uri), versions={"features.piers": 2, "features.wind": 1})
-    with pytest.raises(ValueError, match=r"has the fingerprint \w+ now, and had"):
+    with pytest.raises(ValueError, match=r"must have the fingerprint \w+ of its spec, got"):
         rebuild_from_spec(harbour.tables.lake, lying)
 
 
@@ -158,16 +158,16 @@ def test_what_cannot_be_scored_or_made_again_is_refused_with_the_reason(spark: S
         )
     unlabelled = create_training_set(lake, asked(harbour), FEATURES, None).spec
     for call, said in (
-        (lambda: read_spec(bare.model_uri), "has no feature_spec.json: log the model with its training set"),
+        (lambda: read_spec(bare.model_uri), "has none: log the model with its training set"),
         (lambda: score_batch(lake, "runs:/1/model", asked(harbour)), "models:/NAME/VERSION"),
-        (lambda: score_batch(lake, harbour.uri, asked(harbour).selectExpr("*", "1 AS prediction")), "a column prediction already"),
+        (lambda: score_batch(lake, harbour.uri, asked(harbour).selectExpr("*", "1 AS prediction")), "must not have a column prediction, got the columns"),
         (lambda: score_batch(lake, harbour.uri, asked(harbour).drop("pier")), "the labels have no pier"),
-        (lambda: rebuild_from_spec(lake, unlabelled), "came from a DataFrame, which cannot be read again"),
+        (lambda: rebuild_from_spec(lake, unlabelled), "spec.labels must be `Labels` to read the label rows again, got None"),
         (lambda: create_training_set(lake, asked(harbour), FEATURES, "delay"), "no column delay: they have trip, pier, planned"),
-        (lambda: with_functions(spark.range(1), FEATURES[:2]), "age_doubled, age_hours cannot be computed: there is no column .*planned"),
-        (lambda: FeatureFunction("boathouse.features.training_sets:nothing", {"a": "b"}, "c").column(), "no Python function boathouse.features.training_sets:nothing"),
+        (lambda: with_functions(spark.range(1), FEATURES[:2]), "age_doubled, age_hours: the rows need the columns .*planned"),
+        (lambda: FeatureFunction("boathouse.features.training_sets:nothing", {"a": "b"}, "c").column(), "udf_name must be an importable module:function, got 'boathouse.features.training_sets:nothing'"),
         (lambda: FeatureFunction(f"{__name__}:hours", {"late": "b"}, "c").column(), "takes no late: it takes later, earlier"),
-        (lambda: spec_from_json('{"format": 2}'), "a format that this version"),
+        (lambda: spec_from_json('{"format": 2}'), "must have format 1, got 2"),
         (lambda: with_features(lake, asked(harbour), FeatureSpec((FeatureLookup("features.piers", "pier", feature_names=["depth"]),), {})), "has no depth; it has"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=said):

@@ -42,9 +42,9 @@ def test_a_version_that_leaves_rows_out_moves_the_mean_or_turns_decisions_over_d
     cases = {
         "1 of 2 rows got no probability": [(None, 0.3), (0.2, 0.2)],
         "2 of 3 rows got no probability": [(float("nan"), 0.3), (1.5, 0.2), (0.1, 0.1)],
-        "means more than 0.15 apart": [(0.4, 0.2), (0.4, 0.2)],
-        "more than 25% turned over": [(0.49, 0.51), (0.51, 0.49), (0.1, 0.1)],
-        "there was no row to score": [],
+        "means differ by more than 0.15": [(0.4, 0.2), (0.4, 0.2)],
+        "more than 25% changed": [(0.49, 0.51), (0.51, 0.49), (0.1, 0.1)],
+        "found no row to score": [],
     }
     for reason, rows in cases.items():
         found = check_agreement(measure_agreement(scored(rows)))
