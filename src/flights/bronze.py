@@ -28,7 +28,7 @@ def start_of(day: date) -> datetime:
     "Return the first timestamp of a UTC day."
     return datetime.combine(day, time.min)
 
-# %% ../../notebooks/flights/03_bronze.ipynb #9f87b0e6
+
 def end_of(day: date) -> datetime:
     "Return the timestamp of a run: the end of the UTC day, which is the start of the next."
     return start_of(day + timedelta(days=1))
@@ -44,15 +44,15 @@ def bronze(lake: Lakehouse, landing: Path | str, at: datetime) -> dict[str, Inge
 def summarize_ingestion(done: dict[str, IngestResult]) -> str:
     """Return a sentence on the ingested files, and one on each file with a problem.
 
-    A problem is a file that is broken as a whole, that came again with other content, or that could not be ingested.
+    A problem is a file that is broken as a whole, that was delivered again with other content, or that could not be ingested.
     """
     counts = ", ".join(f"{ingested.files} of {folder}" for folder, ingested in done.items() if ingested.files)
-    said = [f"Ingested new files: {counts or 'none'}."]
+    text = [f"Ingested new files: {counts or 'none'}."]
     for ingested in done.values():
-        said += [f"{name}: {why}; its lines are kept and marked." for name, why in ingested.broken.items()]
-        said += [f"{name}: it came again with other content; taken as revision {n}." for name, n in ingested.again.items()]
-        said += [f"{name}: not taken, {why}." for name, why in ingested.left.items()]
-    return "\n".join(said)
+        text += [f"{name}: {why}; its lines are stored and marked." for name, why in ingested.broken.items()]
+        text += [f"{name}: delivered again with other content; ingested as revision {n}." for name, n in ingested.again.items()]
+        text += [f"{name}: not ingested: {why}." for name, why in ingested.left.items()]
+    return "\n".join(text)
 
 # %% ../../notebooks/flights/03_bronze.ipynb #0a4e8351
 def main() -> None:

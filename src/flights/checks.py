@@ -56,6 +56,6 @@ def main() -> None:
     found = check_tables(lake, p.as_of)
     record_findings(lake, found, p.as_of)
     for table, findings in found.items():
-        print(*[f"{table}, {f.rule}: {f.detail or 'as it should be'}" for f in findings], sep="\n")
+        print(*[f"{table}, {f.rule}: {f.detail or 'passed'}" for f in findings], sep="\n")
     for table, findings in found.items():
         raise_on_findings(table, findings)

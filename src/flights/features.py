@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HOUR', 'DAY', 'CONGESTION', 'HISTORY', 'TABLES', 'GROUPS', 'CATEGORICAL', 'CALENDAR', 'IDENTITY', 'LABELS', 'MATCHED',
-           'movements', 'departures', 'landings', 'delays', 'legs', 'aircraft_features', 'weather_reports',
-           'side_tables', 'refresh_group', 'on_ticks', 'lookups', 'numeric', 'leg_age_hours', 'features', 'model_rows',
+           'movements', 'departures', 'landings', 'delays', 'aircraft_features', 'legs', 'weather_reports',
+           'side_tables', 'refresh_group', 'lookups', 'on_ticks', 'numeric', 'features', 'leg_age_hours', 'model_rows',
            'feature_versions', 'synthetic_lake', 'main']
 
 # %% ../../notebooks/flights/08_features.ipynb #c4a97a11
@@ -70,7 +70,7 @@ def departures(flights: DataFrame) -> DataFrame:
     "Return one row per departure that really happened."
     return movements(flights).where("departure_delay IS NOT NULL")
 
-# %% ../../notebooks/flights/08_features.ipynb #b4ef2826
+
 def landings(flights: DataFrame) -> DataFrame:
     "Return one row per landing that really happened, with the destination of the flight."
     return movements(flights).where("arrival_delay IS NOT NULL")
@@ -80,7 +80,7 @@ def delays(name: str, delay: str) -> dict[str, tuple[str, str]]:
     "Return two aggregates: the mean delay in minutes, and the share of flights more than 15 minutes late."
     return {f"{name}_delay": ("avg", delay), f"{name}_late": ("avg", f"double({delay} > 15)")}
 
-# %% ../../notebooks/flights/08_features.ipynb #0c451408
+
 CONGESTION = (
     WindowedFeatures(
         FEATURES_ORIGIN_CONGESTION,
@@ -125,7 +125,18 @@ HISTORY = (
     ),
 )
 
-# %% ../../notebooks/flights/08_features.ipynb #96812bb8
+# %% ../../notebooks/flights/08_features.ipynb #96812bb9
+def aircraft_features(moves: DataFrame, planes: DataFrame) -> DataFrame:
+    """Return one row per aircraft and time at which it left or landed: that leg, and the aircraft's age and seats.
+
+    Of two legs at the same time, the landing counts.
+    """
+    last = moves.groupBy("tailnum", "known_at").agg(F.max("leg").alias("leg"))
+    built = planes.select("tailnum", F.col("year").alias("_built"), F.col("seats").cast("double").alias("plane_seats"))
+    age = (F.year("known_at") - F.col("_built")).cast("double").alias("plane_age")
+    return last.join(built, "tailnum", "left").select("tailnum", "known_at", "leg.*", age, "plane_seats")
+
+
 def legs(flights: DataFrame) -> DataFrame:
     """Return one row per departure and per landing of an aircraft that really happened.
 
@@ -140,23 +151,12 @@ def legs(flights: DataFrame) -> DataFrame:
         moves.append(known.select("tailnum", F.col(at).alias("known_at"), leg.alias("leg")))
     return moves[0].unionByName(moves[1])
 
-# %% ../../notebooks/flights/08_features.ipynb #96812bb9
-def aircraft_features(moves: DataFrame, planes: DataFrame) -> DataFrame:
-    """Return one row per aircraft and time at which it left or landed: that leg, and the aircraft's age and seats.
-
-    Of two legs at the same time, the landing counts.
-    """
-    last = moves.groupBy("tailnum", "known_at").agg(F.max("leg").alias("leg"))
-    built = planes.select("tailnum", F.col("year").alias("_built"), F.col("seats").cast("double").alias("plane_seats"))
-    age = (F.year("known_at") - F.col("_built")).cast("double").alias("plane_age")
-    return last.join(built, "tailnum", "left").select("tailnum", "known_at", "leg.*", age, "plane_seats")
-
 # %% ../../notebooks/flights/08_features.ipynb #5ee4b1d2
 def weather_reports(weather: DataFrame) -> DataFrame:
     "Return one row per airport of origin and published report."
     return weather.select(*FEATURES_WEATHER.schema.names)
 
-# %% ../../notebooks/flights/08_features.ipynb #5ee4b1d3
+
 TABLES = {
     "weather": (ComputedFeatures(FEATURES_WEATHER, SILVER_WEATHER, "published_at", weather_reports),),
     "congestion": CONGESTION,
@@ -165,7 +165,7 @@ TABLES = {
 }
 GROUPS = tuple(TABLES)
 
-# %% ../../notebooks/flights/08_features.ipynb #5ee4b1d4
+
 def side_tables(lake: Lakehouse) -> list[Table]:
     "Return the tables of hops that belong to the windowed feature tables."
     return [stage.table for group in TABLES.values() for definition in group for stage in definition.stages(lake) if stage.side]
@@ -177,15 +177,10 @@ def refresh_group(lake: Lakehouse, group: str, as_of: date, run: str = "interact
     The groups are weather, congestion, history and aircraft. Raises ValueError for another group.
     """
     if group not in TABLES:
-        raise ValueError(f"no group of feature tables is called {group!r}: {', '.join(TABLES)}")
+        raise ValueError(f"group must be one of {', '.join(TABLES)}, got {group!r}")
     with ThreadPoolExecutor(max_workers=2) as pool:
         done = pool.map(lambda definition: refresh_table(lake, definition, end_of(as_of), run=run), TABLES[group])
         return [str(table) for tables in done for table in tables]
-
-# %% ../../notebooks/flights/08_features.ipynb #7d6e59af
-def on_ticks(windowed: WindowedFeatures) -> FeatureLookup:
-    "Return the lookup of a windowed table: the row of the last tick that is not later than `predict_at`."
-    return FeatureLookup(windowed.table.name, windowed.key, timestamp_lookup_key="predict_at", grid=windowed.grid.hop)
 
 # %% ../../notebooks/flights/08_features.ipynb #6808a066
 def lookups() -> tuple[FeatureLookup, ...]:
@@ -203,6 +198,11 @@ def lookups() -> tuple[FeatureLookup, ...]:
         ),
     )
 
+
+def on_ticks(windowed: WindowedFeatures) -> FeatureLookup:
+    "Return the lookup of a windowed table: the row of the last tick that is not later than `predict_at`."
+    return FeatureLookup(windowed.table.name, windowed.key, timestamp_lookup_key="predict_at", grid=windowed.grid.hop)
+
 # %% ../../notebooks/flights/08_features.ipynb #8f96269f
 CATEGORICAL = ("origin", "dest", "carrier")
 CALENDAR = ("weekday", "departure_minute", "scheduled_arrival_minute", "distance")
@@ -216,16 +216,16 @@ def numeric() -> tuple[str, ...]:
     timed = (FEATURES_WEATHER, *[w.table for w in (*CONGESTION, *HISTORY)], FEATURES_AIRCRAFT)
     return (*CALENDAR, *[c for table in timed for c in table.schema.names if c not in table.primary_key], "leg_age_hours")
 
-# %% ../../notebooks/flights/08_features.ipynb #7d06e001
-def leg_age_hours(predict_at: pd.Series, known_at: pd.Series) -> pd.Series:
-    "Return the hours from the aircraft's last movement to the prediction."
-    return (predict_at - known_at) / HOUR
-
 # %% ../../notebooks/flights/08_features.ipynb #7d06e002
 def features() -> tuple[FeatureLookup | FeatureFunction, ...]:
     "Return everything that the features of the model come from: the lookups and the function."
     age = FeatureFunction("flights.features:leg_age_hours", {"predict_at": "predict_at", "known_at": "leg_known_at"}, "leg_age_hours")
     return (*lookups(), age)
+
+
+def leg_age_hours(predict_at: pd.Series, known_at: pd.Series) -> pd.Series:
+    "Return the hours from the aircraft's last movement to the prediction."
+    return (predict_at - known_at) / HOUR
 
 # %% ../../notebooks/flights/08_features.ipynb #b0cdeb72
 def model_rows(lake: Lakehouse, departures: DataFrame, versions: Mapping[str, int] | None = None) -> DataFrame:
@@ -237,7 +237,7 @@ def model_rows(lake: Lakehouse, departures: DataFrame, versions: Mapping[str, in
     rows = with_features(lake, departures.select(*LABELS), FeatureSpec(features(), versions or {}), versions, match=MATCHED)
     return rows.select(*IDENTITY, *CATEGORICAL, *[F.col(c).cast("double").alias(c) for c in numeric()], MATCHED)
 
-# %% ../../notebooks/flights/08_features.ipynb #795efc5b
+
 def feature_versions(lake: Lakehouse) -> dict[str, int]:
     "Return the latest versions of gold.departures and the feature tables, from which a training set is made."
     return versions_of(lake, [GOLD_DEPARTURES, *[lookup.table_name for lookup in lookups()]])

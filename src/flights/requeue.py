@@ -76,4 +76,4 @@ def main() -> None:
     "Run the task `requeue`: apply today's rules to the quarantines of silver again."
     p = parameters(catalog="spark_catalog", as_of=date(2013, 10, 1))
     found = requeue_silver(Lakehouse(get_spark(), p.catalog), end_of(p.as_of), run_id())
-    print("\n".join(f"{table}: {lines:,} lines back from quarantine." for table, lines in found.items()))
+    print("\n".join(f"{table}: {lines:,} lines requeued." for table, lines in found.items()))

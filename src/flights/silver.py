@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EVENT_TYPES', 'LINE_ID', 'WEATHER_TYPES', 'CLOCKS', 'LOCAL', 'EVENT_RULES', 'RANGES', 'WEATHER_RULES', 'EVENTS',
            'WEATHER', 'REFERENCE_RULES', 'REFERENCE', 'new_versions', 'read_delivered', 'strict_cast', 'parse_lines',
-           'add_ids', 'line_rules', 'SilverFeed', 'publish_reports', 'as_delivered', 'deduplicate', 'add_events',
+           'add_ids', 'line_rules', 'SilverFeed', 'publish_reports', 'as_delivered', 'add_events', 'deduplicate',
            'add_reports', 'update_reference', 'record_counts', 'process_feed', 'silver', 'summarize_quality', 'main']
 
 # %% ../../notebooks/flights/04_silver.ipynb #9766cd3b
@@ -37,7 +37,7 @@ def new_versions(lake: Lakehouse, source: Table, target: Table) -> tuple[int, in
     first, last = last_note(lake, target).get("bronze_version", -1) + 1, version_of(lake, source)
     return (first, last) if first <= last else None
 
-# %% ../../notebooks/flights/04_silver.ipynb #6620189c
+
 def read_delivered(lake: Lakehouse, source: Table, versions: tuple[int, int]) -> DataFrame:
     "Return the lines that these versions of a bronze table added; `bronze_version` is the version of each line."
     feed = lake.spark.read.option("readChangeFeed", "true").option("startingVersion", versions[0]).option("endingVersion", versions[1])
@@ -55,7 +55,7 @@ def strict_cast(text: str, kind: str) -> str:
     }
     return f"IF({written[kind]}, {value}, NULL)"
 
-# %% ../../notebooks/flights/04_silver.ipynb #9fbcdfd6
+# %% ../../notebooks/flights/04_silver.ipynb #921b4c5c
 EVENT_TYPES = {
     "event_type": "string", "event_time": "timestamp", "time_hour": "timestamp", "carrier": "string", "flight": "int", "origin": "string",
     "dest": "string", "tailnum": "string", "year": "int", "month": "int", "day": "int", "hour": "int", "minute": "int", "dep_time": "int",
@@ -65,7 +65,7 @@ EVENT_TYPES = {
 LINE_ID = "hex(xxhash64(_raw, _source_file, bronze_version))"
 WEATHER_TYPES = {"origin": "string", "time_hour": "timestamp"} | {c.name: c.type for c in t.WEATHER_MEASURES}
 
-# %% ../../notebooks/flights/04_silver.ipynb #921b4c5c
+
 def parse_lines(lines: DataFrame, types: dict[str, str]) -> DataFrame:
     """Return the delivered lines with typed values, `_misfit`, `_delivered`, and where each line came from.
 
@@ -74,11 +74,11 @@ def parse_lines(lines: DataFrame, types: dict[str, str]) -> DataFrame:
     text = {name: f"nullif(`{name}`, 'NA')" for name in types}
     value = {name: text[name] if kind == "string" else strict_cast(text[name], kind) for name, kind in types.items()}
     lost = [f"IF({text[name]} IS NOT NULL AND {value[name]} IS NULL, '{name} ', '')" for name, kind in types.items() if kind != "string"]
-    told = [f"`{name}`" for name in lines.columns if name != "bronze_version" and not name.startswith("_")]
+    delivered = [f"`{name}`" for name in lines.columns if name != "bronze_version" and not name.startswith("_")]
     return lines.select(
         *[F.expr(expression).alias(name) for name, expression in value.items()],
         F.expr(f"trim(concat({', '.join(lost)}))").alias("_misfit"),
-        F.struct(*told).alias("_delivered"),
+        F.struct(*delivered).alias("_delivered"),
         *[name for name in (*LINE, "bronze_version", "_id") if name in lines.columns],
     )
 
@@ -107,25 +107,25 @@ def line_rules(*others: Rule) -> tuple[Rule, ...]:
 CLOCKS = ("dep_time", "sched_dep_time", "arr_time", "sched_arr_time")
 LOCAL = {"year": "year", "month": "month", "dayofmonth": "day", "hour": "hour"}
 EVENT_RULES = line_rules(
-    Rule("known_event", "event_type IN ('scheduled', 'departed', 'arrived', 'cancelled', 'diverted', 'corrected')", reason="no such event"),
+    Rule("known_event", "event_type IN ('scheduled', 'departed', 'arrived', 'cancelled', 'diverted', 'corrected')", reason="event_type is unknown"),
     Rule("has_key", "scheduled_at IS NOT NULL AND carrier IS NOT NULL AND flight IS NOT NULL AND origin IS NOT NULL",
-         reason="without hour, carrier and number it is no flight"),
+         reason="time_hour, minute, carrier, flight or origin is missing"),
     Rule("from_new_york", "origin IN ('EWR', 'JFK', 'LGA')", reason="the origin is not an airport of New York"),
     Rule("in_time", "event_time BETWEEN scheduled_at - INTERVAL 25 HOURS AND scheduled_at + IF(event_type = 'corrected', INTERVAL 90 DAYS, INTERVAL 3 DAYS)",
-         reason="the event is not within a day before and three days after the scheduled departure (a correction: ninety)"),
-    Rule("clock", " AND ".join(f"({c} IS NULL OR ({c} BETWEEN 0 AND 2400 AND {c} % 100 < 60))" for c in CLOCKS), reason="no clock shows that time"),
-    Rule("schedule", "sched_dep_time = hour * 100L + minute", reason="two statements of the scheduled departure disagree"),
+         reason="event_time is more than 25 hours before or 3 days after the scheduled departure (corrections: 90 days)"),
+    Rule("clock", " AND ".join(f"({c} IS NULL OR ({c} BETWEEN 0 AND 2400 AND {c} % 100 < 60))" for c in CLOCKS), reason="a clock time is not a valid HHMM"),
+    Rule("schedule", "sched_dep_time = hour * 100L + minute", reason="sched_dep_time differs from hour and minute"),
     Rule("delay", "coalesce(dep_delay, 0) BETWEEN -120 AND 2880 AND coalesce(arr_delay, 0) BETWEEN -180 AND 2880",
-         reason="the delay is beyond two hours early or two days late"),
-    Rule("air_time", "coalesce(air_time, 1) > 0", reason="time in the air is positive"),
-    Rule("distance", "distance > 0", reason="distance is positive"),
+         reason="dep_delay is outside -120 to 2880 minutes, or arr_delay outside -180 to 2880"),
+    Rule("air_time", "coalesce(air_time, 1) > 0", reason="air_time is not positive"),
+    Rule("distance", "distance > 0", reason="distance is missing or not positive"),
     Rule("complete", "CASE event_type WHEN 'departed' THEN dep_delay IS NOT NULL WHEN 'arrived' THEN arr_delay IS NOT NULL ELSE true END",
-         reason="a departure or arrival without its delay"),
+         reason="a departure has no dep_delay, or an arrival no arr_delay"),
     Rule("codes", r"concat(carrier, ' ', dest) RLIKE '\\A[0-9A-Z]{2} [A-Z]{3}\\z' AND (tailnum IS NULL OR tailnum RLIKE '\\A[0-9A-Z]{3,6}\\z')",
-         reason="a code of carrier, destination or aircraft is none"),
+         reason="the code of the carrier, destination or aircraft is invalid"),
     Rule("local_time", " AND ".join(f"{part}(from_utc_timestamp(time_hour, '{HOME}')) = {c}" for part, c in LOCAL.items()),
-         reason="time_hour, which is UTC, does not show the local date and hour of New York beside it"),
-    Rule("era", "year BETWEEN 2000 AND 2100", reason="a flight of another century"),
+         reason="time_hour (UTC) does not match year, month, day and hour (New York)"),
+    Rule("era", "year BETWEEN 2000 AND 2100", reason="year is not between 2000 and 2100"),
 )  # fmt: skip
 
 # %% ../../notebooks/flights/04_silver.ipynb #d1e21c69
@@ -134,7 +134,7 @@ RANGES = {
     "precip": (0, 10), "pressure": (940, 1070), "visib": (0, 20),
 }  # fmt: skip
 WEATHER_RULES = line_rules(
-    Rule("has_key", "time_hour IS NOT NULL AND origin IS NOT NULL", reason="without origin and hour it is no report"),
+    Rule("has_key", "time_hour IS NOT NULL AND origin IS NOT NULL", reason="time_hour or origin is missing"),
     Rule("from_new_york", "origin IN ('EWR', 'JFK', 'LGA')", reason="the origin is not an airport of New York"),
     *(
         Rule(c, f"{c} IS NULL OR {c} BETWEEN {low} AND {high}", reason=f"{c} is not between {low} and {high}")
@@ -176,7 +176,7 @@ def publish_reports(weather: DataFrame) -> DataFrame:
     "Return typed weather with `published_at`, one hour after `time_hour`, and the file that delivered it."
     return weather.withColumn("published_at", F.expr("time_hour + INTERVAL 1 HOUR")).withColumn("source_file", F.col("_source_file"))
 
-# %% ../../notebooks/flights/04_silver.ipynb #0d1758f1
+
 EVENTS = SilverFeed(t.BRONZE_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS_QUARANTINE, EVENT_TYPES, EVENT_RULES, add_ids)
 WEATHER = SilverFeed(t.BRONZE_WEATHER, t.SILVER_WEATHER, t.SILVER_WEATHER_QUARANTINE, WEATHER_TYPES, WEATHER_RULES, publish_reports)
 
@@ -189,12 +189,6 @@ def as_delivered(rejected: DataFrame, columns: Sequence[str]) -> DataFrame:
     fields = [F.col(f"_delivered.`{c}`") for c in columns]
     return rejected.select(*fields, *LINE, "_failed_rules", "_reason", "bronze_version", F.expr(LINE_ID).alias("_id"))
 
-# %% ../../notebooks/flights/04_silver.ipynb #656bf246
-def deduplicate(events: DataFrame) -> DataFrame:
-    "Return one row per event, with the columns of silver.flight_events."
-    facts = [c.name for c in t.SILVER_FLIGHT_EVENTS.columns if c.name != "bronze_version"]
-    return events.groupBy(*facts).agg(F.min("bronze_version").alias("bronze_version"))
-
 # %% ../../notebooks/flights/04_silver.ipynb #09f7d0d9
 def add_events(lake: Lakehouse, good: DataFrame, versions: tuple[int, int]) -> None:
     "Append the good events of these versions that silver.flight_events does not contain."
@@ -202,6 +196,12 @@ def add_events(lake: Lakehouse, good: DataFrame, versions: tuple[int, int]) -> N
     if versions[0] > 0:
         events = events.join(read(lake, EVENTS.target).select("event_id"), "event_id", "left_anti")
     append(lake, EVENTS.target, events, note={"bronze_version": versions[1]}, unique=True, existing=versions[0] > 0)
+
+
+def deduplicate(events: DataFrame) -> DataFrame:
+    "Return one row per event, with the columns of silver.flight_events."
+    facts = [c.name for c in t.SILVER_FLIGHT_EVENTS.columns if c.name != "bronze_version"]
+    return events.groupBy(*facts).agg(F.min("bronze_version").alias("bronze_version"))
 
 # %% ../../notebooks/flights/04_silver.ipynb #0b987fb4
 def add_reports(lake: Lakehouse, good: DataFrame, versions: tuple[int, int]) -> None:
@@ -227,16 +227,16 @@ def update_reference(lake: Lakehouse, source: Table, target: Table, at: datetime
 
     Lines that cannot be read go to the quarantine of the table.
     """
-    versions, lies = new_versions(lake, source, target), t.quarantine(source)
+    versions, rejects = new_versions(lake, source, target), t.quarantine(source)
     if versions is None:
         return
     names = [c.name for c in target.columns]
     lines = evaluate_rules(parse_lines(read_delivered(lake, source, versions), {c.name: c.type for c in target.columns}), REFERENCE_RULES)
-    first = max(versions[0], last_note(lake, lies).get("bronze_version", -1) + 1)  # after a crash, the quarantine may be ahead
+    first = max(versions[0], last_note(lake, rejects).get("bronze_version", -1) + 1)  # after a crash, the quarantine may be ahead
     bad = lines.where(F.col("bronze_version") >= first)
     if not rejected_rows(bad, REFERENCE_RULES).isEmpty():
         run, note = f"{first}-{versions[1]}", {"bronze_version": versions[1]}
-        append_rejected(lake, lies, bad, REFERENCE_RULES, run=run, at=at, note=note, form=lambda rows: as_delivered(rows, names))
+        append_rejected(lake, rejects, bad, REFERENCE_RULES, run=run, at=at, note=note, form=lambda rows: as_delivered(rows, names))
     rows = newest_per_key(passing_rows(lines, REFERENCE_RULES).select(*names, "bronze_version"), target.primary_key).select(*names)
     merge(lake, target, rows, note={"bronze_version": versions[1]}, existing=versions[0] > 0)
 
@@ -302,13 +302,13 @@ def silver(lake: Lakehouse, at: datetime) -> dict[str, dict[str, int] | None]:
 # %% ../../notebooks/flights/04_silver.ipynb #9092a07b
 def summarize_quality(counts: dict[str, dict[str, int] | None]) -> str:
     "Return a sentence for each feed: the number of checked lines, and the broken rules with their counts."
-    said = []
+    text = []
     for table, found in counts.items():
         broken = ", ".join(f"{rule} {n}" for rule, n in (found or {}).items() if n and rule != "checked")
-        said.append(
+        text.append(
             f"{table}: {found['checked']:,} new lines checked; rules broken: {broken or 'none'}." if found else f"{table}: nothing new."
         )
-    return "\n".join(said)
+    return "\n".join(text)
 
 # %% ../../notebooks/flights/04_silver.ipynb #4423c102
 def main() -> None:

@@ -543,7 +543,7 @@ OPS_INGESTED_FILES = ingest.INGESTED_FILES
 # %% ../../notebooks/flights/01_tables.ipynb #d1300101
 from boathouse.tables.maintenance import MAINTENANCE as OPS_MAINTENANCE
 from boathouse.tables.pins import PINS as OPS_PINS
-from boathouse.validation.gate import GATES as OPS_GATES  # noqa: F401
+from boathouse.validation.gate import GATES as OPS_GATES
 
 # %% ../../notebooks/flights/01_tables.ipynb #ee0db95a
 ALL: tuple[Table, ...] = tuple({value.name: value for value in list(globals().values()) if isinstance(value, Table)}.values())

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ORDER', 'DESCRIPTION', 'OWNER', 'MAX_ROWS', 'DEFAULTS', 'TIMETABLE', 'SEARCH_ROWS_PER_FOLD', 'SECONDS', 'LEARNED',
            'log_trial', 'LINEAR_BASELINE', 'INTERACTIVE', 'label_known', 'with_known_labels', 'recipe', 'leaking',
-           'space', 'champion_parameters', 'known_points', 'baselines', 'TrainingRows', 'load_rows', 'unseen_scores',
-           'TrainingOrigin', 'TrainingRequest', 'scores_depend_on', 'journal_path', 'delete_journal', 'Tuned', 'tune',
-           'Fitted', 'fit_with_baseline', 'manifest_for', 'Candidate', 'log_candidate', 'register_candidate', 'train',
-           'main']
+           'space', 'known_points', 'champion_parameters', 'baselines', 'TrainingRows', 'load_rows', 'TrainingOrigin',
+           'TrainingRequest', 'scores_depend_on', 'journal_path', 'delete_journal', 'Tuned', 'tune', 'Fitted',
+           'fit_with_baseline', 'unseen_scores', 'manifest_for', 'log_candidate', 'register_candidate', 'Candidate',
+           'train', 'main']
 
 # %% ../../notebooks/flights/09_training.ipynb #5214c4b0
 import hashlib
@@ -98,7 +98,7 @@ def label_known(as_of: date) -> str:
     "Return the SQL condition that a label was known at 00:00 UTC of the day `as_of`."
     return f"late IS NOT NULL AND label_time <= timestamp'{start_of(as_of)}Z'"
 
-# %% ../../notebooks/flights/09_training.ipynb #97bd7838
+
 def with_known_labels(departures: DataFrame, as_of: date) -> DataFrame:
     "Return the departures whose label was known at 00:00 UTC of the day `as_of`."
     return departures.where(label_known(as_of))
@@ -140,16 +140,6 @@ def space() -> Apply:
     }
     return hp.pchoice("learner", [(0.8, boosted), (0.1, line), (0.1, forest)])
 
-# %% ../../notebooks/flights/09_training.ipynb #a3f6cd48
-def champion_parameters(lake: Lakehouse, model: str, as_of: date) -> dict[str, Any] | None:
-    "Return the parameters of the version that was champion at `as_of`, or None if there was none."
-    version = champion_as_of(lake, model, start_of(as_of))
-    if version is None:
-        return None
-    client = MlflowClient()
-    logged = client.get_run(client.get_model_version(model, str(version)).run_id).data.params
-    return parameters_from_run(logged)
-
 # %% ../../notebooks/flights/09_training.ipynb #1139f26d
 def known_points(champion: Mapping[str, Any] | None, trees: int = 0) -> dict[str, Mapping[str, Any]]:
     """Return the parameter sets that are tried before the search, by name.
@@ -161,6 +151,16 @@ def known_points(champion: Mapping[str, Any] | None, trees: int = 0) -> dict[str
     )
     known: dict[str, Mapping[str, Any]] = {"defaults": defaults, "a line": LINEAR_BASELINE}
     return known | ({"champion": champion} if champion is not None and champion not in (defaults, LINEAR_BASELINE) else {})
+
+
+def champion_parameters(lake: Lakehouse, model: str, as_of: date) -> dict[str, Any] | None:
+    "Return the parameters of the version that was champion at `as_of`, or None if there was none."
+    version = champion_as_of(lake, model, start_of(as_of))
+    if version is None:
+        return None
+    client = MlflowClient()
+    logged = client.get_run(client.get_model_version(model, str(version)).run_id).data.params
+    return parameters_from_run(logged)
 
 # %% ../../notebooks/flights/09_training.ipynb #31322669
 def baselines() -> dict[str, Mapping[str, Any]]:
@@ -183,7 +183,7 @@ class TrainingRows:
     leaks: pd.DataFrame
     holdout: str
 
-# %% ../../notebooks/flights/09_training.ipynb #dd1685d4
+
 def load_rows(lake: Lakehouse, versions: Mapping[str, int], as_of: date, leak: str = "") -> TrainingRows:
     """Read the training rows that were known at `as_of`, from the table versions `versions`.
 
@@ -192,7 +192,8 @@ def load_rows(lake: Lakehouse, versions: Mapping[str, int], as_of: date, leak: s
     gold = versions[GOLD_DEPARTURES.name]
     first: date | None = with_known_labels(read(lake, GOLD_DEPARTURES, gold), as_of).agg(F.min("flight_date")).first()[0]
     if first is None:
-        raise ValueError(f"no flight in {lake.name(GOLD_DEPARTURES)} has a label that was known on {as_of}: nothing to learn from")
+        known = f"training as of {as_of} needs flights with a label known by then in {lake.name(GOLD_DEPARTURES)}"
+        raise ValueError(f"{known}, found none: ingest earlier days, or choose a later as_of")
     split = split_by_time(first, as_of, time="flight_date")
     labels = Labels(GOLD_DEPARTURES.name, gold, f"{label_known(as_of)} AND {split.where_training()}", LABELS)
     made = create_training_set(lake, labels, (*features(), *leaking(leak)), "late", versions=versions, match=MATCHED)
@@ -202,12 +203,6 @@ def load_rows(lake: Lakehouse, versions: Mapping[str, int], as_of: date, leak: s
         spec = replace(made.spec, fingerprint=fingerprint(made.load_df()))
         frame = collect_training_rows(rows, recipe(0, leak=leak), ORDER, keep=IDENTITY, at_most=MAX_ROWS)
     return TrainingRows(frame, versions, split, spec, leaks, f"{label_known(as_of)} AND {split.where_holdout()}")
-
-# %% ../../notebooks/flights/09_training.ipynb #2dbe7310
-def unseen_scores(made: Recipe, folds: Sequence[tuple[pd.DataFrame, pd.DataFrame]], best: Trial) -> np.ndarray:
-    "Return the scores of the last fold's evaluation rows, from a model trained on that fold's training rows."
-    known, judged = folds[-1]
-    return probabilities(fit(made, known, best.parameters), made, judged)
 
 # %% ../../notebooks/flights/09_training.ipynb #5f0a0002
 @dataclass(frozen=True)
@@ -261,13 +256,13 @@ def scores_depend_on(learned: TrainingRows, made: Recipe, code: Code) -> str:
     rows = {"rows": learned.spec.fingerprint, "split": json.loads(learned.split.to_json()), "recipe": asdict(made)}
     return json.dumps(rows | {"code": code.digest, "libraries": dict(code.libraries), "python": code.python}, sort_keys=True)
 
-# %% ../../notebooks/flights/09_training.ipynb #e3d49ca2
+
 def journal_path(folder: Path, model: str, as_of: date, made: Recipe, about: str) -> Path:
     "Return the path of the journal of a training; `folder` is created if it is missing."
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{model}_{as_of}_{made.seed}_{hashlib.sha256(about.encode()).hexdigest()[:16]}.jsonl"
 
-# %% ../../notebooks/flights/09_training.ipynb #b7667ed1
+
 def delete_journal(journal: Path) -> None:
     "Delete the journal of a registered training, and the journals of earlier attempts at it with other rows or code."
     same_training = journal.name.rpartition("_")[0]
@@ -291,7 +286,7 @@ class Tuned:
         first = self.trials[0]
         return replace(first, parameters={k: int(v) if k in WHOLE else v for k, v in first.parameters.items()})
 
-# %% ../../notebooks/flights/09_training.ipynb #aa6bd647
+
 def tune(
     request: TrainingRequest, learned: TrainingRows, code: Code, tell: Callable[[str], None] = log_trial, searches: Path | None = None
 ) -> Tuned:
@@ -310,7 +305,9 @@ def tune(
         baselines=baselines(), journal=journal, about=about, tell=tell,
     )  # fmt: skip
     if trials[0].baseline:
-        tell(f"Nothing beats {trials[0].name}, a baseline: it becomes the candidate, for the gates to refuse. Look at features and labels.")
+        tell(
+            f"The best trial is {trials[0].name}, a baseline. It becomes the candidate, and the gates refuse it. Check features and labels."
+        )
     return Tuned(made, folds, evals, tuple(trials), journal)
 
 # %% ../../notebooks/flights/09_training.ipynb #aa6bd648
@@ -322,7 +319,7 @@ class Fitted:
     baseline: Pipeline
     unseen: np.ndarray
 
-# %% ../../notebooks/flights/09_training.ipynb #aa6bd649
+
 def fit_with_baseline(learned: TrainingRows, tuned: Tuned) -> Fitted:
     "Fit the best parameters and the timetable baseline on all training rows; return both pipelines and the unseen scores."
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -330,6 +327,12 @@ def fit_with_baseline(learned: TrainingRows, tuned: Tuned) -> Fitted:
         baseline = pool.submit(fit, recipe(tuned.recipe.seed, baseline=True), learned.frame, TIMETABLE)
         unseen = pool.submit(unseen_scores, tuned.recipe, tuned.folds, tuned.best)
         return Fitted(pipeline.result(), baseline.result(), unseen.result())
+
+
+def unseen_scores(made: Recipe, folds: Sequence[tuple[pd.DataFrame, pd.DataFrame]], best: Trial) -> np.ndarray:
+    "Return the scores of the last fold's evaluation rows, from a model trained on that fold's training rows."
+    known, judged = folds[-1]
+    return probabilities(fit(made, known, best.parameters), made, judged)
 
 # %% ../../notebooks/flights/09_training.ipynb #5f0a0003
 def manifest_for(request: TrainingRequest, learned: TrainingRows, tables: Sequence[TableRead], code: Code, tuned: Tuned) -> Manifest:
@@ -360,18 +363,6 @@ def manifest_for(request: TrainingRequest, learned: TrainingRows, tables: Sequen
         run=request.origin.run(request.lake.spark),
         rows=len(learned.frame),
     )
-
-# %% ../../notebooks/flights/09_training.ipynb #68ff2518
-@dataclass(frozen=True)
-class Candidate:
-    "Hold a trained candidate: run, registered version, split, best trial, number of training rows, and all trials."
-
-    run_id: str
-    version: int
-    split: TimeSplit
-    best: Trial
-    train_rows: int
-    trials: tuple[Trial, ...]
 
 # %% ../../notebooks/flights/09_training.ipynb #c19d8384
 def log_candidate(lake: Lakehouse, manifest: Manifest, learned: TrainingRows, tuned: Tuned, fitted: Fitted) -> tuple[str, str]:
@@ -411,7 +402,19 @@ def register_candidate(request: TrainingRequest, manifest: Manifest, tuned: Tune
         delete_journal(tuned.journal)
     return version
 
-# %% ../../notebooks/flights/09_training.ipynb #c19d8386
+# %% ../../notebooks/flights/09_training.ipynb #68ff2518
+@dataclass(frozen=True)
+class Candidate:
+    "Hold a trained candidate: run, registered version, split, best trial, number of training rows, and all trials."
+
+    run_id: str
+    version: int
+    split: TimeSplit
+    best: Trial
+    train_rows: int
+    trials: tuple[Trial, ...]
+
+
 def train(request: TrainingRequest, experiment: str, tell: Callable[[str], None] = log_trial, searches: Path | None = None) -> Candidate:
     """Tune, fit and register a candidate on the data known at `request.as_of`, with the baseline in the same run.
 
