@@ -38,7 +38,7 @@ def test_every_line_is_refused_before_the_adapter_and_none_after_it(delivered: t
     assert (first.percent, first.rules, first.revision) == (100.0, ["local_time"], 1)
     assert (second.percent, second.rules, second.revision) == (0.0, None, 2)
     assert first.lines == second.lines == 582
-    assert "it came again with other content; taken as revision 2." in said
+    assert "delivered again with other content; ingested as revision 2." in said
 
 
 def test_the_adapted_flights_left_when_the_wall_clock_said_so(delivered: tuple[Lakehouse, str]) -> None:

@@ -50,7 +50,7 @@ def test_broken_files_among_good_ones_end_in_quarantine_with_the_reason_and_the_
     (events / "2013-02-14.csv").write_text(good[0] + "\n")
     done = bronze(lake, landing, end_of(date(2013, 2, 14)))
     assert (
-        "flight_events/2013-02-11.csv: the header differs; missing time_hour; its lines are kept and marked."
+        "flight_events/2013-02-11.csv: the header differs; missing time_hour; its lines are stored and marked."
         in summarize_ingestion(done).splitlines()
     )
 

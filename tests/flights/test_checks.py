@@ -57,4 +57,4 @@ def test_a_day_is_compared_with_the_days_before_it(lake: Lakehouse) -> None:
     for back in range(1, 8):
         record_findings(lake, {EVENTS: [CheckFinding("usual_count", "warn", 20 * events, 0)]}, DAY - timedelta(days=back))
     few = check_tables(lake, DAY)[EVENTS][1]
-    assert (few.failed, few.detail) == (1, f"{events} rows, usual are {19 * events} to {21 * events}")
+    assert (few.failed, few.detail) == (1, f"expected {19 * events} to {21 * events} rows, got {events}")

@@ -174,7 +174,7 @@ def test_a_baseline_that_nothing_beats_is_said_to_be_one_refused_and_made_again(
     monkeypatch.setattr(training, "known_points", lambda *_: {"defaults": poor, "more trees": poor | {"n_estimators": 200}, "fewer": poor})
     found = train(TrainingRequest(airport, MODEL, AS_OF, max_evals=1), "/test_flights", tell=said.append)
     assert (found.best.name, found.best.baseline) == ("the timetable", True)
-    assert said[-1].startswith("Nothing beats the timetable, a baseline")
+    assert said[-1].startswith("The best trial is the timetable, a baseline")
     client = MlflowClient()
     assert client.get_model_version(MODEL, str(found.version)).tags["baseline"] == "the timetable"
     assert "beats_baseline" in refusals(evidence_of(airport, MODEL, found.version, AS_OF))
