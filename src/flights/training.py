@@ -192,8 +192,10 @@ def load_rows(lake: Lakehouse, versions: Mapping[str, int], as_of: date, leak: s
     gold = versions[GOLD_DEPARTURES.name]
     first: date | None = with_known_labels(read(lake, GOLD_DEPARTURES, gold), as_of).agg(F.min("flight_date")).first()[0]
     if first is None:
-        known = f"training as of {as_of} needs flights with a label known by then in {lake.name(GOLD_DEPARTURES)}"
-        raise ValueError(f"{known}, found none: ingest earlier days, or choose a later as_of")
+        raise ValueError(
+            f"training as of {as_of} needs flights with a label known by then in {lake.name(GOLD_DEPARTURES)}, "
+            "found none: ingest earlier days, or choose a later as_of"
+        )
     split = split_by_time(first, as_of, time="flight_date")
     labels = Labels(GOLD_DEPARTURES.name, gold, f"{label_known(as_of)} AND {split.where_training()}", LABELS)
     made = create_training_set(lake, labels, (*features(), *leaking(leak)), "late", versions=versions, match=MATCHED)
