@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CANDIDATE', 'CHAMPION', 'Outcome', 'REGISTERED_GATES', 'GATES', 'GateResult', 'conclude', 'interval_verdict',
-           'RegisteredVersion', 'Training', 'FreshProcessCheck', 'Evidence', 'Gate', 'nearest', 'gate', 'find_gate',
-           'apply_policy', 'run_gate', 'Verdict', 'run_gates', 'format_results', 'write_gate_results', 'record_verdict']
+           'RegisteredVersion', 'FreshProcessCheck', 'Training', 'Evidence', 'Gate', 'gate', 'find_gate', 'nearest',
+           'run_gate', 'apply_policy', 'Verdict', 'run_gates', 'format_results', 'write_gate_results', 'record_verdict']
 
 # %% ../../../notebooks/kit/09_validation/01_gate.ipynb #8b33e272
 import inspect
@@ -50,7 +50,7 @@ class GateResult:
         if self.outcome not in (expected := ("pass", "refuse", "inconclusive")):
             raise ValueError(f"outcome of {self.name or 'a check'} must be one of {', '.join(expected)}, got {self.outcome!r}")
         if self.outcome == "pass" and self.value is not None and math.isnan(self.value):
-            raise ValueError(f"{self.name or 'a check'} passed on a value that is not a number: {self.reason}")
+            raise ValueError(f"the value of {self.name or 'a check'} must be a number to pass, got {self.value}: {self.reason}")
 
     @property
     def passed(self) -> bool:
@@ -75,7 +75,11 @@ class GateResult:
 def conclude(
     within: bool | None, value: float | None, bound: float | None, reason: str, name: str = "", detail: Mapping[str, Any] | None = None
 ) -> GateResult:
-    "Return the result of a comparison: True passes, False refuses, None is inconclusive. Gates omit `name`, because `run_gate` sets it."
+    """Return the result of a comparison: True passes, False refuses, None is inconclusive. Gates omit `name`, because `run_gate` sets it.
+
+    >>> conclude(0.62 >= 0.6, 0.62, 0.6, "AUC 0.62").outcome
+    'pass'
+    """
     outcome: Outcome = "inconclusive" if within is None else "pass" if within else "refuse"
     rounded = None if value is None else round(float(value), 6)
     return GateResult(name, outcome, rounded, None if bound is None else float(bound), reason, detail=detail or {})
@@ -95,7 +99,7 @@ def interval_verdict(low: float, high: float, at_least: float = -math.inf, at_mo
 # %% ../../../notebooks/kit/09_validation/01_gate.ipynb #873f796a
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """Hold what the registry and the files say about a version: description, tags, signature, size in bytes.
+    """Hold the facts from the registry and the files of a version: description, tags, signature, size in bytes.
 
     `code` names files that run code when they are loaded. `content` is the hash of the files, `promised_content` the hash recorded at registration.
     """
@@ -108,6 +112,22 @@ class RegisteredVersion:
     code: tuple[str, ...] = ()
     content: str = ""
     promised_content: str = ""
+
+
+@dataclass(frozen=True)
+class FreshProcessCheck:
+    """Hold what a new process measured on the files of a model: predictions on a few rows, the columns that the model takes, and seconds.
+
+    `max_abs_diff` is the largest difference between these predictions and those of the calling process.
+    """
+
+    error: str = ""
+    predicted: tuple[float, ...] = ()
+    shape: tuple[int, ...] = ()
+    max_abs_diff: float = float("nan")
+    signature_columns: tuple[str, ...] = ()
+    seconds_1000_rows: float = float("nan")
+    seconds_1_row: float = float("nan")
 
 # %% ../../../notebooks/kit/09_validation/01_gate.ipynb #68e4d370
 @dataclass(frozen=True)
@@ -126,22 +146,6 @@ class Training:
     input_domains: Mapping[str, frozenset[str] | tuple[float, float]] = field(default_factory=dict, repr=False)
     train_auc: float | None = None
     cv_auc: float | None = None
-
-# %% ../../../notebooks/kit/09_validation/01_gate.ipynb #825f342b
-@dataclass(frozen=True)
-class FreshProcessCheck:
-    """Hold what a new process measured on the files of a model: predictions on a few rows, the columns that the model takes, and seconds.
-
-    `max_abs_diff` is the largest difference between these predictions and those of the calling process.
-    """
-
-    error: str = ""
-    predicted: tuple[float, ...] = ()
-    shape: tuple[int, ...] = ()
-    max_abs_diff: float = float("nan")
-    signature_columns: tuple[str, ...] = ()
-    seconds_1000_rows: float = float("nan")
-    seconds_1_row: float = float("nan")
 
 # %% ../../../notebooks/kit/09_validation/01_gate.ipynb #19c003a0
 @dataclass(frozen=True)
@@ -178,13 +182,15 @@ class Evidence:
         if wrong := {name: len(found) for name, found in self.scores.items() if len(found) != len(self.rows)}:
             raise ValueError(f"{len(self.rows)} held-out rows, but scores of {wrong}: every model must have one score per row")
         if absent := [c for c in (self.label, self.instant, self.day, *self.key) if c not in self.rows]:
-            raise ValueError(f"the held-out rows have no {', '.join(absent)}")
+            raise ValueError(f"the held-out rows must have the columns {', '.join(absent)}, got {', '.join(map(str, self.rows))}")
 
     @cached_property
     def truth(self) -> np.ndarray:
         "Return the label of each row. Raises ValueError if a row has none."
-        if self.rows[self.label].isna().any():
-            raise ValueError(f"{int(self.rows[self.label].isna().sum())} held-out rows have no {self.label}")
+        if missing := int(self.rows[self.label].isna().sum()):
+            raise ValueError(
+                f"every held-out row must have a value of {self.label}, but {missing} of {len(self.rows)} have none: leave these out"
+            )
         return self.rows[self.label].to_numpy(bool)
 
     @cached_property
@@ -196,7 +202,9 @@ class Evidence:
         "Return the facts named `what`. Raises ValueError if they were not measured."
         found = getattr(self, what)
         if found is None:
-            raise ValueError(f"{what} of {self.model} version {self.version} were not measured: measure them, or leave out the gate")
+            raise ValueError(
+                f"the gate needs {what!r} in the evidence of {self.model} version {self.version}, got None: measure it, or leave out the gate"
+            )
         return found
 
     def cached(self, what: Any, make: Callable[[], Any]) -> Any:
@@ -222,14 +230,14 @@ class Gate:
 
     def __post_init__(self) -> None:
         if not self.description:
-            raise ValueError(f"gate {self.name!r} has no description: give its function a docstring")
+            raise ValueError(f"gate {self.name!r} must have a description, got no docstring: add one to {self.check.__qualname__}")
         if not isinstance(self.blocks, bool):
             raise ValueError(f"blocks of gate {self.name!r} must be True or False, got {self.blocks!r}")
         if self.if_inconclusive not in ("pass", "refuse"):
             raise ValueError(f"if_inconclusive of gate {self.name!r} must be 'pass' or 'refuse', got {self.if_inconclusive!r}")
         known = self.declared_limits
         for unknown in sorted(set(self.settings) - set(known)):
-            raise ValueError(f"gate {self.name!r} has no setting {unknown!r}{nearest(unknown, [*known, 'blocks', 'if_inconclusive'])}")
+            raise ValueError(f"gate {self.name!r} takes no setting {unknown!r}{nearest(unknown, [*known, 'blocks', 'if_inconclusive'])}")
 
     @property
     def description(self) -> str:
@@ -255,12 +263,6 @@ class Gate:
         "Run the function on the evidence and return its result; exceptions are not caught."
         return self.check(evidence, **{**self.settings, **limits})
 
-# %% ../../../notebooks/kit/09_validation/01_gate.ipynb #9a7e0001
-def nearest(name: str, known: Sequence[str]) -> str:
-    "Return the end of a message about an unknown name: the most similar known name, and all known names."
-    close = get_close_matches(name, known, 1, 0.3)
-    return f"{f'; did you mean {close[0]!r}?' if close else '.'} Known: {', '.join(known)}"
-
 # %% ../../../notebooks/kit/09_validation/01_gate.ipynb #9a7e0002
 REGISTERED_GATES: dict[str, Gate] = {}
 
@@ -268,30 +270,39 @@ REGISTERED_GATES: dict[str, Gate] = {}
 def gate(
     name: str, blocks: bool = True, if_inconclusive: Literal["pass", "refuse"] = "refuse"
 ) -> Callable[[Callable[..., GateResult]], Gate]:
-    "Turn a function of the evidence into the gate `name` and register it. Raises ValueError if another function has that id."
+    """Turn a function of the evidence into the gate `name` and register it. Raises ValueError if another function has that id.
+
+    >>> @gate("example_row_count")
+    ... def check_row_count(evidence, at_least=4):
+    ...     "Refuse a test of fewer than `at_least` rows."
+    ...     return conclude(len(evidence.rows) >= at_least, len(evidence.rows), at_least, f"{len(evidence.rows)} rows")
+    >>> check_row_count.configure(at_least=5).limits
+    {'at_least': 5}
+    """
 
     def register(check: Callable[..., GateResult]) -> Gate:
         known = REGISTERED_GATES.get(name)
         if known is not None and known.check.__qualname__ != check.__qualname__:
             raise ValueError(
-                f"gate {name!r} is already the function {known.check.__qualname__}: choose another id for {check.__qualname__}"
+                f"the id of a gate must be new, but {name!r} belongs to {known.check.__qualname__}: choose another id for {check.__qualname__}"
             )
         REGISTERED_GATES[name] = Gate(name, check, blocks, if_inconclusive)
         return REGISTERED_GATES[name]
 
     return register
 
-# %% ../../../notebooks/kit/09_validation/01_gate.ipynb #9a7e0003
+
 def find_gate(name: str) -> Gate:
     "Return the registered gate with that id. Raises ValueError, with the most similar id, if there is none."
     if name not in REGISTERED_GATES:
-        raise ValueError(f"there is no gate {name!r}{nearest(name, sorted(REGISTERED_GATES))}")
+        raise ValueError(f"expected the id of a gate, got {name!r}{nearest(name, sorted(REGISTERED_GATES))}")
     return REGISTERED_GATES[name]
 
-# %% ../../../notebooks/kit/09_validation/01_gate.ipynb #94a9b956
-def apply_policy(gate: Gate, found: GateResult) -> GateResult:
-    "Return the result with the name, description and settings of the gate."
-    return replace(found, name=gate.name, blocks=gate.blocks, if_inconclusive=gate.if_inconclusive, description=gate.description)
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    "Return the end of a message about an unknown name: the most similar known name, and all known names."
+    close = get_close_matches(name, known, 1, 0.3)
+    return f"{f'; did you mean {close[0]!r}?' if close else '.'} Known: {', '.join(known)}"
 
 # %% ../../../notebooks/kit/09_validation/01_gate.ipynb #f8dc6ba8
 def run_gate(gate: Gate, evidence: Evidence) -> GateResult:
@@ -303,6 +314,11 @@ def run_gate(gate: Gate, evidence: Evidence) -> GateResult:
     except Exception as error:
         found = GateResult(gate.name, "refuse", None, None, f"could not run: {type(error).__name__}: {error}")
     return apply_policy(gate, found)
+
+
+def apply_policy(gate: Gate, found: GateResult) -> GateResult:
+    "Return the result with the name, description and settings of the gate."
+    return replace(found, name=gate.name, blocks=gate.blocks, if_inconclusive=gate.if_inconclusive, description=gate.description)
 
 # %% ../../../notebooks/kit/09_validation/01_gate.ipynb #5fd57227
 @dataclass(frozen=True)
@@ -326,9 +342,17 @@ class Verdict:
         "Return the ids of the warning gates that refuse."
         return tuple(r.name for r in self.results if not r.passed and not r.blocks)
 
-# %% ../../../notebooks/kit/09_validation/01_gate.ipynb #333d6285
+
 def run_gates(gates: Sequence[Gate], evidence: Evidence) -> Verdict:
-    "Run every gate on the evidence and return the verdict. Raises ValueError if two gates have the same id."
+    """Run every gate on the evidence and return the verdict. Raises ValueError if two gates have the same id.
+
+    >>> def check_rows(evidence):
+    ...     "Refuse an empty test."
+    ...     return conclude(len(evidence.rows) > 0, len(evidence.rows), 0, f"{len(evidence.rows)} rows")
+    >>> flights = pd.DataFrame({"late": [True], "time_hour": [datetime(2013, 6, 1)], "day": [date(2013, 6, 1)]})
+    >>> run_gates([Gate("rows", check_rows)], Evidence("late_arrival", 1, flights, {}, "late", "time_hour", "day")).accepted
+    True
+    """
     names = [gate.name for gate in gates]
     if repeated := sorted({n for n in names if names.count(n) > 1}):
         raise ValueError(f"each gate must be listed once, but {', '.join(repeated)} is repeated")
@@ -363,7 +387,7 @@ GATES = Table(
     retention="interval 3650 days",
 )
 
-# %% ../../../notebooks/kit/09_validation/01_gate.ipynb #3c3c0d2c
+
 def write_gate_results(lake: Lakehouse, run_id: str, model: str, version: int, results: Sequence[GateResult], at: datetime) -> None:
     "Write one row of `ops.gates` per result; a row with the same version, gate and time is replaced."
     rows = []
@@ -390,7 +414,7 @@ def record_verdict(
     client = MlflowClient()
     if lake is not None:
         if at is None:
-            raise ValueError("rows of ops.gates need the time of the judgement: pass `at`")
+            raise ValueError(f"rows of ops.gates need the time of the judgement of {model} version {version}, got None: pass `at`")
         write_gate_results(lake, run_id, model, version, verdict.results, at)
     stored = {"accepted": verdict.accepted, "gates": [r.to_dict() for r in verdict.results], **report}
     client.log_dict(run_id, stored, "validation.json")

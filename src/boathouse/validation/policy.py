@@ -46,7 +46,7 @@ def check_holdout_reuse(evidence: Evidence, versions: int = 5) -> GateResult:
     if evidence.version not in shown:
         return conclude(None, len(shown), versions, f"no evaluation of version {evidence.version} on these rows is recorded")
     reused = len(shown) > versions
-    what = "; the best of so many looks better than it is" if reused else ""
+    what = "; the best score of so many is optimistic" if reused else ""
     return conclude(
         not reused, len(shown), versions, f"versions of the model that were evaluated on these held-out rows: {len(shown)}{what}"
     )
@@ -72,14 +72,19 @@ class Policy:
     def __post_init__(self) -> None:
         gates_of(self)
 
-# %% ../../../notebooks/kit/09_validation/07_policy.ipynb #49343d8a
+
 def gates_of(policy: Policy) -> tuple[Gate, ...]:
     """Return the gates of a policy with its settings, in order.
 
     Raises ValueError for an unknown id or setting, and for a limit without default that is not set.
+
+    >>> [gate.name for gate in gates_of(Policy({"auc_floor": {"floor": 0.7}}, gates=("latency",)))]
+    ['latency', 'auc_floor']
     """
     found = tuple(find_gate(name).configure(**policy.settings.get(name, {})) for name in dict.fromkeys([*policy.gates, *policy.settings]))
     for one in found:
         if missing := [limit for limit, value in one.limits.items() if value is inspect.Parameter.empty]:
-            raise ValueError(f"gate {one.name!r} has no default for {', '.join(missing)}: set it in the policy, or leave out the gate")
+            raise ValueError(
+                f"gate {one.name!r} needs a value for {', '.join(missing)}, which has no default: set it in the policy, or leave out the gate"
+            )
     return found

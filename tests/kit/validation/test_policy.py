@@ -47,12 +47,12 @@ def test_the_page_about_the_gates_is_what_the_functions_declare(request: pytest.
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        ({"settings": {"auc_flor": {"floor": 0.7}}}, "there is no gate 'auc_flor'; did you mean 'auc_floor'?"),
-        ({"gates": ("holdout_use",)}, "there is no gate 'holdout_use'; did you mean 'holdout_reuse'?"),
+        ({"settings": {"auc_flor": {"floor": 0.7}}}, "expected the id of a gate, got 'auc_flor'; did you mean 'auc_floor'?"),
+        ({"gates": ("holdout_use",)}, "expected the id of a gate, got 'holdout_use'; did you mean 'holdout_reuse'?"),
         ({"gates": ("better than the champion",)}, "did you mean 'beats_champion'?"),
-        ({"settings": {"auc_floor": {"flor": 0.7}}}, "gate 'auc_floor' has no setting 'flor'; did you mean 'floor'?"),
+        ({"settings": {"auc_floor": {"flor": 0.7}}}, "gate 'auc_floor' takes no setting 'flor'; did you mean 'floor'?"),
         ({"settings": {"auc_floor": {"blocks": "no"}}}, "blocks of gate 'auc_floor' must be True or False, got 'no'"),
-        ({"settings": {"slice_floor": {"floor": 0.6}}}, "gate 'slice_floor' has no default for columns: set it in the policy, or leave out the gate"),
+        ({"settings": {"slice_floor": {"floor": 0.6}}}, "gate 'slice_floor' needs a value for columns, which has no default: set it in the policy, or leave out the gate"),
         ({"settings": {"auc_floor": {"if_inconclusive": "warn"}}}, "if_inconclusive of gate 'auc_floor' must be 'pass' or 'refuse', got 'warn'"),
     ],
 )  # fmt: skip

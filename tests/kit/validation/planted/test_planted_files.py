@@ -121,14 +121,14 @@ def test_a_pickle_is_refused_and_its_code_never_runs(registry: MlflowClient, goo
             pip_requirements=["scikit-learn"],
         )
     shutil.rmtree(marker, ignore_errors=True)  # logging may have looked at it; judging must not
-    with pytest.raises(UntrustedModel, match=r"holds model.pkl, which runs code"):
+    with pytest.raises(UntrustedModel, match=r"contains model.pkl, which runs code"):
         register(MODEL, logged.model_uri, run.info.run_id)
     version = registry.create_model_version(MODEL, logged.model_uri, run.info.run_id, {"owner": "harbour"}, description="By hand").version
     files, found = inspect_artifact(MODEL, int(version), tmp_path / "trap")
     refusals = refused(with_files(good, files, found))
     assert not marker.exists()
     assert {"loads_no_code", "loads_in_clean_process"} <= refusals
-    assert found.code == ("holds model.pkl, which runs code when it is loaded",)
+    assert found.code == ("contains model.pkl, which runs code when it is loaded",)
     fresh_process(files, train[NUMBERS])
     assert marker.exists()  # the trap is a real one
 
