@@ -74,12 +74,12 @@ def baseline_of(run_id: str, folder: Path) -> PackedModel:
     refuse_code(files, f"the baseline of run {run_id}")
     return pack_folder(files, "baseline", 0)
 
-# %% ../../notebooks/flights/10_validation.ipynb #f54f1fb0
+
 def recorded_versions(params: Mapping[str, str]) -> dict[str, int]:
     "Return the table versions that a training run recorded, by table name."
     return {k.removeprefix("table."): int(v) for k, v in params.items() if k.startswith("table.")}
 
-# %% ../../notebooks/flights/10_validation.ipynb #fb17986c
+
 def unseen_by(model: str, version: int, days: Sequence[date]) -> np.ndarray:
     "Return a boolean per row: whether its day is later than all training days of a version."
     client = MlflowClient()
@@ -100,7 +100,7 @@ class HeldOut:
     scores: Mapping[str, np.ndarray] = field(repr=False)
     times: pd.DataFrame = field(repr=False)
 
-# %% ../../notebooks/flights/10_validation.ipynb #9c656007
+
 def held_out(lake: Lakehouse, manifest: Manifest, models: Mapping[str, PackedModel], at: datetime, why: str = "validation") -> HeldOut:
     """Return the held-out flights of a training, rebuilt by its spec from the versions it read, with the scores of each model.
 
@@ -183,7 +183,7 @@ def fitted_of(model: str, version: int) -> tuple[Pipeline, Recipe]:
     with tempfile.TemporaryDirectory() as folder:
         return mlflow.sklearn.load_model(str(fetch_files(model, version, Path(folder)))), recipe
 
-# %% ../../notebooks/flights/10_validation.ipynb #53301a2d
+
 def importances_of(model: str, version: int) -> dict[str, float]:
     "Return the importance of each input of a version as a share; the measure depends on the learner."
     return importances(*fitted_of(model, version))
