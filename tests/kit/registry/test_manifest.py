@@ -144,7 +144,7 @@ def test_each_module_has_a_hash_and_a_changed_one_has_another(repository: Path) 
 
 def test_a_guarded_target_takes_models_of_committed_code_alone() -> None:
     require_commit(CODE, "prod")
-    with pytest.raises(LineageError, match=r"target 'prod' .* files differ from commit 1f3c9ab"):
+    with pytest.raises(LineageError, match=r"target 'prod' .* files that differ from commit 1f3c9ab"):
         require_commit(replace(CODE, dirty=True), "prod")
     with pytest.raises(LineageError, match=r"found no commit"):
         require_commit(replace(CODE, commit="", dirty=None), "prod")
