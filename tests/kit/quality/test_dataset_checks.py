@@ -49,7 +49,9 @@ def test_every_row_of_a_repeated_or_missing_key_is_counted(spark: SparkSession) 
 def test_a_reference_to_nothing_is_found_and_a_null_or_doubled_one_is_not(spark: SparkSession) -> None:
     rows = spark.createDataFrame([("oak",), ("elm",), ("elm",), (None,), ("fir",), ("fir",)], "club string")
     clubs = spark.createDataFrame([("oak",), ("elm",), ("elm",), (None,)], "name string")
-    assert check_references(rows, ["club"], clubs, ["name"]) == CheckFinding("refers_club", "fail", 6, 2, "points to nothing: (fir) x 2")
+    assert check_references(rows, ["club"], clubs, ["name"]) == CheckFinding(
+        "refers_club", "fail", 6, 2, "not in the referenced table: (fir) x 2"
+    )
     assert check_references(rows.where("club != 'fir'"), ["club"], clubs, ["name"]).failed == 0
 
 
@@ -78,7 +80,7 @@ def test_a_count_is_judged_by_its_own_past_and_not_before_there_is_enough(lake: 
     append(lake, COUNTS, reduce(DataFrame.unionByName, [metrics(n, found) for n, found in enumerate(first)], pier))
     few = day(3, 50)
     assert (day(3, 100).failed, day(3, 120).failed, few.failed) == (0, 0, 1)
-    assert few.detail == "50 rows, usual are 76 to 124"
+    assert few.detail == "expected 76 to 124 rows, got 50"
     assert day(2, 50).detail.startswith("not judged")  # a batch is not compared with itself
 
 
@@ -108,5 +110,5 @@ def test_only_findings_with_action_fail_stop_the_job_and_all_of_them_are_named()
             "harbour.boats",
             [warned, CheckFinding("unique_boat", "fail", 5, 2, "Ida twice"), CheckFinding("refers_pier", "fail", 5, 1, "pier 9")],
         )
-    with pytest.raises(ValueError, match="warn or fail"):
+    with pytest.raises(ValueError, match="'warn' or 'fail'"):
         CheckFinding("unique_boat", "quarantine", 5, 1)

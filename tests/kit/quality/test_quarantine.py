@@ -323,7 +323,7 @@ def test_a_requeue_killed_between_its_commits_is_completed_for_the_rows_it_saw(
     write_with_quarantine(
         lake, table, boats(lake.spark, [("Swan", -7, "")]), RULES, quarantine=quarantine, run="2", at=NOON
     )  # rejected meanwhile
-    with pytest.raises(QualityError, match="the requeue 'fix' was cut off"):
+    with pytest.raises(QualityError, match="the requeue 'fix' stopped between its two commits"):
         requeue_rows(lake, table, RULES, quarantine=quarantine, run="other", at=NOON, fix=mended)
     for _ in range(2):
         requeue_rows(lake, table, RULES, quarantine=quarantine, run="fix", at=NOON, fix=mended)

@@ -58,7 +58,7 @@ def test_the_report_reads_the_last_batches_only_and_tells_zero_from_nothing(spar
     chart = failures_chart(results, "t").axes[0]
     assert [text.get_text() for text in chart.texts] == ["2", "1"]
     assert [label.get_text() for label in chart.get_yticklabels()] == ["a", "b"]
-    assert chart.get_title(loc="left") == "t: 1 of 2 rules broken in the latest batch"
+    assert chart.get_title(loc="left") == "t: 1 of 2 rules violated in the latest batch"
 
 
 def test_a_table_whose_names_look_like_html_is_shown_as_text() -> None:

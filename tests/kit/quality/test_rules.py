@@ -112,8 +112,8 @@ def test_the_names_of_rejected_rows_reach_beyond_the_first_word(spark: SparkSess
         ("s", "'s' is string, not boolean"),
         ("sum(n) > 0", "INVALID_WHERE_CONDITION"),
         ("row_number() OVER (ORDER BY n) = 1", "window|WINDOW"),
-        ("rand() > 0.5", "'rand' answers differently each time"),
-        ("current_date > date'2013-01-01'", "'current_date' answers differently"),
+        ("rand() > 0.5", "'rand' gives another result at each evaluation"),
+        ("current_date > date'2013-01-01'", "'current_date' gives another result"),
         ("nosuch(n)", "UNRESOLVED_ROUTINE"),
     ],
 )
@@ -133,7 +133,7 @@ def test_words_in_quotes_and_comments_are_no_reason_to_refuse_a_rule(spark: Spar
 
 
 def test_two_rules_of_one_name_or_one_called_checked_are_refused(spark: SparkSession) -> None:
-    with pytest.raises(RuleError, match="positive: there are two of this name; checked: the name is taken"):
+    with pytest.raises(RuleError, match="positive: the name of a rule must be unique, 2 rules have it; checked: the name is reserved"):
         check_rules(spark.createDataFrame([], "n int, s string"), (*RULES, RULES[0], Rule("checked", "n > 0")))
 
 
