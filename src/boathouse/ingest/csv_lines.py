@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LINE', 'LONGEST', 'LONGEST_HEADER', 'MOST_FIELDS', 'MOST_NEW', 'SIGNATURES', 'PLAIN', 'FIELD', 'unreadable_reason',
            'FileStatistics', 'file_statistics', 'count_line', 'header_problem', 'Delivery', 'text_problem',
-           'inspect_file', 'line_error', 'decode_raw', 'split_fields', 'field_at', 'split_lines', 'read_text_lines',
-           'read_same_header_files', 'read_broken_files', 'read_rows']
+           'inspect_file', 'line_error', 'split_lines', 'split_fields', 'field_at', 'decode_raw',
+           'read_same_header_files', 'read_text_lines', 'read_rows', 'read_broken_files']
 
 # %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00003
 import csv
@@ -33,7 +33,7 @@ SIGNATURES = {
     b"\xff\xfe": "the file is UTF-16, not UTF-8",
     b"\xfe\xff": "the file is UTF-16, not UTF-8",
     b"PK\x03\x04": "the file is a zip archive",
-    b"\x1f\x8b": "the file is compressed by gzip, and its name does not say so",
+    b"\x1f\x8b": "the file is compressed by gzip, but its name does not end in .gz",
 }
 
 # %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00006
@@ -51,13 +51,10 @@ def unreadable_reason(path: Path) -> str | None:
         return str(error.strerror).lower()
     return "its name holds a colon, and Spark cannot open it" if ":" in path.name else None
 
-# %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00009
+# %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00010
 @dataclass(frozen=True)
 class FileStatistics:
-    """Statistics of a file's content.
-
-    It has the hash, the number of lines, how often the first line comes again, the first line, and the first bytes.
-    """
+    "The hash of a file's content, its number of lines, how often the first line is repeated, the first line, and the first bytes."
 
     content: str = ""
     lines: int = 0
@@ -65,7 +62,7 @@ class FileStatistics:
     first: bytes = b""
     start: bytes = b""
 
-# %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00010
+
 def file_statistics(file: BinaryIO, chunk: int = 1 << 20) -> FileStatistics:
     "Read a file to its end, in chunks of `chunk` bytes, and return its statistics."
     digest, ends, repeated, last, window = hashlib.blake2b(digest_size=16), 0, 0, b"", b""
@@ -81,7 +78,7 @@ def file_statistics(file: BinaryIO, chunk: int = 1 << 20) -> FileStatistics:
     repeated += count_line(window[-len(line) - 1 :] + b"\n", line)
     return FileStatistics(digest.hexdigest(), ends + (last not in (b"", b"\n", b"\r")), repeated, line, start)
 
-# %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00011
+
 def count_line(window: bytes, line: bytes) -> int:
     "Return how often `line` is a whole line in `window`, after the end of another line."
     count, at = 0, window.find(line, 1) if line else -1
@@ -110,10 +107,7 @@ def header_problem(header: Sequence[str], columns: Sequence[str], on_change: str
 # %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00017
 @dataclass(frozen=True)
 class Delivery:
-    """A delivered file.
-
-    It has the name, size in bytes, modification time (microseconds), content hash, number of rows, header, and the file's problem.
-    """
+    "The name, size in bytes, modification time (microseconds), content hash, number of rows, header and problem of a delivered file."
 
     name: str
     size: int
@@ -126,7 +120,7 @@ class Delivery:
     problem: str | None = None
     text: bool = True
 
-# %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00018
+
 def text_problem(found: FileStatistics, columns: Sequence[str]) -> str | None:
     "Return why the file has no lines, as a sentence; None if it has lines."
     for mark, why in SIGNATURES.items():
@@ -175,22 +169,23 @@ def line_error(raw: Column) -> Column:
     "Return a column with the reason why a line cannot be split, as a sentence; null if it can."
     size = F.octet_length(raw)
     return (
-        F.when(size > LONGEST, F.concat(F.lit("the line has "), size.cast("string"), F.lit(f" bytes, and {LONGEST} are read")))
+        F.when(size > LONGEST, F.concat(F.lit("the line has "), size.cast("string"), F.lit(f" bytes, at most {LONGEST} are allowed")))
         .when(F.trim(raw) == "", "the line is empty")
         .when((size > MOST_FIELDS) & (F.size(F.split(raw, ",")) > MOST_FIELDS), f"the line has more than {MOST_FIELDS} fields")
         .when(~F.rlike(raw, F.lit(PLAIN)), None)
         .when(~F.is_valid_utf8(raw), "the line is not UTF-8: its bytes are kept as Latin-1")
-        .when(F.contains(raw, F.lit("\ufffd")), "the line holds U+FFFD: it was damaged before it came")
+        .when(F.contains(raw, F.lit("\ufffd")), "the line holds U+FFFD: it was damaged before the delivery")
         .when(F.rlike(raw, F.lit(r"[\x00-\x08\x0A-\x1F\x7F]")), "the line holds control characters")
         .when(~F.rlike(raw, F.lit(rf"\A{FIELD}(?:,{FIELD})*+\z")), "a quote is not closed, or stands inside a field")
     )
 
-# %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #d4d00002
-def decode_raw() -> Column:
-    "Return `_raw` as text that a table can store: unchanged if it is UTF-8, else its bytes read as Latin-1."
-    return F.when(F.is_valid_utf8("_raw"), F.col("_raw")).otherwise(F.decode(F.col("_raw").cast("binary"), "ISO-8859-1"))
+# %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00027
+def split_lines(raw: DataFrame, columns: Sequence[str]) -> DataFrame:
+    "Return lines of files with the header `columns`: the fields as text, the line, its file, and `_malformed`."
+    named = [field_at(n).alias(c) for n, c in enumerate(columns)]
+    return split_fields(raw, len(columns)).select(*named, "_raw", "_source_file", "_malformed")
 
-# %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00026
+
 def split_fields(raw: DataFrame, width: int) -> DataFrame:
     """Return the same lines with `_fields` and `_malformed`.
 
@@ -206,30 +201,17 @@ def split_fields(raw: DataFrame, width: int) -> DataFrame:
     uneven = F.when(F.col("_fields._unread").isNotNull(), words)
     return parsed.withColumns({"_malformed": F.coalesce("_fault", uneven), "_raw": decode_raw()}).drop("_fault")
 
-# %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00024
-def field_at(place: int | None) -> Column:
-    """Return the field at a position of a split line.
 
-    It is null if the line is malformed or the file has no such column.
-    """
+def field_at(place: int | None) -> Column:
+    "Return the field at a position of a split line. It is null if the line is malformed or the file has no such column."
     if place is None:
         return F.lit(None).cast("string")
     return F.when(F.col("_malformed").isNull(), F.nullif(F.col(f"_fields.f{place}"), F.lit("")))
 
-# %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00027
-def split_lines(raw: DataFrame, columns: Sequence[str]) -> DataFrame:
-    "Return lines of files with the header `columns`: the fields as text, the line, its file, and `_malformed`."
-    named = [field_at(n).alias(c) for n, c in enumerate(columns)]
-    return split_fields(raw, len(columns)).select(*named, "_raw", "_source_file", "_malformed")
 
-# %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00032
-def read_text_lines(spark: SparkSession, landing: Path, names: Sequence[str]) -> DataFrame:
-    "Return one row per line of the files, headers included: `_raw` and `_source_file` (`folder/name`)."
-    escaped = [re.sub(r"([\\*?\[\]{}])", r"\\\1", str(landing / name)) for name in names]
-    encoded = F.col("_metadata.file_name")
-    name = F.when(F.contains(encoded, F.lit("%")), F.url_decode(F.replace(encoded, F.lit("+"), F.lit("%2B")))).otherwise(encoded)
-    folder = names[0].rpartition("/")[0]
-    return spark.read.text(escaped).select(F.col("value").alias("_raw"), F.concat(F.lit(f"{folder}/"), name).alias("_source_file"))
+def decode_raw() -> Column:
+    "Return `_raw` as text that a table can store: unchanged if it is UTF-8, else its bytes read as Latin-1."
+    return F.when(F.is_valid_utf8("_raw"), F.col("_raw")).otherwise(F.decode(F.col("_raw").cast("binary"), "ISO-8859-1"))
 
 # %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00033
 def read_same_header_files(
@@ -247,21 +229,14 @@ def read_same_header_files(
     rescued = [F.when(F.col("_malformed").isNull(), values).alias("_rescued")] if rescue else []
     return split_fields(lines, len(header)).select(*named, *rescued, "_raw", "_source_file", "_malformed")
 
-# %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00035
-def read_broken_files(spark: SparkSession, landing: Path, files: Sequence[Delivery]) -> list[DataFrame]:
-    """Return every line of broken files, with the file's problem in `_malformed`.
 
-    Files without lines and repeated headers give further rows, which are not read from a file.
-    """
-    rows: list[tuple[Any, ...]] = [(d.name, None, d.problem, 1) for d in files if not d.text]
-    rows += [(d.name, d.first, "the header comes again", d.repeated) for d in files if d.repeated]
-    bare = spark.createDataFrame(rows, "_source_file string, _raw string, _malformed string, times int") if rows else None
-    parts = [bare.withColumn("_n", F.explode(F.array_repeat(F.lit(0), F.col("times")))).drop("_n", "times")] if bare else []
-    if texts := [d for d in files if d.text and d.problem]:
-        problems = spark.createDataFrame([(d.name, d.problem) for d in texts], "_source_file string, _malformed string")
-        lines = read_text_lines(spark, landing, [d.name for d in texts]).join(F.broadcast(problems), "_source_file", "left")
-        parts.append(lines.withColumns({"_raw": decode_raw(), "_malformed": F.coalesce("_malformed", F.lit("the file is not known"))}))
-    return parts
+def read_text_lines(spark: SparkSession, landing: Path, names: Sequence[str]) -> DataFrame:
+    "Return one row per line of the files, headers included: `_raw` and `_source_file` (`folder/name`)."
+    escaped = [re.sub(r"([\\*?\[\]{}])", r"\\\1", str(landing / name)) for name in names]
+    encoded = F.col("_metadata.file_name")
+    name = F.when(F.contains(encoded, F.lit("%")), F.url_decode(F.replace(encoded, F.lit("+"), F.lit("%2B")))).otherwise(encoded)
+    folder = names[0].rpartition("/")[0]
+    return spark.read.text(escaped).select(F.col("value").alias("_raw"), F.concat(F.lit(f"{folder}/"), name).alias("_source_file"))
 
 # %% ../../../notebooks/kit/04_ingest/02_csv_lines.ipynb #c4b00042
 def read_rows(spark: SparkSession, landing: Path, files: Sequence[Delivery], columns: Sequence[str], rescue: bool = False) -> DataFrame:
@@ -277,3 +252,23 @@ def read_rows(spark: SparkSession, landing: Path, files: Sequence[Delivery], col
     nothing = [F.lit(None).cast("string").alias(c) for c in (*columns, *(["_rescued"] if rescue else []))]
     parts += [rows.select(*nothing, "_raw", "_source_file", "_malformed") for rows in read_broken_files(spark, landing, files)]
     return reduce(DataFrame.unionByName, parts)
+
+
+def read_broken_files(spark: SparkSession, landing: Path, files: Sequence[Delivery]) -> list[DataFrame]:
+    """Return every line of broken files, with the file's problem in `_malformed`.
+
+    Files without lines and repeated headers give further rows, which are not read from a file.
+    """
+    rows: list[tuple[Any, ...]] = [(d.name, None, d.problem, 1) for d in files if not d.text]
+    rows += [(d.name, d.first, "the header is repeated", d.repeated) for d in files if d.repeated]
+    bare = spark.createDataFrame(rows, "_source_file string, _raw string, _malformed string, times int") if rows else None
+    parts = [bare.withColumn("_n", F.explode(F.array_repeat(F.lit(0), F.col("times")))).drop("_n", "times")] if bare else []
+    if texts := [d for d in files if d.text and d.problem]:
+        problems = spark.createDataFrame([(d.name, d.problem) for d in texts], "_source_file string, _malformed string")
+        lines = read_text_lines(spark, landing, [d.name for d in texts]).join(F.broadcast(problems), "_source_file", "left")
+        parts.append(
+            lines.withColumns(
+                {"_raw": decode_raw(), "_malformed": F.coalesce("_malformed", F.lit("the file is not among those of this run"))}
+            )
+        )
+    return parts

@@ -131,7 +131,7 @@ def test_a_stream_takes_what_a_batch_takes_also_after_rewrites_and_without_its_c
 
 
 def test_a_stream_without_a_checkpoint_is_refused(lake: Lakehouse, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a stream needs a checkpoint"):
+    with pytest.raises(ValueError, match="a stream needs a `checkpoint`"):
         ingest(lake, Table("bronze.none", "One row per line.", (*KEPT, STAMP)), tmp_path, "log", NOON, stream=True)
 
 

@@ -139,7 +139,7 @@ VANISHING = {"vanishing": "boat,berth\nIda,4\n"}
 
 
 def test_a_file_that_vanishes_between_the_look_and_the_commit_does_not_hurt(runs: Runs) -> None:
-    assert runs.done[0] == IngestResult(5, left={"log/vanishing.csv": "it vanished"})
+    assert runs.done[0] == IngestResult(5, left={"log/vanishing.csv": "it disappeared during the run"})
     assert set(runs.rows) == {"once", "swapped", "again", "touched", "growing"}
 
 
