@@ -18,7 +18,7 @@ from boathouse.serving.feature_models import score_batch
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.writes import replace
 from flights.features import LABELS, model_rows
-from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS, OPS_PROMOTIONS
+from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS
 
 # %% ../../notebooks/flights/11_scoring.ipynb #738a74a3
 def scoring_rows(lake: Lakehouse, month: str) -> DataFrame:
