@@ -191,7 +191,7 @@ def test_an_accepted_candidate_whose_champion_is_another_by_now_is_not_promoted(
     client.log_dict(earlier.run_id, told, "validation.json")
     old = told | {"gates": [{"name": "better than the timetable", "reason": "better"}]}
     promote(airport, MODEL, first.version, dt.datetime(2013, 9, 30), "test")
-    with pytest.raises(RegistryError, match=f"compared with no champion, and the champion is version {first.version} now"):
+    with pytest.raises(RegistryError, match=f"compared with no champion, found version {first.version} at 2013-09-30"):
         promote_accepted(airport, MODEL, later, AS_OF)
     client.log_dict(earlier.run_id, old, "validation.json")  # as boathouse wrote it before gates had ids
     with pytest.raises(
