@@ -30,7 +30,7 @@ class WindowEvidence:
     drifted: tuple[str, ...] = ()
     labelled_share: float = 0.0
 
-# %% ../../../notebooks/kit/12_monitoring/02_retraining.ipynb #9dcc7d68
+
 @dataclass(frozen=True)
 class RetrainingPolicy:
     "The thresholds of a retraining decision: sizes of effects, number of windows with a symptom, and holds."
@@ -59,7 +59,7 @@ def find_symptoms(e: WindowEvidence, policy: RetrainingPolicy) -> dict[str, str]
             f"{e.window}: {abs(e.gap):.1%} {low} positives than predicted (95 % interval {e.gap_low:+.1%} to {e.gap_high:+.1%})"
         )
     if e.promised_auc is not None and e.auc is not None and e.auc_high is not None and e.auc_high < e.promised_auc:
-        found["ranking"] = f"{e.window}: AUC {e.auc:.3f}, at most {e.auc_high:.3f}, where the scores promise {e.promised_auc:.3f}"
+        found["ranking"] = f"{e.window}: AUC {e.auc:.3f}, at most {e.auc_high:.3f}, below the expected {e.promised_auc:.3f}"
     if e.drifted_weight >= policy.drifted_weight:
         named = ", ".join(e.drifted[:4]) + (f" and {len(e.drifted) - 4} more" if len(e.drifted) > 4 else "")
         found["inputs"] = f"{e.window}: drifted inputs carry {e.drifted_weight:.0%} of the model's importance ({named})"
@@ -78,7 +78,7 @@ def find_holds(
         found.append(f"held back: data-quality failures are open ({', '.join(failures)})")
     if newest.labelled_share < policy.labelled_share:
         found.append(
-            f"held back: {newest.labelled_share:.0%} of the labels of {newest.window} are in, {policy.labelled_share:.0%} are needed"
+            f"held back: {newest.labelled_share:.0%} of the labels of {newest.window} have arrived, {policy.labelled_share:.0%} are needed"
         )
     if last is not None and (at - last).days < policy.cooldown_days:
         found.append(f"held back: retrained {(at - last).days} days ago, cooldown is {policy.cooldown_days} days")
@@ -94,7 +94,7 @@ class RetrainingDecision:
     retrain: bool
     reasons: tuple[str, ...]
 
-# %% ../../../notebooks/kit/12_monitoring/02_retraining.ipynb #05bdd4db
+
 def decide_retraining(
     windows: Sequence[WindowEvidence], *, at: date, last_retrained: date | None = None, new_labels: int = 0, open_failures: Sequence[str] = (), policy: RetrainingPolicy | None = None
 ) -> RetrainingDecision:  # fmt: skip
@@ -110,13 +110,13 @@ def decide_retraining(
     """
     policy = policy or RetrainingPolicy()
     if not windows:
-        return RetrainingDecision(False, ("no window of this model has been measured yet",))
+        return RetrainingDecision(False, ("no window of this model has been measured yet: run the monitoring first",))
     recent, last = windows[-policy.among :], windows[-1]
     newest, earlier = find_symptoms(last, policy), [found for e in recent[:-1] if (found := find_symptoms(e, policy))]
     if not newest and last.labelled_share < policy.labelled_share:
-        return RetrainingDecision(False, (f"{last.window}: too early to tell, {last.labelled_share:.0%} of the labels are in",))
+        return RetrainingDecision(False, (f"{last.window}: too early to decide, {last.labelled_share:.0%} of the labels have arrived",))
     if not newest:
-        return RetrainingDecision(False, (f"{last.window}: as good as promised",))
+        return RetrainingDecision(False, (f"{last.window}: no symptom",))
     if len(newest) < 2 and 1 + len(earlier) < policy.seen:
         return RetrainingDecision(False, (*newest.values(), f"one symptom in one window; waiting for a second of the last {policy.among}"))
     against = find_holds(last, at, last_retrained, new_labels, open_failures, policy)

@@ -42,20 +42,20 @@ class Holdout:
 # %% ../../../notebooks/kit/08_training/03_holdout.ipynb #86f61f72
 HOLDOUT_OPENINGS = Table(
     "ops.holdout_openings",
-    "One row per look at held-out rows: of which holdout, with which version of a model, when, and what for.",
+    "One row per evaluation of a model version on held-out rows: holdout, version, time and purpose.",
     (
         Column("holdout", "string", "hash of label table and condition", nullable=False),
         Column("model_name", "string", "registered model, in full", nullable=False),
-        Column("version", "int", "version that was looked at", nullable=False),
-        Column("opened_at", "timestamp", "logical instant of the look, UTC", nullable=False),
-        Column("why", "string", "what for: validation, reproduction, ...", nullable=False),
+        Column("version", "int", "version that was evaluated", nullable=False),
+        Column("opened_at", "timestamp", "logical timestamp of the evaluation, UTC", nullable=False),
+        Column("why", "string", "purpose: validation, reproduction, ...", nullable=False),
         Column("label_table", "string", "schema.table of the labels", nullable=False),
-        Column("condition", "string", "SQL condition of the rows held out", nullable=False),
+        Column("condition", "string", "SQL condition of the held-out rows", nullable=False),
         Column("split", "string", "the split's rule, JSON", nullable=False),
-        Column("first_day", "date", "first day held out; null for a split that is not by time"),
-        Column("end_day", "date", "first day after it"),
-        Column("opened_by", "string", "user who looked", nullable=False),
-        Column("run_id", "string", "task run that looked", nullable=False),
+        Column("first_day", "date", "first held-out day; null for a split that is not by time"),
+        Column("end_day", "date", "first day after the range"),
+        Column("opened_by", "string", "user who opened the holdout", nullable=False),
+        Column("run_id", "string", "task run that opened the holdout", nullable=False),
     ),
     primary_key=("holdout", "model_name", "version", "opened_at", "why"),
     time_key="opened_at",
@@ -63,21 +63,33 @@ HOLDOUT_OPENINGS = Table(
     retention="interval 3650 days",
 )
 
-# %% ../../../notebooks/kit/08_training/03_holdout.ipynb #2ba2707b
+
 def open_holdout(lake: Lakehouse, holdout: Holdout, model: str, version: int, at: datetime, why: str) -> DataFrame:
     """Record an evaluation in ops.holdout_openings, and then return the held-out label rows.
 
     `at` is the logical time and `why` the purpose. A repeated call with the same values adds no row.
+
+    >>> append(lake, flights, rows)
+    >>> holdout = Holdout(Labels("silver.flights", 1, "carrier = 'UA'", ("flight_id", "arr_delay")), "{}")
+    >>> open_holdout(lake, holdout, "late_arrival", 1, at, "validation").collect()
+    [Row(flight_id=2, arr_delay=31)]
     """
     labels = holdout.labels
-    look = (holdout.id, model, int(version), at, why, labels.table_name, labels.where, holdout.split, *holdout.days)
-    merge(lake, HOLDOUT_OPENINGS, lake.spark.createDataFrame([(*look, user_name(lake.spark), run_id())], HOLDOUT_OPENINGS.schema))
+    evaluation = (holdout.id, model, int(version), at, why, labels.table_name, labels.where, holdout.split, *holdout.days)
+    merge(lake, HOLDOUT_OPENINGS, lake.spark.createDataFrame([(*evaluation, user_name(lake.spark), run_id())], HOLDOUT_OPENINGS.schema))
     return labels.rows(lake)
 
 # %% ../../../notebooks/kit/08_training/03_holdout.ipynb #1364d8d9
 def versions_shown(lake: Lakehouse, holdout: Holdout, model: str) -> tuple[int, ...]:
-    "Return the versions of a model that were evaluated on the holdout, in ascending order."
+    """Return the versions of a model that were evaluated on the holdout, in ascending order.
+
+    >>> append(lake, flights, rows)
+    >>> holdout = Holdout(Labels("silver.flights", 1, "carrier = 'UA'"), '{"kind": "key"}')
+    >>> _ = [open_holdout(lake, holdout, "late_arrival", version, at, "validation") for version in (1, 2)]
+    >>> versions_shown(lake, holdout, "late_arrival")
+    (1, 2)
+    """
     if not exists(lake, HOLDOUT_OPENINGS):
         return ()
-    looks = read(lake, HOLDOUT_OPENINGS).where((F.col("holdout") == holdout.id) & (F.col("model_name") == model))
-    return tuple(row["version"] for row in looks.select("version").distinct().orderBy("version").collect())
+    evaluations = read(lake, HOLDOUT_OPENINGS).where((F.col("holdout") == holdout.id) & (F.col("model_name") == model))
+    return tuple(row["version"] for row in evaluations.select("version").distinct().orderBy("version").collect())

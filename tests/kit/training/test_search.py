@@ -235,9 +235,9 @@ def test_a_journal_of_another_search_is_refused_in_words(tmp_path: Path) -> None
     journal = tmp_path / "search.jsonl"
     search_parameters(hill, X, {}, Budget(2), seed=1, journal=journal, about="boats at version 3", tell=quiet)
     for changed, why in (
-        ({"seed": 2}, "seed was 1, is 2"),
-        ({"about": "boats at version 4"}, "about was 'boats at version 3', is 'boats at version 4'"),
-        ({"space": {"x": hp.uniform("x", 0, 2)}}, "space was "),
+        ({"seed": 2}, "seed is 1, expected 2"),
+        ({"about": "boats at version 4"}, "about is 'boats at version 3', expected 'boats at version 4'"),
+        ({"space": {"x": hp.uniform("x", 0, 2)}}, "space is "),
     ):
         words = {"space": X, "known": {}, "budget": Budget(2), "seed": 1, "about": "boats at version 3", **changed}
         with pytest.raises(SearchError, match=f"search.jsonl is the journal of another search: {why}"):

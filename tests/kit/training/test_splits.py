@@ -64,10 +64,10 @@ def test_folds_lie_in_order_before_the_held_out_days_and_those_before_the_gap(da
 
 
 def test_too_short_a_history_is_refused_in_days() -> None:
-    with pytest.raises(ValueError, match="5 days of history"):
+    with pytest.raises(ValueError, match=r"needs at least 2 days, got 1: .* the 5 days from 2013-01-01 to 2013-01-06"):
         split_by_time(FIRST, dt.date(2013, 1, 7))
     with pytest.raises(
-        ValueError, match="5 folds of 1 days, each 3 days after what it learns from, do not fit between 2013-01-01 and 2013-01-08"
+        ValueError, match=r"5 folds of 1 days, each with a gap of 3 days .* need more than the days from 2013-01-01 to 2013-01-08"
     ):
         split_by_time(FIRST, dt.date(2013, 1, 13), folds=5, gap=3)
 
@@ -151,7 +151,7 @@ def test_a_key_that_engines_write_differently_is_refused_by_both(spark: SparkSes
     rows, split = spark.range(1).selectExpr(f"{column} AS berth"), KeySplit(("berth",))
     with pytest.raises(PySparkException, match="cannot be part of a split: cast it to text"):
         rows.where(split.where_holdout()).collect()
-    with pytest.raises(SplitError, match="cannot be part of a split's key: cast it to text"):
+    with pytest.raises(SplitError, match="a key of a split must be text, a whole number, a boolean or a day, got the "):
         split.held_out(rows.toPandas())
 
 
