@@ -49,7 +49,7 @@ def scored(airport: Lakehouse, earlier: Candidate, candidate: Candidate, registe
 
 def test_the_champion_is_that_of_the_months_first_instant(scored: Scored) -> None:
     assert (champion_of(scored.lake, MODEL, "2013-08"), champion_of(scored.lake, MODEL, "2013-09")) == (1, 2)
-    with pytest.raises(ValueError, match="needs a champion of .* on 2013-07-01, found none"):
+    with pytest.raises(ValueError, match=r"needs a champion of .* on 2013-07-01, found none"):
         champion_of(scored.lake, MODEL, "2013-07")
 
 
