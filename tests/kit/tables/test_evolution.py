@@ -131,7 +131,10 @@ def test_what_is_unsafe_is_refused_all_at_once_with_the_plan_and_the_safe_change
     for refused in (evolve, create):
         with pytest.raises(ContractViolation) as caught:
             refused(lake, other)
-        assert str(caught.value) == f"harbour.made differs from its declaration, and was left as it is:\n{format_changes(planned)}"
+        assert str(caught.value) == (
+            "harbour.made was not changed to its declaration, because a change is refused. Revert that change in the declaration:\n"
+            + format_changes(planned)
+        )
     assert version_of(lake, made) == 0
     assert plan_changes(lake, made) == []
 
