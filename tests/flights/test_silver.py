@@ -97,7 +97,12 @@ def test_shuffled_deliveries_with_duplicates_a_crash_and_a_dropped_table_give_th
     random.Random(7).shuffle(lines)
     parts = (
         (lines[:75], crash, ConnectionAbortedError, "the machine went away"),
-        (lines[70:] + lines[60:65], drop, ContractViolation, "silver.flight_events was dropped while its rows were computed"),
+        (
+            lines[70:] + lines[60:65],
+            drop,
+            ContractViolation,
+            "silver.flight_events must exist, but was dropped while its rows were computed",
+        ),
     )
     for part, trouble, error, said in parts:
         deliver(tmp_path, trouble.__name__, part, [REPORT])
