@@ -30,11 +30,11 @@ def describe_lookup(lookup: FeatureLookup) -> str:
     "Return a description of which row of its table a lookup takes."
     at = lookup.timestamp_lookup_key
     if at is None:
-        return "the row of the key, whenever it was written: no instant to compare"
+        return "the row of the key, whenever it was written: no timestamp to compare"
     words = [f"the newest row {'before' if lookup.boundary == 'lt' else 'not later than'} {at}"]
     if lookup.grid is not None:
         words = [
-            f"the tick {'before' if lookup.boundary == 'lt' else 'at or before'} {at}, every {lookup.grid}: all in it is from before the tick"
+            f"the tick {'before' if lookup.boundary == 'lt' else 'at or before'} {at}, every {lookup.grid}, with events before the tick only"
         ]
     words += [f"at most {lookup.lookback_window} old"] if lookup.lookback_window is not None else []
     words += [f"known by then ({lookup.known_by})"] if lookup.known_by else []
@@ -52,16 +52,16 @@ class FeatureSource:
 
     table: str
     key: tuple[str, ...] = ()
-    rule: str = "stands in the label row: no instant to compare"
+    rule: str = "column of the label row: no timestamp to compare"
     lookups: frozenset[int] = frozenset()
 
-# %% ../../../notebooks/kit/06_features/07_leak_report.ipynb #f5fa0009
+
 def function_source(function: FeatureFunction, found: Mapping[str, FeatureSource]) -> FeatureSource:
     "Return the source of a function's value, given the sources of its inputs."
     inputs = tuple(function.input_bindings.values())
     lookups = frozenset(n for name in inputs if name in found for n in found[name].lookups)
     return FeatureSource(
-        function.udf_name, inputs, "as new as the newest input" if lookups else "its inputs have no instant to compare", lookups
+        function.udf_name, inputs, "as new as the newest input" if lookups else "its inputs have no timestamp to compare", lookups
     )
 
 # %% ../../../notebooks/kit/06_features/07_leak_report.ipynb #f5fa000a
@@ -95,17 +95,22 @@ def with_ages(made: TrainingSet, instant: str | None, known: Mapping[str, str]) 
     If times are whole numbers, ages have their unit. Raises ValueError if the training set was created without `match`, or lacks a column.
     """
     if made.match is None:
-        raise ValueError("the training set keeps no instants: make it with match='the name of a column for them'")
+        raise ValueError(
+            f"a leak report needs a training set that was created with match='column for the timestamps', got match={made.match}"
+        )
     kept, found = cast(T.StructType, made.df.schema[made.match].dataType).names, dict[str, Column]()
     fields = {n: name for n, name in enumerate(match_fields(made.spec.lookups)) if name in kept}
     rows = made.df.withColumns({f"_at{n}": F.col(f"`{made.match}`.`{name}`") for n, name in fields.items()})
     for n in fields:
         one = made.spec.lookups[n]
-        when, told = instant or cast(str, one.timestamp_lookup_key), known.get(one.table_name)
-        if missing := [c for c in (when, told) if c is not None and c not in rows.columns]:
-            raise ValueError(f"the training set has no {', '.join(missing)}: leave it in until the report is made")
+        when, published = instant or cast(str, one.timestamp_lookup_key), known.get(one.table_name)
+        if missing := [c for c in (when, published) if c is not None and c not in rows.columns]:
+            there = ", ".join(made.df.columns)
+            raise ValueError(
+                f"the leak report needs the column {', '.join(missing)} in the training set, which has {there}: do not exclude it"
+            )
         at, label = time_micros(rows, f"_at{n}"), time_micros(rows, when)
-        at = at if told is None else F.when(at.isNotNull(), F.greatest(at, time_micros(rows, told)))
+        at = at if published is None else F.when(at.isNotNull(), F.greatest(at, time_micros(rows, published)))
         counted = isinstance(rows.schema[f"_at{n}"].dataType, T.IntegralType)
         found[f"_at{n}"] = at if counted else F.timestamp_micros(at)
         found[f"_age{n}"] = label - at if counted else (label - at) / 1e6
@@ -168,8 +173,8 @@ class LeakError(Exception):
         rows = "; ".join(", ".join(f"{name} {value}" for name, value in row.items()) for row in self.examples)
         more = f" The same holds for {', '.join(others)}." if others else ""
         return (
-            f"{self.feature}, from {self.table}, is from after the instant of its label row {self.count:,} times, such as for {rows}."
-            f"{more} Look it up as of that instant, with known_by if its rows became known after their time key."
+            f"{self.feature}, from {self.table}, is later than the timestamp of its label row {self.count:,} times, such as for {rows}."
+            f"{more} Look it up as of that timestamp, with known_by if its rows became known after their time key."
         )
 
 # %% ../../../notebooks/kit/06_features/07_leak_report.ipynb #f5fa0015

@@ -47,7 +47,7 @@ class FeatureFunction:
             raise ValueError(f"{self.udf_name} takes no {', '.join(unknown)}: it takes {', '.join(inspect.signature(function).parameters)}")
         return cast(Any, F.pandas_udf)(function, self.returns)(*[F.col(f"`{self.input_bindings[name]}`") for name in names])
 
-# %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #f5f90006
+
 MOVED = {"boathouse.training:fit": "boathouse.models.learners:fit"}  # names that stored manifests may still have
 
 
@@ -57,7 +57,7 @@ def import_function(name: str) -> Callable[..., Any]:
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"there is no Python function {name}: {error}") from error
+        raise ValueError(f"udf_name must be an importable module:function, got {name!r}: {error}") from error
 
 # %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #f5f90007
 def with_functions(df: DataFrame, functions: Sequence[FeatureFunction]) -> DataFrame:
@@ -69,8 +69,9 @@ def with_functions(df: DataFrame, functions: Sequence[FeatureFunction]) -> DataF
     while left:
         ready = [f for f in left if set(f.input_bindings.values()) <= set(df.columns)]
         if not ready:
-            missing = sorted({c for f in left for c in f.input_bindings.values()} - set(df.columns))
-            raise ValueError(f"{', '.join(f.output_name for f in left)} cannot be computed: there is no column {', '.join(missing)}")
+            outputs, missing = [f.output_name for f in left], {c for f in left for c in f.input_bindings.values()} - set(df.columns)
+            needed, there = ", ".join(sorted(missing - set(outputs) or missing)), ", ".join(df.columns)
+            raise ValueError(f"{', '.join(outputs)}: the rows need the columns {needed}; they have {there}")
         df = df.withColumns({f.output_name: f.column() for f in ready})
         left = [f for f in left if f not in ready]
     return df
@@ -126,6 +127,11 @@ def with_features(
     """Return every row once, with the features of the spec. A column that the rows already have is kept and not looked up.
 
     Tables are read at `versions`, by default at their latest ones. `match` and `how` (engine, budget, explain) are those of `join_features`.
+
+    >>> append(lake, flights, rows)
+    >>> spec = FeatureSpec((FeatureLookup("silver.flights", "flight_id", feature_names=["arr_delay"]),), versions={})
+    >>> with_features(lake, spark.sql("SELECT bigint(2) AS flight_id"), spec).first()
+    Row(flight_id=2, arr_delay=31)
     """
     rows = join_features(lake, df, spec.lookups, versions, match, given=True, **how)
     return with_functions(rows, [f for f in spec.functions if f.output_name not in df.columns])
@@ -162,6 +168,12 @@ def create_training_set(
     """Return the labels with their features, and the spec. Only with labels of type `Labels` can the training set be rebuilt later.
 
     Tables are read at `versions`; None resolves the latest ones now. Raises ValueError if the label is not a column of the labels.
+
+    >>> append(lake, flights, rows)
+    >>> labels = spark.sql("SELECT bigint(2) AS flight_id, true AS late")
+    >>> made = create_training_set(lake, labels, [FeatureLookup("silver.flights", "flight_id", feature_names=["arr_delay"])], "late")
+    >>> made.df.first(), made.spec.versions
+    (Row(flight_id=2, late=True, arr_delay=31), {'silver.flights': 1})
     """
     pinned = (
         dict(versions)
@@ -183,12 +195,12 @@ def rebuild_from_spec(lake: Lakehouse, spec: FeatureSpec, **how: Any) -> DataFra
     """
     if spec.labels is None:
         raise ValueError(
-            "this training set came from a DataFrame, which cannot be read again: give create_training_set its labels as `Labels`"
+            f"spec.labels must be `Labels` to read the label rows again, got {spec.labels}: give create_training_set `Labels`, not a DataFrame"
         )
     rows = with_features(lake, spec.labels.rows(lake), spec, spec.versions, **how).drop(*spec.exclude_columns)
     if spec.fingerprint is not None and (found := fingerprint(rows)) != spec.fingerprint:
         raise ValueError(
-            f"the training set has the fingerprint {found} now, and had {spec.fingerprint}: the code of a function or of the kit differs"
+            f"the training set must have the fingerprint {spec.fingerprint} of its spec, got {found}: the code of a function or of the kit has changed"
         )
     return rows
 
@@ -199,7 +211,7 @@ def spec_to_json(spec: FeatureSpec) -> str:
     def plain(value: Any) -> Any:
         if isinstance(value, timedelta):
             return {"microseconds": micros(value)}
-        raise TypeError(f"{value!r} cannot be written into a feature spec")
+        raise TypeError(f"a feature spec takes JSON values and time spans, got {value!r}")
 
     features = [{"kind": type(f).__name__, **{k: v for k, v in asdict(f).items() if k != "_"}} for f in spec.features]
     whole = {"format": 1, **asdict(spec), "features": features}
@@ -208,25 +220,23 @@ def spec_to_json(spec: FeatureSpec) -> str:
 # %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #f5f90019
 def spec_from_json(text: str) -> FeatureSpec:
     "Return the spec that `spec_to_json` wrote. Raises ValueError if the format is unknown."
-    told = json.loads(text)
-    if told.pop("format", None) != 1:
-        raise ValueError(
-            "the feature spec is of a format that this version of boathouse does not know: use the version that logged the model"
-        )
+    values = json.loads(text)
+    if (version := values.pop("format", None)) != 1:
+        raise ValueError(f"the feature spec must have format 1, got {version}: use the version of boathouse that logged the model")
 
     def read_feature(words: dict[str, Any]) -> FeatureLookup | FeatureFunction:
         kind = {"FeatureLookup": FeatureLookup, "FeatureFunction": FeatureFunction}[words.pop("kind")]
         return kind(**{name: to_plain(value) for name, value in words.items()})
 
-    labels = told.pop("labels")
-    rest = {name: to_plain(value) for name, value in told.items() if name != "features"}
+    labels = values.pop("labels")
+    rest = {name: to_plain(value) for name, value in values.items() if name != "features"}
     return FeatureSpec(
-        features=tuple(map(read_feature, told["features"])),
+        features=tuple(map(read_feature, values["features"])),
         labels=Labels(**{k: to_plain(v) for k, v in labels.items()}) if labels else None,
         **rest,
     )
 
-# %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #f5f9001a
+
 def to_plain(value: Any) -> Any:
     "Return a JSON value as the spec holds it: a list becomes a tuple, `microseconds` becomes a time span."
     if isinstance(value, list):

@@ -135,7 +135,7 @@ def test_a_time_key_earlier_than_what_was_known_is_caught_by_the_column_that_kno
     assert made.df.where("n = 1").first().gusts == 11.0  # of the bulletin that is out at 13
     refuse_leaks(made)  # the time key says 11
     with pytest.raises(
-        LeakError, match=r"from features.bulletins, is from after .* 1 times, such as for pier x, t 2013-06-01 12:00:00"
+        LeakError, match=r"from features.bulletins, is later than .* 1 times, such as for pier x, t 2013-06-01 12:00:00"
     ) as caught:
         refuse_leaks(made, ["knots", "gusts"], known={"features.bulletins": "out"})
     assert caught.value.feature == "gusts"
@@ -162,9 +162,9 @@ def test_strictly_before_means_that_the_same_instant_is_too_late(lake: Lakehouse
 
 def test_a_report_needs_the_instants_and_says_so(lake: Lakehouse) -> None:
     rows = labels(lake.spark)
-    with pytest.raises(ValueError, match="make it with match="):
+    with pytest.raises(ValueError, match="created with match="):
         report_leaks(create_training_set(lake, rows, [WIND], None))
-    with pytest.raises(ValueError, match="has no t: leave it in"):
+    with pytest.raises(ValueError, match="needs the column t in the training set"):
         report_leaks(create_training_set(lake, rows, [WIND], None, exclude_columns=["t"], match="seen"))
     with pytest.raises(ValueError, match="has no knot: it has"):
         report_leaks(training(lake, WIND), ["knot"])

@@ -96,7 +96,7 @@ def test_what_cannot_be_created_or_written_is_refused_with_what_to_do(spark: Spa
     for call, said in (
         (lambda: tables.create_table("features.refused", "pier", rows), "exists already"),
         (lambda: tables.create_table("features.other", "pier"), "exactly one of `df` and `schema`"),
-        (lambda: tables.create_table("features.other", "dock", rows), "the keys dock are not among its columns pier, at, knots"),
+        (lambda: tables.create_table("features.other", "dock", rows), "keys must be among the columns pier, at, knots, got dock"),
         (lambda: tables.create_table("a.b.c.wind", "pier", rows), "table name must be schema.table"),
         (lambda: tables.read_table("prod.features.refused"), "must be schema.table or spark_catalog.schema.table"),
         (lambda: tables.write_table("features.refused", rows, mode="overwrite"), "drop the table and create it again"),
