@@ -45,6 +45,11 @@ def as_of_join(
     "auto" takes "local" if the inputs fit into `budget` bytes. "local" computes at once, "union" when rows are read. `explain` prints the plan.
 
     Returns every label row once, with `columns` of the row found, or nulls. Raises ValueError if the inputs cannot be joined.
+
+    >>> flights = spark.sql("SELECT 'JFK' AS origin, timestamp'2013-01-01 09:59' AS time_hour")
+    >>> wind = spark.sql("SELECT 'JFK' AS origin, timestamp(at) AS at, wind FROM VALUES ('2013-01-01 09:00', 12), ('2013-01-01 10:00', 14) AS t(at, wind)")
+    >>> as_of_join(flights, wind, "origin", "time_hour", "at").first().wind
+    12
     """
     keys = (on,) if isinstance(on, str) else tuple(on)
     drop = {*keys, right_time, known_by, until}
@@ -66,7 +71,7 @@ def join_all(
         print(plan)
     return carry_out(labels, plan)
 
-# %% ../../../notebooks/kit/05_point_in_time/01_join.ipynb #f5d0002c
+
 def carry_out(labels: DataFrame, plan: JoinPlan) -> DataFrame:
     "Join every label row once, as the plan states; the columns of the plan's sides follow in their order."
     if plan.table is not None:
