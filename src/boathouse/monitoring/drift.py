@@ -42,7 +42,7 @@ def histogram(df: DataFrame, columns: Sequence[str], by: Sequence[str] = (), kee
     """
     kinds = dict(df.dtypes)
     texts = {c for c in columns if kinds[c] == "string"}
-    odd = [f"{c} {kinds[c]}" for c in columns if c not in texts and not kinds[c].startswith(NUMBERS)]
+    odd = [f"{c} ({kinds[c]})" for c in columns if c not in texts and not kinds[c].startswith(NUMBERS)]
     if odd:
         raise ValueError(f"columns must be numbers, booleans or strings, got {', '.join(odd)}: convert or leave them out")
 
