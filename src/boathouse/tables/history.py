@@ -48,6 +48,10 @@ def read_states(lake: Lakehouse, table: Table, where: str, ignore: tuple[str, ..
 
     The columns are those of the table and `_version`, which wrote the state. A change in the columns `ignore` alone makes no new state.
     `where` should select a few rows, because the function reads every version.
+
+    >>> append(lake, flights, rows)
+    >>> read_states(lake, flights, "carrier = 'UA'").select("flight_id", "arr_delay", "_version").first()
+    Row(flight_id=2, arr_delay=31, _version=1)
     """
     none = lake.spark.createDataFrame([], table.schema.add("_version", "long"))
     every = reduce(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WEEK', 'MAINTENANCE', 'read_layout', 'is_compacted', 'optimize', 'retention_of', 'vacuum', 'MaintenanceResult',
-           'vacuumed_files', 'maintain_table', 'MaintenanceFailed', 'maintain_tables']
+           'vacuumed_files', 'maintain_table', 'maintain_tables', 'MaintenanceFailed']
 
 # %% ../../../notebooks/kit/02_tables/08_maintenance.ipynb #b5a00003
 import re
@@ -41,14 +41,20 @@ def is_compacted(lake: Lakehouse, table: Table | str) -> bool:
 
 # %% ../../../notebooks/kit/02_tables/08_maintenance.ipynb #b5a0000a
 def optimize(lake: Lakehouse, table: Table | str) -> str | None:
-    "Compact the table, clustered if it declares that. Return None, or the reason why nothing was done."
+    """Compact the table, clustered if it declares that. Return None, or the reason why nothing was done.
+
+    >>> from boathouse.tables import create
+    >>> create(lake, flights)
+    >>> optimize(lake, flights)
+    'no rows'
+    """
     found = read_layout(lake, table)
     if found.numFiles == 0:
         return "no rows"
     if found.numFiles == 1 and not found.clusteringColumns:
         return "one file"
     if is_compacted(lake, table):
-        return "nothing new since the last time"
+        return "no new rows since the last OPTIMIZE"
     lake.spark.sql(f"OPTIMIZE {lake.name(table)}")
     return None
 
@@ -72,9 +78,9 @@ def vacuum(lake: Lakehouse, table: Table | str, at: datetime) -> str | None:
     if held := pins_holding(lake, table):
         extend_retention(lake, table)
         names = ", ".join(f"{pin.name} (version {pin.version}: {pin.why})" for pin in held)
-        raise PinError(f"{lake.name(table)} is pinned by {names}. Unpin, or materialise: then its files can go")
+        raise PinError(f"{lake.name(table)} is pinned by {names}. Release the pin with unpin, or copy its rows with materialise")
     if lasting:
-        return "kept for ever"
+        return "its retention is a hundred years"
     lake.spark.sql(f"VACUUM {lake.name(table)}")
     return None
 
@@ -99,14 +105,14 @@ class MaintenanceResult:
     not_vacuumed: str | None
     failed: str | None
 
-# %% ../../../notebooks/kit/02_tables/08_maintenance.ipynb #b5a00016
+
 MAINTENANCE = Table(
     name="ops.maintenance",
     grain="One row per table and run of the maintenance.",
     columns=(
         Column("table_name", "string", "schema.table", nullable=False),
-        Column("version_before", "bigint", "latest version when the run came to it", nullable=False),
-        Column("version_after", "bigint", "latest version when it left", nullable=False),
+        Column("version_before", "bigint", "latest version before the run", nullable=False),
+        Column("version_after", "bigint", "latest version after the run", nullable=False),
         Column("files_before", "bigint", "files of the latest version, before", nullable=False),
         Column("files_after", "bigint", "files of the latest version, after", nullable=False),
         Column("bytes_before", "bigint", "their size before", nullable=False),
@@ -116,7 +122,7 @@ MAINTENANCE = Table(
         Column("not_optimized", "string", "why it was not compacted; null if it was"),
         Column("not_vacuumed", "string", "why VACUUM did not run; null if it did"),
         Column("failed", "string", "the error, if there was one"),
-        Column("at", "timestamp", "instant of the run, UTC", nullable=False),
+        Column("at", "timestamp", "timestamp of the run, UTC", nullable=False),
         Column("run_id", "string", "task run that did it", nullable=False),
     ),
     time_key="at",
@@ -155,15 +161,14 @@ def maintain_table(lake: Lakehouse, table: Table | str, at: datetime) -> Mainten
     return MaintenanceResult(name, version, after, old.numFiles, new.numFiles, old.sizeInBytes, new.sizeInBytes, *files,
                   left["optimize"], left["vacuum"], failed)  # fmt: skip
 
-# %% ../../../notebooks/kit/02_tables/08_maintenance.ipynb #b5a00019
-class MaintenanceFailed(Exception):
-    "The maintenance of some tables failed. The message names them; ops.maintenance has the details."
-
 # %% ../../../notebooks/kit/02_tables/08_maintenance.ipynb #b5a0001a
 def maintain_tables(lake: Lakehouse, tables: Iterable[Table], at: datetime, run_id: str = "interactive") -> list[MaintenanceResult]:
     """Maintain each table that exists and append one row per table to ops.maintenance.
 
     Raises MaintenanceFailed, after the last table, if one of them failed.
+
+    >>> maintain_tables(lake, [flights], at)  # the table does not exist yet
+    []
     """
     done = [maintain_table(lake, table, at) for table in tables if exists(lake, table)]
     if done:
@@ -172,3 +177,7 @@ def maintain_tables(lake: Lakehouse, tables: Iterable[Table], at: datetime, run_
     if failed := [f"{upkeep.table_name}: {upkeep.failed}" for upkeep in done if upkeep.failed]:
         raise MaintenanceFailed("; ".join(failed))
     return done
+
+
+class MaintenanceFailed(Exception):
+    "The maintenance of some tables failed. The message names them; ops.maintenance has the details."

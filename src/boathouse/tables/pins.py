@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LASTING', 'THREADS', 'PINS', 'PinError', 'Pin', 'list_pins', 'pins_holding', 'pin_named', 'table_detail',
-           'delta_properties', 'extend_retention', 'restore_retention', 'pin_all', 'pin', 'append_steps',
+           'delta_properties', 'extend_retention', 'restore_retention', 'append_steps', 'pin_all', 'pin',
            'pinned_table', 'read_pin', 'materialise', 'unpin']
 
 # %% ../../../notebooks/kit/02_tables/07_pins.ipynb #b4a00003
@@ -26,6 +26,10 @@ LASTING = "interval 36500 days"
 THREADS = 4  # tables that are pinned at the same time: most of the time goes to waiting for the disk
 
 # %% ../../../notebooks/kit/02_tables/07_pins.ipynb #b4a00006
+class PinError(Exception):
+    "A pin cannot be made, read or released, or another action would break one."
+
+
 PINS = Table(
     name="ops.pins",
     grain="One row per step in the life of a pin.",
@@ -35,20 +39,16 @@ PINS = Table(
         Column("action", "string", "pinned, materialised or unpinned", nullable=False),
         Column("table_name", "string", "schema.table", nullable=False),
         Column("table_id", "string", "Delta's id of that table, which a new table of the same name does not have", nullable=False),
-        Column("version", "bigint", "the version that has to stay readable", nullable=False),
+        Column("version", "bigint", "the version that stays readable", nullable=False),
         Column("copy", "string", "table that holds the rows since the pin was materialised"),
         Column("fingerprint", "string", "fingerprint of the rows, source and copy, when it was materialised"),
-        Column("at", "timestamp", "logical instant of the step, UTC", nullable=False),
+        Column("at", "timestamp", "logical timestamp of the step, UTC", nullable=False),
         Column("why", "string", "what it is for, in a sentence", nullable=False),
     ),
     primary_key=("name", "step"),
     time_key="at",
-    owner="whoever pins",
+    owner="the jobs that pin",
 )
-
-# %% ../../../notebooks/kit/02_tables/07_pins.ipynb #b4a00007
-class PinError(Exception):
-    "A pin cannot be made, read or released, or another action would break one."
 
 # %% ../../../notebooks/kit/02_tables/07_pins.ipynb #b4a00008
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Pin:
     at: datetime
     why: str
 
-# %% ../../../notebooks/kit/02_tables/07_pins.ipynb #b4a00009
+
 def list_pins(lake: Lakehouse) -> dict[str, Pin]:
     "Return the present state of every pin that was ever made, by name."
     if not exists(lake, PINS):
@@ -85,7 +85,7 @@ def pin_named(lake: Lakehouse, name: str) -> Pin:
     "Return the pin of that name. Raises PinError if there is none, or if it was released."
     known = list_pins(lake)
     if name not in known:
-        raise PinError(f"there is no pin {name!r}: ops.pins knows {', '.join(sorted(known)) or 'none'}")
+        raise PinError(f"there is no pin {name!r}; the pins in ops.pins are: {', '.join(sorted(known)) or 'none'}")
     if known[name].action == "unpinned":
         raise PinError(f"the pin {name!r} on {known[name].table_name} at version {known[name].version} was released: {known[name].why}")
     return known[name]
@@ -95,7 +95,7 @@ def table_detail(lake: Lakehouse, table: Table | str, column: str) -> Any:
     "Return one column of Delta's `DESCRIBE DETAIL` for the table."
     return DeltaTable.forName(lake.spark, lake.name(table)).detail().select(column).collect()[0][0]
 
-# %% ../../../notebooks/kit/02_tables/07_pins.ipynb #b4a0000d
+
 def delta_properties(lake: Lakehouse, table: Table | str) -> dict[str, str]:
     "Return the Delta properties that are set on the table."
     return table_detail(lake, table, "properties")
@@ -126,6 +126,12 @@ def restore_retention(lake: Lakehouse, table: Table | str) -> None:
     gone = [f"boathouse.before.{name}" for name in before] + [name for name, value in before.items() if not value]
     lake.spark.sql(f"ALTER TABLE {lake.name(table)} UNSET TBLPROPERTIES IF EXISTS ({', '.join(map(quote_literal, gone))})")
 
+# %% ../../../notebooks/kit/02_tables/07_pins.ipynb #b4a00014
+def append_steps(lake: Lakehouse, *steps: Pin) -> None:
+    "Add steps to ops.pins, in one commit."
+    if steps:
+        append(lake, PINS, lake.spark.createDataFrame([tuple(asdict(step).values()) for step in steps], PINS.schema))
+
 # %% ../../../notebooks/kit/02_tables/07_pins.ipynb #b4a00013
 def pin_all(lake: Lakehouse, wanted: Mapping[str, tuple[Table | str, int]], at: datetime, why: str) -> list[Pin]:
     """Keep versions readable, each under a name, in one commit of ops.pins: all of them or none.
@@ -137,12 +143,12 @@ def pin_all(lake: Lakehouse, wanted: Mapping[str, tuple[Table | str, int]], at: 
     for name, (table, version) in wanted.items():
         where, old = table.name if isinstance(table, Table) else table, known.get(name)
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise PinError(f"{name!r} does not name a pin: lower-case letters, digits and _, a letter first")
+            raise PinError(f"the name of a pin must be lower-case letters, digits and _, a letter first, got {name!r}")
         if old is None or old.action == "unpinned":
             missing[name] = (where, version)
             continue
         if (old.table_name, old.version) != (where, version):
-            raise PinError(f"the pin {name!r} is on {old.table_name} at version {old.version}: release it, or take another name")
+            raise PinError(f"the pin {name!r} is on {old.table_name} at version {old.version}: release it with unpin, or use another name")
         if old.action == "pinned":
             extend_retention(lake, pinned_table(lake, old))
         found[name] = old
@@ -172,23 +178,23 @@ def pin_all(lake: Lakehouse, wanted: Mapping[str, tuple[Table | str, int]], at: 
 
 # %% ../../../notebooks/kit/02_tables/07_pins.ipynb #b4a00024
 def pin(lake: Lakehouse, name: str, table: Table | str, version: int, at: datetime, why: str) -> Pin:
-    "Keep one version readable under a name, with the rules of `pin_all`."
-    return pin_all(lake, {name: (table, version)}, at, why)[0]
+    """Keep one version readable under a name, with the rules of `pin_all`.
 
-# %% ../../../notebooks/kit/02_tables/07_pins.ipynb #b4a00014
-def append_steps(lake: Lakehouse, *steps: Pin) -> None:
-    "Add steps to ops.pins, in one commit."
-    if steps:
-        append(lake, PINS, lake.spark.createDataFrame([tuple(asdict(step).values()) for step in steps], PINS.schema))
+    >>> append(lake, flights, rows)
+    >>> kept = pin(lake, "january", flights, 1, at, "the report of January")
+    >>> kept.action, kept.table_name, kept.version
+    ('pinned', 'silver.flights', 1)
+    """
+    return pin_all(lake, {name: (table, version)}, at, why)[0]
 
 # %% ../../../notebooks/kit/02_tables/07_pins.ipynb #b4a00015
 def pinned_table(lake: Lakehouse, pin: Pin) -> str:
     "Return the name of the pinned table. Raises PinError if it was dropped or replaced by another table."
     if not exists(lake, pin.table_name):
-        raise PinError(f"the pin {pin.name!r} is lost: {pin.table_name} was dropped. What has to outlive its table is materialised")
+        raise PinError(f"the pin {pin.name!r} is lost: {pin.table_name} was dropped. Materialise a pin that must outlive its table")
     if table_detail(lake, pin.table_name, "id") != pin.table_id:
         raise PinError(
-            f"the pin {pin.name!r} is lost: {pin.table_name} is another table now, created anew. What has to outlive it is materialised"
+            f"the pin {pin.name!r} is lost: {pin.table_name} is another table now. Materialise a pin that must outlive its table"
         )
     return pin.table_name
 
@@ -197,6 +203,11 @@ def read_pin(lake: Lakehouse, name: str) -> DataFrame:
     """Return the pinned rows, from the table's version or from the copy.
 
     Raises PinError if the pin was released or its table is lost.
+
+    >>> read_pin(lake, "january")
+    Traceback (most recent call last):
+    ...
+    boathouse.tables.pins.PinError: there is no pin 'january'; the pins in ops.pins are: none
     """
     found = pin_named(lake, name)
     return read(lake, found.copy) if found.copy else read(lake, pinned_table(lake, found), found.version)
@@ -206,6 +217,11 @@ def materialise(lake: Lakehouse, name: str, at: datetime) -> Pin:
     """Copy the pinned rows into `ops.pin_<name>`, and restore the table's retention unless other pins need it.
 
     A second call makes no second copy. Raises PinError if the copy's fingerprint differs from the source's.
+
+    >>> append(lake, flights, rows)
+    >>> kept = pin(lake, "january", flights, 1, at, "the report of January")
+    >>> materialise(lake, "january", at).copy
+    'ops.pin_january'
     """
     found = pin_named(lake, name)
     if found.copy is None:
@@ -215,7 +231,9 @@ def materialise(lake: Lakehouse, name: str, at: datetime) -> Pin:
         rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true").saveAsTable(lake.name(copy))
         wanted, got = fingerprint(rows), fingerprint(read(lake, copy))
         if wanted != got:
-            raise PinError(f"the copy {copy} of {source} at version {found.version} has other rows: {got} is not {wanted}")
+            raise PinError(
+                f"the copy {copy} must have the rows of {source} at version {found.version}: expected fingerprint {wanted}, got {got}"
+            )
         found = Pin(name, found.step + 1, "materialised", source, found.table_id, found.version, copy, got, at, found.why)
         append_steps(lake, found)
     if exists(lake, found.table_name) and not pins_holding(lake, found.table_name):

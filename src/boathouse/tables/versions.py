@@ -60,7 +60,9 @@ def to_comparable(value: Column, kind: DataType) -> Column:
         )
         return F.struct(F.array_size(entries), F.array_sort(entries))
     if kind.typeName() == "variant":
-        raise ValueError("a variant has no hash that two engines agree on: cast it to string, or to what it holds")
+        raise ValueError(
+            f"a column must have a type that can be hashed, got {kind.simpleString()}: cast it to string, or to the type of its values"
+        )
     return value
 
 # %% ../../../notebooks/kit/02_tables/05_versions.ipynb #b3b00009
@@ -86,7 +88,7 @@ def count_and_fingerprint(df: DataFrame) -> tuple[int, str]:
     It does not protect against rows chosen to collide. Raises ValueError if a column comes twice.
     """
     if len(set(df.columns)) < len(df.columns):
-        raise ValueError(f"a column comes twice, and a fingerprint tells columns apart by name: {sorted(df.columns)}")
+        raise ValueError(f"the columns of a fingerprint must have different names, got {sorted(df.columns)}")
     parts = ((0, (1 << 21) - 1), (21, (1 << 21) - 1), (42, (1 << 22) - 1))
     cut = [F.shiftright(h, shift).bitwiseAND(F.lit(mask)) for h in ("h0", "h1") for shift, mask in parts]
     sums = row_hashes(df).agg(F.count(F.lit(1)), *[F.sum(part) for part in cut]).collect()[0]
@@ -112,10 +114,15 @@ def compare_rows(before: DataFrame, after: DataFrame, key: Sequence[str] = ()) -
 
     Without a key, the result has one row per distinct row whose number differs, and `_times` is the difference. Raises ValueError
     if the columns differ. When its rows are read, Spark raises an error if a key comes twice on one side.
+
+    >>> found = compare_rows(spark.sql("SELECT 'B6' AS carrier, 4 AS late"), spark.sql("SELECT 'B6' AS carrier, 9 AS late"), ["carrier"])
+    >>> found.select("carrier", "_change", "_changed").first()
+    Row(carrier='B6', _change='changed', _changed=['late'])
     """
     kinds, others = ({f.name: f.dataType.simpleString() for f in df.schema} for df in (before, after))
     if kinds != others:
-        raise ValueError(f"the columns differ: {sorted(n for n in {*kinds, *others} if kinds.get(n) != others.get(n))}")
+        different = sorted(n for n in {*kinds, *others} if kinds.get(n) != others.get(n))
+        raise ValueError(f"both sides must have the same columns and types, got differences in {different}")
     left = {f.name: f.dataType for f in before.schema}
     names = [name for name in before.columns if name not in key]
     row = F.struct(*[F.col(f"`{name}`") for name in names])

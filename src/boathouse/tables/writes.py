@@ -59,19 +59,19 @@ class Commit(NamedTuple):
     note: str | None
     back_to: int | None
 
-# %% ../../../notebooks/kit/02_tables/04_writes.ipynb #d4d00005
+
 def commits(lake: Lakehouse, table: Table | str, last: int | None = None) -> list[Commit]:
     "Return the latest `last` commits of the table, or all that the log contains, newest first."
     delta = DeltaTable.forName(lake.spark, lake.name(table))
     went = F.when(F.col("operation") == "RESTORE", F.col("operationParameters"))
     wanted = ("version", "timestamp", went["version"].cast("int"), went["timestamp"].cast("timestamp"), "userMetadata")
     rows = sorted((delta.history(last) if last else delta.history()).select(*wanted).collect(), key=lambda row: row[0], reverse=True)
-    if last and any(instant is not None and instant < rows[-1].timestamp for _, _, _, instant, _ in rows):
+    if last and any(restored_at is not None and restored_at < rows[-1].timestamp for _, _, _, restored_at, _ in rows):
         return commits(lake, table)[: len(rows)]  # the version of that timestamp is further back
     found = []
-    for version, _, back_to, instant, note in rows:
-        if instant is not None:
-            back_to = max((row.version for row in rows if row.version < version and row.timestamp <= instant), default=-1)
+    for version, _, back_to, restored_at, note in rows:
+        if restored_at is not None:
+            back_to = max((row.version for row in rows if row.version < version and row.timestamp <= restored_at), default=-1)
         found.append(Commit(version, note, back_to))
     return found
 
@@ -90,6 +90,10 @@ def last_note(lake: Lakehouse, table: Table | str) -> dict[str, Any]:
     """Return the commit metadata of the latest commit that has some and that no RESTORE has undone.
 
     The result is `{}` if there is none, or no such table.
+
+    >>> append(lake, flights, rows, note={"file": "2013-01-01.csv"})
+    >>> last_note(lake, flights)
+    {'file': '2013-01-01.csv'}
     """
     if not exists(lake, table):
         return {}
@@ -109,7 +113,7 @@ def prepare_rows(lake: Lakehouse, table: Table, df: DataFrame, existing: bool = 
     """
     if existing and not exists(lake, table):
         raise ContractViolation(
-            f"{table.name} was dropped while its rows were computed: a new table would hold nothing but these. Run again, from the start"
+            f"{table.name} was dropped while its rows were computed, but must exist: a new table would have only the last rows. Run again from the start"
         )
     create(lake, table)
     return check_columns(df, table, read(lake, table).schema if table.on_change == "add_columns" else None)
@@ -170,7 +174,7 @@ def merge(lake: Lakehouse, table: Table, df: DataFrame, note: dict[str, Any] | N
     <BLANKLINE>
     """
     if not table.primary_key:
-        raise ValueError(f"{table.name} declares no primary key: merge needs one")
+        raise ValueError(f"merge needs a table with a primary key, and {table.name} declares none: use append or replace")
     keys = list(table.primary_key)
     with persisted(prepare_rows(lake, table, df, existing)) as rows:
         check_rows(rows, table)

@@ -110,9 +110,9 @@ def test_what_has_nothing_to_gain_is_left_alone(lake: Lakehouse) -> None:
     assert optimize(lake, parts) is None  # one file a partition: Delta finds nothing to do
     assert version_of(lake, parts) == 1
     append(lake, parts, boats(lake, ("Tern", 1)))
-    assert (optimize(lake, parts), optimize(lake, parts)) == (None, "nothing new since the last time")
+    assert (optimize(lake, parts), optimize(lake, parts)) == (None, "no new rows since the last OPTIMIZE")
     vacuum(lake, parts, FUTURE)
-    assert optimize(lake, parts) == "nothing new since the last time"
+    assert optimize(lake, parts) == "no new rows since the last OPTIMIZE"
     replace(lake, parts, boats(lake, ("Ida", 2)), where="berth = 2")
     assert optimize(lake, parts) is None
 
@@ -122,7 +122,7 @@ def test_a_clustered_table_is_clustered_once(lake: Lakehouse) -> None:
     for berth in range(2):
         append(lake, table, boats(lake, ("Ida", berth)))
     assert optimize(lake, table) is None
-    assert (read_layout(lake, table).numFiles, optimize(lake, table)) == (1, "nothing new since the last time")
+    assert (read_layout(lake, table).numFiles, optimize(lake, table)) == (1, "no new rows since the last OPTIMIZE")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_vacuum_runs_on_tables_older_than_their_retention_and_logical_time_delet
     assert tended.bytes_deleted > 0
     assert len(read(lake, table).inputFiles()) == read(lake, table).count() - 2 == 1
     extend_retention(lake, table)
-    assert vacuum(lake, table, FUTURE) == "kept for ever"
+    assert vacuum(lake, table, FUTURE) == "its retention is a hundred years"
     restore_retention(lake, table)
 
 

@@ -139,9 +139,9 @@ def test_a_pinned_version_outlives_the_cleaning_of_the_log_two_years_later(lake:
 def test_the_same_pin_twice_is_one_and_another_version_under_its_name_is_refused(lake: Lakehouse, pinned: dict[str, Pin]) -> None:
     before = version_of(lake, "harbour.twice")
     assert pin(lake, "twice", "harbour.twice", 1, LATER, "again") == pinned["twice"]
-    with pytest.raises(PinError, match=r"the pin 'twice' is on harbour.twice at version 1: release it, or take another name"):
+    with pytest.raises(PinError, match=r"the pin 'twice' is on harbour.twice at version 1: release it with unpin, or use another name"):
         pin(lake, "twice", "harbour.twice", 2, AT, WHY)
-    with pytest.raises(PinError, match="does not name a pin"):
+    with pytest.raises(PinError, match="the name of a pin must be"):
         pin(lake, "of july; DROP", "harbour.twice", 1, AT, WHY)
     assert version_of(lake, "harbour.twice") == before
     assert [row.action for row in read(lake, PINS).where("name = 'twice'").collect()] == ["pinned"]
@@ -152,7 +152,7 @@ def test_the_same_pin_twice_is_one_and_another_version_under_its_name_is_refused
 def test_a_table_is_held_until_the_last_of_its_pins_goes(lake: Lakehouse, pinned: dict[str, Pin]) -> None:
     unpin(lake, "held_1", LATER, "done with")
     assert retention(lake, "harbour.held") == {LASTING}
-    with pytest.raises(PinError, match=r"held is pinned by held_2 \(version 2: a model was trained on it\). Unpin, or materialise"):
+    with pytest.raises(PinError, match=r"held is pinned by held_2 \(version 2: a model was trained on it\). Release the pin with unpin"):
         vacuum(lake, "harbour.held", LATER)
     unpin(lake, "held_2", LATER, "done with")
     assert retention(lake, "harbour.held") == {"interval 365 days"}
