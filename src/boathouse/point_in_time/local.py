@@ -30,7 +30,8 @@ def local_join(
     columns, fields = list(labels.columns), list(schema.fields)
     for each, source in zip(asked, sources, strict=True):
         if source is None:
-            raise ValueError("the driver joins only what the plan gave it a source for: plan the join with engine 'local'")
+            columns_of = ", ".join(each.side.names)
+            raise ValueError(f"the local engine needs a source for each side, got none for {columns_of}: plan the join with engine 'local'")
         columns += local_side(labels, each, source, spark).columns
         fields += each.side.schema.fields
     table = pa.Table.from_arrays(columns, names=[f.name for f in fields])

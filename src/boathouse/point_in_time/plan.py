@@ -80,10 +80,12 @@ def plan_join(
     if engine not in ENGINES:
         raise ValueError(f"engine must be 'auto', 'local' or 'union', got {engine!r}")
     check_lookups(labels, asked)
-    room, why = room_for(budget), "as asked"
+    room, why = room_for(budget), "as requested"
     plain = in_arrow(labels.schema, *[each.side.rows.schema for each in asked])
     if not plain and engine == "local":
-        raise ValueError("engine 'local' moves rows through Arrow, which has no type for a column of these: take 'union'")
+        fields = [field for schema in (labels.schema, *[each.side.rows.schema for each in asked]) for field in schema]
+        strange = dict.fromkeys(f"{f.name} {f.dataType.simpleString()}" for f in fields if not in_arrow(T.StructType([f])))
+        raise ValueError(f"engine 'local' needs columns that Arrow has a type for, got {', '.join(strange)}: take 'union'")
     if plain and engine != "union":
         found = plan_local(labels, asked, room)
         if isinstance(found, JoinPlan):
@@ -117,12 +119,17 @@ def check_lookups(labels: DataFrame, asked: Sequence[AsOfLookup]) -> None:
         if side.nulls not in ("row", "column"):
             raise ValueError(f"nulls must be 'row' or 'column', got {side.nulls!r}")
         if len(each.on) != len(side.keys) or not each.on:
-            raise ValueError(f"the labels' keys {', '.join(each.on)} are compared with {', '.join(side.keys) or 'nothing'}: one for one")
+            ours, theirs = (", ".join(keys) or "no key" for keys in (each.on, side.keys))
+            raise ValueError(f"each key of the labels needs one key of the features, got {ours} for {theirs}")
         key_types(labels, each.on, side)
         time_micros(labels, each.at), time_micros(side.rows, side.time)
         clocks = {isinstance(df.schema[name].dataType, T.IntegralType) for df, name in ((labels, each.at), (side.rows, side.time))}
         if len(clocks) == 2 or (True in clocks and side.lookback is not None):
-            raise ValueError(f"{each.at!r} and {side.time!r} are timestamps or dates, or both whole numbers, which know no lookback")
+            kinds = [df.schema[name].dataType.simpleString() for df, name in ((labels, each.at), (side.rows, side.time))]
+            raise ValueError(
+                f"times must be timestamps or dates, or both whole numbers without a lookback, "
+                f"got {each.at!r} {kinds[0]}, {side.time!r} {kinds[1]} and lookback {side.lookback}"
+            )
 
 
 def require_columns(whose: str, df: DataFrame, names: Sequence[str]) -> None:
@@ -135,7 +142,8 @@ def refuse_clash(labels: DataFrame, names: Sequence[str]) -> None:
     "Raise ValueError if two lookups add a column of the same name, or if the labels already have it."
     if clash := sorted({name for name in names if name in labels.columns or names.count(name) > 1}):
         raise ValueError(
-            f"the labels already have {', '.join(clash)}, or two lookups give it: rename the outputs of a lookup, or drop the columns"
+            f"each column of the result must have one source, got {', '.join(clash)} from the labels and a lookup, or from two lookups: "
+            "rename the outputs of a lookup, or drop the columns"
         )
 
 
