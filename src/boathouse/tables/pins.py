@@ -217,11 +217,6 @@ def materialise(lake: Lakehouse, name: str, at: datetime) -> Pin:
     """Copy the pinned rows into `ops.pin_<name>`, and restore the table's retention unless other pins need it.
 
     A second call makes no second copy. Raises PinError if the copy's fingerprint differs from the source's.
-
-    >>> append(lake, flights, rows)
-    >>> kept = pin(lake, "january", flights, 1, at, "the report of January")
-    >>> materialise(lake, "january", at).copy
-    'ops.pin_january'
     """
     found = pin_named(lake, name)
     if found.copy is None:
