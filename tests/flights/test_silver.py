@@ -101,7 +101,7 @@ def test_shuffled_deliveries_with_duplicates_a_crash_and_a_dropped_table_give_th
             lines[70:] + lines[60:65],
             drop,
             ContractViolation,
-            "silver.flight_events must exist, but was dropped while its rows were computed",
+            "silver.flight_events was dropped while its rows were computed, but must exist",
         ),
     )
     for part, trouble, error, said in parts:
