@@ -212,7 +212,7 @@ def test_a_verdict_stays_with_table_run_and_version(judged: tuple[Lakehouse, str
         (2, "a", "pass", True, 1.0), (2, "c", "refuse", False, 0.0),
     ]  # fmt: skip
     assert rows[3].reason == "inconclusive, which passes: few days"
-    with pytest.raises(ValueError, match="need the time of the judgement of .* version 1, got None"):
+    with pytest.raises(ValueError, match=r"need the time of the judgement of .* version 1, got None"):
         record_verdict(run, name, 1, Verdict(refusing), {}, lake)
 
 
