@@ -130,7 +130,7 @@ def promote_by_hand(lake: Lakehouse, model: str, version: int, as_of: date, reas
     Raises RegistryError as `promote` does.
     """
     person = user_name(lake.spark)
-    promote(lake, model, version, start_of(as_of), f"against the gates: {reason}", by=person, approval=needs_approval)
+    promote(lake, model, version, start_of(as_of), reason, by=person, approval=needs_approval, force=True)
     return f"{model}: version {version} is champion from {as_of} on, by hand and against the gates: {reason}."
 
 # %% ../../notebooks/flights/12_deployment.ipynb #92b7c218

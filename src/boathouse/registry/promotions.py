@@ -6,8 +6,9 @@
 __all__ = ['CHAMPION', 'CHALLENGER', 'PROMOTED', 'ROLLED_BACK', 'WITHDRAWN', 'CHALLENGED', 'APPROVED', 'REJECTED', 'RETIRED',
            'TRAINED_BY', 'COMMIT_CONFLICTS', 'PROMOTIONS', 'RegistryError', 'read_events', 'read_promotions',
            'add_event', 'append_event', 'champion_stack', 'champion_among', 'version_label', 'register',
-           'champion_as_of', 'alias_version', 'sync_alias', 'promote', 'check_usable', 'approve_version', 'reject',
-           'record_review', 'last_review', 'is_approved', 'challenge', 'rollback', 'previous_champion', 'withdraw']
+           'champion_as_of', 'alias_version', 'sync_alias', 'promote', 'check_usable', 'find_refusal',
+           'approve_version', 'reject', 'record_review', 'last_review', 'is_approved', 'challenge', 'rollback',
+           'previous_champion', 'withdraw']
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #1cf6f260
 import json
@@ -28,6 +29,7 @@ from boathouse.models.integrity import DEFAULT_ALLOWED, AllowedTypes, fetch_file
 from boathouse.runtime import run_id
 from boathouse.tables.evolution import create
 from boathouse.tables.table import Column, Lakehouse, Table, exists, read
+from boathouse.validation.gate import GATES
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 PROMOTED, ROLLED_BACK, WITHDRAWN = "promoted", "rolled back", "withdrawn"
@@ -237,11 +239,14 @@ def promote(
     by: str = "job",
     expects: int | Literal["anyone"] | None = "anyone",
     approval: bool = False,
+    force: bool = False,
 ) -> bool:
     """Make `version` the champion from `at` on: write the event, then set the alias. Return False if the event was already written.
 
     The alias follows the latest timestamp: a promotion for the past leaves the current champion unchanged. `approval` requires that the version is approved.
-    Raises RegistryError if the champion is not `expects`, if a required approval is missing, if the version is retired, or if another promotion came first.
+    `force` promotes against the gates; the reason records it, and the evidence records the refusal.
+    Raises RegistryError if the champion is not `expects`, if the gates refused the version, if a required approval is missing, if the version is retired,
+    or if another promotion came first.
     Raises UntrustedModel if the version's files differ from those that were registered.
 
     >>> promote(lake, model, 1, datetime(2013, 2, 1), "first champion")
@@ -258,10 +263,17 @@ def promote(
         raise RegistryError(
             f"{model}: version {version} was compared with {version_label(expects)}, found {version_label(champion)} at {at:%Y-%m-%d}: validate it again, then promote it"
         )
+    refusal = "" if again else find_refusal(lake, model, version)
+    if refusal and not force:
+        raise RegistryError(
+            f"{model}: version {version} must not be promoted: {refusal}. Validate it again, or pass force=True to promote it against the gates"
+        )
     if approval and not again and not is_approved(lake, model, version):
         raise RegistryError(
             f"{model}: version {version} needs an approval in this target: run boathouse models approve {model} {version} --by NAME --why REASON"
         )
+    if force:
+        reason, evidence = f"against the gates: {reason}", {**(evidence or {}), "refusal": refusal or "no gate refused"}
     if not again:
         add_event(lake, model, version, PROMOTED, at, reason, by, CHAMPION, evidence)
     sync_alias(lake, model)
@@ -281,6 +293,21 @@ def check_usable(lake: Lakehouse, model: str, version: int) -> None:
         )
     with tempfile.TemporaryDirectory() as folder:
         fetch_files(model, version, Path(folder))
+
+# %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #7c1f40ab
+def find_refusal(lake: Lakehouse, model: str, version: int) -> str:
+    "Return why the gates do not let a version become champion, as words for a message; empty if nothing forbids it."
+    judged = read(lake, GATES).where(F.col("model_name") == model).orderBy("gate").collect() if exists(lake, GATES) else []
+    mine, tags = [row for row in judged if row["version"] == version], MlflowClient().get_model_version(model, str(version)).tags
+    last = max((row["judged_at"] for row in mine), default=None)
+    refused = [f"{r['gate']}: {r['reason']}" for r in mine if r["judged_at"] == last and r["action"] == "blocks" and not r["passed"]]
+    if not refused and tags.get("validation") == "refused":
+        refused = [tags.get("refused_because") or "no blocking gate ran"]
+    if refused:
+        return f"the gates refused it ({'; '.join(refused)})"
+    if judged and not mine and "validation" not in tags:
+        return "no gate has judged it, but gates have judged other versions of the model"
+    return ""
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #b9201a68
 def approve_version(lake: Lakehouse, model: str, version: int, by: str, why: str, at: datetime) -> bool:

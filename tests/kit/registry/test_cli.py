@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -66,12 +67,34 @@ def test_the_lists_show_champions_versions_and_moves(lake: Lakehouse) -> None:
     (mine,) = [row for row in models if row["model"] == MODEL]
     assert (mine["versions"], mine["champion"]) == (2, 2)
     assert mine["last move"] == "promoted 2 on 2013-04-01: version 2 is better"
+    for alias in ("zzz", "prod"):
+        MlflowClient().set_registered_model_alias(MODEL, alias, "2")
     (_, _, versions), (_, _, told) = list_versions(lake, MODEL)
     assert [(row["version"], row["alias"], row["as_of"], row["trained_by"]) for row in versions] == [
-        (2, "champion", "2013-04-01", "Ida"),
+        (2, "champion, prod, zzz", "2013-04-01", "Ida"),
         (1, "", "2013-03-01", "Ida"),
     ]
     assert [row["version"] for row in told] == [1, 2]
+
+
+def test_models_and_versions_of_all_pages_are_found(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_per_page(search: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda client, *given, **how: search(client, *given, **{**how, "max_results": 1})
+
+    client = MlflowClient()
+    client.create_registered_model("spark_catalog.aaa_ml.first_boat")  # fills the first page
+    for name in ("search_registered_models", "search_model_versions"):
+        monkeypatch.setattr(MlflowClient, name, one_per_page(getattr(MlflowClient, name)))
+    try:
+        assert find_model("listed_boat") == MODEL
+        ((_, said, models),) = list_models(lake)
+        assert {"spark_catalog.aaa_ml.first_boat": 0, MODEL: 2}.items() <= {row["model"]: row["versions"] for row in models}.items()
+        assert said == f"{len(models)} registered models."
+        assert [row["version"] for row in list_versions(lake, MODEL)[0][2]] == [2, 1]
+        with pytest.raises(LookupError, match="it has 1, 2"):
+            find_version(MODEL, "3")
+    finally:
+        client.delete_registered_model("spark_catalog.aaa_ml.first_boat")
 
 
 def test_two_versions_are_compared_by_what_differs_alone(lake: Lakehouse) -> None:

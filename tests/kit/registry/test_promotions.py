@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,8 @@ from boathouse.registry.promotions import (  # fmt: skip
     rollback,
 )
 from boathouse.tables.table import Lakehouse, drop_all
+from boathouse.tables.writes import merge
+from boathouse.validation.gate import GATES
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 
 FEBRUARY, MARCH, APRIL, MAY = (dt.datetime(2013, m, 1) for m in (2, 3, 4, 5))
@@ -132,6 +135,36 @@ def test_a_decision_that_rests_on_another_champion_is_refused(lake: Lakehouse, m
         promote(lake, model, 3, APRIL, "better than 1", expects=1)
     assert alias_version(MlflowClient(), model) == 2
     assert len(read_events(lake, model)) == 2
+
+
+@history((PROMOTED, 1, FEBRUARY))
+def test_what_the_gates_refused_or_never_saw_is_promoted_by_force_alone_and_the_event_says_so(lake: Lakehouse, model: str) -> None:
+    client, another = MlflowClient(), model_of("test_nobody_is_champion_before_the_first_promotion_and_each_one_until_the_next")
+    client.set_model_version_tag(model, "1", "validation", "refused")  # judged without a lake: the tag alone knows
+    client.set_model_version_tag(model, "1", "refused_because", "auc_floor: 0.6")
+    judged = [
+        (2, MARCH, "auc_floor", "blocks", False), (2, APRIL, "auc_floor", "blocks", True), (2, APRIL, "age", "warns", False),
+        (3, MARCH, "auc_floor", "blocks", True), (3, APRIL, "auc_floor", "blocks", False), (3, APRIL, "age", "blocks", True),
+    ]  # fmt: skip
+    rows = [
+        (model, v, at, gate, action, "pass" if ok else "refuse", ok, None, None, f"{gate} of {v}", "run")
+        for v, at, gate, action, ok in judged
+    ]
+    merge(lake, GATES, lake.spark.createDataFrame([*rows, (another, 1, *rows[1][2:])], GATES.schema))
+    for name, version, said in (
+        (model, 1, "the gates refused it (auc_floor: 0.6). Validate it again, or pass force=True"),
+        (model, 3, "the gates refused it (auc_floor: auc_floor of 3)."),  # by the last verdict, not by the first
+        (another, 2, "no gate has judged it, but gates have judged other versions of the model"),
+    ):
+        with pytest.raises(RegistryError, match=f"version {version} must not be promoted: {re.escape(said)}"):
+            promote(lake, name, version, MAY, "newest data")
+    assert [row["version"] for row in read_events(lake, model)] == [1]
+    assert promote(lake, model, 1, FEBRUARY, "as decided") is False  # what was decided before is not judged again
+    assert promote(lake, model, 2, APRIL, "mended") is True
+    assert promote(lake, model, 3, MAY, "2 is broken", {"auc": 0.6}, by="Omar", force=True) is True
+    *_, mended, forced = read_events(lake, model)
+    assert (mended["reason"], forced["reason"], forced["moved_by"]) == ("mended", "against the gates: 2 is broken", "Omar")
+    assert forced["evidence"] == '{"auc": 0.6, "refusal": "the gates refused it (auc_floor: auc_floor of 3)"}'
 
 
 @history((APPROVED, 1, MARCH, "Omar"), (REJECTED, 1, MARCH, "Eve"))
