@@ -91,7 +91,7 @@ class FeatureEngineeringClient:
     ) -> FeatureTable:
         """Create a feature table from the schema of `df`, whose rows are written, or from `schema` without rows.
 
-        Raises ValueError if the table exists, and unless exactly one of `df` and `schema` is given.
+        Raises ValueError if the table exists, and unless exactly one of `df` and `schema` is given. If the rows cannot be written, no table is left.
         """
         short = self.short(name)
         if exists(self.lake, short):
@@ -104,11 +104,15 @@ class FeatureEngineeringClient:
         partitions = [partition_columns] if isinstance(partition_columns, str) else list(partition_columns or ())
         table = table_from_schema(short, keys, cast(StructType, schema if df is None else df.schema), timeseries_column, description or "")
         create(self.lake, replace(table, partition_by=tuple(partitions)))
-        for key, value in (tags or {}).items():
-            self.set_feature_table_tag(name, key, value)
-        if df is not None:
-            self.write_table(name, df)
-        return self.get_table(name)
+        try:
+            for key, value in (tags or {}).items():
+                self.set_feature_table_tag(name, key, value)
+            if df is not None:
+                self.write_table(name, df)
+            return self.get_table(name)
+        except BaseException:
+            self.lake.spark.sql(f"DROP TABLE IF EXISTS {self.lake.name(short)}")
+            raise
 
     def write_table(
         self,
@@ -176,7 +180,8 @@ class FeatureEngineeringClient:
         """Join each row of `df` with the features that were known at its timestamp; one row out for each row in.
 
         Give exactly one of `feature_lookups` and `feature_spec`. The two `use_` options are accepted and have no effect: the join is planned by size.
-        `how` may hold `versions` and `match` of `boathouse.features.create_training_set`. Raises ValueError for more than one label.
+        `how` may hold `versions` and `match` of `boathouse.features.create_training_set`. Raises ValueError for more than one label, and for an excluded
+        column that is no column of the training set or is its label.
         """
         if features is not None:
             raise ValueError(
@@ -194,7 +199,14 @@ class FeatureEngineeringClient:
         labels = [label] if isinstance(label, str) else list(label or [])
         if len(labels) > 1:
             raise ValueError(f"create_training_set takes one label, got {len(labels)}: {', '.join(labels)}")
-        return create_training_set(self.lake, df, wanted, labels[0] if labels else None, excluded, **how)
+        excluded = [excluded] if isinstance(excluded, str) else list(excluded)
+        made = create_training_set(self.lake, df, wanted, labels[0] if labels else None, **how)
+        there = {c.lower() for c in made.load_df().columns} - {label.lower() for label in labels}
+        if unknown := [c for c in excluded if c.lower() not in there]:
+            raise ValueError(
+                f"exclude_columns must name columns of the training set other than its label, got {', '.join(unknown)}: it has {', '.join(made.load_df().columns)}"
+            )
+        return replace(made, df=made.df.drop(*excluded), spec=replace(made.spec, exclude_columns=tuple(excluded)))
 
     def log_model(
         self,

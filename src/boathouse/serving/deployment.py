@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 
 from boathouse.models.integrity import UntrustedModel, fetch_files
 from boathouse.models.learners import Recipe
-from boathouse.models.scoring import PackedModel, load_packed, pack_folder, pack_model, positive_probability, score_together
+from boathouse.models.scoring import PackedModel, load_packed, pack_folder, positive_probability, score_together
 from boathouse.registry.promotions import (
     APPROVED,
     PROMOTED,

@@ -29,7 +29,7 @@ from boathouse.features.training_sets import (
     with_functions,
 )
 from boathouse.serving.client import FeatureEngineeringClient
-from boathouse.serving.feature_models import log_model, read_spec, rebuild_training_set, score_batch
+from boathouse.serving.feature_models import infer_signature, log_model, read_spec, rebuild_training_set, score_batch
 from boathouse.tables.table import drop_all
 from boathouse.tables.versions import fingerprint, version_of
 
@@ -161,7 +161,8 @@ def test_what_cannot_be_scored_or_made_again_is_refused_with_the_reason(spark: S
         (lambda: read_spec(bare.model_uri), "has none: log the model with its training set"),
         (lambda: score_batch(lake, "runs:/1/model", asked(harbour)), "models:/NAME/VERSION"),
         (lambda: score_batch(lake, harbour.uri, asked(harbour).selectExpr("*", "1 AS prediction")), "must not have a column prediction, got the columns"),
-        (lambda: score_batch(lake, harbour.uri, asked(harbour).drop("pier")), "the labels have no pier"),
+        (lambda: score_batch(lake, harbour.uri, asked(harbour).drop("pier")), r"the rows have no pier to look up features in features.wind: they have trip, planned; add"),
+        (lambda: score_batch(lake, harbour.uri, asked(harbour).selectExpr("planned", "1D AS knots", "1 AS boats", "planned AS read_at")), "the rows have no pier to look up features in features.piers"),
         (lambda: rebuild_from_spec(lake, unlabelled), "spec.labels must be `Labels` to read the label rows again, got None"),
         (lambda: create_training_set(lake, asked(harbour), FEATURES, "delay"), "no column delay: they have trip, pier, planned"),
         (lambda: with_functions(spark.range(1), FEATURES[:2]), "age_doubled, age_hours: the rows need the columns .*planned"),
@@ -210,3 +211,30 @@ def test_a_logged_model_gets_its_signature_from_the_training_set(harbour: Harbou
             serialization_format="skops",
         )
     assert (info.signature.inputs.input_names(), read_spec(info.model_uri).label) == (["knots"], "minutes")
+
+
+def test_the_signature_has_what_the_model_was_fitted_on_and_numbers_that_may_be_null_later(spark: SparkSession, harbour: Harbour) -> None:
+    rows = spark.sql("SELECT 7L AS trip, 'east' AS pier, timestamp'2013-06-01' AS planned, 2 AS berths, 1.5BD AS draught, 3D AS minutes")
+    made = create_training_set(harbour.tables.lake, rows, [FeatureLookup("features.piers", "pier")], "minutes")
+    frame, names = made.load_df().toPandas(), ["length", "berths", "draught"]  # not in the order of the training set
+    line = LinearRegression().fit(frame[names].astype(float), frame["minutes"])
+    found = infer_signature(line, made).inputs
+    assert [(column.name, column.type.name) for column in found] == [(name, "double") for name in names]
+    strange = LinearRegression().fit(frame[["berths"]].assign(tide=1.0), frame["minutes"])
+    no_number = create_training_set(harbour.tables.lake, rows.selectExpr("interval 1 day AS turn", "minutes"), [], "minutes")
+    narrow = create_training_set(harbour.tables.lake, rows.select("trip", "berths", "minutes"), [], "minutes")
+    for model, training_set, said in (
+        (strange, made, "the model takes tide, but the training set has the columns trip, pier, planned"),
+        (None, made, "inputs of a model must not be timestamps, got planned: name them in exclude_columns"),
+        (
+            LinearRegression().fit([[1.0]], [1.0]),
+            narrow,
+            "the model takes 1 columns, but the training set has 2 without its label: trip, berths",
+        ),
+        (None, no_number, "a signature needs columns of numbers or text, got turn interval day"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            infer_signature(model, training_set)
+    named = mlflow.models.infer_signature(frame[["planned"]], frame["minutes"])
+    with pytest.raises(ValueError, match="must not be timestamps, got planned"):  # also if a person wrote the signature
+        log_model(line, "m", flavor=mlflow.sklearn, training_set=made, signature=named)
