@@ -111,18 +111,22 @@ def check_row_count(
     """Compare `rows` with the usual range of the last batches of `table`. `failed` is 1 outside of the range.
 
     The earlier counts are the `checked` counts of the rule `history` in the metrics table; by default, those of this check.
-    With fewer than `minimum` earlier batches, the check passes.
+    With fewer than `minimum` earlier batches, the check passes. The finding says if the metrics table has no counts of `table` at all.
 
     >>> metrics = Table("monitoring.metrics", "One row per table, batch and rule.", ())
     >>> check_row_count(lake, metrics, "silver.flights", 842, "2013-01-01").detail
     'not judged: 0 batches before this one, 7 needed'
     """
     past: list[int] = []
+    unknown = ""
     if exists(lake, metrics):
         mine = read(lake, metrics).where((F.col("table_name") == table) & (F.col("rule") == (history or name)) & (F.col("batch") != batch))
         past = [row.checked for row in mine.orderBy(F.desc("measured_at"), F.desc("batch")).limit(last).select("checked").collect()]
+        if not past and read(lake, metrics).where(F.col("table_name") == table).isEmpty():
+            names = sorted(row.table_name for row in read(lake, metrics).select("table_name").distinct().collect())
+            unknown = f"; {metrics.name} has no counts of {table}, only of {', '.join(names[:5]) or 'no table'}"
     if len(past) < minimum:
-        return CheckFinding(name, action, rows, 0, f"not judged: {len(past)} batches before this one, {minimum} needed")
+        return CheckFinding(name, action, rows, 0, f"not judged: {len(past)} batches before this one, {minimum} needed{unknown}")
     low, high = usual_range(past, k, slack)
     wrong = not low <= rows <= high
     return CheckFinding(name, action, rows, int(wrong), f"expected {low:.0f} to {high:.0f} rows, got {rows}" if wrong else "")

@@ -82,6 +82,9 @@ def test_a_count_is_judged_by_its_own_past_and_not_before_there_is_enough(lake: 
     assert (day(3, 100).failed, day(3, 120).failed, few.failed) == (0, 0, 1)
     assert few.detail == "expected 76 to 124 rows, got 50"
     assert day(2, 50).detail.startswith("not judged")  # a batch is not compared with itself
+    assert check_row_count(lake, COUNTS, "silver.boat", 7, "9", action="fail").detail == (
+        "not judged: 0 batches before this one, 7 needed; monitoring.counts has no counts of silver.boat, only of silver.boats, silver.piers"
+    )
 
 
 @given(st.lists(st.integers(900, 1100), min_size=7, max_size=30), st.integers(0, 10**9))
