@@ -41,7 +41,7 @@ $(STAMP): requirements.txt pyproject.toml
 	@echo "Setting up $(VENV): half a minute with uv, two to five minutes with pip"
 	@$(PROGRESS); \
 	if command -v uv >/dev/null; then \
-	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && uv pip install --quiet --python $(BIN)/python -r requirements.txt \
+	  uv venv --quiet --seed --allow-existing --python $(PYTHON) $(VENV) && uv pip install --quiet --python $(BIN)/python -r requirements.txt \
 	  && uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 	else \
 	  $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt \

@@ -28,7 +28,7 @@ def test_an_undefined_widget_is_an_error_that_lists_the_others(dbutils):
 
 
 def test_a_default_that_is_no_choice_or_too_long_is_refused():
-    with pytest.raises(ValueError, match="none of its choices: a, b"):
+    with pytest.raises(ValueError, match=r"must be one of its choices \(a, b\), got 'c'"):
         Widgets({}).dropdown("x", "c", ["a", "b"])
     with pytest.raises(ValueError, match="2048 bytes"):
         Widgets({}).text("x", "é" * 1025)
@@ -86,7 +86,7 @@ def test_outside_a_job_a_task_value_is_its_debug_value(tmp_path):
 
 def test_an_iteration_of_a_loop_may_not_set_task_values():
     values = TaskValues({}, in_job=True, loop="each")
-    with pytest.raises(ValueError, match="the iterations of a for_each_task"):
+    with pytest.raises(ValueError, match="set in an iteration of the for_each_task"):
         values.set("version", 1)
     assert values.set_here == {}
 
@@ -117,7 +117,7 @@ def test_plain_paths_and_file_uris_mean_this_machine(dbutils, tmp_path):
 
 def test_the_dbfs_root_is_not_this_machines_disk(dbutils, tmp_path):
     (tmp_path / "precious").touch()
-    with pytest.raises(ValueError, match="no DBFS root; use a volume"):
+    with pytest.raises(ValueError, match="DBFS root, which the local workspace lacks: it must be in a volume"):
         dbutils.fs.rm(f"dbfs:{tmp_path}", recurse=True)
     assert (tmp_path / "precious").exists()
 
@@ -138,7 +138,7 @@ def test_files_are_not_overwritten_folders_not_removed_and_volumes_not_left_unas
         dbutils.fs.rm("/Volumes/c/s/v")
     with pytest.raises(ValueError, match="leaves the volumes"):
         dbutils.fs.ls("/Volumes/../../etc")
-    with pytest.raises(ValueError, match="only volumes"):
+    with pytest.raises(ValueError, match="has the scheme s3: it must be in a volume"):
         dbutils.fs.ls("s3://bucket/key")
     with pytest.raises(FileNotFoundError, match="/Volumes/c/s/none"):
         dbutils.fs.ls("/Volumes/c/s/none")
