@@ -54,7 +54,7 @@ def make_data(folder: Path, rows: int) -> None:
             model, folder / name, signature=infer_signature(x, model.predict_proba(x)), serialization_format="skops",
             skops_trusted_types=list(TRUSTED), pip_requirements=["lightgbm", "scikit-learn"], pyfunc_predict_fn="predict_proba",
         )  # fmt: skip
-    facts = training_facts(train, KEY, inputs, "late", "day", train_auc=0.82, cv_auc=0.8)
+    facts = training_facts(train, KEY, inputs, "late", "day", train_metric=0.82, cv_metric=0.8)
     (folder / "facts").write_bytes(pickle.dumps(facts))
 
 

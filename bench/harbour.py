@@ -86,9 +86,9 @@ def candidate_of(
     train, test = split(frame)
     known, test = train if trained is None else trained, test if tested is None else tested
     recipe = recipe_of(inputs)
-    scores, train_auc = scores_of(known, test, recipe, **parameters)
+    scores, train_metric = scores_of(known, test, recipe, **parameters)
     fold, judged = promise(known)
-    cv_auc = float(roc_auc_score(judged.late, scores_of(fold, judged, recipe, **parameters)[0]))
+    cv_metric = float(roc_auc_score(judged.late, scores_of(fold, judged, recipe, **parameters)[0]))
     champion, _ = scores_of(train[train.day < FIRST + timedelta(days=45)], test, recipe_of([c for c in INPUTS if c != "waves"]))
     return Evidence(
         "late_ferry", 1, test, {"candidate": scores, "champion": champion, "timetable": timetable(train, test)},
@@ -96,9 +96,9 @@ def candidate_of(
         times=pd.DataFrame({"features.sea": test.forecast_at - pd.Timedelta(hours=1)}),
         unseen=np.full(len(test), True),
         registered=RegisteredVersion("Is the ferry late?", {"owner": "harbour"}, {c: type_of(test[c]) for c in inputs}, 2, 40_000, (), "a", "a"),
-        training=training_facts(known, KEY, inputs, "late", "day", train_auc, cv_auc),
+        training=training_facts(known, KEY, inputs, "late", "day", train_metric, cv_metric),
         fresh=FreshProcessCheck("", tuple(scores[:20]), (20, 2), 0.0, tuple(inputs), 0.01, 0.002),
-        open_failures=(), shown=(1,), as_of=frame.day.max() + timedelta(days=2),
+        open_failures=(), shown=(1,), as_of=frame.day.max() + timedelta(days=2), has_champion=True,
     )  # fmt: skip
 
 

@@ -51,8 +51,8 @@ class Twin:
     "One twin: its probabilities of the held-out rows, its AUC on its training rows, and the mean AUC of its folds."
 
     scores: np.ndarray
-    train_auc: float
-    cv_auc: float
+    train_metric: float
+    cv_metric: float
 
 
 def champion_of(name: str, version: int | None) -> Model:
@@ -95,10 +95,10 @@ def twin_of(model: Model, seed: int, days: bool, folds: bool) -> Twin:
         rows = rows.iloc[np.sort(np.concatenate([of_day.iloc[n] for n in drawn]))].reset_index(drop=True)
     fitted = fit(recipe, rows, model.manifest.parameters)
     learned = float(roc_auc_score(rows[recipe.label].astype(bool), probabilities(fitted, recipe, rows)))
-    cv_auc = model.evidence.training.cv_auc
+    cv_metric = model.evidence.training.cv_metric
     if folds:
-        cv_auc = float(np.mean(fold_scores(recipe, fold_rows(recipe, rows, split, SEARCH_ROWS_PER_FOLD), model.manifest.parameters)))
-    return Twin(probabilities(fitted, recipe, model.evidence.sample), learned, cv_auc)
+        cv_metric = float(np.mean(fold_scores(recipe, fold_rows(recipe, rows, split, SEARCH_ROWS_PER_FOLD), model.manifest.parameters)))
+    return Twin(probabilities(fitted, recipe, model.evidence.sample), learned, cv_metric)
 
 
 def judged(model: Model, twin: Twin) -> tuple[Any, Any]:
@@ -108,7 +108,7 @@ def judged(model: Model, twin: Twin) -> tuple[Any, Any]:
     from flights.validation import POLICY
 
     known = model.evidence
-    facts = replace(known.training, train_auc=twin.train_auc, cv_auc=twin.cv_auc)
+    facts = replace(known.training, train_metric=twin.train_metric, cv_metric=twin.cv_metric)
     alone = {name: values for name, values in known.scores.items() if name != CHAMPION} | {CANDIDATE: twin.scores}
     first = replace(known, scores=alone, training=facts, unseen=None, _cache={})
     beside = replace(first, scores={**alone, CHAMPION: known.scores[CANDIDATE]}, unseen=np.full(len(known.rows), True), _cache={})
@@ -132,7 +132,7 @@ def asked(model: Model, twins: int, days: bool, folds: bool) -> dict[str, Any]:
     compared = [set(v.refusals) for v in beside]
     return {
         "model": model.name, "version": model.version, "as_of": model.manifest.as_of, "learner": model.manifest.parameters.get("learner", "lightgbm"),
-        "trained_rows": len(model.rows), "held_out_rows": len(model.evidence.rows), "held_out_days": int(model.evidence.days.max()) + 1,
+        "trained_rows": len(model.rows), "held_out_rows": len(model.evidence.rows), "held_out_days": int(model.evidence.units.max()) + 1,
         "drawn": "seeds and training days" if days else "seeds", "twins": twins, "champion_auc": float(roc_auc_score(model.evidence.truth, model.evidence.scores[CANDIDATE])),
         "auc": [min(aucs), float(np.median(aucs)), max(aucs)], "different": len(set(aucs)), "itself": bool((itself == model.evidence.scores[CANDIDATE]).all()), "refused": refused, "at_most": upper(refused, twins), "level": LEVEL,
         "by_gate": dict(Counter(name for v in first for name in v.refusals)), "warned": dict(Counter(name for v in first for name in v.warnings)),

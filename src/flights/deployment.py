@@ -171,7 +171,7 @@ def compare_on_labels(
     scores = {CANDIDATE: known["probability"].to_numpy(float)}
     if known["champion_version"].notna().any():
         scores[CHAMPION] = known["champion_probability"].to_numpy(float)
-    evidence = Evidence(model, version, known, scores, "late", "predict_at", "flight_date", ("flight_id",))
+    evidence = Evidence(model, version, known, scores, "late", "predict_at", "flight_date", ("flight_id",), has_champion=CHAMPION in scores)
     gates = (check_valid_probabilities, check_not_worse_than_champion.configure(tolerance=0.02, if_inconclusive="pass"))
     return [run_gate(gate, evidence) for gate in gates]
 

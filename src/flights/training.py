@@ -286,7 +286,7 @@ class Tuned:
     def best(self) -> Trial:
         "Return the best trial; parameters that a learner expects as integers are integers."
         first = self.trials[0]
-        return replace(first, parameters={k: int(v) if k in WHOLE else v for k, v in first.parameters.items()})
+        return replace(first, parameters={k: int(v) if k in WHOLE and isinstance(v, float) else v for k, v in first.parameters.items()})
 
 
 def tune(

@@ -77,9 +77,8 @@ inner = getattr(model, "get_raw_model", lambda: None)()
 found = {"signature_columns": [str(c) for c in getattr(inner, "feature_names_in_", [])]}
 json.dump(found, open(result, "w"))
 predicted = np.asarray(model.predict(frame), float)
-positive = predicted if predicted.ndim == 1 else predicted[:, -1]
 thousand = pd.concat([frame] * -(-1000 // len(frame)), ignore_index=True).head(1000)
-found |= {"predicted": positive.tolist(), "shape": predicted.shape}
+found |= {"predicted": predicted.tolist(), "shape": predicted.shape}
 found |= {"seconds_1000_rows": seconds(thousand, 3), "seconds_1_row": seconds(frame.head(1), 5)}
 json.dump(found, open(result, "w"))
 """
@@ -88,7 +87,7 @@ json.dump(found, open(result, "w"))
 def fresh_process(files: Path, rows: pd.DataFrame, here: np.ndarray | None = None, timeout: float = 120) -> FreshProcessCheck:
     """Load the model in `files` in a new process, predict `rows` there, and return the measurements.
 
-    The process has neither the environment nor the paths of this one. `here` are the predictions made here, for `max_abs_diff`.
+    The process has neither the environment nor the paths of this one. `here` are the predictions made here, for `max_abs_diff`: probabilities of a binary model as one column or as two.
     A failure or a timeout (in seconds) is returned as `error`.
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -107,9 +106,11 @@ def fresh_process(files: Path, rows: pd.DataFrame, here: np.ndarray | None = Non
             why = [line for line in ended.stderr.splitlines() if line.strip()] or [f"the process ended with code {ended.returncode}"]
             return FreshProcessCheck(error=why[-1][:500], signature_columns=columns)
     predicted = np.array(found["predicted"], float)
-    apart = float(np.abs(predicted - here).max()) if here is not None and len(here) == len(predicted) else float("nan")
+    values = predicted[:, -1] if predicted.ndim == 2 and predicted.shape[1] == 2 else predicted
+    expected = None if here is None else here[:, -1] if here.ndim == 2 and here.shape[1] == 2 else here
+    apart = float(np.abs(values - expected).max()) if expected is not None and expected.shape == values.shape else float("nan")
     seconds = (found["seconds_1000_rows"], found["seconds_1_row"])
-    return FreshProcessCheck("", tuple(predicted), tuple(found["shape"]), apart, columns, *seconds)
+    return FreshProcessCheck("", tuple(values.ravel()), tuple(found["shape"]), apart, columns, *seconds)
 
 # %% ../../../notebooks/kit/09_validation/05_artifact.ipynb #d7b853bd
 @gate("loads_no_code")
@@ -161,16 +162,19 @@ def signature_faults(evidence: Evidence) -> list[str]:
 # %% ../../../notebooks/kit/09_validation/05_artifact.ipynb #ef3e9277
 @gate("loads_in_clean_process")
 def check_loads_in_clean_process(evidence: Evidence, tolerance: float = 1e-9) -> GateResult:
-    "Refuse a model that fails in a new process, or that predicts no probability or another one there."
+    "Refuse a model that fails in a new process, or whose predictions there are invalid or differ from those here."
     fresh = evidence.require("fresh")
     if fresh.error:
         return conclude(False, None, tolerance, f"in a clean process: {fresh.error}")
     values = np.array(fresh.predicted)
-    bad = int((~((values >= 0) & (values <= 1))).sum())
-    if bad or not len(values):
-        return conclude(False, bad, 0, f"in a clean process, {bad} of {len(values)} rows have no probability")
+    valid = np.isfinite(values) if evidence.task == "regression" else (values >= 0) & (values <= 1)
+    what = "finite prediction" if evidence.task == "regression" else "probability"
+    if not valid.all() or not len(values):
+        return conclude(False, int((~valid).sum()), 0, f"in a clean process, {int((~valid).sum())} of {len(values)} values are no {what}")
     unknown = bool(np.isnan(fresh.max_abs_diff))
-    reason = f"{len(values)} rows predicted in a clean process, at most {fresh.max_abs_diff:.1e} from here"
+    reason = (
+        f"{fresh.shape[0] if fresh.shape else len(values)} rows predicted in a clean process, at most {fresh.max_abs_diff:.1e} from here"
+    )
     return conclude(None if unknown else fresh.max_abs_diff <= tolerance, None if unknown else fresh.max_abs_diff, tolerance, reason)
 
 # %% ../../../notebooks/kit/09_validation/05_artifact.ipynb #5774f036

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['check_valid_probabilities', 'auc_from_counts', 'score_metrics', 'roc', 'check_auc_floor', 'calibration_from_counts',
            'calibration', 'slope_of', 'information', 'gap_of', 'check_calibration', 'pooled', 'slices', 'round_values',
-           'sliced_parts', 'slice_table', 'check_slice_floor']
+           'sliced_parts', 'slice_table', 'check_slice_floor', 'check_metric_floor', 'check_valid_predictions',
+           'check_mean_error']
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #e341bf79
 from collections.abc import Sequence
@@ -15,20 +16,23 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score, roc_curve
 
-from boathouse.validation.comparison import DayParts, day_parts, order_of, parts_of, t_interval
+from boathouse.models.tasks import METRICS, Metric, check_predictions
+from boathouse.validation.comparison import DayParts, day_parts, jackknife_of, metric_of, order_of, parts_of, t_interval
 from boathouse.validation.gate import CANDIDATE, Evidence, GateResult, conclude, gate, interval_verdict
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #e87683eb
-@gate("valid_probabilities")
+@gate("valid_probabilities", tasks=("binary", "multiclass"))
 def check_valid_probabilities(evidence: Evidence) -> GateResult:
-    "Refuse scores that are not all between 0 and 1, or that are all the same."
-    values = np.asarray(evidence.scores[CANDIDATE], float)
-    bad = int((~((values >= 0) & (values <= 1))).sum())
+    "Refuse scores that are not all probabilities, or that are all the same."
+    values, rows = np.asarray(evidence.scores[CANDIDATE], float), len(evidence.rows)
+    bad = int((~((values >= 0) & (values <= 1))).reshape(rows, -1).any(axis=1).sum()) if rows else 0
     if bad:
-        return conclude(False, bad, 0, f"{bad} of {values.size} rows have no probability between 0 and 1")
-    if values.size == 0 or float(values.max()) == float(values.min()):
+        return conclude(False, bad, 0, f"{bad} of {rows} rows have no probability between 0 and 1")
+    if evidence.task == "multiclass":
+        check_predictions(evidence.task, values, rows, len(evidence.classes) or None)
+    if rows == 0 or (values == values[:1]).all():
         return conclude(False, bad, 0, "all rows have the same probability")
-    return conclude(True, bad, 0, f"{values.size} rows have probabilities")
+    return conclude(True, bad, 0, f"{rows} rows have probabilities")
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #a0c00001
 def auc_from_counts(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
@@ -72,12 +76,12 @@ def roc(late: Sequence[bool] | np.ndarray, scores: np.ndarray, points: int = 100
     return [[round(float(x), 4), round(float(y), 4)] for x, y in zip(grid, np.interp(grid, false, true), strict=True)]
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #ca89308a
-@gate("auc_floor")
+@gate("auc_floor", tasks=("binary",))
 def check_auc_floor(evidence: Evidence, floor: float = 0.6, level: float = 0.95) -> GateResult:
     "Refuse a candidate whose AUC on held-out rows, with its whole interval over days, is not at least `floor`."
     parts = parts_of(evidence, CANDIDATE)
     low, high, _ = t_interval(parts.auc, parts.without, level)
-    reason = f"AUC {parts.auc:.3f}, interval {low:.3f} to {high:.3f} over days"
+    reason = f"AUC {parts.auc:.3f}, interval {low:.3f} to {high:.3f} over {evidence.unit_name}"
     return conclude(interval_verdict(low, high, at_least=floor), parts.auc, floor, reason)
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #c3db4093
@@ -106,13 +110,13 @@ def calibration(late: Sequence[bool] | np.ndarray, scores: np.ndarray, groups: i
 def slope_of(late: np.ndarray, scores: np.ndarray, days: np.ndarray, steps: int = 50) -> tuple[float, np.ndarray]:
     """Return the slope of the calibration (Cox 1958) and the slope without each day, by one Newton step per day.
 
-    Both are NaN if all scores or all labels are the same. Raises ValueError if the fit does not converge in `steps` steps.
+    Both are NaN if all scores or all labels are the same or the scores separate the labels, and the latter if the other days do not determine a slope. Raises ValueError if the fit does not converge in `steps` steps.
     """
     p = np.clip(scores, 1e-6, 1 - 1e-6)
     x, y, count = np.log(p / (1 - p)), late.astype(float), int(days.max()) + 1
     spread, beta = float(x.std()), np.zeros(2)
-    if np.ptp(x) == 0 or y.min() == y.max():
-        return float("nan"), np.full(count, np.nan)
+    if np.ptp(x) == 0 or y.min() == y.max() or x[y == 1].min() >= x[y == 0].max() or x[y == 0].min() >= x[y == 1].max():
+        return float("nan"), np.full(count, np.nan)  # if the scores separate the labels, the slope is infinite
     x = (x - x.mean()) / spread
     for _ in range(steps):  # started at zero, on a variable of unit spread, these steps do not oscillate
         fitted = 1 / (1 + np.exp(-beta[0] - beta[1] * x))
@@ -126,7 +130,9 @@ def slope_of(late: np.ndarray, scores: np.ndarray, days: np.ndarray, steps: int 
         raise ValueError(f"the slope of calibration must converge in {steps} steps, but the last step was {np.abs(step).max():.1e}")
     whole = information(*(m.sum() for m in moments[2:]))
     rest = whole - np.stack([information(*m) for m in zip(*moments[2:], strict=True)])
-    moved = np.linalg.solve(rest, np.stack(moments[:2], axis=1)[:, :, None])[:, 1, 0]
+    known = np.linalg.det(rest) > 1e-9 * np.linalg.det(whole)  # without a day, the other rows may not determine a slope
+    moved = np.full(count, np.nan)
+    moved[known] = np.linalg.solve(rest[known], np.stack(moments[:2], axis=1)[known][:, :, None])[:, 1, 0]
     return float(beta[1] / spread), ((beta[1] - moved) / spread)[np.bincount(days, minlength=count) > 0]
 
 
@@ -143,14 +149,14 @@ def gap_of(late: np.ndarray, scores: np.ndarray, days: np.ndarray) -> tuple[floa
     return float(left.sum() / rows.sum()), ((left.sum() - left) / np.maximum(rows.sum() - rows, 1))[there]
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #e26efdf6
-@gate("calibration", if_inconclusive="pass")
+@gate("calibration", if_inconclusive="pass", tasks=("binary",))
 def check_calibration(evidence: Evidence, gap: float = 0.05, slope: tuple[float, float] = (0.6, 1.6), level: float = 0.99) -> GateResult:
     "Refuse probabilities whose mean is off by more than `gap`, or whose slope lies outside `slope`, with the whole interval (half of the level each)."
     truth, scores, share = evidence.truth, np.asarray(evidence.scores[CANDIDATE], float), 1 - (1 - level) / 2
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError(f"calibration needs scores between 0 and 1, got {scores.min():.3g} to {scores.max():.3g}")
-    off, off_without = gap_of(truth, scores, evidence.days)
-    tilt, tilt_without = slope_of(truth, scores, evidence.days)
+    off, off_without = gap_of(truth, scores, evidence.units)
+    tilt, tilt_without = slope_of(truth, scores, evidence.units)
     low, high, _ = t_interval(off, off_without, share)
     flat, steep, _ = t_interval(tilt, tilt_without, share)
     found = (interval_verdict(low, high, -gap, gap), interval_verdict(flat, steep, *slope))
@@ -209,7 +215,7 @@ def sliced_parts(evidence: Evidence, by: Sequence[str], at_least: int = 200) -> 
     "Return, per slice (column, value), the contribution of each day to the candidate's AUC in that slice."
 
     def make() -> dict[tuple[str, str], DayParts]:
-        order, days = order_of(evidence, CANDIDATE), int(evidence.days.max()) + 1
+        order, days = order_of(evidence, CANDIDATE), int(evidence.units.max()) + 1
         found: dict[tuple[str, str], DayParts] = {}
         for column in by:
             codes, names = pooled(evidence.rows[column], evidence.truth, at_least)
@@ -235,7 +241,7 @@ def slice_table(evidence: Evidence, by: Sequence[str], at_least: int = 200, leve
     return pd.DataFrame(out)
 
 # %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #17ccea14
-@gate("slice_floor", if_inconclusive="pass")
+@gate("slice_floor", if_inconclusive="pass", tasks=("binary",))
 def check_slice_floor(
     evidence: Evidence, columns: Sequence[str], floor: float = 0.5, gap: float = 0.15, at_least: int = 200, level: float = 0.99
 ) -> GateResult:
@@ -251,3 +257,33 @@ def check_slice_floor(
     ends = {False: "", None: f"; {open_} of {len(table)} slices are too small to decide", True: f"; all {len(table)} slices are above"}
     bound = gap if len(too_far) and not len(too_low) else floor
     return conclude(within, worst.auc, bound, reason + ends[within], detail={"slices": table.round(6).to_dict("records")})
+
+# %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #1b8f546f
+@gate("metric_floor", tasks=("multiclass", "regression"))
+def check_metric_floor(evidence: Evidence, floor: float = 0.0, level: float = 0.95) -> GateResult:
+    "Refuse a candidate whose D2 or R2 on held-out rows, with its whole interval, is not at least `floor`."
+    here, title = metric_of(evidence, CANDIDATE), METRICS[evidence.task][0].title
+    low, high, _ = t_interval(here.value, here.without, level)
+    reason = f"{title} {here.value:.3f}, interval {low:.3f} to {high:.3f} over {evidence.unit_name}"
+    return conclude(interval_verdict(low, high, at_least=floor), here.value, floor, reason)
+
+
+@gate("valid_predictions", tasks=("regression",))
+def check_valid_predictions(evidence: Evidence) -> GateResult:
+    "Refuse predictions that are not finite numbers, or that are all the same."
+    values = np.asarray(evidence.scores[CANDIDATE], float)
+    bad = int((~np.isfinite(values)).sum())
+    if bad or np.ptp(values) == 0:
+        return conclude(False, bad, 0, f"{bad} of {values.size} predictions are not finite" if bad else "all rows have the same prediction")
+    return conclude(True, bad, 0, f"{values.size} rows have predictions")
+
+# %% ../../../notebooks/kit/09_validation/02_metrics.ipynb #c81c2641
+@gate("mean_error", if_inconclusive="pass", tasks=("regression",))
+def check_mean_error(evidence: Evidence, limit: float = 0.1, level: float = 0.99) -> GateResult:
+    "Refuse predictions whose mean error, in standard deviations of the label, lies beyond `limit` with its whole interval."
+    predicted = check_predictions(evidence.task, evidence.scores[CANDIDATE], len(evidence.rows))
+    errors = (predicted - evidence.truth) / evidence.truth.std()
+    here = jackknife_of(Metric("mean_error", "mean error", lambda truth, error: float(error.mean())), errors, errors, evidence.units)
+    low, high, _ = t_interval(here.value, here.without, level)
+    reason = f"mean error {here.value:+.3f} standard deviations of the label ({low:+.3f} to {high:+.3f})"
+    return conclude(interval_verdict(low, high, -limit, limit), here.value, limit, reason)

@@ -68,7 +68,7 @@ def test_each_learner_is_the_same_to_the_last_bit_and_comes_back_from_its_file_w
 
 
 def test_a_learner_nobody_knows_is_refused_and_none_is_boosted_trees() -> None:
-    with pytest.raises(ValueError, match="learner must be one of lightgbm, logistic, extra_trees, prior, got 'oracle'"):
+    with pytest.raises(ValueError, match="learner must be one of lightgbm, logistic, extra_trees, prior for a binary task, got 'oracle'"):
         fit(RECIPE, boats(20), {"learner": "oracle"})
     assert type(fit(RECIPE, boats(20), {"n_estimators": 5.0})[-1]).__name__ == "LGBMClassifier"
 

@@ -124,13 +124,13 @@ def test_training_facts_come_back_as_they_were_stored_and_also_from_files_of_ear
     mlflow.set_experiment("/test_training_facts")
     rows = pd.DataFrame({"k": range(4), "x": [1.0, 1.0, 2.0, 2.0], "pier": ["n", "n", "s", None], "late": True})
     rows["day"] = [date(2013, 6, n) for n in (1, 2, 2, 2)]
-    facts = training_facts(rows, ["k"], ["x", "pier"], "late", "day", train_auc=0.8, cv_auc=0.7)
+    facts = training_facts(rows, ["k"], ["x", "pier"], "late", "day", train_metric=0.8, cv_metric=0.7)
     with mlflow.start_run() as run:
         log_training(run.info.run_id, facts)
     stored = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/training_facts.json")
-    assert set(stored) == {"days", "input_domains", "duplicate_rate", "train_auc", "cv_auc"}
+    assert set(stored) == {"days", "input_domains", "duplicate_rate", "train_metric", "cv_metric"}
     again = training_of(run.info.run_id)
-    former = {"duplicate_rate": "repeats", "input_domains": "seen", "train_auc": "fitted", "cv_auc": "claimed"}
+    former = {"duplicate_rate": "repeats", "input_domains": "seen", "train_metric": "fitted", "cv_metric": "claimed"}
     MlflowClient().log_dict(run.info.run_id, {former.get(name, name): value for name, value in stored.items()}, "training_facts.json")
     for found in (again, training_of(run.info.run_id)):
         for name, value in vars(facts).items():

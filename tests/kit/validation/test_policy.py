@@ -9,18 +9,20 @@ from typing import Any
 
 import pytest
 
+from boathouse.models.tasks import TASKS
 from boathouse.validation.gate import REGISTERED_GATES, Gate
-from boathouse.validation.policy import GATE_MODULES, STANDARD_GATES, Policy, gates_of
+from boathouse.validation.policy import GATE_MODULES, STANDARD_GATES, STANDARD_OF_OTHERS, Policy, gates_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "gates.md"
 HEAD = """# The gates
 
 Written from the functions: change them, not this page. A gate is a decorated function (`boathouse.validation.gate`); the first line of its docstring stands below.
 A use case lists gates by id in its `Policy`, with the settings in which they differ from the defaults shown here.
-Gates in **bold** are the standard ones; the others run if a policy names them.
+Gates in **bold** are the standard ones of their tasks (`Policy.standard(task)`); the others run if a policy names them.
+A gate that needs a timestamp or a day is left out if the evidence has none, and the verdict names it.
 
-| gate | a refusal | inconclusive | limits | description |
-|---|---|---|---|---|
+| gate | tasks | needs | a refusal | inconclusive | limits | description |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -31,13 +33,17 @@ def limits_of(gate: Gate) -> str:
 
 
 def test_the_page_about_the_gates_is_what_the_functions_declare(request: pytest.FixtureRequest) -> None:
+    standard = (*STANDARD_GATES, *STANDARD_OF_OTHERS)
     kit = {module.__name__ for module in GATE_MODULES} | {"boathouse.validation.policy"}
-    others = sorted(name for name, gate in REGISTERED_GATES.items() if name not in STANDARD_GATES and gate.check.__module__ in kit)
+    others = sorted(name for name, gate in REGISTERED_GATES.items() if name not in standard and gate.check.__module__ in kit)
     rows = []
-    for gate in (REGISTERED_GATES[name] for name in (*STANDARD_GATES, *others)):
-        name = f"**`{gate.name}`**" if gate.name in STANDARD_GATES else f"`{gate.name}`"
+    for gate in (REGISTERED_GATES[name] for name in (*standard, *others)):
+        name = f"**`{gate.name}`**" if gate.name in standard else f"`{gate.name}`"
         outcome = {"pass": "passes", "refuse": "refuses"}[gate.if_inconclusive]
-        rows.append(f"| {name} | {'blocks' if gate.blocks else 'warns'} | {outcome} | {limits_of(gate)} | {gate.description} |")
+        tasks = "all" if gate.tasks == TASKS else ", ".join(gate.tasks)
+        rows.append(
+            f"| {name} | {tasks} | {gate.needs or ''} | {'blocks' if gate.blocks else 'warns'} | {outcome} | {limits_of(gate)} | {gate.description} |"
+        )
     page = HEAD + "\n".join(rows) + "\n"
     if request.config.getoption("--save-outputs"):
         PAGE.write_text(page)
