@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Task', 'TASKS', 'MOST_CLASSES', 'METRICS', 'LabelError', 'list_values', 'is_whole', 'binary_labels', 'class_labels',
-           'number_labels', 'check_labels', 'Metric', 'one_vs_rest_auc', 'with_two_values', 'class_metric',
-           'all_classes', 'check_predictions', 'measure_predictions']
+           'number_labels', 'check_labels', 'encode_labels', 'Metric', 'one_vs_rest_auc', 'with_two_values',
+           'class_metric', 'all_classes', 'check_predictions', 'measure_predictions']
 
 # %% ../../../notebooks/kit/07_models/00_tasks.ipynb #841341f2
 from collections.abc import Callable, Mapping, Sequence
@@ -125,6 +125,30 @@ def check_labels(labels: pd.Series, task: Task = "binary") -> pd.Series:
             f"{what} must have at most {MOST_CLASSES} classes and two rows per class, got {values.size} in {len(found)} rows. {advice}"
         )
     return found
+
+# %% ../../../notebooks/kit/07_models/00_tasks.ipynb #b0200d49
+def encode_labels(labels: pd.Series, task: Task, classes: Sequence[Any] = ()) -> np.ndarray:
+    """Return labels in the form in which predictions are measured: booleans, positions in `classes`, or numbers.
+
+    A single value is accepted, as a test may have one. Raises LabelError for labels that do not fit the task, ValueError for a class that is not in `classes`.
+
+    >>> encode_labels(pd.Series(["late", "early", "late"], name="arrival"), "multiclass", ["early", "late"]).tolist()
+    [1, 0, 1]
+    """
+    what = f"label {labels.name}"
+    if task == "binary":
+        return binary_labels(labels, what).to_numpy(bool)
+    if task == "regression":
+        return number_labels(labels, what).to_numpy(float)
+    if not classes:
+        raise ValueError(f"the classes of {what} must be listed in the order of the probabilities, got none: pass `classes`")
+    places = {str(value): k for k, value in enumerate(classes)}
+    found = class_labels(labels, what).astype(str)
+    if unknown := sorted(set(found) - set(places)):
+        raise ValueError(
+            f"{what} must be one of {', '.join(places)}, got {', '.join(unknown[:5])}: the model was not trained on {'it' if len(unknown) == 1 else 'them'}"
+        )
+    return found.map(places).to_numpy(int)
 
 # %% ../../../notebooks/kit/07_models/00_tasks.ipynb #9acddedf
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CANDIDATE', 'CHAMPION', 'Outcome', 'ROW_GROUPS', 'MOST_UNITS', 'REGISTERED_GATES', 'GATES', 'GateResult', 'conclude',
-           'interval_verdict', 'RegisteredVersion', 'FreshProcessCheck', 'Training', 'Evidence', 'labels_of',
-           'units_of', 'Gate', 'gate', 'find_gate', 'nearest', 'run_gate', 'apply_policy', 'Verdict', 'run_gates',
-           'format_results', 'write_gate_results', 'record_verdict']
+           'interval_verdict', 'RegisteredVersion', 'FreshProcessCheck', 'Training', 'Evidence', 'units_of', 'Gate',
+           'gate', 'find_gate', 'nearest', 'run_gate', 'apply_policy', 'Verdict', 'run_gates', 'format_results',
+           'write_gate_results', 'record_verdict']
 
 # %% ../../../notebooks/kit/09_validation/01_gate.ipynb #8b33e272
 import inspect
@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from mlflow.tracking import MlflowClient
 
-from boathouse.models.tasks import TASKS, Task, binary_labels, class_labels, number_labels
+from boathouse.models.tasks import TASKS, Task, encode_labels
 from boathouse.tables.table import Column, Lakehouse, Table
 from boathouse.tables.writes import merge
 
@@ -205,7 +205,7 @@ class Evidence:
             raise ValueError(
                 f"every held-out row must have a value of {self.label}, but {missing} of {len(self.rows)} have none: leave these out"
             )
-        return labels_of(labels, self.task, self.classes)
+        return encode_labels(labels, self.task, self.classes)
 
     @cached_property
     def units(self) -> np.ndarray:
@@ -235,26 +235,6 @@ class Evidence:
         return self._cache[what]
 
 # %% ../../../notebooks/kit/09_validation/01_gate.ipynb #738b9b17
-def labels_of(labels: pd.Series, task: Task, classes: Sequence[Any] = ()) -> np.ndarray:
-    "Return labels as booleans, positions in `classes`, or numbers. Raises ValueError for labels that do not fit the task or the classes."
-    what = f"label {labels.name}"
-    if task == "binary":
-        return binary_labels(labels, what).to_numpy(bool)
-    if task == "regression":
-        return number_labels(labels, what).to_numpy(float)
-    if not classes:
-        raise ValueError(
-            f"evidence of a multiclass model must list its classes, got none for {what}: pass `classes`, in the order of the probabilities"
-        )
-    places = {str(value): k for k, value in enumerate(classes)}
-    found = class_labels(labels, what).astype(str)
-    if unknown := sorted(set(found) - set(places)):
-        raise ValueError(
-            f"{what} must be one of {', '.join(places)}, got {', '.join(unknown[:5])}: the model was not trained on {'it' if len(unknown) == 1 else 'them'}"
-        )
-    return found.map(places).to_numpy(int)
-
-
 def units_of(rows: pd.DataFrame, column: str | None) -> np.ndarray:
     "Return the value of `column` in each row as a number from 0, or a random group of each row without a column. Raises ValueError for missing values."
     if column is None:

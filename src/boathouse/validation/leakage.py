@@ -22,9 +22,9 @@ from mlflow.tracking import MlflowClient
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from boathouse.models.tasks import METRICS
+from boathouse.models.tasks import METRICS, encode_labels
 from boathouse.validation.comparison import metric_of, t_interval
-from boathouse.validation.gate import CANDIDATE, Evidence, GateResult, Training, conclude, gate, labels_of, units_of
+from boathouse.validation.gate import CANDIDATE, Evidence, GateResult, Training, conclude, gate, units_of
 
 FORMER_NAMES = {
     "repeats": "duplicate_rate",
@@ -96,7 +96,7 @@ def univariate_metrics(rows: pd.DataFrame, columns: Sequence[str], evidence: Evi
 
     It learns from the even `units` and is measured on the odd ones. A column without values, or halves without two labels, give 0.
     """
-    truth, even = labels_of(rows[evidence.label], evidence.task, evidence.classes), units % 2 == 0
+    truth, even = encode_labels(rows[evidence.label], evidence.task, evidence.classes), units % 2 == 0
     metric, classes, found = METRICS[evidence.task][0], len(evidence.classes), dict.fromkeys(columns, 0.0)
     if len(np.unique(truth[even])) < 2 or len(np.unique(truth[~even])) < 2:
         return found
