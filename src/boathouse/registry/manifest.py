@@ -35,6 +35,7 @@ from boathouse.registry.promotions import CHALLENGER, CHAMPION, RETIRED, Registr
 from boathouse.tables.pins import Pin, list_pins, pin_all, table_detail, unpin
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.versions import count_and_fingerprint
+from boathouse.training.search import parameter_from_json, parameter_to_json
 
 MANIFEST_FILE = "manifest.json"
 LIBRARIES = (
@@ -222,6 +223,7 @@ def manifest_to_json(manifest: Manifest) -> dict[str, Any]:
         "tables": [asdict(table) for table in manifest.tables],
         "features": json.loads(spec_to_json(manifest.features)),
         "order": list(manifest.order),
+        "parameters": parameter_to_json(manifest.parameters),
         "code": {**asdict(manifest.code), "digest": manifest.code.digest},
     }
     return check_manifest(json.loads(json.dumps(values, sort_keys=True, default=str)))
@@ -234,6 +236,7 @@ def manifest_from_json(values: Any) -> Manifest:
         "tables": tuple(TableRead(**table) for table in known["tables"]),
         "features": spec_from_json(json.dumps(known["features"])),
         "order": tuple(known["order"]),
+        "parameters": parameter_from_json(known["parameters"]),
         "code": Code(**{k: v for k, v in known["code"].items() if k != "digest"}),
     }
     return Manifest(**{**known, **parts})

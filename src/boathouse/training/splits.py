@@ -30,6 +30,7 @@ class TimeSplit:
 
     `folds` are the (start, end) of the evaluated days of each fold, inside the training days. The end is exclusive.
     `gap` is in days, and its rows belong to no part. `time` is the column with a row's day.
+    Raises SplitError if a part or a fold has no days, or if a fold has no training days before it or reaches into the held-out days.
     """
 
     first: date
@@ -38,6 +39,19 @@ class TimeSplit:
     folds: tuple[tuple[date, date], ...]
     gap: int = 0
     time: str = "day"
+
+    def __post_init__(self) -> None:
+        gap = timedelta(days=self.gap)
+        parts = [
+            (self.first, self.holdout - gap),
+            (self.holdout, self.end),
+            *self.folds,
+            *((self.first, start - gap) for start, _ in self.folds),
+        ]
+        if self.gap < 0 or any(start >= end for start, end in parts) or any(end > self.holdout for _, end in self.folds):
+            raise SplitError(
+                f"a split by time needs days in each part, training days before each fold, folds that end by the held-out days, and a gap of at least 0 days, got {self}"
+            )
 
     def where_training(self) -> str:
         "Return a SQL condition for the training rows."
@@ -158,6 +172,7 @@ class KeySplit:
     """Split rows by key: a fraction `share` of the keys is held out, and the others form `folds` equal parts.
 
     Another `salt` gives another split. Raises SplitError without key columns, or if `share` or `folds` is out of range.
+    One fold would leave no rows to train on, so there are none or at least two.
     """
 
     keys: tuple[str, ...]
@@ -166,8 +181,10 @@ class KeySplit:
     salt: str = ""
 
     def __post_init__(self) -> None:
-        if not self.keys or not 0 < self.share < 1 or self.folds < 0:
-            raise SplitError(f"a split by key needs key columns, a share between 0 and 1, and at least 0 folds, got {self}")
+        if not self.keys or isinstance(self.keys, str) or not 0 < self.share < 1 or self.folds < 0 or self.folds == 1:
+            raise SplitError(
+                f"a split by key needs a tuple of key columns, a share between 0 and 1, and no folds or at least two (one would leave no rows to train on), got {self}"
+            )
 
     @property
     def edges(self) -> list[int]:
@@ -236,7 +253,7 @@ class HoldoutError(Exception):
     def __init__(self, split: TimeSplit | KeySplit, rows: int, held_out: int, nowhere: int) -> None:
         self.held_out, self.nowhere = held_out, nowhere
         super().__init__(
-            f"{held_out} of {rows} rows are held out, {nowhere} are in no part (gap, or outside the split's days). Training takes only rows where {split.where_training()[:200]}"
+            f"{held_out} of {rows} rows are held out, {nowhere} are in no part (gap, or outside the split's days). Training takes only rows where {split.where_training()}"
         )
 
 

@@ -75,6 +75,20 @@ def made(lake: Lakehouse) -> Manifest:
     )  # fmt: skip
 
 
+def test_parameters_come_back_from_a_manifest_as_the_trainer_got_them(made: Manifest) -> None:
+    given = {
+        "class_weight": {0: 1, 1: 5},
+        "max_depth": None,
+        "warm_start": True,
+        "hidden": (8, 4),
+        "columns": ["knots"],
+        "trees": 20,
+        "rate": 1.0,
+    }
+    found = manifest_from_json(json.loads(json.dumps(manifest_to_json(replace(made, parameters=given))))).parameters
+    assert repr(sorted(found.items())) == repr(sorted(given.items()))
+
+
 def test_what_was_read_is_told_by_version_id_rows_and_fingerprint_and_later_rows_do_not_count(lake: Lakehouse) -> None:
     (boats,) = read_tables(lake, {"harbour.boats": 1})
     assert (boats.name, boats.version, boats.rows) == ("harbour.boats", 1, 2)

@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from hyperopt import hp
+from hypothesis import example, given
+from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
@@ -179,9 +181,115 @@ def test_trials_that_raise_or_score_no_number_are_failures_and_not_the_end() -> 
     assert said[4] == "trial 5/25 good, lightgbm: 0.9500 ± 0.0500, worst fold 0.9000; best so far 0.9500 (good)"
 
 
-def test_a_search_in_which_everything_fails_says_so_of_every_trial() -> None:
-    trials = search_parameters(lambda p: (float("nan"),), X, {"defaults": {"x": 0.5}}, Budget(9), seed=1, tell=quiet)
-    assert [t.error for t in trials] == ["fold 1 scored nan"] * 9
+def test_a_search_in_which_everything_fails_names_the_most_frequent_error_and_returns_no_trial(tmp_path: Path) -> None:
+    def sinks(p: Mapping[str, float]) -> tuple[float, ...]:
+        if p["x"] == 0.5:
+            raise RuntimeError("sank")
+        return (float("nan"),)
+
+    said: list[str] = []
+    words = {"known": {"defaults": {"x": 0.5}, "poor": {"x": 0.1}}, "budget": Budget(9), "seed": 1, "tell": said.append}
+    with pytest.raises(
+        SearchError, match=r"got none: 8 of 9 trials ended with 'fold 1 scored nan', as with the parameters \{'x': 0.1\}. Correct"
+    ) as error:
+        search_parameters(sinks, X, **words)
+    assert len(said) == 9
+    assert "remove" not in str(error.value)
+    # A baseline that works is not what was searched for.
+    with pytest.raises(
+        SearchError,
+        match=r"got none: 8 of 9 trials ended with 'fold 1 scored nan'.* and remove search.jsonl, which keeps the failed trials",
+    ):
+        search_parameters(
+            lambda p: (0.5,) if p["x"] == 2 else sinks(p), X, **words, baselines={"the tide": {"x": 2}}, journal=tmp_path / "search.jsonl"
+        )
+    with pytest.raises(SearchError, match="got none: 0 of 0 trials ended with 'no trial was run'"):
+        search_parameters(hill, X, {}, Budget(0), seed=1, tell=quiet)
+    with pytest.raises(SearchError, match="needs a trial that was scored, got the failed trial defaults: sank"):
+        summarize_run(RECIPE, SPLIT, {}, Trial("defaults", {"x": 0.5}, error="sank"), 100)
+    only = search_parameters(hill, X, {}, Budget(0), seed=1, baselines={"the tide": {"x": 0.3}}, tell=quiet)
+    assert [t.name for t in only] == ["the tide"]
+
+
+@pytest.mark.parametrize("name", ["n_jobs", "random_state"])
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_parameter_that_the_search_sets_itself_is_named(learner: str, name: str) -> None:
+    rows = boats(days=2)
+    with pytest.raises(SearchError, match=rf"parameters must not set what the search sets, got {name} \(the "):
+        next(fold_scores(RECIPE, [(rows, rows)], {"learner": learner, name: 1}))
+
+
+# What scikit-learn's parameters may be: also None, booleans, and dictionaries whose keys are classes, which are numbers.
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5)
+    | st.sampled_from(["None", "True", "1", "__pairs__"])
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple) | st.dictionaries(SCALARS, inner, max_size=3),
+    max_leaves=6,
+)
+PARAMETERS = st.dictionaries(st.text("abc_", min_size=1, max_size=6), VALUES, max_size=5)
+
+
+def exact(value: Any) -> Any:
+    "A value with the types of all its parts: 1, 1.0 and True are equal, and not the same parameter."
+    if isinstance(value, dict):
+        return dict, sorted(((exact(k), exact(v)) for k, v in value.items()), key=repr)
+    return type(value), [exact(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+@given(PARAMETERS)
+@example(
+    {
+        "class_weight": {0: 1, 1: 5},
+        "max_depth": None,
+        "bootstrap": True,
+        "warm": False,
+        "trees": 20,
+        "rate": 20.0,
+        "columns": ["a"],
+        "hidden": (8, 4),
+    }
+)
+@example({"__pairs__": {"__pairs__": [[1, 2]]}, "__tuple__": {"__tuple__": [1]}, "long": "x" * 12_000})
+@example({"learner": "prior", "nested": {"deep": {"1": None, 1: "None"}}, "nan": [float("inf")]})
+def test_parameters_that_are_read_back_from_a_run_or_a_journal_are_what_they_were(tmp_path_factory, parameters: dict[str, Any]) -> None:
+    best = Trial("best", parameters, (0.5,))
+    params = summarize_run(RECIPE, SPLIT, {}, best, 100)
+    assert exact(parameters_from_run(params)) == exact(parameters)
+    assert all(len(value) <= 6000 for name, value in params.items() if not name.startswith("model."))  # MLflow cuts what is longer
+    journal = Journal(tmp_path_factory.mktemp("journal") / "search.jsonl", {"seed": 1})
+    journal.add(best)
+    (again,) = journal.trials().values()
+    assert exact(again.parameters) == exact(parameters)
+
+
+def test_numbers_of_numpy_are_stored_as_numbers_and_what_cannot_be_stored_is_named_before_it_is_scored() -> None:
+    drawn = {"trees": np.int64(20), "rate": np.float32(0.5), "warm": np.bool_(True), "name": np.str_("hull")}
+    found = parameters_from_run(summarize_run(RECIPE, SPLIT, {}, Trial("drawn", drawn, (0.5,)), 100))
+    assert exact(found) == exact({"trees": 20, "rate": 0.5, "warm": True, "name": "hull"})
+    for parameters, place in (({"loss": max}, "parameter 'loss'"), ({"deep": {"loss": [max]}}, "an item of parameter 'deep' 'loss'")):
+        with pytest.raises(
+            SearchError, match=f"^{place} must be None, a boolean, a number, .* got <built-in function max> of type builtin"
+        ):
+            search_parameters(lambda p: pytest.fail("scored"), X, {"defaults": parameters}, Budget(3), seed=1, tell=quiet)
+
+
+def test_a_run_of_an_earlier_version_is_read_by_its_flat_text() -> None:
+    params = {
+        "seed": "7",
+        "model.learner": "logistic",
+        "model.C": "0.5",
+        "model.trees": "20",
+        "model.columns": '["knots"]',
+        "model.depth": "None",
+    }
+    assert exact(parameters_from_run(params)) == exact({"learner": "logistic", "C": 0.5, "trees": 20, "columns": ["knots"], "depth": None})
 
 
 def test_it_stops_after_so_many_trials_without_progress() -> None:
@@ -264,7 +372,8 @@ def test_every_trial_is_a_nested_run_with_parameters_and_fold_spread_and_a_faile
         mlflow.log_params(summarize_run(RECIPE, SPLIT, {"gold.trips": 3}, trials[0], 100))
         log_trials(client, run.info.run_id, trials)
     logged = client.get_run(run.info.run_id)
-    assert parameters_from_run(logged.data.params) == {"learner": "logistic", "C": 0.5, "deep.rate": 0.25, "columns": ["knots"]}
+    assert parameters_from_run(logged.data.params) == {"learner": "logistic", "C": 0.5, "deep": {"rate": 0.25}, "columns": ["knots"]}
+    assert logged.data.params["model.deep.rate"] == "0.25"  # for people
     assert logged.data.params["split"] == SPLIT.to_json()
     nested = {
         r.data.tags["trial"]: r for r in client.search_runs([logged.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")

@@ -44,7 +44,7 @@ def time_splits(draw: st.DrawFn) -> TimeSplit:
 
 
 def key_splits(*keys: str) -> st.SearchStrategy[KeySplit]:
-    return st.builds(KeySplit, st.just(keys), st.floats(0.01, 0.99), st.integers(0, 5), TEXTS)
+    return st.builds(KeySplit, st.just(keys), st.floats(0.01, 0.99), st.sampled_from([0, 2, 3, 4, 5]), TEXTS)
 
 
 @given(days=st.integers(9, 800), length=st.integers(3, 60), folds=st.integers(1, 5), gap=st.integers(0, 3))
@@ -139,6 +139,44 @@ def test_keys_that_look_alike_when_glued_together_are_other_keys() -> None:
     assert hash_place("a", ("b",)) != hash_place("ab", ("",))
 
 
+@pytest.mark.parametrize("given", [{"folds": 1}, {"folds": -1}, {"share": 0.0}, {"share": 1.0}, {"keys": ()}, {"keys": "boat"}], ids=str)
+def test_a_split_by_key_whose_folds_or_parts_would_be_empty_is_refused(given: dict) -> None:
+    with pytest.raises(SplitError, match="no folds or at least two"):
+        KeySplit(**{"keys": ("boat",), **given})
+
+
+def day(n: int) -> dt.date:
+    return FIRST + dt.timedelta(days=n)
+
+
+@pytest.mark.parametrize(
+    ("first", "holdout", "end", "folds", "gap"),
+    [
+        (0, 40, 40, (), 0),
+        (0, 0, 10, (), 0),
+        (0, 2, 10, (), 2),
+        (0, 40, 50, ((0, 10),), 0),
+        (0, 40, 50, ((2, 10),), 2),
+        (0, 40, 50, ((20, 20),), 0),
+        (0, 40, 50, ((30, 41),), 0),
+        (0, 40, 50, (), -1),
+    ],
+)
+def test_a_split_by_time_whose_parts_or_folds_would_be_empty_or_see_held_out_days_is_refused(
+    first: int, holdout: int, end: int, folds: tuple, gap: int
+) -> None:
+    with pytest.raises(SplitError, match="a split by time needs days in each part, training days before each fold"):
+        TimeSplit(day(first), day(holdout), day(end), tuple((day(start), day(stop)) for start, stop in folds), gap)
+
+
+def test_the_error_about_held_out_rows_has_the_whole_condition_of_the_training_part() -> None:
+    split = KeySplit(("boat", "berth", "day"), 0.5, salt="2013")
+    rows = pd.DataFrame({"boat": [str(n) for n in range(20)], "berth": 1, "day": FIRST})
+    with pytest.raises(HoldoutError) as caught:
+        refuse_holdout(split, rows)
+    assert str(caught.value).endswith(split.where_training())
+
+
 def test_about_the_share_of_keys_is_held_out_and_another_salt_holds_out_others() -> None:
     rows = pd.DataFrame({"boat": [f"boat {n}" for n in range(4000)]})
     one, two = (KeySplit(("boat",), 0.2, salt=salt).held_out(rows) for salt in ("2013", "2014"))
@@ -176,6 +214,8 @@ def test_an_odd_name_and_an_odd_salt_are_sql_too(spark: SparkSession) -> None:
         '{"kind": "time", "first": "2013-01-01"}',
         KeySplit(("boat",)).to_json().replace("60 bits", "32 bits"),
         KeySplit(("boat",)).to_json().replace("0.2", "2.0"),
+        KeySplit(("boat",)).to_json().replace('"folds": 3', '"folds": 1'),
+        split_by_time(FIRST, dt.date(2013, 5, 1)).to_json().replace('"gap": 1', '"gap": 200'),
         split_by_time(FIRST, dt.date(2013, 5, 1)).to_json().replace('"gap"', '"hole"'),
     ],
 )
