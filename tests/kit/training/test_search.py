@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
+from sklearn.tree import DecisionTreeRegressor
 
 from boathouse.models.learners import LEARNERS, PRIOR, Recipe
 from boathouse.training.search import (
@@ -35,6 +37,7 @@ from boathouse.training.search import (
     log_trials,
     parameters_from_run,
     plot_trials,
+    run_trial,
     search_parameters,
     summarize_run,
 )
@@ -215,8 +218,25 @@ def test_a_search_in_which_everything_fails_names_the_most_frequent_error_and_re
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_a_parameter_that_the_search_sets_itself_is_named(learner: str, name: str) -> None:
     rows = boats(days=2)
-    with pytest.raises(SearchError, match=rf"parameters must not set what the search sets, got {name} \(the "):
+    with pytest.raises(ValueError, match=f"parameters must not include {name}: fit sets the seed"):
         next(fold_scores(RECIPE, [(rows, rows)], {"learner": learner, name: 1}))
+
+
+def test_a_fold_is_scored_by_the_primary_metric_of_its_task_and_a_class_that_it_did_not_learn_fails_the_trial() -> None:
+    rng = np.random.default_rng(1)
+    rows = pd.DataFrame({"knots": rng.normal(size=200)})
+    rows["delay"] = 5 * rows.knots + rng.normal(size=200)
+    rows["arrival"] = np.where(rows.knots > 0.5, "late", np.where(rows.knots < -0.5, "early", "on time"))
+    folds, own = [(rows[:120], rows[120:])], {"tree": DecisionTreeRegressor}
+    delay, arrival = (Recipe((), ("knots",), label, task=task) for label, task in (("delay", "regression"), ("arrival", "multiclass")))
+    (r2,) = fold_scores(delay, folds, {"learner": "ridge"})
+    (by_tree,) = fold_scores(delay, folds, {"learner": "tree", "max_depth": 3.0}, own)
+    (d2,) = fold_scores(arrival, folds, {"learner": "logistic"})
+    assert 0.9 < by_tree < r2 < 1
+    assert 0.3 < d2 < 1
+    unseen = [(rows[rows.arrival != "late"], rows)]
+    failed = run_trial("defaults", partial(fold_scores, arrival, unseen), {"learner": "logistic"})
+    assert failed.error == "ValueError: label arrival must be one of early, on time, got late: the model was not trained on it"
 
 
 # What scikit-learn's parameters may be: also None, booleans, and dictionaries whose keys are classes, which are numbers.
