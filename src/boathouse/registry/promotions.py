@@ -25,7 +25,7 @@ from delta.tables import DeltaTable
 from mlflow.tracking import MlflowClient
 from pyspark.sql import functions as F
 
-from boathouse.models.integrity import DEFAULT_ALLOWED, AllowedTypes, fetch_files, registered_tags
+from boathouse.models.integrity import DECLARED, DEFAULT_ALLOWED, AllowedTypes, fetch_files, registered_tags
 from boathouse.runtime import run_id
 from boathouse.tables.evolution import create
 from boathouse.tables.table import Column, Lakehouse, Table, exists, read
@@ -182,16 +182,16 @@ def register(
     """Create a version of `model` from the logged model at `uri` of run `run`, and return its number.
 
     The model is created in the registry on first use. The tag `TRAINED_BY` names the person who may not approve the version.
-    Raises UntrustedModel if loading the files could run code of theirs.
+    `allowed` declares loaders and types that the files may need; the version keeps those that they do need beyond the default.
+    Raises UntrustedModel if loading the files could run code of theirs, or needs what `allowed` does not list.
     """
     client = MlflowClient()
     with tempfile.TemporaryDirectory() as folder:
         recorded = registered_tags(Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)), uri, allowed)
     if not client.search_registered_models(f"name = '{model}'"):
         client.create_registered_model(model)
-    return int(
-        client.create_model_version(model, source=uri, run_id=run, tags={**(tags or {}), **recorded}, description=description).version
-    )
+    given = {k: v for k, v in (tags or {}).items() if k != DECLARED}  # tags of another version say nothing about these files
+    return int(client.create_model_version(model, source=uri, run_id=run, tags=given | recorded, description=description).version)
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #fa31ff60
 def champion_as_of(lake: Lakehouse, model: str, at: datetime) -> int | None:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPEC_FILE', 'log_model', 'log_spec', 'infer_signature', 'check_inputs', 'read_spec', 'parse_spec', 'resolve_version',
-           'score_batch', 'check_keys', 'cast_to_signature', 'rebuild_training_set']
+           'score_batch', 'check_keys', 'rebuild_training_set']
 
 # %% ../../../notebooks/kit/11_serving/01_feature_models.ipynb #f9b00002
 import tempfile
@@ -17,13 +17,13 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from pyspark.sql.types import DecimalType, IntegralType, TimestampType
 
 from boathouse.features.lookups import resolve_lookup
 from boathouse.features.tables import versions_of
 from boathouse.features.training_sets import FeatureSpec, TrainingSet, rebuild_from_spec, spec_from_json, spec_to_json, with_features
-from boathouse.models.scoring import PackedModel, pack_model, score
+from boathouse.models.integrity import DEFAULT_ALLOWED, AllowedTypes
+from boathouse.models.scoring import pack_model, score
 from boathouse.registry.promotions import register
 from boathouse.tables.table import Lakehouse
 from boathouse.tables.versions import fingerprint
@@ -32,20 +32,30 @@ SPEC_FILE = "feature_spec.json"
 
 # %% ../../../notebooks/kit/11_serving/01_feature_models.ipynb #f9b00006
 def log_model(
-    model: Any, name: str, *, flavor: Any, training_set: TrainingSet, registered_model_name: str | None = None, **more: Any
+    model: Any,
+    name: str,
+    *,
+    flavor: Any,
+    training_set: TrainingSet,
+    registered_model_name: str | None = None,
+    allowed: AllowedTypes = DEFAULT_ALLOWED,
+    **more: Any,
 ) -> mlflow.models.model.ModelInfo:
     """Log a model with its MLflow flavor (`mlflow.sklearn`, ...) and the spec of its training set; register it if a name is given.
 
-    `more` is passed to the flavor's `log_model`. Without `signature`, the signature is that of `infer_signature`.
+    `allowed` declares types beyond the default, as in `register`. `more` is passed to the flavor's `log_model`. Without `signature`, the signature is that
+    of `infer_signature`.
     Raises ValueError, before anything is logged, for a model that could not be scored: its inputs are not columns of the training set, or are timestamps.
     """
-    more["signature"] = more.get("signature") or infer_signature(model, training_set)
-    check_inputs(training_set, [str(name) for name in more["signature"].inputs.input_names()] if more["signature"].inputs else [])
+    if (given := more.get("signature")) is None:
+        more["signature"] = infer_signature(model, training_set)
+    else:
+        check_inputs(training_set, [str(name) for name in given.inputs.input_names()] if given.inputs else [])
     spec = replace(training_set.spec, fingerprint=fingerprint(training_set.load_df()))
     info = flavor.log_model(model, name=name, **more)
     log_spec(info.model_id, spec)
     if registered_model_name:
-        register(registered_model_name, info.model_uri, info.run_id)
+        register(registered_model_name, info.model_uri, info.run_id, allowed=allowed)
     return info
 
 
@@ -130,7 +140,8 @@ def score_batch(
     """Return each row once, with the model's features as of the row's timestamp and `prediction`.
 
     For a classifier `prediction` is the probability of its last class. A feature that is already a column of `df` is taken from there.
-    `versions`, `match` and `how` are as in `create_training_set`. Raises ValueError if `df` has a column `prediction`, if a key of a lookup is missing, or if the model has no spec.
+    `versions`, `match` and `how` are as in `create_training_set`. Raises ValueError if `df` has a column `prediction`, if a key of a lookup is missing,
+    if a column does not fit the signature, or if the model has no spec.
     """
     name, version = resolve_version(model_uri)
     if "prediction" in df.columns:
@@ -140,7 +151,6 @@ def score_batch(
     pinned = dict(versions) if versions is not None else versions_of(lake, [lookup.table_name for lookup in spec.lookups])
     check_keys(lake, df, spec, pinned)
     rows = with_features(lake, df, spec, pinned, match, **how)
-    rows = cast_to_signature(rows, model)
     return score(rows, model, keep=rows.columns).withColumnRenamed("probability", "prediction")
 
 
@@ -154,12 +164,6 @@ def check_keys(lake: Lakehouse, df: DataFrame, spec: FeatureSpec, versions: Mapp
             raise ValueError(
                 f"the rows have no {', '.join(absent)} to look up features in {one.table_name}: they have {', '.join(df.columns)}; add the missing columns"
             )
-
-
-def cast_to_signature(rows: DataFrame, *models: PackedModel) -> DataFrame:
-    "Return the rows with each column cast to double that a model's signature declares as double."
-    doubles = {c for model in models for c, kind in model.types.items() if kind == "double" and c in rows.columns}
-    return rows.withColumns({c: F.col(f"`{c}`").cast("double") for c in sorted(doubles)})
 
 # %% ../../../notebooks/kit/11_serving/01_feature_models.ipynb #f9b0000c
 def rebuild_training_set(lake: Lakehouse, model_uri: str, **how: Any) -> DataFrame:

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from pyspark.sql import DataFrame, SparkSession
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
 
 from boathouse.features.lookups import FeatureLookup
 from boathouse.features.training_sets import (
@@ -28,8 +30,9 @@ from boathouse.features.training_sets import (
     with_features,
     with_functions,
 )
+from boathouse.registry.promotions import register
 from boathouse.serving.client import FeatureEngineeringClient
-from boathouse.serving.feature_models import infer_signature, log_model, read_spec, rebuild_training_set, score_batch
+from boathouse.serving.feature_models import infer_signature, log_model, log_spec, read_spec, rebuild_training_set, score_batch
 from boathouse.tables.table import drop_all
 from boathouse.tables.versions import fingerprint, version_of
 
@@ -142,6 +145,51 @@ def test_a_feature_that_the_rows_have_already_is_not_looked_up(spark: SparkSessi
     rows = asked(harbour).where("trip = 5").selectExpr("*", "50D AS knots", "timestamp'2013-06-01' AS read_at", "2D AS age_doubled")
     out = score_batch(harbour.tables.lake, harbour.uri, rows).first()
     assert (out.knots, out.age_doubled, out.boats, round(out.age_hours, 3)) == (50.0, 2.0, 1, 4.167)
+
+
+def test_a_new_key_without_a_whole_number_feature_is_scored_as_missing(spark: SparkSession, harbour: Harbour) -> None:
+    # `boats` is an int in the feature table; for a pier without readings it is null, and no training row was null.
+    lookup = FeatureLookup("features.wind", "pier", feature_names=["boats"], timestamp_lookup_key="planned")
+    labels = replace(harbour.labels, where="trip < 40 AND pier = 'east'")
+    made = create_training_set(harbour.tables.lake, labels, [lookup], "minutes", ["trip", "pier", "planned"])
+    rows = made.load_df().toPandas()
+    fitted = make_pipeline(SimpleImputer(strategy="constant", fill_value=-1000.0), LinearRegression()).fit(
+        rows[["boats"]].astype(float), rows["boats"]
+    )
+    name = "spark_catalog.test_ml.counted"
+    with mlflow.start_run():
+        words = {"flavor": mlflow.sklearn, "training_set": made, "pip_requirements": [], "serialization_format": "skops"}
+        log_model(fitted, "m", registered_model_name=name, **words)
+    new = spark.sql("SELECT 'north' AS pier, timestamp'2013-06-02' AS planned")
+    known = spark.sql("SELECT 'east' AS pier, timestamp'2013-06-01 02:00' AS planned")
+    scored = [score_batch(harbour.tables.lake, f"models:/{name}/1", rows) for rows in (new, known)]
+    assert dict(scored[0].dtypes)["boats"] == "int"
+    assert [(r.pier, r.boats, round(r.prediction, 6)) for r in scored[0].union(scored[1]).collect()] == [
+        ("north", None, -1000.0),
+        ("east", 2, 2.0),
+    ]
+    text = known.selectExpr("*", "'two' AS boats")
+    with pytest.raises(ValueError, match="counted version 1 takes other types of columns: boats must be double, got string"):
+        score_batch(harbour.tables.lake, f"models:/{name}/1", text)
+    MlflowClient().delete_registered_model(name)
+
+
+def test_a_model_whose_lookup_forgot_the_timestamp_scores_nothing(spark: SparkSession, harbour: Harbour) -> None:
+    # A spec of an earlier version of the kit may have such a lookup: it took any row of the key.
+    with mlflow.start_run():
+        line = LinearRegression().fit(pd.DataFrame({"knots": [1.0, 2.0]}), [1.0, 2.0])
+        signature = mlflow.models.infer_signature(pd.DataFrame({"knots": [1.0, 2.0]}), [1.0])
+        info = mlflow.sklearn.log_model(line, name="m", signature=signature, pip_requirements=[], serialization_format="skops")
+    log_spec(info.model_id, FeatureSpec((FeatureLookup("features.wind", "pier", feature_names=["knots"]),), {"features.wind": 1}))
+    name = "spark_catalog.test_ml.untimed"
+    register(name, info.model_uri, info.run_id)
+    with pytest.raises(
+        ValueError, match=r"lookup of features.wind: timestamp_lookup_key must be given, because the table has the time key at"
+    ):
+        score_batch(harbour.tables.lake, f"models:/{name}/1", spark.sql("SELECT 'east' AS pier"))
+    given = spark.sql("SELECT 'east' AS pier, 1.5D AS knots")  # nothing is looked up
+    assert score_batch(harbour.tables.lake, f"models:/{name}/1", given).first().prediction == pytest.approx(1.5)
+    MlflowClient().delete_registered_model(name)
 
 
 def test_what_was_known_at_a_version_is_scored_by_naming_it(harbour: Harbour) -> None:
