@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NO_FEED', 'timestamp_from_micros', 'find_changes', 'StaleRanges', 'last_refresh', 'refresh_bounds',
            'is_same_definition', 'find_changes_since', 'table_id', 'find_stale_ranges', 'RefreshResult',
-           'refresh_stage', 'refresh_table', 'backfill']
+           'refresh_stage', 'refresh_table', 'check_times', 'backfill']
 
 # %% ../../../notebooks/kit/06_features/05_refresh.ipynb #f5j00002
 from collections.abc import Mapping
@@ -24,6 +24,7 @@ from boathouse.features.definitions import (
     ComputedFeatures,
     TimeRange,
     WindowedFeatures,
+    check_column,
     merge_ranges,
     range_condition,
 )
@@ -216,7 +217,9 @@ def refresh_stage(lake: Lakehouse, stage: ComputedFeatures, found: StaleRanges |
     started = lake.spark.sql("SELECT current_timestamp()").collect()[0][0]
     key, version = cast(str, stage.table.time_key), found.note["source_version"]
     needed = merge_ranges([span.moved(-stage.back, -stage.lag) for span in found.spans])
-    events = stage.events(read(lake, stage.source, version)).where(range_condition(needed, stage.time))
+    every = stage.events(read(lake, stage.source, version))
+    check_column(stage.table.name, every, stage.time)
+    events = every.where(range_condition(needed, stage.time))
     newest = found.newest or (events.agg(F.max(stage.fresh or stage.time)).collect()[0][0] if found.kind == "everything" else None)
     note = found.note | {"kind": found.kind, "spans": len(found.spans), "run": run, "started": started.isoformat()}
     note |= {"newest": newest and newest.isoformat()}
@@ -245,8 +248,10 @@ def refresh_table(
     The first refresh starts with `since`, or with the first event. Later ones recompute only the rows that depend on changes of the source,
     and the range `anew`. A changed definition recomputes everything. So does a source without a change feed whose definition has no `late`.
     A repeated call changes nothing.
-    Raises ValueError if `until` is not on the grid of the windows.
+    Raises ValueError if `until` is not on the grid of the windows, if a timestamp has a time zone, or if the definition names no time.
     """
+    ends = {"anew_since": anew.since, "anew_until": anew.until} if anew else {}
+    check_times(definition, until=until, since=since, **ends)
     if isinstance(definition, WindowedFeatures):
         hop = definition.grid.hop
         if hop_of(until, hop) != until:
@@ -254,6 +259,18 @@ def refresh_table(
         since = since and hop_of(since, hop)
         anew = anew and TimeRange(hop_of(anew.since, hop), hop_of(anew.until + hop - TICK, hop))
     return [refresh_stage(lake, stage, find_stale_ranges(lake, stage, until, since, anew), run) for stage in definition.stages(lake)]
+
+
+def check_times(definition: ComputedFeatures | WindowedFeatures, **times: datetime | None) -> None:
+    "Raise ValueError if the table has no time key, or if one of the named timestamps is no datetime without a time zone."
+    name = definition.table.name
+    if definition.table.time_key is None:
+        raise ValueError(
+            f"{name}: a refresh needs the time key of the table, got None: declare the column with the time of its rows as time_key"
+        )
+    for argument, at in times.items():
+        if at is not None and (not isinstance(at, datetime) or at.tzinfo is not None):
+            raise ValueError(f"{name}: {argument.replace('_', '.')} must be a datetime in UTC without a time zone, got {at!r}")
 
 # %% ../../../notebooks/kit/06_features/05_refresh.ipynb #f5j00019
 def backfill(
@@ -263,6 +280,7 @@ def backfill(
 
     Raises ValueError if the table was never refreshed, or if `since` is not before `until`.
     """
+    check_times(definition, since=since, until=until)
     done = last_refresh(lake, definition.table).get("until")
     if done is None:
         raise ValueError(f"a backfill needs a refreshed table, and {definition.table.name} was never refreshed: call refresh_table first")

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOVED', 'FeatureFunction', 'import_function', 'with_functions', 'Labels', 'FeatureSpec', 'with_features',
-           'TrainingSet', 'create_training_set', 'rebuild_from_spec', 'spec_to_json', 'spec_from_json', 'to_plain']
+           'TrainingSet', 'create_training_set', 'refuse_keys_as_features', 'rebuild_from_spec', 'spec_to_json',
+           'spec_from_json', 'to_plain']
 
 # %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #f5f90002
 import importlib
@@ -19,7 +20,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from boathouse.features.lookups import FeatureLookup, join_features
-from boathouse.features.tables import versions_of
+from boathouse.features.tables import table_keys, versions_of
 from boathouse.point_in_time.spark import micros
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.versions import fingerprint
@@ -160,14 +161,15 @@ def create_training_set(
     df: DataFrame | Labels,
     feature_lookups: Sequence[FeatureLookup | FeatureFunction],
     label: str | None,
-    exclude_columns: Sequence[str] = (),
+    exclude_columns: str | Sequence[str] = (),
     versions: Mapping[str, int] | None = None,
     match: str | None = None,
     **how: Any,
 ) -> TrainingSet:
     """Return the labels with their features, and the spec. Only with labels of type `Labels` can the training set be rebuilt later.
 
-    Tables are read at `versions`; None resolves the latest ones now. Raises ValueError if the label is not a column of the labels.
+    Tables are read at `versions`; None resolves the latest ones now. Raises ValueError if the label is not a column of the labels, and for a stream.
+    It also refuses an excluded column that is no column of the training set or is its label, and a key or a time as a feature.
 
     >>> append(lake, flights, rows)
     >>> labels = spark.sql("SELECT bigint(2) AS flight_id, true AS late")
@@ -175,17 +177,36 @@ def create_training_set(
     >>> made.df.first(), made.spec.versions
     (Row(flight_id=2, late=True, arr_delay=31), {'silver.flights': 1})
     """
-    pinned = (
-        dict(versions)
-        if versions is not None
-        else versions_of(lake, [f.table_name for f in feature_lookups if isinstance(f, FeatureLookup)])
-    )
+    excluded = (exclude_columns,) if isinstance(exclude_columns, str) else tuple(exclude_columns)
+    lookups = [f for f in feature_lookups if isinstance(f, FeatureLookup)]
+    pinned = dict(versions) if versions is not None else versions_of(lake, [f.table_name for f in lookups])
     rows = df.rows(lake) if isinstance(df, Labels) else df
+    if rows.isStreaming:
+        raise ValueError(
+            f"a training set needs labels from a table or a batch, got a stream of {', '.join(rows.columns)}: write it to a table first"
+        )
     if label is not None and label not in rows.columns:
         raise ValueError(f"the labels have no column {label}: they have {', '.join(rows.columns)}")
-    spec = FeatureSpec(tuple(feature_lookups), pinned, label, tuple(exclude_columns), df if isinstance(df, Labels) else None)
-    made = with_features(lake, rows, spec, pinned, match, **how).drop(*exclude_columns)
-    return TrainingSet(lake, made, spec, match, tuple(rows.columns))
+    spec = FeatureSpec(tuple(feature_lookups), pinned, label, excluded, df if isinstance(df, Labels) else None)
+    refuse_keys_as_features(lake, spec)
+    made = with_features(lake, rows, spec, pinned, match, **how)
+    there = [c for c in made.columns if c != match]
+    if unknown := [c for c in excluded if c.lower() not in {name.lower() for name in there} - {(label or "").lower()}]:
+        raise ValueError(
+            f"exclude_columns must name columns of the training set other than its label, got {', '.join(unknown)}: it has {', '.join(there)}"
+        )
+    return TrainingSet(lake, made.drop(*excluded), spec, match, tuple(rows.columns))
+
+# %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #5d1e0d02
+def refuse_keys_as_features(lake: Lakehouse, spec: FeatureSpec) -> None:
+    "Raise ValueError if a lookup names a key or the time of its table as a feature, which is not renamed, used by a function or excluded."
+    used = {c.lower() for c in (*spec.exclude_columns, *(column for one in spec.functions for column in one.input_bindings.values()))}
+    for one in spec.lookups:
+        keys, time = table_keys(lake, one.table_name) if one.feature_names else ((), None)
+        if odd := [c for c in one.feature_names or () if c in (*keys, time) and one.output(c) == c and c.lower() not in used]:
+            raise ValueError(
+                f"lookup of {one.table_name}: feature_names must not have keys or times of the table, got {', '.join(odd)}: leave them out, or rename them for a function or a report"
+            )
 
 # %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #f5f90011
 def rebuild_from_spec(lake: Lakehouse, spec: FeatureSpec, **how: Any) -> DataFrame:

@@ -180,8 +180,8 @@ class FeatureEngineeringClient:
         """Join each row of `df` with the features that were known at its timestamp; one row out for each row in.
 
         Give exactly one of `feature_lookups` and `feature_spec`. The two `use_` options are accepted and have no effect: the join is planned by size.
-        `how` may hold `versions` and `match` of `boathouse.features.create_training_set`. Raises ValueError for more than one label, and for an excluded
-        column that is no column of the training set or is its label.
+        `how` may hold `versions` and `match` of `boathouse.features.create_training_set`. Raises ValueError for more than one label,
+        and as that function does.
         """
         if features is not None:
             raise ValueError(
@@ -199,14 +199,7 @@ class FeatureEngineeringClient:
         labels = [label] if isinstance(label, str) else list(label or [])
         if len(labels) > 1:
             raise ValueError(f"create_training_set takes one label, got {len(labels)}: {', '.join(labels)}")
-        excluded = [excluded] if isinstance(excluded, str) else list(excluded)
-        made = create_training_set(self.lake, df, wanted, labels[0] if labels else None, **how)
-        there = {c.lower() for c in made.load_df().columns} - {label.lower() for label in labels}
-        if unknown := [c for c in excluded if c.lower() not in there]:
-            raise ValueError(
-                f"exclude_columns must name columns of the training set other than its label, got {', '.join(unknown)}: it has {', '.join(made.load_df().columns)}"
-            )
-        return replace(made, df=made.df.drop(*excluded), spec=replace(made.spec, exclude_columns=tuple(excluded)))
+        return create_training_set(self.lake, df, wanted, labels[0] if labels else None, excluded, **how)
 
     def log_model(
         self,

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from boathouse.features.lookups import FeatureLookup, join_features
 from boathouse.features.tables import versions_of
+from boathouse.features.training_sets import FeatureFunction, FeatureSpec, create_training_set, with_features
+from boathouse.serving.client import FeatureEngineeringClient
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all
 from boathouse.tables.writes import append
 
-HOUR = dt.timedelta(hours=1)
+HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
 
 
 def at(hour: float) -> dt.datetime:
@@ -41,6 +47,19 @@ DELAYS = Table(
 
 TWICE, MOVING = replace(DELAYS, name="features.twice"), replace(DELAYS, name="features.moving")
 KNOWN = replace(DELAYS, name="features.known", columns=(*DELAYS.columns, Column("known", "timestamp", "known since")))
+BERTHS = Table(
+    "features.berths",
+    "One row per place, with the time of its last change.",
+    (Column("place", "string", "place", nullable=False), Column("changed", "timestamp", "last change"), Column("berths", "int", "number")),
+    primary_key=("place",),
+    time_key="changed",
+)
+
+
+TIDES = replace(KNOWN, name="features.tides")
+# Readings of ten hours at two places, each with the minute at which it became known. The value is the minute of the reading: it says when it is from.
+RANDOM = random.Random(7)
+READINGS = [(place, m, m + RANDOM.choice([-30, 0, 0, 45, 200])) for place in "xy" for m in sorted(RANDOM.sample(range(0, 600, 5), 50))]
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +70,13 @@ def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     append(lake, DELAYS, spark.createDataFrame(rows, DELAYS.schema), unique=True)
     known = [("x", at(1), 1.0, at(1.25)), ("x", at(2), 2.0, at(2))]
     append(lake, KNOWN, spark.createDataFrame(known, KNOWN.schema), unique=True)
+    append(lake, BERTHS, spark.createDataFrame([("x", at(9), 4)], BERTHS.schema), unique=True)
+    append(
+        lake,
+        TIDES,
+        spark.createDataFrame([(place, at(0) + m * MINUTE, float(m), at(0) + k * MINUTE) for place, m, k in READINGS], TIDES.schema),
+        unique=True,
+    )
     yield lake
     drop_all(lake)
 
@@ -107,3 +133,130 @@ def test_two_lookups_of_one_table_keep_an_instant_each(spark: SparkSession, lake
     brought = labels(spark, (1, "x", at(2))).withColumn("delay", F.lit(7.0))
     row = join_features(lake, brought, [newest, strict], match="seen", given=True).first()
     assert (row.delay, row.earlier, row.seen.asDict()) == (7.0, 1.0, {"features_delays_2": at(1)})
+
+
+PATHS: dict[str, Callable[[Lakehouse, DataFrame, FeatureLookup], object]] = {
+    "join_features": lambda lake, rows, lookup: join_features(lake, rows, [lookup]),
+    "with_features": lambda lake, rows, lookup: with_features(lake, rows, FeatureSpec((lookup,), {})),
+    "create_training_set": lambda lake, rows, lookup: create_training_set(lake, rows, [lookup], None),
+    "the client": lambda lake, rows, lookup: FeatureEngineeringClient(spark=lake.spark, prefix=lake.prefix).create_training_set(df=rows, feature_lookups=[lookup]),
+    "the client with a spec": lambda lake, rows, lookup: FeatureEngineeringClient(spark=lake.spark, prefix=lake.prefix).create_training_set(df=rows, feature_spec=FeatureSpec((lookup,), {})),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_forgotten_timestamp_is_refused_by_every_path_to_a_table_with_a_time_key(spark: SparkSession, lake: Lakehouse, path: str) -> None:
+    rows, call = labels(spark, (1, "x", at(1))), PATHS[path]
+    for name in ("features.delays", "features.berths"):
+        with pytest.raises(ValueError, match=f"lookup of {name}: timestamp_lookup_key must be given, because the table has the time key"):
+            call(lake, rows, FeatureLookup(name, "k"))
+    with pytest.raises(ValueError, match=r"lookup of features.delays: timestamp_lookup_key must be given"):  # several rows of a key: which?
+        call(lake, rows, FeatureLookup("features.delays", "k", undated=True))
+    call(lake, rows, FeatureLookup("features.berths", "k", undated=True))
+
+
+def test_a_table_with_one_row_per_key_and_a_time_is_looked_up_by_key_only_if_the_lookup_says_so(
+    spark: SparkSession, lake: Lakehouse
+) -> None:
+    rows = labels(spark, (1, "x", at(1)), (2, "x", at(10)))
+    words = [
+        FeatureLookup("features.berths", "k", undated=True),
+        FeatureLookup("features.berths", "k", timestamp_lookup_key="t", rename_outputs={"berths": "known"}),
+    ]
+    assert {(r.n, r.berths, r.known) for r in join_features(lake, rows, words).collect()} == {(1, 4, None), (2, 4, 4)}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"lookback_window": -HOUR}, "lookback_window must be a timedelta of at least 0:00:00, got datetime.timedelta"),
+        ({"lookback_window": 3600}, "lookback_window must be a timedelta of at least 0:00:00, got 3600"),
+        ({"grid": dt.timedelta(0)}, "grid must be a timedelta of at least 0:00:00.000001, got datetime.timedelta"),
+        ({"grid": -HOUR}, "grid must be a timedelta"),
+        ({"undated": True}, "undated must not be given with a timestamp_lookup_key, got 't'"),
+    ],
+    ids=str,
+)
+def test_a_lookup_with_a_negative_span_or_a_contradiction_is_refused(options: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=f"lookup of features.delays: {said}"):
+        FeatureLookup("features.delays", "k", timestamp_lookup_key="t", **options)
+    assert FeatureLookup("features.delays", "k", timestamp_lookup_key="t", lookback_window=dt.timedelta(0)).back == dt.timedelta(0)
+
+
+def test_a_training_set_refuses_a_stream_a_misspelt_exclusion_and_a_key_or_a_time_as_a_feature(
+    spark: SparkSession, lake: Lakehouse
+) -> None:
+    rows, timed = labels(spark, (1, "x", at(2))), FeatureLookup("features.known", "k", timestamp_lookup_key="t")
+    stream = spark.readStream.format("rate").load().selectExpr("1 AS n", "'x' AS k", "timestamp AS t")
+    age = FeatureFunction(f"{__name__}:age", {"later": "t", "earlier": "tick"}, "age")
+    named = [replace(timed, feature_names=["delay", name]) for name in ("place", "tick")]
+    for call, said in (
+        (lambda: create_training_set(lake, stream, [timed], None), "needs labels from a table or a batch, got a stream of n, k, t"),
+        (lambda: join_features(lake, stream, [timed]), "need rows that can be read twice, got a stream for features.known"),
+        (lambda: create_training_set(lake, rows, [timed], "n", ["kk"]), "exclude_columns must name columns of the training set other than its label, got kk: it has n, k, t, delay"),
+        (lambda: create_training_set(lake, rows, [timed], "n", "nn"), "got nn: it has"),
+        (lambda: create_training_set(lake, rows, [timed], "n", ["N"]), "other than its label, got N"),
+        (lambda: create_training_set(lake, rows, [timed], "n", ["seen"], match="seen"), "got seen"),
+        (lambda: create_training_set(lake, rows, [named[0]], "n"), "feature_names must not have keys or times of the table, got place"),
+        (lambda: create_training_set(lake, rows, [named[1]], "n"), "feature_names must not have keys or times of the table, got tick"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            call()
+    whole = ["n", "k", "t", "delay", "tick"]
+    assert create_training_set(lake, rows, [named[1], age], "n").load_df().columns == [*whole, "age"]  # a function takes the time
+    renamed = replace(named[1], rename_outputs={"tick": "read_at"})
+    assert create_training_set(lake, rows, [renamed], "n").load_df().columns == [*whole[:-1], "read_at"]
+    assert create_training_set(lake, rows, [named[1]], "n", ["TICK", "k"]).load_df().columns == ["n", "t", "delay"]
+    # Without a time to compare, a stream is joined like a batch.
+    assert join_features(lake, stream, [FeatureLookup("features.berths", "k", undated=True)]).isStreaming
+
+
+def age(later: pd.Series, earlier: pd.Series) -> pd.Series:
+    return (later - earlier) / HOUR
+
+
+@st.composite
+def timed_lookups(draw: st.DrawFn) -> FeatureLookup:
+    back, known, grid = draw(st.none() | st.integers(0, 300)), draw(st.booleans()), draw(st.none() | st.just(5))
+    words = {
+        "timestamp_lookup_key": "t",
+        "lookback_window": None if back is None or grid else back * MINUTE,
+        "grid": grid and grid * MINUTE,
+        "known_by": "known" if known else None,
+        "boundary": draw(st.sampled_from(["le", "lt"])),
+        "nulls": draw(st.sampled_from(["row", "column"])),
+    }
+    return FeatureLookup("features.tides", "k", feature_names=["delay"], **words)
+
+
+ASKED = st.lists(st.tuples(st.sampled_from(["x", "y", "z", None]), st.none() | st.integers(-20, 700)), min_size=1, max_size=12)
+
+
+@settings(max_examples=5)
+@given(
+    rows=ASKED,
+    lookups=st.lists(timed_lookups(), min_size=6, max_size=6),
+    engine=st.sampled_from(["local", "union", "auto"]),
+    path=st.sampled_from(sorted(PATHS)),
+)
+def test_lookups_never_take_a_row_of_the_future_over_random_calls(
+    spark: SparkSession, lake: Lakehouse, rows: list, lookups: list[FeatureLookup], engine: str, path: str
+) -> None:
+    asked = labels(spark, *[(n, k, m if m is None else at(0) + m * MINUTE) for n, (k, m) in enumerate(rows)])
+    named = [replace(one, rename_outputs={"delay": f"d{i}"}) for i, one in enumerate(lookups)]
+    for found in join_features(lake, asked, named, engine=engine).collect():  # six calls in one join
+        place, minute = rows[found.n]
+        for i, one in enumerate(named):
+            back = None if one.back is None else one.back / MINUTE
+            allowed = [
+                m
+                for where, m, known in READINGS
+                if (where, minute is None) == (place, False)
+                and (m < minute if one.boundary == "lt" else m <= minute)
+                and (back is None or minute - m <= back)
+                and (one.known_by is None or known <= minute)
+            ]
+            assert found[f"d{i}"] == max(allowed, default=None), (one, place, minute)
+    bare = {"timestamp_lookup_key": None, "lookback_window": None, "grid": None, "known_by": None}
+    with pytest.raises(ValueError, match="timestamp_lookup_key must be given"):  # the same call without its timestamp
+        PATHS[path](lake, asked, replace(named[0], **bare))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace as but
 from typing import NamedTuple
 
@@ -11,8 +12,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.features.definitions import ComputedFeatures, TimeRange
+from boathouse.features.definitions import ComputedFeatures, TimeRange, WindowedFeatures
 from boathouse.features.refresh import RefreshResult, backfill, refresh_table
+from boathouse.point_in_time.grid_windows import Grid
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import append, merge, replace
@@ -53,6 +55,7 @@ def least_of(events: DataFrame) -> DataFrame:
     return events.where("pier IS NOT NULL").groupBy("pier", "at").agg(F.min("late").alias("late"))
 
 
+WIDE = Grid({"late": ("avg", "late")}, {"1h": HOUR}, HOUR)
 LAST = ComputedFeatures(NEWEST, RETURNS, "at", make=last_of, unique=True)
 LEAST = ComputedFeatures(NEWEST, RETURNS, "at", make=least_of)
 
@@ -170,3 +173,27 @@ def test_without_a_change_feed_the_span_in_which_events_come_late_is_made_anew(l
     (done,) = refresh_table(lake, late, at(30))
     assert (done.kind, done.spans) == ("time range", (TimeRange(at(18), at(30)),))
     assert {(row.at, row.late) for row in read(lake, late.table).collect()} == {(at(2), 5), (at(20), 7), (at(19), 9), (at(25), 1)}
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda lake: refresh_table(lake, LAST, at(24).replace(tzinfo=dt.UTC)), "features.last: until must be a datetime in UTC without a time zone, got datetime.datetime"),
+        (lambda lake: refresh_table(lake, LAST, at(24).date()), "features.last: until must be a datetime in UTC without a time zone, got datetime.date"),
+        (lambda lake: refresh_table(lake, LAST, "2013-06-02"), "features.last: until must be a datetime in UTC without a time zone, got '2013-06-02'"),
+        (lambda lake: refresh_table(lake, LAST, at(24), since=at(0).date()), "features.last: since must be a datetime"),
+        (lambda lake: refresh_table(lake, LAST, at(24), anew=TimeRange(at(0).date(), at(1))), "features.last: anew.since must be a datetime"),
+        (lambda lake: refresh_table(lake, but(LAST, table=but(NEWEST, time_key=None)), at(24)), "features.last: a refresh needs the time key of the table, got None"),
+        (lambda lake: refresh_table(lake, but(LAST, time="att"), at(24)), "features.last: time must be a column of the events, got 'att': they have id, pier, at, late"),
+        (lambda lake: refresh_table(lake, WindowedFeatures(but(NEWEST, name="features.wide"), RETURNS, "att", WIDE), at(24)), "features.wide: time must be a column of the events, got 'att': they have id, pier, at, late"),
+        (lambda lake: refresh_table(lake, WindowedFeatures(but(NEWEST, name="features.wide"), RETURNS, "at", WIDE), at(24).replace(tzinfo=dt.UTC)), "features.wide: until must be a datetime in UTC"),
+        (lambda lake: backfill(lake, LAST, at(1).date(), at(2)), "features.last: since must be a datetime"),
+        (lambda lake: backfill(lake, LAST, at(1), at(2).replace(tzinfo=dt.UTC)), "features.last: until must be a datetime"),
+        (lambda lake: but(LAST, lag=-HOUR, late=HOUR), "features.last: late, lag, back and early must not be negative, got lag=-1 day, 23:00:00: a row depends on no later event"),
+    ],
+)  # fmt: skip
+def test_a_refresh_with_an_argument_that_cannot_be_used_says_which_one_in_a_sentence(
+    lake: Lakehouse, played: dict[str, Step], call: Callable[[Lakehouse], object], said: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        call(lake)
