@@ -117,7 +117,7 @@ def leaking(column: str) -> tuple[FeatureLookup, ...]:
 
     Returns no lookup if `column` is empty.
     """
-    return (FeatureLookup(SILVER_FLIGHTS.name, "flight_id", feature_names=[column]),) if column else ()
+    return (FeatureLookup(SILVER_FLIGHTS.name, "flight_id", feature_names=[column], undated=True),) if column else ()
 
 # %% ../../notebooks/flights/09_training.ipynb #2bb309ca
 def space() -> Apply:
