@@ -40,7 +40,7 @@ from boathouse.serving.deployment import (
     select_candidate,
     undo_promotion,
 )
-from boathouse.serving.feature_models import SPEC_FILE, cast_to_signature, parse_spec, score_batch
+from boathouse.serving.feature_models import SPEC_FILE, parse_spec, score_batch
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.writes import replace
 from boathouse.validation.comparison import check_not_worse_than_champion
@@ -78,7 +78,7 @@ def run_shadow(lake: Lakehouse, model: str, version: int, as_of: date) -> GateRe
     new, old = pack_model(model, version), None if champion in (None, version) else pack_model(model, champion)
     spec = parse_spec(new.file(SPEC_FILE), f"models:/{model}/{version}")
     flights = recent_departures(lake, as_of, versions[GOLD_DEPARTURES.name]).select(*LABELS)
-    rows = cast_to_signature(with_features(lake, flights, spec, versions), *(m for m in (new, old) if m))
+    rows = with_features(lake, flights, spec, versions)
     facts = {
         "model_name": F.lit(model),
         "model_version": F.lit(version),
