@@ -21,7 +21,7 @@ import pandas as pd
 from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
-from boathouse.models.integrity import CONTENT, content_hash, find_code
+from boathouse.models.integrity import CONTENT, content_hash, declared_types, find_code
 from boathouse.validation.gate import Evidence, FreshProcessCheck, GateResult, RegisteredVersion, conclude, gate
 
 KINDS = {
@@ -48,7 +48,14 @@ def describe_model(files: Path, description: str = "", tags: dict[str, str] | No
     size = sum(p.stat().st_size for p in files.rglob("*") if p.is_file())
     known = dict(tags or {})
     return RegisteredVersion(
-        description or "", known, declared, outputs, size, find_code(files), content_hash(files), known.get(CONTENT, "")
+        description or "",
+        known,
+        declared,
+        outputs,
+        size,
+        find_code(files, declared_types(known)),
+        content_hash(files),
+        known.get(CONTENT, ""),
     )
 
 # %% ../../../notebooks/kit/09_validation/05_artifact.ipynb #28ae242a
