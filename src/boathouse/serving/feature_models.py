@@ -139,7 +139,7 @@ def score_batch(
 ) -> DataFrame:
     """Return each row once, with the model's features as of the row's timestamp and `prediction`.
 
-    For a classifier `prediction` is the probability of its last class. A feature that is already a column of `df` is taken from there.
+    For a binary model `prediction` is the probability of true, for a multiclass model the class, beside the `probabilities` of all. A feature that is already a column of `df` is taken from there.
     `versions`, `match` and `how` are as in `create_training_set`. Raises ValueError if `df` has a column `prediction`, if a key of a lookup is missing,
     if a column does not fit the signature, or if the model has no spec.
     """
