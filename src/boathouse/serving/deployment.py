@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 
 from boathouse.models.integrity import UntrustedModel, fetch_files
 from boathouse.models.learners import Recipe
-from boathouse.models.scoring import PackedModel, load_packed, pack_folder, positive_probability, score_together
+from boathouse.models.scoring import PackedModel, pack_folder, score_together, task_predictions
 from boathouse.registry.promotions import (
     APPROVED,
     PROMOTED,
@@ -76,13 +76,13 @@ def read_reference_rows(files: Path, name: str) -> tuple[pd.DataFrame, np.ndarra
             f"{name} has no reference rows: log them with the model, by boathouse.serving.deployment.log_reference_rows, and register it again"
         )
     rows = pd.read_parquet(path)
-    return rows.drop(columns=EXPECTED), rows[EXPECTED].to_numpy(float)
+    return rows.drop(columns=EXPECTED), np.array(rows[EXPECTED].tolist(), float)
 
 
 def log_reference_rows(model_id: str, rows: pd.DataFrame, expected: np.ndarray) -> None:
-    "Write reference rows and their expected predictions into the folder of a logged model, before it is registered."
+    "Write reference rows and their expected predictions, one number or one list per row, into the folder of a logged model, before it is registered."
     with tempfile.TemporaryDirectory() as folder:
-        rows.assign(**{EXPECTED: expected}).to_parquet(Path(folder, GOLDEN_FILE), index=False)
+        rows.assign(**{EXPECTED: list(expected)}).to_parquet(Path(folder, GOLDEN_FILE), index=False)
         MlflowClient().log_model_artifacts(model_id, folder)
 
 
@@ -105,7 +105,9 @@ def check_reference_rows(model: str, version: int, tolerance: float = SAME) -> G
         fresh = fresh_process(files, rows, expected)
     if fresh.error:
         return conclude(False, None, tolerance, f"in a new process: {fresh.error}", "smoke_test")
-    return compare_reference_rows("smoke_test", np.array(fresh.predicted), expected, tolerance)
+    predicted = np.array(fresh.predicted)
+    predicted = predicted.reshape(expected.shape) if predicted.size == expected.size else predicted
+    return compare_reference_rows("smoke_test", predicted, expected, tolerance)
 
 
 def compare_reference_rows(name: str, predicted: np.ndarray, expected: np.ndarray, tolerance: float) -> GateResult:
@@ -115,7 +117,8 @@ def compare_reference_rows(name: str, predicted: np.ndarray, expected: np.ndarra
     """
     if len(predicted) != len(expected):
         return conclude(False, None, tolerance, f"expected {len(expected)} predictions of reference rows, got {len(predicted)}", name)
-    far = np.where(np.isnan(predicted), np.inf, np.abs(predicted - expected))
+    apart = np.where(np.isnan(predicted), np.inf, np.abs(predicted - expected))
+    far = apart.max(axis=1) if apart.ndim > 1 else apart
     wrong = int((far > tolerance).sum())
     most, none = float(far[np.isfinite(far)].max(initial=0.0)), int(np.isinf(far).sum())
     reason = f"{len(expected)} reference rows have the stored predictions"
@@ -200,7 +203,7 @@ def check_reference_rows_as_served(model: str, version: int, tolerance: float = 
             files = fetch_files(model, version, Path(folder))
             rows, expected = read_reference_rows(files, f"{model} version {version}")
             served = pack_folder(files, model, version)
-        predicted = positive_probability(load_packed(served).predict(rows))
+        predicted = task_predictions(served, rows)
     except (UntrustedModel, DeploymentFailed, OSError) as error:
         return conclude(False, None, tolerance, str(error), "golden_rows_as_served")
     return compare_reference_rows("golden_rows_as_served", predicted, expected, tolerance)
