@@ -105,6 +105,11 @@ def test_an_unknown_variable_is_refused_with_its_place_and_the_nearest_name(tmp_
         ("bundle: {name: x}\nbundle: {name: y}\n", "databricks.yml:2:1: the key 'bundle' appears twice"),
         ("bundle: {name: x}\nincldue: []\n", "databricks.yml:2:1: 'incldue' is not a key of a bundle. Did you mean 'include'?"),
         ("bundle: {name: x\n", "not valid YAML"),
+        (
+            'bundle:\n  name: "x\n  uuid: "1"\n',
+            "databricks.yml:3:10: not valid YAML: did not find expected key while parsing a block mapping that begins in line 2.",
+        ),
+        ("bundle: {name: @x}\n", "databricks.yml:1:16: not valid YAML: found character that cannot start any token."),
         ("targets: {a: {}}\n", "the bundle has no name"),
         ("bundle: {name: x}\nvariables: {v: {}}\n", "databricks.yml:2:13: variable 'v' has no value. Give one with --var v=..."),
         ("bundle: {name: x}\nvariables: {v: {default: '${var.w}'}, w: {default: '${var.v}'}}\n", "references go round in a circle"),

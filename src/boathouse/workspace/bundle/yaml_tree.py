@@ -126,7 +126,9 @@ def loads(text: str, file: str) -> Map:
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         at = Where(file, mark.line + 1, mark.column + 1) if mark else Where(file)
-        raise BundleError(f"not valid YAML: {e.problem or e.context}.", at) from e
+        begun = e.context_mark.line + 1 if e.context and e.context_mark else at.line
+        above = f" {e.context} that begins in line {begun}. Check the indentation and the quotes from there on" if begun != at.line else ""
+        raise BundleError(f"not valid YAML: {e.problem or e.context}{above}.", at) from e
     except yaml.YAMLError as e:
         raise BundleError(f"not valid YAML: {e}", Where(file)) from e
     if node is None:
