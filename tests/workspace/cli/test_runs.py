@@ -118,7 +118,19 @@ def test_a_run_without_logs_has_nothing_to_print_and_says_so_on_stderr(history: 
     run = start_run(history)
     history.run_ended(run, Ended.SUCCESS, "")
     done = call("logs", str(run.run_id))
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"run {run.run_id} has written no log.\n")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"run {run.run_id} has printed nothing.\n")
+
+
+def test_a_task_that_printed_nothing_has_an_empty_log_and_says_so_on_stderr(history: History) -> None:
+    run = start_run(history)
+    start_task(history, run, "t", "")
+    done = call("logs", str(run.run_id), "t")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"task 't' of run {run.run_id} has printed nothing.\n")
+
+
+def test_attempts_are_counted_from_one_as_on_the_page_of_the_run(history: History) -> None:
+    rows = [line.split() for line in call("runs", str(nested_run(history).run_id)).stdout.splitlines()]
+    assert [(row[0], row[2]) for row in rows if row[0] in ("first", "month")] == [("first", "2"), ("month", "1"), ("first", "1")]
 
 
 def test_the_hole_in_a_log_that_is_too_long_is_not_printed(history: History) -> None:
@@ -153,7 +165,7 @@ def test_a_run_shows_durations_and_the_paths_of_its_logs(history: History, bundl
         history._db.execute("UPDATE task_runs SET end_time = start_time + 1316200 WHERE task_key = 'train'")
     lines = [line.split() for line in call("runs", str(run.run_id)).stdout.splitlines()]
     assert ["task", "result", "attempt", "time", "message", "log"] in lines
-    assert ["train", "SUCCESS", "0", "21m56s", f".boathouse/default/runs/{run.run_id}/month/train/log.txt"] in lines
+    assert ["train", "SUCCESS", "1", "21m56s", f".boathouse/default/runs/{run.run_id}/month/train/log.txt"] in lines
     assert [line[0] for line in lines[2:]] == ["first", "month", "train", "first"]
 
 

@@ -50,9 +50,9 @@ def print_logs(history: History, run_id: int, task: str | None, follow: bool, as
         if ended or not follow:
             break
         time.sleep(POLL)
-    if not printer.offsets:
+    if not any(printer.offsets.values()):
         what = f"task '{task}' of run {run_id}" if task is not None else f"run {run_id}"
-        click.echo(f"{what} has written no log.", err=True)
+        click.echo(f"{what} has printed nothing.", err=True)
 
 
 def find_logs(history: History, run_id: int, task: str | None = None) -> list[TaskLogFile]:

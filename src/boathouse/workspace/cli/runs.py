@@ -88,7 +88,8 @@ def _add_tasks(table: Table, tasks: list[dict[str, Any]], depth: int) -> None:
     for task in tasks:
         name = task["task_key"] if "input" not in task else f"{task['input']} ({task['task_key']})"
         log = Text(shorten_path(task["log"]) if Path(task["log"]).is_file() else "")
-        table.add_row(Text("  " * depth + name), _result(task), str(task["attempt_number"]), _duration(task), _message(task), log)
+        attempt = str(task["attempt_number"] + 1)  # the API counts from 0, the page and the tree of a run from 1
+        table.add_row(Text("  " * depth + name), _result(task), attempt, _duration(task), _message(task), log)
         _add_tasks(table, task.get("for_each_task", {}).get("iterations", []), depth + 1)
         _add_tasks(table, task.get("run", {}).get("tasks", []), depth + 1)
 
