@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['NEW_YORK', 'UTC', 'SLICES', 'BASELINE_SHARE', 'month_window', 'months_of', 'scored_with_labels', 'day_buckets',
            'quality_rows', 'training_period', 'training_windows', 'training_profile', 'feature_profile', 'write_month',
-           'read_stored', 'profile_table_rows', 'measure_month', 'month_summary', 'main']
+           'read_stored', 'profile_table_rows', 'measure_month', 'month_summary', 'drift_ratio', 'main']
 
 # %% ../../notebooks/flights/13_monitoring.ipynb #7492bd6d
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -194,7 +194,8 @@ def measure_month(lake: Lakehouse, model: str, month: str, as_of: date) -> tuple
     with ThreadPoolExecutor(max_workers=1) as pool:
         learned = pool.submit(training_profile, lake, model, version)
         profiles = feature_profile(scored, [month_window(month)], "1 month", "INPUT", version, ["probability"])
-        drifts = compare_profiles(profiles, learned.result())
+        inputs = [row for row in profiles if row["column_name"] != "probability"]  # the training data have none
+        drifts = compare_profiles(inputs, learned.result())
     profiles += quality_rows(buckets, month, version)
     write_month(lake, MONITORING_PROFILE, profiles, model, f"{same} AND log_type = 'INPUT'")
     write_month(lake, MONITORING_DRIFT, drifts, model, same)
@@ -215,11 +216,15 @@ def month_summary(profiles: Sequence[dict[str, Any]], drifts: Sequence[dict[str,
             f"late {whole['share_positive']:.1%}, predicted {whole['mean_probability']:.1%}; calibration error {whole['calibration_error']:.3f}"
         )
     lines.append(f"{sum(r['drifted'] for r in drifts)} of {len(drifts)} features drifted")
-    for row in sorted(drifts, key=lambda r: -r["population_stability_index"] / r["threshold"])[:5]:
-        lines.append(
-            f"  {row['column_name']:<24} PSI {row['population_stability_index']:6.3f}  threshold {row['threshold']:6.3f}  {'DRIFT' if row['drifted'] else ''}".rstrip()
-        )
+    lines += [
+        f"  {row['column_name']:<24} {row['verdict']:<15} {row['reason']}" for row in sorted(drifts, key=drift_ratio, reverse=True)[:5]
+    ]
     return "\n".join(lines)
+
+
+def drift_ratio(row: Mapping[str, Any]) -> float:
+    "Return the PSI of a drift row as a multiple of its threshold, 0 if it could not be compared."
+    return row["population_stability_index"] / row["threshold"] if row["threshold"] else 0.0
 
 # %% ../../notebooks/flights/13_monitoring.ipynb #0afd5a34
 def main() -> None:

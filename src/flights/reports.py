@@ -29,7 +29,7 @@ from boathouse.monitoring.drift import model_quality, score_buckets
 from boathouse.plots import CONTEXT, INK, OBSERVED, PREDICTED, new_chart
 from boathouse.registry.promotions import read_promotions
 from boathouse.tables.table import Lakehouse, exists, read
-from flights.monitoring import read_stored, scored_with_labels
+from flights.monitoring import drift_ratio, read_stored, scored_with_labels
 from flights.scoring import scoring_rows
 from flights.tables import ML_PREDICTIONS, MONITORING_DRIFT, MONITORING_PROFILE, OPS_DECISIONS, OPS_PROMOTIONS
 
@@ -97,10 +97,10 @@ def score_distribution(buckets: pd.DataFrame, bins: int = 25) -> Figure:
 def drift_bars(drifts: Sequence[Mapping[str, Any]], weight: Mapping[str, float], most: int = 15) -> Figure:
     """Return a chart of the PSI of each feature as a multiple of its threshold, the largest first.
 
-    Drifted features are red. Each bar has the weight of the feature in the model.
+    Drifted features are red. Each bar has the weight of the feature in the model. A feature that could not be compared has no bar.
     """
-    rows = sorted(drifts, key=lambda r: -r["population_stability_index"] / r["threshold"])[:most][::-1]
-    ratio = [r["population_stability_index"] / r["threshold"] for r in rows]
+    rows = sorted(drifts, key=drift_ratio)[-most:]
+    ratio = [drift_ratio(r) for r in rows]
     drifted = sum(r["drifted"] for r in drifts)
     figure, axes = new_chart(
         f"Drift: {drifted} of {len(drifts)} features above their threshold",

@@ -441,9 +441,9 @@ MONITORING_PROFILE = Table(
         *WINDOW,
         Column("log_type", "string", "INPUT: in operation; BASELINE: the version's training data", nullable=False),
         Column("count", "bigint", "values that are not null; scored flights for `:table`"),
-        Column("num_nulls", "bigint", "values that are null or NaN"),
+        Column("num_nulls", "bigint", "values that are null, NaN or infinite; flights without a probability for `:table`"),
         Column("num_zeros", "bigint", "values that are 0"),
-        Column("distinct_count", "bigint", "different values; numbers are first rounded to nine binary digits"),
+        Column("distinct_count", "bigint", "different values; fractions are first rounded to 16 binary digits"),
         *(Column(name, "double", f"{name} of the values") for name in ("avg", "stddev", "min", "max", "median")),
         Column("quantiles", "array<double>", "percentiles 0 to 100, within 0.2 %"),
         *(Column(f"percent_{name}", "double", f"{name} values in percent of all rows") for name in ("null", "zeros", "distinct")),
@@ -451,7 +451,7 @@ MONITORING_PROFILE = Table(
         Column(
             "sketch",
             "struct<values:array<double>,items:array<string>,counts:array<bigint>>",
-            "values or texts with their counts; sketches can be added",
+            "values or texts with their counts, exact up to a thousand different ones; sketches can be added",
         ),
         *(Column(name, "double", f"on `:table`: {meaning}") for name, meaning in QUALITY.items()),
         Column(
@@ -479,7 +479,9 @@ MONITORING_DRIFT = Table(
         Column("count_delta", "bigint", "count minus the baseline's"),
         Column("avg_delta", "double", "mean minus the baseline's"),
         *(Column(f"percent_{name}_delta", "double", f"percent_{name} minus the baseline's") for name in ("null", "zeros", "distinct")),
-        Column("population_stability_index", "double", "PSI over the baseline's deciles or texts, and nulls"),
+        Column(
+            "population_stability_index", "double", "PSI over the baseline's frequent numbers, deciles of the others, or texts; and nulls"
+        ),
         Column("js_distance", "double", "Jensen-Shannon distance, base 2, same bins"),
         Column("tv_distance", "double", "total variation distance, same bins"),
         Column("l_infinity_distance", "double", "largest difference of one bin's share"),
@@ -490,9 +492,13 @@ MONITORING_DRIFT = Table(
             "Kolmogorov-Smirnov distance; the p-value is null, because it is always near 0 at this size",
         ),
         Column(
-            "threshold", "double", "PSI above which the column counts as drifted: effect, sampling noise, and the usual PSI in training"
+            "threshold",
+            "double",
+            "PSI above which the column counts as drifted: effect, sampling noise, and the usual PSI in training; null if not compared",
         ),
-        Column("drifted", "boolean", "population_stability_index > threshold", nullable=False),
+        Column("verdict", "string", "ok, drift, new_categories, missing_share, type_changed, constant, too_few or empty", nullable=False),
+        Column("reason", "string", "figures behind the verdict, one sentence", nullable=False),
+        Column("drifted", "boolean", "whether the verdict is drift, new_categories, missing_share or type_changed", nullable=False),
     ),
     owner="metrics",
 )

@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.monitoring.drift import compare_profiles
+from boathouse.monitoring.drift import DRIFTED, VERDICTS, compare_profiles
 from boathouse.monitoring.retraining import RetrainingPolicy
 from boathouse.registry.promotions import promote
 from boathouse.tables.table import Lakehouse, Table, drop_all, read
@@ -130,6 +130,17 @@ def test_a_label_that_was_not_known_yet_is_not_used_and_a_cancelled_flight_is_ne
 def test_rows_that_no_column_takes_are_refused() -> None:
     with pytest.raises(ValueError, match="got surprise"):
         profile_table_rows([{"month": "2013-10", "surprise": 1}], MONITORING_DRIFT.columns)
+
+
+def test_the_drift_table_lists_the_verdicts() -> None:
+    comments = {c.name: c.comment for c in MONITORING_DRIFT.columns}
+    assert all(name in comments["verdict"] for name in VERDICTS)
+    assert all(name in comments["drifted"] for name in DRIFTED)
+
+
+def test_each_feature_of_a_month_has_one_verdict_and_the_probability_none(served: Served) -> None:
+    assert len({d["column_name"] for d in served.drifts}) == len(served.drifts) == 41
+    assert {d["verdict"] for d in served.drifts} <= {"ok", "drift", "missing_share", "new_categories", "constant"}
 
 
 def test_a_month_is_profiled_whole_and_by_airport(served: Served) -> None:

@@ -126,7 +126,7 @@ def test_rows_at_the_end_of_a_window_belong_to_the_next(spark: SparkSession) -> 
     df = spark.sql(
         "SELECT timestamp(at) at, x FROM VALUES ('2026-01-01 00:00:00', 1D), ('2026-01-02 00:00:00', 2D), ('2026-01-04 00:00:00', 9D) AS t(at, x)"
     )
-    assert [row["avg"] for row in profile(df, ["x"], "at", DAYS, granularity="1 day")] == [1.0, 2.0]
+    assert [row["avg"] for row in profile(df, ["x"], "at", DAYS, granularity="1 day")] == [1.0, 2.0, None]
 
 
 @given(st.lists(st.lists(st.integers(-1000, 1000), min_size=1, max_size=30), min_size=1, max_size=4))
@@ -170,7 +170,7 @@ def test_noise_is_the_99th_percentile_that_simulation_finds() -> None:
     rng = np.random.default_rng(2)
     a, b = (rng.multinomial(2000, [0.1] * 10, size=4000) / 2000 for _ in range(2))
     simulated = np.quantile(((a - b) * np.log(a / b)).sum(axis=1), 0.99)
-    assert psi_noise_floor(2000, 2000, 10) == pytest.approx(simulated, rel=0.05)
+    assert psi_noise_floor(np.full((2, 10), 200)) == pytest.approx(simulated, rel=0.05)
 
 
 def test_a_season_seen_in_training_is_no_drift_and_one_not_seen_is() -> None:
@@ -210,6 +210,37 @@ def test_rows_without_a_label_are_counted_and_not_judged(spark: SparkSession) ->
     nothing = model_quality(score_buckets(scored(spark, rows[2:]), "p", "late", "said"))
     assert nothing["labelled_share"] == 0
     assert nothing["log_loss"] is None
+
+
+@pytest.fixture(scope="module")
+def unscored(spark: SparkSession) -> pd.DataFrame:
+    "A tenth of the probabilities is NaN, a tenth is null, and so are some labels and predictions; one row of counts per case."
+    rng = np.random.default_rng(6)
+    p = rng.beta(2, 6, 4000)
+    rows = pd.DataFrame({"p": p, "late": (rng.random(4000) < p).astype(float), "said": (p >= 0.5).astype(float), "case": "all"})
+    broken = rows.assign(case="broken")
+    broken["p"] = broken["p"].astype(object)
+    broken.loc[broken.index % 10 == 0, "p"] = float("nan")
+    broken.loc[broken.index % 10 == 1, "p"] = None
+    broken.loc[broken.index % 10 == 2, "said"] = float("nan")
+    broken.loc[broken.index % 10 == 3, "late"] = float("nan")
+    both = [tuple(row) for part in (rows, broken, rows[rows.index % 10 > 3].assign(case="rest")) for row in part.itertuples(index=False)]
+    return score_buckets(spark.createDataFrame(both, "p double, late double, said double, case string"), "p", "late", "said", by=["case"])
+
+
+def test_a_row_without_a_probability_is_counted_apart_and_changes_no_figure(unscored: pd.DataFrame) -> None:
+    broken, rest = (model_quality(unscored[unscored["case"] == case]) for case in ("broken", "rest"))
+    assert (broken["count"], broken["num_nulls"]) == (2800, 1200)
+    assert model_quality(unscored[unscored["case"] == "all"])["num_nulls"] == 0
+    assert broken["labelled_share"] == round(2400 / 2800, 9)
+    for name in ("roc_auc_score", "log_loss", "accuracy_score", "gap", "precision", "share_positive"):
+        assert broken[name] == pytest.approx(rest[name], abs=1e-9), name
+
+
+def test_numbers_that_are_no_probabilities_are_refused_with_count_and_example(spark: SparkSession) -> None:
+    rows = spark.range(200).selectExpr("id + 0.5D AS p", "id % 2 = 0 AS late", "true AS said")
+    with pytest.raises(ValueError, match=r"p must be a probability from 0 to 1, got 199 other values of 200, such as 199\.5"):
+        score_buckets(rows, "p", "late", "said")
 
 
 def test_one_class_only_has_no_auc() -> None:
