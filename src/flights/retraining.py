@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from pyspark.sql import functions as F
 
-from boathouse.monitoring.retraining import RetrainingDecision, RetrainingPolicy, WindowEvidence, decide_retraining
+from boathouse.monitoring.retraining import RetrainingDecision, RetrainingPolicy, WindowEvidence, decide_retraining, weigh_drift
 from boathouse.runtime import get_spark, parameters, run_id, set_task_value
 from boathouse.tables.table import Lakehouse, exists, read
 from boathouse.tables.writes import merge
@@ -39,9 +39,10 @@ def window_evidence(lake: Lakehouse, model: str, version: int, month: str, weigh
     for row in tables:
         names = sorted(drifted.get(row["month"], []), key=lambda name: (-weight.get(name, 0.0), name))
         auc, gap = row["roc_auc_interval"], row["gap_interval"]
+        share, weighted = weigh_drift(names, weight)
         found.append(WindowEvidence(
             row["month"], row["estimated_roc_auc_score"], row["roc_auc_score"], auc and auc["high"], row["gap"], gap and gap["low"], gap and gap["high"],
-            round(sum(weight.get(name, 0.0) for name in names), 6), tuple(names), row["labelled_share"],
+            share, tuple(names), row["labelled_share"], weighted,
         ))  # fmt: skip
     return found
 

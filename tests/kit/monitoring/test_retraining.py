@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boathouse.monitoring.retraining import RetrainingPolicy, WindowEvidence, decide_retraining, find_holds, find_symptoms
+from boathouse.monitoring.retraining import (
+    RetrainingPolicy,
+    WindowEvidence,
+    decide_retraining,
+    find_holds,
+    find_symptoms,
+    find_unknowns,
+    weigh_drift,
+)
 
 GOOD = WindowEvidence("May", promised_auc=0.74, auc=0.73, auc_high=0.76, gap=0.0, gap_low=-0.02, gap_high=0.02, labelled_share=0.98)
 UNTRUE = replace(GOOD, gap=0.06, gap_low=0.02, gap_high=0.10)
@@ -74,6 +82,43 @@ def test_labels_that_are_not_in_hold_back_and_promise_nothing() -> None:
     early = replace(DRIFTED, auc=None, auc_high=None, gap=None, labelled_share=0.3)
     assert not retrain(UNRANKED, early)
     assert "30% of the labels" in decide_retraining([WindowEvidence("May", labelled_share=0.3)], at=JUNE).reasons[0]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+@pytest.mark.parametrize(
+    "names", [("auc_high",), ("auc", "auc_high"), ("promised_auc",), ("gap_low", "gap_high"), ("gap",), ("drifted_weight",)]
+)
+def test_evidence_without_an_interval_or_with_nan_cannot_tell_that_the_model_is_as_expected(
+    names: tuple[str, ...], missing: float | None
+) -> None:
+    poor = {"auc": 0.55, "auc_high": 0.9, "gap": 0.2, "gap_low": -0.1, "gap_high": 0.5}
+    window = replace(GOOD, **{**poor, **dict.fromkeys(names, missing)})  # type: ignore[arg-type]
+    assert find_symptoms(window, RetrainingPolicy()) == {}
+    decision = decide_retraining([window], at=JUNE, new_labels=50_000)
+    assert (decision.retrain, decision.conclusive) == (False, False)
+    assert "cannot tell" in decision.reasons[0]
+    assert names[0] in decision.reasons[0]
+
+
+def test_nan_everywhere_is_no_good_month_and_complete_figures_are_conclusive() -> None:
+    nan = float("nan")
+    nothing = WindowEvidence("May", nan, nan, nan, nan, nan, nan, nan, (), nan)
+    assert nothing == WindowEvidence("May", drifted_weight=None)
+    assert not decide_retraining([nothing], at=JUNE).conclusive
+    assert len(find_unknowns(nothing)) == 3
+    assert decide_retraining([GOOD], at=JUNE).conclusive
+    assert decide_retraining([GOOD], at=JUNE).reasons == ("May: no symptom",)
+
+
+def test_drift_counts_by_the_number_of_inputs_if_the_model_states_no_importance() -> None:
+    names = ("wind", "pier", "hour")
+    share, weighted = weigh_drift(["wind", "hour"], dict.fromkeys(names, 0.0))
+    assert (share, weighted) == (round(2 / 3, 6), False)
+    sentence = find_symptoms(replace(GOOD, drifted_weight=share, drifted=("wind", "hour"), weighted=weighted), RetrainingPolicy())["inputs"]
+    assert sentence == "May: 67% of the inputs drifted, each counts the same because the model states no importance (wind, hour)"
+    assert weigh_drift(["wind"], dict.fromkeys(names, float("nan"))) == (round(1 / 3, 6), False)
+    assert weigh_drift(["wind"], {"wind": 0.0, "pier": 1.0}) == (0.0, True)
+    assert weigh_drift([], dict.fromkeys(names, 0.0)) == (0.0, True)
 
 
 def test_a_cooldown_ends_on_its_day() -> None:
