@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['NUMBERS', 'OTHER', 'KEEP', 'VERDICTS', 'DRIFTED', 'round_to_bucket', 'round_array', 'histogram', 'fold_cells',
            'weighted_quantiles', 'column_statistics', 'summarize_column', 'profile', 'with_slices', 'merge_profiles',
-           'bin_counts', 'shared_values', 'number_bins', 'bin_shares', 'psi_from_counts', 'drift_distances',
-           'psi_noise_floor', 'max_training_psi', 'psi_threshold', 'find_obstacle', 'kind_of', 'judge_column',
-           'compare_profiles', 'compute_deltas', 'pair_profiles', 'score_buckets', 'model_quality',
+           'bin_counts', 'group_of_text', 'shared_values', 'number_bins', 'bin_shares', 'psi_from_counts',
+           'drift_distances', 'psi_noise_floor', 'max_training_psi', 'psi_threshold', 'find_obstacle', 'kind_of',
+           'judge_column', 'compare_profiles', 'compute_deltas', 'pair_profiles', 'score_buckets', 'model_quality',
            'calibration_by_score', 'interval']
 
 # %% ../../../notebooks/kit/12_monitoring/01_drift.ipynb #4e3ba4ab
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -30,8 +31,8 @@ from boathouse.validation.comparison import t_interval
 from boathouse.validation.metrics import auc_from_counts, calibration_from_counts
 
 NUMBERS = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal", "boolean")
-OTHER = "(other)"
-KEEP = 1000  # different values of a column that a sketch holds exactly
+OTHER = "(other"  # begins the name of a group of rare texts
+KEEP = 1000  # different values of a column that a sketch holds exactly, and groups of rare texts
 VERDICTS = {
     "ok": "no difference above the threshold",
     "drift": "the values are distributed differently",
@@ -85,15 +86,16 @@ def histogram(df: DataFrame, columns: Sequence[str], by: Sequence[str] = (), kee
     )  # fmt: skip
     return fold_cells(cells, by, keep)
 
-
+# %% ../../../notebooks/kit/12_monitoring/01_drift.ipynb #5e7c0123
 def fold_cells(cells: DataFrame, by: Sequence[str], keep: int) -> DataFrame:
     """Return the cells of columns with more than `keep` different values added up.
 
-    Numbers are rounded to nine digits. The `keep` most frequent texts stay, all others become `(other)`.
+    Numbers are rounded to nine digits. The `keep` most frequent texts stay, all others become groups such as `(other 17)`.
     """
     column = Window.partitionBy(*by, "column_name")
     rank = F.row_number().over(column.orderBy(F.desc("count"), "item"))
-    item = F.when(F.col("item").isNotNull() & (rank > keep), OTHER).otherwise(F.col("item"))
+    group = F.format_string(f"{OTHER} %d)", F.crc32("item") % KEEP)
+    item = F.when(F.col("item").isNotNull() & (rank > keep), group).otherwise(F.col("item"))
     bucket = F.when(F.count("value").over(column) > keep, round_to_bucket(F.col("value")))
     around = F.col("count") * F.pow(F.col("total") / F.col("count") - F.col("bucket"), 2)  # between the mean and the bucket's value
     moved = cells.select("*", bucket.alias("bucket"), item.alias("named")).withColumn(
@@ -227,8 +229,11 @@ def bin_counts(row: dict[str, Any], baseline: dict[str, Any]) -> np.ndarray:
     "Return the rows per bin, of shape (2, bins): first those of `row`, then those of `baseline`. The last bin has the missing values."
     sketches = row["sketch"], baseline["sketch"]
     if baseline["data_type"] == "string":
-        place = {item: i for i, item in enumerate(sorted({*sketches[0]["items"], *sketches[1]["items"]}))}
-        bins, size = [np.array([place[i] for i in sketch["items"]], dtype=int) for sketch in sketches], len(place)
+        items = [sketch["items"] for sketch in sketches]
+        if any(item.startswith(OTHER) for side in items for item in side):
+            items = [[group_of_text(item) for item in side] for side in items]
+        place = {item: i for i, item in enumerate(sorted({*items[0], *items[1]}))}
+        bins, size = [np.array([place[item] for item in side], dtype=int) for side in items], len(place)
     else:
         values, usual = shared_values(row, baseline)
         bins, size = number_bins(values, usual, baseline["sketch"]["counts"])
@@ -239,6 +244,11 @@ def bin_counts(row: dict[str, Any], baseline: dict[str, Any]) -> np.ndarray:
         return counts
 
     return np.array([count(r, at) for r, at in zip((row, baseline), bins, strict=True)]).astype(np.int64)
+
+
+def group_of_text(text: str) -> str:
+    "Return the group of rare texts that a text belongs to; a group is its own."
+    return text if text.startswith(OTHER) else f"{OTHER} {zlib.crc32(text.encode()) % KEEP})"
 
 
 def shared_values(row: dict[str, Any], baseline: dict[str, Any]) -> list[np.ndarray]:
@@ -372,7 +382,11 @@ def judge_column(
         return limit, "missing_share", f"{p[-1]:.1%} of the values are missing, {q[-1]:.1%} in the baseline"
     if psi > limit:
         known, rows = set(base["sketch"]["items"]), tables[0][0].sum()
-        new = {item: c / rows for item, c in zip(row["sketch"]["items"], row["sketch"]["counts"], strict=False) if item not in known}
+        new = {
+            item: c / rows
+            for item, c in zip(row["sketch"]["items"], row["sketch"]["counts"], strict=False)
+            if item not in known and not item.startswith(OTHER)
+        }
         if new and sum(new.values()) >= np.abs(p - q).sum() / 4:  # half of what moved
             example = max(new, key=lambda item: (new[item], item))
             return limit, "new_categories", f"{sum(new.values()):.1%} of the rows have one of {len(new)} new texts, such as {example!r}"

@@ -24,6 +24,7 @@ from boathouse.monitoring.drift import (
     bin_counts,
     column_statistics,
     compare_profiles,
+    group_of_text,
     merge_profiles,
     profile,
     psi_noise_floor,
@@ -46,8 +47,8 @@ def row_of(
     distinct = len(points)
     parts = pd.DataFrame({"n": points, "mean": points.index, "squares": 0.0, "min": points.index, "max": points.index})
     if distinct > KEEP and kind == "string":
-        top = points.sort_values(ascending=False, kind="stable").index[:KEEP]
-        points = points.groupby(points.index.where(points.index.isin(top), OTHER)).sum()
+        top = set(points.sort_values(ascending=False, kind="stable").index[:KEEP])
+        points = points.groupby([item if item in top else group_of_text(item) for item in points.index]).sum()
     elif distinct > KEEP:
         points = points.groupby(round_array(points.index.to_numpy())).sum()
     where = {"window": {"start": DAYS[day - 1][0], "end": DAYS[day - 1][1]}, "granularity": "1 day", "model_id": "1", "column_name": column}
@@ -169,7 +170,9 @@ def alarms(windows: int, columns: int, draw: Any, baseline_rows: int, rows: int,
     return hits / windows
 
 
-@pytest.mark.parametrize(("levels", "rows", "baseline_rows"), [(2, 40, 100_000), (200, 1000, 1000), (500, 2500, 2500), (1000, 300, 3000)])
+@pytest.mark.parametrize(
+    ("levels", "rows", "baseline_rows"), [(2, 40, 100_000), (200, 1000, 1000), (500, 2500, 2500), (1000, 300, 3000), (3000, 5000, 5000)]
+)
 def test_chance_raises_no_alarm_over_many_levels(levels: int, rows: int, baseline_rows: int) -> None:
     names = np.array([f"level {i}" for i in range(levels)])
     assert (
@@ -207,7 +210,7 @@ NUMBER = st.one_of(st.integers(-3, 3).map(float), st.sampled_from([2019.0, 2021.
 @st.composite
 def columns(draw: st.DrawFn, day: int) -> Row:
     kind = draw(st.sampled_from(["double", "int", "string", "boolean"]))
-    one: Any = {"string": st.sampled_from([*"abc", "", OTHER, "ü"]), "boolean": st.sampled_from([0.0, 1.0])}.get(kind, NUMBER)
+    one: Any = {"string": st.sampled_from([*"abc", "", f"{OTHER} 5)", "ü"]), "boolean": st.sampled_from([0.0, 1.0])}.get(kind, NUMBER)
     values = draw(st.lists(one, max_size=30)) * draw(st.sampled_from([1, 1, 7, 2000]))
     extra = [f"id {i}" for i in range(1200)] if kind == "string" else [i / 7 for i in range(1200)]
     if kind != "boolean" and draw(st.booleans()):
