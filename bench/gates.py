@@ -2,7 +2,7 @@
 
 python bench/gates.py [--rows N] [--rounds N]     1,000,000 rows of 30 days, 3 rounds
 
-Candidate and champion are LightGBM of 200 trees on 20 inputs, the baseline is a small one. Each way has a process and a JVM of its own; the rounds are interleaved.
+TrainedVersion and champion are LightGBM of 200 trees on 20 inputs, the baseline is a small one. Each way has a process and a JVM of its own; the rounds are interleaved.
 """
 
 from __future__ import annotations

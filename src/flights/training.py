@@ -7,8 +7,8 @@ __all__ = ['ORDER', 'DESCRIPTION', 'OWNER', 'MAX_ROWS', 'DEFAULTS', 'TIMETABLE',
            'log_trial', 'LINEAR_BASELINE', 'INTERACTIVE', 'label_known', 'with_known_labels', 'recipe', 'leaking',
            'space', 'known_points', 'champion_parameters', 'baselines', 'TrainingRows', 'load_rows', 'TrainingOrigin',
            'TrainingRequest', 'scores_depend_on', 'journal_path', 'delete_journal', 'Tuned', 'tune', 'Fitted',
-           'fit_with_baseline', 'unseen_scores', 'manifest_for', 'log_candidate', 'register_candidate', 'Candidate',
-           'train', 'main']
+           'fit_with_baseline', 'unseen_scores', 'manifest_for', 'log_candidate', 'register_candidate',
+           'TrainedVersion', 'train', 'main']
 
 # %% ../../notebooks/flights/09_training.ipynb #5214c4b0
 import hashlib
@@ -406,7 +406,7 @@ def register_candidate(request: TrainingRequest, manifest: Manifest, tuned: Tune
 
 # %% ../../notebooks/flights/09_training.ipynb #68ff2518
 @dataclass(frozen=True)
-class Candidate:
+class TrainedVersion:
     "Hold a trained candidate: run, registered version, split, best trial, number of training rows, and all trials."
 
     run_id: str
@@ -417,7 +417,9 @@ class Candidate:
     trials: tuple[Trial, ...]
 
 
-def train(request: TrainingRequest, experiment: str, tell: Callable[[str], None] = log_trial, searches: Path | None = None) -> Candidate:
+def train(
+    request: TrainingRequest, experiment: str, tell: Callable[[str], None] = log_trial, searches: Path | None = None
+) -> TrainedVersion:
     """Tune, fit and register a candidate on the data known at `request.as_of`, with the baseline in the same run.
 
     `tell` receives one line per trial. With a folder `searches`, an interrupted search continues from its journal.
@@ -437,7 +439,7 @@ def train(request: TrainingRequest, experiment: str, tell: Callable[[str], None]
     mlflow.set_experiment(experiment)
     run, uri = log_candidate(request.lake, manifest, learned, tuned, fitted)
     version = register_candidate(request, manifest, tuned, run, uri)
-    return Candidate(run, version, learned.split, tuned.best, len(learned.frame), tuned.trials)
+    return TrainedVersion(run, version, learned.split, tuned.best, len(learned.frame), tuned.trials)
 
 # %% ../../notebooks/flights/09_training.ipynb #b0dc4cb1
 def main() -> None:

@@ -25,7 +25,7 @@ from flights.gold import gold
 from flights.replay import WEATHER_COLUMNS, events, flight_times, read_text, replay, zones_of_airports
 from flights.silver import silver
 from flights.tables import FLIGHT_EVENT_COLUMNS
-from flights.training import DEFAULTS, Candidate, TrainingRequest, TrainingRows, load_rows, train
+from flights.training import DEFAULTS, TrainedVersion, TrainingRequest, TrainingRows, load_rows, train
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -97,7 +97,7 @@ def quick() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def candidate(airport: Lakehouse, quick: dict[str, Any]) -> Iterator[Candidate]:
+def candidate(airport: Lakehouse, quick: dict[str, Any]) -> Iterator[TrainedVersion]:
     "A model of the airport that was trained on the last day of September: the known sets of parameters and a proposal were tried."
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "DEFAULTS", quick)
@@ -107,7 +107,7 @@ def candidate(airport: Lakehouse, quick: dict[str, Any]) -> Iterator[Candidate]:
 
 
 @pytest.fixture(scope="session")
-def earlier(airport: Lakehouse, quick: dict[str, Any]) -> Iterator[Candidate]:
+def earlier(airport: Lakehouse, quick: dict[str, Any]) -> Iterator[TrainedVersion]:
     "Another one, that was trained on 1 September."
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "DEFAULTS", quick)
@@ -117,10 +117,10 @@ def earlier(airport: Lakehouse, quick: dict[str, Any]) -> Iterator[Candidate]:
 
 
 @pytest.fixture(scope="session")
-def registered() -> Callable[[str, Candidate], int]:
+def registered() -> Callable[[str, TrainedVersion], int]:
     "Registers a trained model once more, as the next version of a model of a test's own; its number."
 
-    def call(model: str, trained: Candidate) -> int:
+    def call(model: str, trained: TrainedVersion) -> int:
         client = MlflowClient()
         known = next(found for found in client.search_model_versions(f"run_id = '{trained.run_id}'") if found.name.startswith(TRAINED))
         return register(model, known.source, trained.run_id, known.tags, description=known.description)

@@ -44,7 +44,7 @@ from flights.tables import (
     MONITORING_QUALITY_METRICS,
     OPS_DECISIONS,
 )
-from flights.training import Candidate
+from flights.training import TrainedVersion
 
 MODEL, SEPTEMBER, OCTOBER = "spark_catalog.ops_ml.judged", "2013-09", date(2013, 10, 1)
 
@@ -60,7 +60,7 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(airport: Lakehouse, earlier: Candidate, registered: Callable[[str, Candidate], int]) -> Iterator[Served]:
+def served(airport: Lakehouse, earlier: TrainedVersion, registered: Callable[[str, TrainedVersion], int]) -> Iterator[Served]:
     "The airport with a champion that was trained on August, and the first days of September, scored by it and measured."
     version = registered(MODEL, earlier)
     promote(airport, MODEL, version, datetime(2013, 9, 1), "first")

@@ -17,7 +17,7 @@ from boathouse.tables.versions import fingerprint
 from flights.features import LABELS
 from flights.scoring import champion_of, score_month
 from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS
-from flights.training import Candidate
+from flights.training import TrainedVersion
 
 MODEL = "spark_catalog.test_ml.scored_flights"
 
@@ -33,7 +33,9 @@ class Scored:
 
 
 @pytest.fixture(scope="module")
-def scored(airport: Lakehouse, earlier: Candidate, candidate: Candidate, registered: Callable[[str, Candidate], int]) -> Iterator[Scored]:
+def scored(
+    airport: Lakehouse, earlier: TrainedVersion, candidate: TrainedVersion, registered: Callable[[str, TrainedVersion], int]
+) -> Iterator[Scored]:
     "Two versions: the first is champion in August, the second from 15 August on."
     for trained, since in ((earlier, dt.datetime(2013, 8, 1)), (candidate, dt.datetime(2013, 8, 15))):
         promote(airport, MODEL, registered(MODEL, trained), since, "test")

@@ -19,7 +19,7 @@ from boathouse.registry.manifest import Code
 from boathouse.tables.table import Lakehouse
 from boathouse.training.search import parameter_key
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
-from flights.training import Candidate, TrainingRows, baselines, delete_journal, journal_path, recipe, scores_depend_on
+from flights.training import TrainedVersion, TrainingRows, baselines, delete_journal, journal_path, recipe, scores_depend_on
 
 MODEL, AS_OF, EVALS = "spark_catalog.test_ml.killed_flights", date(2013, 9, 30), 3
 
@@ -68,7 +68,7 @@ def task(cluster: Cluster, airport: Lakehouse, quick: dict[str, Any], tmp_path: 
 
 
 def test_a_training_killed_in_its_fifth_trial_goes_on_with_that_trial_and_ends_as_an_undisturbed_one(
-    candidate: Candidate, task: Callable[[int], str], tmp_path: Path
+    candidate: TrainedVersion, task: Callable[[int], str], tmp_path: Path
 ) -> None:
     searches = tmp_path / "searches"
     assert "SIGKILL" in task(5)

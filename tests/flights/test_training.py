@@ -25,7 +25,7 @@ from flights.features import CALENDAR, CATEGORICAL, feature_versions, features, 
 from flights.tables import FEATURES_AIRCRAFT, GOLD_DEPARTURES
 from flights.training import (
     TIMETABLE,
-    Candidate,
+    TrainedVersion,
     TrainingOrigin,
     TrainingRequest,
     TrainingRows,
@@ -43,7 +43,7 @@ MODEL = "spark_catalog.test_ml.flights_in_service"
 
 
 @pytest.fixture
-def version(candidate: Candidate, registered: Callable[[str, Candidate], int]) -> Iterator[int]:
+def version(candidate: TrainedVersion, registered: Callable[[str, TrainedVersion], int]) -> Iterator[int]:
     "The candidate, as version of a model that can be promoted."
     yield registered(MODEL, candidate)
     MlflowClient().delete_registered_model(MODEL)
@@ -64,7 +64,7 @@ def test_training_rows_are_one_per_flight_and_lie_before_the_held_out_days(airpo
     assert (rows.label_time <= dt.datetime(2013, 9, 30)).all()
 
 
-def test_the_run_says_which_tables_at_which_versions_made_the_model(airport: Lakehouse, candidate: Candidate) -> None:
+def test_the_run_says_which_tables_at_which_versions_made_the_model(airport: Lakehouse, candidate: TrainedVersion) -> None:
     client = MlflowClient()
     run = client.get_run(candidate.run_id)
     recorded = {k.removeprefix("table."): int(v) for k, v in run.data.params.items() if k.startswith("table.")}
@@ -83,7 +83,7 @@ def test_the_run_says_which_tables_at_which_versions_made_the_model(airport: Lak
     assert set(found["features"]) >= {"carrier", "wind_speed"}
 
 
-def test_the_run_keeps_for_each_feature_how_old_the_newest_thing_was_that_it_knew(candidate: Candidate) -> None:
+def test_the_run_keeps_for_each_feature_how_old_the_newest_thing_was_that_it_knew(candidate: TrainedVersion) -> None:
     leaks = mlflow.load_table("leaks.json", run_ids=[candidate.run_id]).set_index("feature")
     assert set(leaks.index) == {*CATEGORICAL, *numeric()}
     assert leaks.later.fillna(0).sum() == 0
@@ -115,14 +115,14 @@ def test_a_feature_from_after_the_forecast_ends_the_training_before_it_begins(ai
     assert caught.value.count == report.later.max() > 2000
 
 
-def test_tuned_is_never_worse_than_the_defaults_and_every_trial_is_a_nested_run(candidate: Candidate) -> None:
+def test_tuned_is_never_worse_than_the_defaults_and_every_trial_is_a_nested_run(candidate: TrainedVersion) -> None:
     run = MlflowClient().get_run(candidate.run_id)
     assert run.data.metrics["fold_auc"] >= run.data.metrics["defaults_fold_auc"]
     nested = MlflowClient().search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{candidate.run_id}'")
     assert len(nested) == len(candidate.trials) == 3 + len(baselines())
 
 
-def test_the_share_and_the_timetable_are_trials_that_the_model_beats(candidate: Candidate) -> None:
+def test_the_share_and_the_timetable_are_trials_that_the_model_beats(candidate: TrainedVersion) -> None:
     run = MlflowClient().get_run(candidate.run_id)
     nested = MlflowClient().search_runs(
         [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{candidate.run_id}' AND tags.baseline = 'true'"
@@ -145,7 +145,7 @@ def test_the_search_proposes_no_baseline() -> None:
     assert not any("columns" in p or p["learner"] == PRIOR for p in drawn)
 
 
-def test_a_retraining_tries_the_champions_parameters_too(airport: Lakehouse, candidate: Candidate, version: int) -> None:
+def test_a_retraining_tries_the_champions_parameters_too(airport: Lakehouse, candidate: TrainedVersion, version: int) -> None:
     assert champion_parameters(airport, MODEL, dt.date(2013, 9, 30)) is None
     assert list(known_points(None)) == ["defaults", "a line"]
     promote(airport, MODEL, version, dt.datetime(2013, 9, 30), "test")

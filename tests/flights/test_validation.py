@@ -27,7 +27,7 @@ from boathouse.validation.policy import gates_of
 from flights import training, validation
 from flights.deployment import promote_accepted
 from flights.tables import OPS_HOLDOUT_OPENINGS, OPS_PROMOTIONS
-from flights.training import Candidate, TrainingRequest, baselines, train
+from flights.training import TrainedVersion, TrainingRequest, baselines, train
 from flights.validation import BASELINE, POLICY, SLICES, evidence_of, held_out, unseen_by, validate_candidate
 
 MODEL = "spark_catalog.test_ml.validated_flights"
@@ -44,7 +44,7 @@ class First:
 
 
 @pytest.fixture(scope="module")
-def first(airport: Lakehouse, candidate: Candidate, registered: Callable[[str, Candidate], int]) -> Iterator[First]:
+def first(airport: Lakehouse, candidate: TrainedVersion, registered: Callable[[str, TrainedVersion], int]) -> Iterator[First]:
     version, seen = registered(MODEL, candidate), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "evidence_of", lambda *given: seen.append(evidence_of(*given)) or seen[-1])
@@ -63,7 +63,7 @@ def refusals(evidence: Evidence, **changed: object) -> set[str]:
     return set(run_gates(gates_of(POLICY), replace(evidence, **changed, _cache={})).refusals)  # type: ignore[arg-type]
 
 
-def test_held_out_rows_are_the_days_that_training_left_out(candidate: Candidate, good: Evidence) -> None:
+def test_held_out_rows_are_the_days_that_training_left_out(candidate: TrainedVersion, good: Evidence) -> None:
     days = good.rows.flight_date
     assert (days.min(), days.max()) == (candidate.split.holdout, candidate.split.end - dt.timedelta(days=1))
     assert good.rows.flight_id.is_unique
@@ -88,7 +88,7 @@ def test_the_good_candidate_passes_and_its_bad_twins_do_not(good: Evidence) -> N
     assert refusals(good, training=replace(good.training, days=good.training.days | set(good.rows.flight_date))) == {"test_after_training"}
 
 
-def test_days_that_the_champion_was_trained_on_do_not_count(candidate: Candidate, first: First, good: Evidence) -> None:
+def test_days_that_the_champion_was_trained_on_do_not_count(candidate: TrainedVersion, first: First, good: Evidence) -> None:
     days = good.rows.flight_date
     assert unseen_by(MODEL, first.version, days).all()
     assert not unseen_by(MODEL, first.version, [candidate.split.first] * 3).any()
@@ -98,7 +98,7 @@ def test_days_that_the_champion_was_trained_on_do_not_count(candidate: Candidate
     assert verdict.refusals == ("beats_champion",)
 
 
-def test_a_first_model_is_accepted_promoted_once_and_explained(airport: Lakehouse, candidate: Candidate, first: First) -> None:
+def test_a_first_model_is_accepted_promoted_once_and_explained(airport: Lakehouse, candidate: TrainedVersion, first: First) -> None:
     verdict = first.verdict
     assert verdict.accepted, verdict.refusals
     assert {r.name: r.reason for r in verdict.results}["beats_champion"] == "there is no champion yet"
@@ -127,7 +127,7 @@ def test_a_first_model_is_accepted_promoted_once_and_explained(airport: Lakehous
 
 
 def test_each_version_that_is_judged_has_looked_at_its_held_out_rows_once_however_often_it_is_judged(
-    airport: Lakehouse, candidate: Candidate, first: First
+    airport: Lakehouse, candidate: TrainedVersion, first: First
 ) -> None:
     again = held_out(airport, read_manifest(candidate.run_id), {CANDIDATE: pack_model(MODEL, first.version)}, dt.datetime(2013, 9, 30))
     assert len(again.rows) == len(first.evidence.rows)
@@ -139,7 +139,7 @@ def test_each_version_that_is_judged_has_looked_at_its_held_out_rows_once_howeve
     assert split_from_json(look.split) == candidate.split
 
 
-def test_the_candidate_is_made_again_from_its_manifest_to_the_last_bit(airport: Lakehouse, candidate: Candidate, first: First) -> None:
+def test_the_candidate_is_made_again_from_its_manifest_to_the_last_bit(airport: Lakehouse, candidate: TrainedVersion, first: First) -> None:
     done = reproduce(airport, MODEL, first.version)
     assert (done.verdict, done.differences) == ("same", ())
     assert [found["rows_of"] for found in done.sets] == ["training", "held out"]
@@ -150,7 +150,7 @@ def test_the_candidate_is_made_again_from_its_manifest_to_the_last_bit(airport: 
 
 
 def test_a_refused_candidate_stays_registered_with_its_reasons_and_is_not_promoted(
-    airport: Lakehouse, candidate: Candidate, first: First, registered: Callable[[str, Candidate], int]
+    airport: Lakehouse, candidate: TrainedVersion, first: First, registered: Callable[[str, TrainedVersion], int]
 ) -> None:
     promote(airport, MODEL, first.version, dt.datetime(2013, 9, 30), "test")
     again = registered(MODEL, candidate)  # the champion itself, once more
@@ -183,7 +183,7 @@ def test_a_baseline_that_nothing_beats_is_said_to_be_one_refused_and_made_again(
 
 
 def test_an_accepted_candidate_whose_champion_is_another_by_now_is_not_promoted(
-    airport: Lakehouse, first: First, earlier: Candidate, registered: Callable[[str, Candidate], int]
+    airport: Lakehouse, first: First, earlier: TrainedVersion, registered: Callable[[str, TrainedVersion], int]
 ) -> None:
     later, client = registered(MODEL, earlier), MlflowClient()
     client.set_model_version_tag(MODEL, str(later), "validation", "accepted")

@@ -3,7 +3,17 @@
 from boathouse.models.integrity import AllowedTypes, UntrustedModel, fetch_files, refuse_code
 from boathouse.models.learners import Recipe, build_estimator, fit, importances, log_pipeline, predict, probabilities, to_pandas
 from boathouse.models.scoring import PackedModel, pack_model, score, score_together
-from boathouse.models.tasks import METRICS, TASKS, LabelError, Metric, Task, check_labels, check_predictions, encode_labels, measure_predictions
+from boathouse.models.tasks import (
+    METRICS,
+    TASKS,
+    LabelError,
+    Metric,
+    Task,
+    check_labels,
+    check_predictions,
+    encode_labels,
+    measure_predictions,
+)
 
 __all__ = [
     "AllowedTypes",

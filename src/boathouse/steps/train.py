@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'WEIGHTS_FILE', 'TEN_TRIALS', 'Candidate', 'tune_and_train', 'require_labels', 'table_versions',
-           'training_rows', 'log_candidate']
+           'training_rows', 'log_run']
 
 # %% ../../../notebooks/kit/13_steps/01_train.ipynb #04b74772
 import json
@@ -126,7 +126,7 @@ def tune_and_train(
         )
     fitted = fit(recipe, frame, best.parameters, estimators=estimators)
     mlflow.set_experiment(experiment or f"/boathouse/{model}")
-    run, uri = log_candidate(lake, training_set, recipe, split, frame, trials, fitted, key, day, at, trusted, code)
+    run, uri = log_run(lake, training_set, recipe, split, frame, trials, fitted, key, day, at, trusted, code)
     tags = {"as_of": f"{at:%Y-%m-%d}", "owner": owner, TRAINED_BY: user_name(lake.spark)}
     allowed = AllowedTypes(types=frozenset(TRUSTED) | frozenset(trusted))
     version = register(model, uri, run, tags, allowed, description)
@@ -138,7 +138,7 @@ def require_labels(training_set: TrainingSet) -> Labels:
     "Return the labels of a training set. Raises ValueError if they are a data frame, which nobody can read again."
     if training_set.spec.labels is None:
         raise ValueError(
-            "the labels of a training set must be Labels(table, version, ...) to be read again for the test, got a DataFrame: write it to a table first"
+            f"the labels of a training set must be Labels(table, version, ...) to be read again, got a DataFrame with {', '.join(training_set.given)}: write it to a table first"
         )
     return training_set.spec.labels
 
@@ -159,7 +159,7 @@ def training_rows(
     return collect_training_rows(rows.where(split.where_training()), recipe, key, keep=list(dict.fromkeys([*used, *more])))
 
 # %% ../../../notebooks/kit/13_steps/01_train.ipynb #8fecb5fe
-def log_candidate(
+def log_run(
     lake: Lakehouse,
     training_set: TrainingSet,
     recipe: Recipe,
