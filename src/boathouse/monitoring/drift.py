@@ -25,7 +25,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.window import Window
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import gamma, wasserstein_distance
+from scipy.stats import gamma, pearson3, skew, wasserstein_distance
 
 from boathouse.validation.comparison import t_interval
 from boathouse.validation.metrics import auc_from_counts, calibration_from_counts
@@ -318,7 +318,7 @@ def psi_noise_floor(counts: np.ndarray, level: float = 0.01) -> float:
     total, rows = total[total > 0], int(counts[0].sum())
     if len(total) < 2:
         return 0.0
-    draws = int(np.clip(200_000 // len(total), 400, 2_000))
+    draws = int(np.clip(200_000 // len(total), 400, 10_000))
     if total.sum() < 10**9:  # numpy's limit
         window = rng.multivariate_hypergeometric(total, rows, draws, method="marginals")
         baseline = total - window
@@ -326,8 +326,10 @@ def psi_noise_floor(counts: np.ndarray, level: float = 0.01) -> float:
         window, baseline = (rng.multinomial(size, total / total.sum(), draws) for size in (rows, total.sum() - rows))
     drawn = psi_from_counts(window, baseline)
     mean, spread = drawn.mean(), max(drawn.var(), 1e-12 * drawn.mean() ** 2)
-    tail = gamma.ppf(1 - level, mean**2 / spread, scale=spread / mean)
-    return float(max(tail, np.quantile(drawn, 1 - level, method="higher")))
+    tails = [gamma.ppf(1 - level, mean**2 / spread, scale=spread / mean), np.quantile(drawn, 1 - level, method="higher")]
+    if drawn.var() > 1e-12 * mean**2:
+        tails.append(pearson3.ppf(1 - level, skew(drawn), mean, spread**0.5))
+    return float(max(tails))
 
 
 def max_training_psi(tables: Sequence[np.ndarray]) -> float:
