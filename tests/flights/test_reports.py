@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from bs4 import BeautifulSoup
 from execnb.shell import CaptureShell
 from fastcore.nbio import read_nb
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from pyspark.sql import SparkSession
 
@@ -69,6 +71,7 @@ def test_a_report_is_short_and_what_it_keeps_of_a_run_begins_with_a_headline_and
     code = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
     assert all(len(c.source.splitlines()) <= 30 for c in code)
     assert all("def " not in c.source for c in code)
+    assert "get_spark()" in code[0].source  # a notebook opened by hand reads the workspace's models from then on
     shown = [o for c in code for o in c.outputs]
     assert path.stem != "validation" or shown
     assert not shown or "font-size:1.4em" in shown[0].data["text/html"]  # the headline, before anything else
@@ -129,7 +132,38 @@ def test_a_table_of_a_report_is_html_whose_cells_stay_text_and_lists_are_lines()
     frame = pd.DataFrame({"month": ["<b>"], "late": [0.168], "AUC": [float("nan")], "why": [["one & two", "three"]]})
     cells = BeautifulSoup(as_table(frame).data, "html.parser").find_all("td")
     assert [cell.get_text("|") for cell in cells] == ["<b>", "16.8%", "", "one & two|three"]
-    assert [cell["style"] for cell in cells] == ["text-align:left", "text-align:right", "text-align:right", "text-align:left"]
+    assert [str(cell["style"]).partition(";")[0] for cell in cells] == [
+        "text-align:left",
+        "text-align:right",
+        "text-align:right",
+        "text-align:left",
+    ]
+
+
+def test_a_date_beside_a_long_text_stays_on_one_line() -> None:
+    cells = BeautifulSoup(as_table(pd.DataFrame({"from": ["2013-10-01"], "why": ["better than before"]})).data, "html.parser").find_all(
+        "td"
+    )
+    assert ["nowrap" in str(cell["style"]) for cell in cells] == [True, False]
+
+
+def test_the_legend_of_the_shares_hides_no_line_and_the_days_of_a_month_do_not_overlap() -> None:
+    days = [f"2013-11-{day:02}" for day in range(1, 31)]
+    rows = pd.DataFrame({"flight_date": days, "step": 1000, "rows": 2, "labelled": 2, "positives": 1, "p_labelled": 0.2, "p_sum": 0.2})
+    months = [{"month": "2013-10", "share_positive": 0.2, "mean_probability": 0.2}]
+    for figure in (share_by_day(rows), shares_by_month(months)):
+        FigureCanvasAgg(figure).draw()
+        axes = figure.axes[0]
+        legend = axes.get_legend()
+        assert legend is not None
+        assert legend.get_window_extent().y0 >= axes.bbox.y1 - 1
+        places = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(places))
+
+
+def test_the_bars_of_few_months_stand_in_the_middle() -> None:
+    rows = [{"month": f"2013-{m}", "share_positive": 0.2, "mean_probability": 0.2} for m in range(10, 13)]
+    assert [sum(shares_by_month(rows[:n]).axes[0].get_xlim()) / 2 for n in (1, 2, 3)] == pytest.approx([0, 0.5, 1])
 
 
 def test_a_headline_shows_verdict_sentence_and_numbers() -> None:
