@@ -158,8 +158,8 @@ def test_a_new_key_without_a_whole_number_feature_is_scored_as_missing(spark: Sp
     )
     name = "spark_catalog.test_ml.counted"
     with mlflow.start_run():
-        words = {"flavor": mlflow.sklearn, "training_set": made, "pip_requirements": [], "serialization_format": "skops"}
-        log_model(fitted, "m", registered_model_name=name, **words)
+        words = {"pip_requirements": [], "serialization_format": "skops", "skops_trusted_types": ["numpy.dtype"]}
+        log_model(fitted, "m", flavor=mlflow.sklearn, training_set=made, registered_model_name=name, **words)
     new = spark.sql("SELECT 'north' AS pier, timestamp'2013-06-02' AS planned")
     known = spark.sql("SELECT 'east' AS pier, timestamp'2013-06-01 02:00' AS planned")
     scored = [score_batch(harbour.tables.lake, f"models:/{name}/1", rows) for rows in (new, known)]
