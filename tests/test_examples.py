@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -130,3 +131,11 @@ def test_the_most_used_functions_have_an_example() -> None:
         "monitoring.retraining.decide_retraining",
     }
     assert wanted - set(EXAMPLES) == set()
+
+
+@pytest.mark.parametrize("name", ["tables", "point_in_time", "plots"])
+def test_every_public_function_of_a_module_has_an_example(name: str) -> None:
+    module = importlib.import_module(f"boathouse.{name}")
+    functions = [function for function in map(vars(module).get, module.__all__) if inspect.isfunction(function)]
+    assert len(functions) > 1
+    assert [function.__name__ for function in functions if ">>>" not in (function.__doc__ or "")] == []

@@ -21,7 +21,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 # %% ../../notebooks/kit/01_runtime.ipynb #79a39d3f
 def get_spark() -> SparkSession:
-    "Return the Spark session of this process: the active one, else the platform's, else a local one that is started now."
+    """Return the Spark session of this process: the active one, else the platform's, else a local one that is started now.
+
+    >>> get_spark().range(3).count()
+    3
+    """
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
@@ -34,7 +38,11 @@ def get_spark() -> SparkSession:
 
 # %% ../../notebooks/kit/01_runtime.ipynb #9ca2ac3b
 def get_dbutils() -> Any | None:
-    "Return the `dbutils` of the task that runs this code, or None outside a task."
+    """Return the `dbutils` of the task that runs this code, or None outside a task.
+
+    >>> print(get_dbutils())
+    None
+    """
     if "DATABRICKS_RUNTIME_VERSION" not in os.environ and "BOATHOUSE_TASK" not in os.environ:
         return None
     from databricks.sdk.runtime import dbutils

@@ -70,6 +70,10 @@ def vacuum(lake: Lakehouse, table: Table | str, at: datetime) -> str | None:
     """Delete the files that only versions past the table's retention need. Return None, or the reason why nothing was done.
 
     `at` is the real present time. Raises PinError if a pin needs the files.
+
+    >>> append(lake, flights, rows)
+    >>> vacuum(lake, flights, datetime.now())
+    'younger than its retention'
     """
     found = read_layout(lake, table)
     lasting = found.properties.get("delta.deletedFileRetentionDuration") == LASTING

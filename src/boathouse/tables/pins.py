@@ -138,6 +138,11 @@ def pin_all(lake: Lakehouse, wanted: Mapping[str, tuple[Table | str, int]], at: 
 
     `wanted` maps a name to a table and a version. A second call with the same pin adds no step. Raises PinError if the name
     belongs to another version, and VersionGone if a version cannot be read.
+
+    >>> append(lake, flights, rows)
+    >>> kept = pin_all(lake, {"empty": (flights, 0), "january": (flights, 1)}, at, "the report of January")
+    >>> [(one.name, one.version) for one in kept]
+    [('empty', 0), ('january', 1)]
     """
     known, found, missing = list_pins(lake), {}, {}
     for name, (table, version) in wanted.items():
@@ -217,6 +222,12 @@ def materialise(lake: Lakehouse, name: str, at: datetime) -> Pin:
     """Copy the pinned rows into `ops.pin_<name>`, and restore the table's retention unless other pins need it.
 
     A second call makes no second copy. Raises PinError if the copy's fingerprint differs from the source's.
+
+    >>> append(lake, flights, rows)
+    >>> _ = pin(lake, "january", flights, 1, at, "the report of January")
+    >>> copied = materialise(lake, "january", at)
+    >>> copied.action, copied.copy
+    ('materialised', 'ops.pin_january')
     """
     found = pin_named(lake, name)
     if found.copy is None:
@@ -240,6 +251,12 @@ def unpin(lake: Lakehouse, name: str, at: datetime, why: str) -> None:
     """Release a pin: drop its copy, and restore the table's retention unless other pins need it.
 
     A second call completes a first one that was interrupted.
+
+    >>> append(lake, flights, rows)
+    >>> _ = pin(lake, "january", flights, 1, at, "the report of January")
+    >>> unpin(lake, "january", at, "the report was withdrawn")
+    >>> list_pins(lake)["january"].action
+    'unpinned'
     """
     known = list_pins(lake).get(name)
     if known is None or known.action != "unpinned":

@@ -194,6 +194,10 @@ def diff(lake: Lakehouse, table: Table, before: int, after: int) -> DataFrame:
     """Return one row per difference between two versions, in the form of `compare_rows`.
 
     Rows are matched by the table's primary key if it declares one. Raises VersionGone if a version cannot be read.
+
+    >>> append(lake, flights, rows)
+    >>> diff(lake, flights, 0, 1).select("flight_id", "_change").orderBy("flight_id").first()
+    Row(flight_id=1, _change='added')
     """
     for version in {before, after}:
         check_version(lake, table, version)
