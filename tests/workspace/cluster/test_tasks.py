@@ -268,8 +268,15 @@ def test_two_clusters_on_one_session_do_not_bar_each_others_jobs(project, state)
             assert result.state == "SUCCESS", result.trace
 
 
-def test_a_failed_query_is_logged_once_as_its_exception(project):
-    result, log = project.run(code="spark.sql('select oar')")
-    assert result.error.startswith("AnalysisException: [UNRESOLVED_COLUMN")
+@pytest.mark.parametrize(
+    ("code", "logger"),
+    [
+        ("spark.sql('select oar')", "SQLQueryContextLogger"),
+        ("spark.range(1).withColumn('oar', F.col('id') / F.lit(0)).collect()", "DataFrameQueryContextLogger"),
+    ],
+)
+def test_a_failed_query_is_logged_once_as_its_exception(project, code: str, logger: str) -> None:
+    result, log = project.run(code=f"from pyspark.sql import functions as F\n{code}")
+    assert result.error.startswith(("AnalysisException: [UNRESOLVED_COLUMN", "ArithmeticException: [DIVIDE_BY_ZERO"))
     assert log.startswith("Traceback")
-    assert "SQLQueryContextLogger" not in log
+    assert logger not in log

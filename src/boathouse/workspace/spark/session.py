@@ -208,7 +208,8 @@ def start_session(
 
 def silence_spark() -> None:
     "Keep PySpark from printing each failed query as a page of JSON in addition to the exception."
-    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _prepare(state: Path) -> None:
