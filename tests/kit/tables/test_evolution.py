@@ -64,6 +64,37 @@ def test_a_table_that_does_not_exist_is_one_change_and_evolving_makes_it(lake: L
     assert plan_changes(lake, table) == []
 
 
+def test_new_fields_of_a_struct_are_added_and_other_changes_of_nested_types_are_refused_with_a_true_reason(lake: Lakehouse) -> None:
+    def crewed(kind: str) -> Table:
+        return named("crewed", columns=(BOAT, Column("crew", kind, "who sails")))
+
+    old = "struct<name:varchar(9),legs:array<struct<a:int>>,by:map<string,struct<b:int>>>"
+    new = (
+        "struct<name:varchar(9),legs:array<struct<a:int,at_sea:int>>,by:map<string,struct<b:int,c:date>>,age:int,home:struct<town:string>>"
+    )
+    append(
+        lake,
+        crewed(old),
+        lake.spark.sql("SELECT 'Ida' AS boat, cast(('Ann', array(struct(1)), map('x', struct(2))) AS " + old + ") AS crew"),
+    )
+    (change,) = plan_changes(lake, crewed(new))
+    assert (change.kind, change.refused) == ("add field", False)
+    append(lake, crewed(new), lake.spark.sql(f"SELECT 'Tern' AS boat, cast(NULL AS {new}) AS crew"))
+    assert plan_changes(lake, crewed(new)) == []
+    ida = read(lake, crewed(new)).where("boat = 'Ida'").collect()[0].crew.asDict(recursive=True)
+    assert ida == {"name": "Ann", "legs": [{"a": 1, "at_sea": None}], "by": {"x": {"b": 2, "c": None}}, "age": None, "home": None}
+    nested = "in a nested type, only fields that may be null can be added, after the existing ones of their struct"
+    for kind, reason in (
+        (old, nested),
+        (new.replace("age:int", "age:bigint"), nested),
+        (new.replace("age:int", "x:int,age:int"), nested),
+        (new[:-1] + ",more:int NOT NULL>", nested),
+        ("string", "the values in existing files would have to be converted: declare a column of another name"),
+    ):
+        (change,) = plan_changes(lake, crewed(kind))[:1]
+        assert (change.kind, change.refused, change.action) == ("change type", True, reason), kind
+
+
 def test_every_safe_change_of_a_declaration_is_made_by_the_next_write_and_the_rows_stay(lake: Lakehouse) -> None:
     table = named("safe", change_feed=True)
     append(lake, table, lake.spark.createDataFrame([("Ida", 4, None)], BOATS.schema), unique=True)
