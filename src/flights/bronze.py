@@ -35,10 +35,11 @@ def end_of(day: date) -> datetime:
 
 # %% ../../notebooks/flights/03_bronze.ipynb #32ea8832
 def bronze(lake: Lakehouse, landing: Path | str, at: datetime) -> dict[str, IngestResult]:
-    "Ingest the new files of every feed; return the result of each feed."
+    "Ingest the new files of every feed; return the result of each feed. A feed that was never delivered has no folder and no files."
     with ThreadPoolExecutor(max_workers=3) as pool:
-        jobs = {folder: pool.submit(ingest, lake, table, landing, folder, at) for folder, table in FEEDS.items()}
-        return {folder: job.result() for folder, job in jobs.items()}
+        there = {folder: table for folder, table in FEEDS.items() if (Path(landing) / folder).is_dir()}
+        jobs = {folder: pool.submit(ingest, lake, table, landing, folder, at) for folder, table in there.items()}
+        return {folder: jobs[folder].result() if folder in jobs else IngestResult() for folder in FEEDS}
 
 # %% ../../notebooks/flights/03_bronze.ipynb #9202141f
 def summarize_ingestion(done: dict[str, IngestResult]) -> str:

@@ -5,22 +5,23 @@
 # %% auto #0
 __all__ = ['FAILED', 'METRICS', 'WORD', 'PART', 'FIELD', 'UNSTEADY', 'Rule', 'rule_set', 'strip_literals', 'rule_problem',
            'RuleError', 'check_rules', 'evaluate_rules', 'mask_expressions', 'mask_columns', 'passing_rows',
-           'broken_condition', 'rejected_rows', 'reason_columns', 'rule_bit', 'count_failures', 'observe_counts',
-           'observed_counts', 'wait_for_counts', 'counts_from_observation', 'QualityError', 'raise_on_failures',
-           'rule_metrics']
+           'broken_condition', 'rejected_rows', 'reason_columns', 'rule_bit', 'find_raising_rules',
+           'name_raising_rules', 'count_failures', 'observe_counts', 'observed_counts', 'wait_for_counts',
+           'counts_from_observation', 'QualityError', 'raise_on_failures', 'rule_metrics']
 
 # %% ../../../notebooks/kit/03_quality/01_rules.ipynb #701b2938
 import hashlib
 import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Literal
 
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
@@ -98,6 +99,11 @@ def check_rules(df: DataFrame, rules: Sequence[Rule]) -> None:
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
     wrong += [f"{name}: the name is reserved for the number of rows, rename the rule" for name in names if name == "checked"]
+    wrong += [
+        f"the rows have a column {name}, and this name is reserved for the results of the rules: rename the column"
+        for name in df.columns
+        if re.fullmatch(rf"{FAILED}(_[0-9]+)?", name.lower())
+    ]
     sqls = [sql for rule in rules for sql in (rule.condition, rule.applies)]
     try:
         kinds = {field.dataType.typeName() for field in df.select(*[F.expr(sql).alias("_") for sql in sqls]).schema}
@@ -172,21 +178,67 @@ def rejected_rows(judged: DataFrame, rules: Sequence[Rule]) -> DataFrame:
 def reason_columns(rules: Sequence[Rule]) -> dict[str, Column]:
     "Return two expressions for an evaluated row: `_failed_rules`, the names of the violated rules, and `_reason`, their reasons."
     broken = [(F.expr(f"{rule_bit(rules, n)} = 1L"), rule) for n, rule in enumerate(rules)]
-    names = F.array_compact(F.array(*[F.when(is_broken, F.lit(rule.name)) for is_broken, rule in broken]))
+    names = F.array_compact(F.array(*[F.when(is_broken, F.lit(rule.name)) for is_broken, rule in broken]).cast("array<string>"))
     reasons = [F.coalesce(F.expr(rule.detail or "NULL"), F.lit(rule.reason or rule.name)) for rule in rules]
-    sentences = F.array_compact(F.array(*[F.when(is_broken, text) for (is_broken, _), text in zip(broken, reasons, strict=True)]))
-    return {"_failed_rules": names, "_reason": F.array_join(sentences, "; ")}
+    texts = F.array(*[F.when(is_broken, text) for (is_broken, _), text in zip(broken, reasons, strict=True)]).cast("array<string>")
+    return {"_failed_rules": names, "_reason": F.array_join(F.array_compact(texts), "; ")}
 
 
 def rule_bit(rules: Sequence[Rule], n: int) -> str:
     "Return a SQL expression that is 1 if the row violates rule `n`, else 0."
     return f"(shiftrightunsigned({mask_columns(rules)[n // WORD]}, {n % WORD}) & 1L)"
 
+# %% ../../../notebooks/kit/03_quality/01_rules.ipynb #033e97ab
+def find_raising_rules(df: DataFrame, rules: Sequence[Rule]) -> list[str]:
+    "Return a sentence for each rule that raises an error on a row of `df`. Runs one Spark job per rule, and one for the rows alone."
+
+    def raised(*columns: Column) -> str | None:
+        try:
+            (df.agg(*columns) if columns else df).write.format("noop").mode("overwrite").save()
+        except AnalysisException:  # the rows do not have all columns of the rule
+            return None
+        except PySparkException as error:
+            kinds = re.findall(r"\[([A-Z][A-Z0-9_.]+)\]", str(error))
+            return next((kind for kind in kinds if kind != "TASK_WRITE_FAILED"), type(error).__name__)
+        except Py4JJavaError as error:
+            return str(error.java_exception.getClass().getSimpleName())
+        return None
+
+    def evaluated(rule: Rule) -> list[Column]:
+        broken = F.expr(f"({rule.applies}\n) AND NOT coalesce(({rule.condition}\n), false)")
+        return [F.count_if(broken), *([F.count(F.when(broken, F.expr(rule.detail)))] if rule.detail else [])]
+
+    if raised():
+        return []
+    wrong = []
+    for rule in rules:
+        if kind := raised(*evaluated(rule)):
+            wrong.append(
+                f"{rule.name}: {rule.condition!r} raises {kind} on a row, and must give NULL there: use try_divide, try_cast or another try_ function"
+            )
+    return wrong
+
+
+@contextmanager
+def name_raising_rules(judged: DataFrame, rules: Sequence[Rule]) -> Iterator[None]:
+    "Turn an error of Spark inside the block into a RuleError, if a rule raises it on a row. The rows are not cached afterwards."
+    try:
+        yield
+    except (PySparkException, Py4JJavaError):
+        judged.unpersist()
+        if wrong := find_raising_rules(judged.drop(*mask_columns(rules)), rules):
+            raise RuleError("; ".join(wrong)) from None
+        raise
+
 # %% ../../../notebooks/kit/03_quality/01_rules.ipynb #569449ef
 def count_failures(judged: DataFrame, rules: Sequence[Rule]) -> dict[str, int]:
-    "Return the number of rows as `checked`, and the number of violations per rule. Runs one Spark job."
+    """Return the number of rows as `checked`, and the number of violations per rule. Runs one Spark job.
+
+    Raises RuleError if a rule raises an error on a row.
+    """
     broken = [F.expr(f"count_if({rule_bit(rules, n)} = 1L)").alias(rule.name) for n, rule in enumerate(rules)]
-    return judged.agg(F.count(F.lit(1)).alias("checked"), *broken).collect()[0].asDict()
+    with name_raising_rules(judged, rules):
+        return judged.agg(F.count(F.lit(1)).alias("checked"), *broken).collect()[0].asDict()
 
 # %% ../../../notebooks/kit/03_quality/01_rules.ipynb #5f38b186
 def observe_counts(judged: DataFrame, rules: Sequence[Rule]) -> tuple[DataFrame, Observation]:

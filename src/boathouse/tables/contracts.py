@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['EXACT', 'ContractViolation', 'column_types', 'find_misfits', 'is_storable', 'quote_column', 'check_columns',
-           'is_castable', 'cast_checked', 'rescue_columns', 'required_fields', 'check_rows', 'count_null_violations',
-           'check_new_keys', 'describe_table', 'document_tables']
+           'is_castable', 'cast_checked', 'rescue_columns', 'required_fields', 'check_rows', 'create_rows',
+           'count_null_violations', 'check_new_keys', 'describe_table', 'document_tables']
 
 # %% ../../../notebooks/kit/02_tables/03_contracts.ipynb #b1a00003
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+from pyspark.errors import PySparkException
 from pyspark.sql import Column as Expression
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -136,12 +138,12 @@ def rescue_columns(df: DataFrame, table: Table) -> DataFrame:
 def required_fields(schema: T.StructType, inside: str = "") -> Iterator[tuple[str, str]]:
     """Yield each field that may not be null, fields of structs included.
 
-    An item is (name, SQL condition that is true where the field is null).
+    An item is (name, SQL condition that is true where the field is null). In a struct that is null, every field is null.
     """
     for f in schema:
         name = inside + quote_column(f.name)
         if not f.nullable:
-            yield name.replace("`", ""), f"{inside[:-1]} IS NOT NULL AND {name} IS NULL" if inside else f"{name} IS NULL"
+            yield name.replace("`", ""), f"{name} IS NULL"
         if isinstance(f.dataType, T.StructType):
             yield from required_fields(f.dataType, f"{name}.")
 
@@ -176,6 +178,24 @@ def check_rows(df: DataFrame, table: Table) -> None:
             problems.append(f"{count} rows have no {name}: {', '.join(str(tuple(row))[:100] for row in wrong)}")
     if problems:
         raise ContractViolation(f"{table.name}: {'; '.join(problems)}")
+
+# %% ../../../notebooks/kit/02_tables/03_contracts.ipynb #2257a52c
+def create_rows(spark: SparkSession, table: Table, rows: Sequence[tuple[Any, ...]]) -> DataFrame:
+    """Return a DataFrame with the columns of the table, one row per tuple.
+
+    Raises ContractViolation if a value does not fit its column.
+
+    >>> create_rows(spark, flights, [(1, "B6", 4)]).count()
+    1
+    >>> create_rows(spark, flights, [(1, "B6", "late")])
+    Traceback (most recent call last):
+    ...
+    boathouse.tables.contracts.ContractViolation: ...
+    """
+    try:
+        return spark.createDataFrame(list(rows), table.schema)
+    except (PySparkException, TypeError, ValueError) as error:
+        raise ContractViolation(f"{table.name}: a row does not fit the declaration: {str(error).splitlines()[0]}") from None
 
 # %% ../../../notebooks/kit/02_tables/03_contracts.ipynb #c1b00017
 @contextmanager

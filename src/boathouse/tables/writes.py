@@ -4,23 +4,31 @@
 
 # %% auto #0
 __all__ = ['NOTE', 'SKIP_EMPTY', 'MERGING', 'EVERY_ROW', 'note_option', 'commit_note', 'Commit', 'commits', 'without_undone',
-           'last_note', 'prepare_rows', 'commit_rows', 'append', 'merge', 'is_within', 'replace']
+           'last_note', 'prepare_rows', 'commit_rows', 'append', 'require_fields', 'merge', 'is_within', 'replace']
 
 # %% ../../../notebooks/kit/02_tables/04_writes.ipynb #b2a00003
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StructField, StructType
 
 from boathouse.runtime import persisted
-from boathouse.tables.contracts import ContractViolation, check_columns, check_new_keys, check_rows, count_null_violations, quote_column
+from boathouse.tables.contracts import (
+    ContractViolation,
+    check_columns,
+    check_new_keys,
+    check_rows,
+    count_null_violations,
+    quote_column,
+    required_fields,
+)
 from boathouse.tables.evolution import create
 from boathouse.tables.table import Lakehouse, Table, exists, read
 
@@ -53,26 +61,27 @@ def commit_note(spark: SparkSession, note: dict[str, Any] | None) -> Iterator[No
 
 # %% ../../../notebooks/kit/02_tables/04_writes.ipynb #d4d00003
 class Commit(NamedTuple):
-    "One commit of a table: its version, its metadata as text and, for a RESTORE, the version that it restored."
+    "One commit of a table: its version, its metadata as text, for a RESTORE the version that it restored, and its operation as Delta names it."
 
     version: int
     note: str | None
     back_to: int | None
+    operation: str = ""
 
 
 def commits(lake: Lakehouse, table: Table | str, last: int | None = None) -> list[Commit]:
     "Return the latest `last` commits of the table, or all that the log contains, newest first."
     delta = DeltaTable.forName(lake.spark, lake.name(table))
     went = F.when(F.col("operation") == "RESTORE", F.col("operationParameters"))
-    wanted = ("version", "timestamp", went["version"].cast("int"), went["timestamp"].cast("timestamp"), "userMetadata")
+    wanted = ("version", "timestamp", went["version"].cast("int"), went["timestamp"].cast("timestamp"), "userMetadata", "operation")
     rows = sorted((delta.history(last) if last else delta.history()).select(*wanted).collect(), key=lambda row: row[0], reverse=True)
-    if last and any(restored_at is not None and restored_at < rows[-1].timestamp for _, _, _, restored_at, _ in rows):
+    if last and any(restored_at is not None and restored_at < rows[-1].timestamp for _, _, _, restored_at, _, _ in rows):
         return commits(lake, table)[: len(rows)]  # the version of that timestamp is further back
     found = []
-    for version, _, back_to, restored_at, note in rows:
+    for version, _, back_to, restored_at, note, operation in rows:
         if restored_at is not None:
             back_to = max((row.version for row in rows if row.version < version and row.timestamp <= restored_at), default=-1)
-        found.append(Commit(version, note, back_to))
+        found.append(Commit(version, note, back_to, operation))
     return found
 
 # %% ../../../notebooks/kit/02_tables/04_writes.ipynb #d4d00006
@@ -106,30 +115,40 @@ def last_note(lake: Lakehouse, table: Table | str) -> dict[str, Any]:
     return {}
 
 # %% ../../../notebooks/kit/02_tables/04_writes.ipynb #c1c00001
-def prepare_rows(lake: Lakehouse, table: Table, df: DataFrame, existing: bool = False) -> DataFrame:
-    """Create the table or change it to its declaration, and return the rows with the table's columns.
+@contextmanager
+def prepare_rows(lake: Lakehouse, table: Table, df: DataFrame, existing: bool = False, unique: bool = False) -> Iterator[DataFrame]:
+    """Create the table or change it to its declaration, and yield the rows with the table's columns.
 
-    Raises ContractViolation if the rows do not fit, or if the table must be `existing` and does not exist.
+    Raises ContractViolation before that if the rows do not fit, or if the table must be `existing` and does not exist.
+    Without `unique` the rows of a table with a key are checked too.
     """
     if existing and not exists(lake, table):
         raise ContractViolation(
             f"{table.name} was dropped while its rows were computed, but must exist: a new table would have only the last rows. Run again from the start"
         )
-    create(lake, table)
-    return check_columns(df, table, read(lake, table).schema if table.on_change == "add_columns" else None)
+    rows = check_columns(df, table)
+    with nullcontext() if unique or not table.primary_key else persisted(rows):
+        if not unique and table.primary_key:
+            check_rows(rows, table)
+        create(lake, table)
+        yield check_columns(rows, table, read(lake, table).schema) if table.on_change == "add_columns" else rows
 
 # %% ../../../notebooks/kit/02_tables/04_writes.ipynb #c1c00003
-def commit_rows(lake: Lakehouse, table: Table, rows: DataFrame, note: dict[str, Any] | None = None, where: str | None = None) -> None:
-    """Commit checked rows, in place of those for which `where` holds.
+def commit_rows(
+    lake: Lakehouse, table: Table, rows: DataFrame, note: dict[str, Any] | None = None, where: str | None = None, once: Sequence[str] = ()
+) -> None:
+    """Commit prepared rows, in place of those for which `where` holds.
 
-    The commit adds the new columns that the table's policy accepts.
+    The commit adds the new columns that the table's policy accepts. `once` is the id and version of a transaction, which Delta commits once.
+    Raises ContractViolation if Delta finds a null in a required column.
     """
     growing = {"mergeSchema": "true"} if table.on_change == "add_columns" else {}
     # With a condition that holds for every row Delta would search for those rows and check the new ones against it.
     place = {} if where is None else {"partitionOverwriteMode": "static"} if where == EVERY_ROW else {"replaceWhere": where}
     writer = rows.write.format("delta").mode("append" if where is None else "overwrite")
     with count_null_violations(rows, table):
-        writer.options(**place, **growing, **note_option(lake.spark, note)).saveAsTable(lake.name(table))
+        named = dict(zip(("txnAppId", "txnVersion"), once, strict=False))
+        writer.options(**place, **growing, **named, **note_option(lake.spark, note)).saveAsTable(lake.name(table))
 
 # %% ../../../notebooks/kit/02_tables/04_writes.ipynb #a99b18a5
 def append(
@@ -146,14 +165,22 @@ def append(
     ...
     boathouse.tables.contracts.ContractViolation: ...
     """
-    rows = prepare_rows(lake, table, df, existing)
-    if unique or not table.primary_key:
+    with prepare_rows(lake, table, df, existing, unique) as rows:
+        if not unique and table.primary_key:
+            check_new_keys(rows, table, read(lake, table))
         commit_rows(lake, table, rows, note)
-        return
-    with persisted(rows):
-        check_rows(rows, table)
-        check_new_keys(rows, table, read(lake, table))
-        commit_rows(lake, table, rows, note)
+
+# %% ../../../notebooks/kit/02_tables/04_writes.ipynb #861dacc2
+def require_fields(rows: DataFrame, there: StructType) -> DataFrame:
+    """Return checked rows in which the required fields of structs are declared as required, as in `there`, the schema of the table.
+
+    The rows pass through Python if a struct has such a field, else they are returned as they are.
+    """
+    if not any(True for f in there if isinstance(f.dataType, StructType) for _ in required_fields(f.dataType)):
+        return rows
+    known = {f.name: f for f in there}
+    types = [StructField(f.name, known[f.name].dataType if f.name in known else f.dataType) for f in rows.schema]
+    return rows.mapInArrow(lambda batches: batches, StructType(types))
 
 # %% ../../../notebooks/kit/02_tables/04_writes.ipynb #183b589b
 def merge(lake: Lakehouse, table: Table, df: DataFrame, note: dict[str, Any] | None = None, existing: bool = False) -> None:
@@ -176,11 +203,11 @@ def merge(lake: Lakehouse, table: Table, df: DataFrame, note: dict[str, Any] | N
     if not table.primary_key:
         raise ValueError(f"merge needs a table with a primary key, and {table.name} declares none: use append or replace")
     keys = list(table.primary_key)
-    with persisted(prepare_rows(lake, table, df, existing)) as rows:
-        check_rows(rows, table)
+    with prepare_rows(lake, table, df, existing) as rows:
         if rows.join(read(lake, table).select(*map(quote_column, keys)), keys, "left_semi").isEmpty():
             commit_rows(lake, table, rows, note)
             return
+        rows = require_fields(rows, read(lake, table).schema)
         same = " AND ".join(f"old.{quote_column(k)} = new.{quote_column(k)}" for k in keys)
         change = DeltaTable.forName(lake.spark, lake.name(table)).alias("old").merge(rows.alias("new"), same)
         change = change.whenMatchedUpdateAll().whenNotMatchedInsertAll()
@@ -215,12 +242,8 @@ def replace(
     >>> sorted(row.flight_id for row in read(lake, flights).collect())
     [1, 7]
     """
-    rows = prepare_rows(lake, table, df, existing)
-    if unique or not table.primary_key:
-        commit_rows(lake, table, rows, note, where)
-        return
-    with persisted(rows):
-        check_rows(rows, table)
-        if where != EVERY_ROW and not is_within(lake, StructType([table.schema[name] for name in table.primary_key]), where):
+    with prepare_rows(lake, table, df, existing, unique) as rows:
+        keyed = not unique and table.primary_key and where != EVERY_ROW
+        if keyed and not is_within(lake, StructType([table.schema[name] for name in table.primary_key]), where):
             check_new_keys(rows, table, read(lake, table).where(f"NOT coalesce(({where}), false)"))
         commit_rows(lake, table, rows, note, where)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyspark.sql import Row, SparkSession
 
 from boathouse.ingest.csv_lines import Delivery, file_statistics
-from boathouse.ingest.files import IngestResult, LedgerEntry, group_into_commits, ingest
+from boathouse.ingest.files import IngestResult, LedgerEntry, group_into_commits, ingest, read_ledger
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 
 NOON = dt.datetime(2013, 6, 1, 12)
@@ -71,6 +71,25 @@ def test_under_add_columns_unknown_columns_become_columns_of_text(lake: Lakehous
         "Rook": ("8", "5", None),
         "Wren": ("1", "2", None),
     }
+
+
+def test_a_new_column_in_two_spellings_or_of_another_type_breaks_its_file_and_holds_nobody_up(lake: Lakehouse, tmp_path: Path) -> None:
+    table = Changing("bronze.spelled", "One row per line.", (*KEPT, STAMP), on_change="add_columns")
+    deliver(tmp_path, {"a": "boat,crew\nIda,1\n", "b": "boat,Crew\nTern,2\nboat,Crew\n", "c": "boat,crew,mast\nGull,3,9\n"})
+    first = ingest(lake, table, tmp_path, "log", NOON)
+    assert first == IngestResult(3, broken={"log/b.csv": "the header has Crew, which is spelled crew"})
+    lake.spark.sql(f"ALTER TABLE {lake.name(table)} ADD COLUMNS (anchor int)")
+    deliver(tmp_path, {"d": "boat,CREW\nSwan,4\n", "e": "boat,anchor\nRook,5\n", "f": "boat,crew\nWren,6\n"})
+    second = ingest(lake, table, tmp_path, "log", NOON)
+    assert second.broken == {
+        "log/d.csv": "the header has CREW, which is spelled crew",
+        "log/e.csv": "anchor is int in the table, not text",
+    }
+    rows = read(lake, table).collect()
+    assert {row.boat: row.crew for row in rows if row._malformed is None} == {"Ida": "1", "Gull": "3", "Wren": "6"}
+    assert [sum(row._source_file == f"log/{name}.csv" for row in rows) for name in "abcdef"] == [1, 3, 1, 2, 2, 1]
+    assert {e.file.name: (e.file.problem, e.file.rows) for e in read_ledger(lake, table)}["log/b.csv"] == (first.broken["log/b.csv"], 3)
+    assert ingest(lake, table, tmp_path, "log", NOON) == IngestResult()
 
 
 def test_under_rescue_unknown_fields_are_kept_as_json(lake: Lakehouse, tmp_path: Path) -> None:

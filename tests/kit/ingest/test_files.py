@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from boathouse.ingest import files as ingest_module
-from boathouse.ingest.files import IngestResult, LedgerEntry, ingest, list_files, read_ledger
+from boathouse.ingest.files import IngestResult, LedgerEntry, ingest, list_files, read_ledger, unlisted_files
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 
@@ -212,6 +212,29 @@ def test_a_run_killed_between_the_commits_of_bronze_and_ledger_is_completed_by_t
     assert ingest(lake, table, tmp_path, "log", NOON) == IngestResult(1)
     assert lines(lake, table) == ["Ida,4", "Swan,2", "Tern,7"]
     assert {(e.file.name, e.version) for e in read_ledger(lake, table)} == {("log/a.csv", 1), ("log/b.csv", 1), ("log/c.csv", 2)}
+
+
+def test_a_missing_folder_or_a_reserved_column_is_refused_before_anything_is_read(lake: Lakehouse, tmp_path: Path) -> None:
+    marked = Table("bronze.marked", LOG.grain, (Column("_id", "string", "as delivered"), *LOG.columns))
+    with pytest.raises(FileNotFoundError, match=r"^bronze\.log: .*/log must be a folder of delivered files, found none"):
+        ingest(lake, LOG, tmp_path, "log", NOON)
+    deliver(tmp_path, **{"_id": "_id,boat,berth\n"})
+    with pytest.raises(ValueError, match=r"^bronze\.marked: names with _ are reserved, .* got _id: rename it"):
+        ingest(lake, marked, tmp_path, "log", NOON)
+
+
+def test_what_is_passed_over_is_named_and_hidden_files_are_not(tmp_path: Path) -> None:
+    deliver(tmp_path, one="", _two="")
+    for name in ("THREE.CSV", "four.txt", ".five.tmp", "six.csv.bak"):
+        (tmp_path / "log" / name).write_text("")
+    (tmp_path / "log" / "2013").mkdir()
+    kind = "its name does not end in .csv or .csv.gz"
+    assert unlisted_files(tmp_path, "log") == {
+        "log/2013": "it is a folder",
+        "log/THREE.CSV": kind,
+        "log/four.txt": kind,
+        "log/six.csv.bak": kind,
+    }
 
 
 def test_files_that_begin_with_an_underscore_or_a_dot_are_not_data(tmp_path: Path) -> None:

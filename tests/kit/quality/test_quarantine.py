@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import random
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
+from boathouse.quality import quarantine as kit
 from boathouse.quality.quarantine import EvaluatedRows, append_rejected, quarantine_of, record_metrics, requeue_rows, write_with_quarantine
-from boathouse.quality.rules import QualityError, Rule, RuleError, evaluate_rules
+from boathouse.quality.rules import METRICS, QualityError, Rule, RuleError, evaluate_rules
 from boathouse.tables.contracts import ContractViolation
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, exists, read
 from boathouse.tables.versions import version_of
@@ -112,7 +116,8 @@ def test_a_guarded_write_splits_counts_and_keeps_what_was_given(lake: Lakehouse,
     assert good == [("Ida", 1)]
     tern = ("Tern", -2, "Tern,-2", ["berthed"], "1", None)
     assert bad == [("Gull", None, "Gull,", ["berthed"], "1", None), tern, tern, (None, 3, ",3", ["named"], "1", None)]
-    assert last_note(lake, split.table) == last_note(lake, split.quarantine) == {"upto": 3, "guard": "1"}
+    noted = {"upto": 3, "guard": "1", "batch_counts": done.counts}
+    assert last_note(lake, split.table) == last_note(lake, split.quarantine) == noted
 
 
 def test_the_same_run_again_changes_nothing_however_much_was_written_since(
@@ -147,7 +152,7 @@ def test_a_batch_without_fault_or_without_rows_needs_no_quarantine(lake: Lakehou
         lake, table, boats(lake.spark).where("false"), RULES, quarantine=quarantine, run="2", at=NOON, note={"upto": 7}
     )
     assert set(empty.counts.values()) == {0}
-    assert last_note(lake, table) == {"guard": "2", "upto": 7}
+    assert last_note(lake, table) == {"guard": "2", "upto": 7, "batch_counts": empty.counts}
     assert not exists(lake, quarantine)
 
 
@@ -187,6 +192,120 @@ def test_rows_that_do_not_fit_the_table_or_rules_that_cannot_be_judged_create_no
         with pytest.raises(error):
             write_with_quarantine(lake, table, df, rules, quarantine=quarantine, run="1", at=NOON)
     assert not exists(lake, table)
+
+
+def test_each_row_of_a_source_that_differs_at_each_reading_goes_to_exactly_one_table(lake: Lakehouse) -> None:
+    table, quarantine = named("restless")
+    berth = F.udf(lambda _: random.randint(-9, 9), "int")  # Spark takes it for a function of its argument
+    rows = lake.spark.range(400).select(F.col("id").cast("string").alias("boat"), berth("id").alias("berth"))
+    done = write_with_quarantine(lake, table, rows, RULES[1:2], quarantine=quarantine, run="1", at=NOON)
+    good, bad = content(lake, table, quarantine)
+    assert sorted(row[0] for row in (*good, *bad)) == sorted(str(n) for n in range(400))
+    assert all(row[1] > 0 for row in good)
+    assert all(row[1] <= 0 for row in bad)
+    assert done.counts == {"checked": 400, "berthed": len(bad)}
+
+
+@pytest.mark.parametrize("action", ["write", "requeue"])
+def test_a_commit_to_the_source_between_the_two_writes_is_not_part_of_the_batch(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    source, (table, quarantine) = dataclasses.replace(BOATS, name=f"harbour.{action}_source"), named(f"{action}_moving")
+    append(lake, source, boats(lake.spark, [("Ida", 1, ""), ("Tern", -2, "")]).drop("_raw"))
+    words: dict[str, Any] = {"quarantine": quarantine, "at": NOON}
+    if action == "requeue":
+        given = boats(lake.spark, [("Tern", -2, ""), ("Swan", -3, "")])
+        write_with_quarantine(lake, table, given, RULES, run="0", **words)
+    original = kit.append_once
+
+    def append_while_others_do(*given: Any, **named: Any) -> bool:
+        added = original(*given, **named)
+        append(lake, source, boats(lake.spark, [("Swan", -3, ""), ("Gull", 4, "")]).drop("_raw"))
+        return added
+
+    monkeypatch.setattr(kit, "append_once", append_while_others_do)
+    if action == "write":
+        write_with_quarantine(lake, table, read(lake, source), RULES, run="1", **words)
+        assert [[row[0] for row in rows] for rows in content(lake, table, quarantine)] == [["Ida"], ["Tern"]]
+    else:
+        known = read(lake, source).select("boat").distinct()
+        requeue_rows(lake, table, RULES, run="fix", fix=lambda rows: mended(rows.join(known, "boat", "left_semi")), **words)
+        good, bad = content(lake, table, quarantine)
+        assert (good, [(row[0], row[5]) for row in bad]) == ([("Tern", 2)], [("Swan", None), ("Tern", "fix")])
+
+
+def test_a_good_row_that_the_table_cannot_have_or_a_rule_that_raises_is_refused_before_a_commit(lake: Lakehouse) -> None:
+    table, quarantine = named("refused")
+    keyed = dataclasses.replace(table, primary_key=("boat",))
+    reason = (Rule("berthed", "berth > 0", detail="concat('1/', 1 / (berth + 2))"),)
+    for into, rules, error, why in (
+        (table, RULES[1:], ContractViolation, r"harbour\.refused: 1 rows have no boat"),
+        (keyed, (), ContractViolation, r"2 keys \(boat\) are null or not unique: \('Tern',\) x 2, \(None,\) x 1"),
+        (
+            table,
+            (*RULES, Rule("near", "10 / (berth - 1) < 9")),
+            RuleError,
+            r"^near: '10 / \(berth - 1\) < 9' raises DIVIDE_BY_ZERO on a row.*try_divide",
+        ),
+        (table, (RULES[0], *reason), RuleError, "^berthed: 'berth > 0' raises DIVIDE_BY_ZERO"),
+    ):
+        with pytest.raises(error, match=why):
+            write_with_quarantine(lake, into, boats(lake.spark), rules, quarantine=quarantine, run="1", at=NOON)
+        assert not exists(lake, table), why
+        assert not exists(lake, quarantine), why
+
+
+def test_other_rows_or_rules_under_the_name_of_a_written_run_are_refused(lake: Lakehouse, split: Split) -> None:
+    for rows, rules, now in (
+        (ROWS[:3], RULES, "now checked 3, named 1, berthed 1"),
+        (ROWS[:2], (Rule("any", "true"),), "now checked 2, any 0"),
+    ):
+        with pytest.raises(QualityError, match=rf"the run '1' has already written other rows or used other rules: it counted .*{now}"):
+            write_with_quarantine(lake, split.table, boats(lake.spark, rows), rules, quarantine=split.quarantine, run="1", at=NOON)
+    assert content(lake, split.table, split.quarantine) == split.content
+
+
+def test_other_rejected_rows_or_other_counts_under_the_name_of_a_written_run_are_refused(lake: Lakehouse, split: Split) -> None:
+    table, quarantine = named("other_rejected")
+    counts = Table("monitoring.other_counts", "One row per rule and batch.", tuple(Column(*c.split(" "), "") for c in METRICS.split(", ")))
+    for rows in (ROWS, ROWS[:2]):
+        judged = evaluate_rules(boats(lake.spark, rows), RULES)
+        with (
+            nullcontext() if rows is ROWS else pytest.raises(QualityError, match=r"the run '1' has already .* counted rows 4; now rows 1\.")
+        ):
+            append_rejected(lake, quarantine, judged, RULES, run="1", at=NOON)
+        found = dataclasses.replace(split.found, counts={**split.found.counts, "checked": len(rows)})
+        with nullcontext() if rows is ROWS else pytest.raises(QualityError, match="now checked 2, named 1"):
+            record_metrics(lake, counts, found, NOON)
+    assert (version_of(lake, quarantine), version_of(lake, counts), exists(lake, table)) == (1, 1, False)
+
+
+def test_a_key_that_the_table_has_is_refused_and_a_new_column_or_an_unfit_value_is_kept(lake: Lakehouse) -> None:
+    berth, rescued = Column("berth", "int", "where it lies"), Column("_rescued", "string", "what does not fit, JSON")
+    skipper = Column("skipper", "struct<name: string NOT NULL, age: int>", "who leads", nullable=False)
+    rows = lake.spark.sql(
+        "SELECT * FROM VALUES ('Ida', 1, named_struct('name', 'Ann', 'age', 40), 'oak'), ('Tern', 2, named_struct('name', NULL, 'age', 3), 'ash')"
+        " AS t(boat, berth, skipper, wood)"
+    )
+    led = [Rule("led", "skipper.name IS NOT NULL")]
+    for policy in ("add_columns", "rescue"):
+        table, _ = named(policy)
+        columns = (*table.columns[:1], berth, skipper, *([rescued] if policy == "rescue" else []))
+        table = dataclasses.replace(table, columns=columns, primary_key=("boat",), on_change=policy)
+        quarantine = quarantine_of(table)
+        write_with_quarantine(lake, table, rows, led, quarantine=quarantine, run="1", at=NOON)
+        with pytest.raises(ContractViolation, match=r"1 keys \(boat\) are in the table already: \('Ida',\)"):
+            write_with_quarantine(lake, table, rows.where("berth = 1"), led, quarantine=quarantine, run="2", at=NOON)
+        woods = [
+            read(lake, one).selectExpr("boat", "wood" if policy == "add_columns" else "get_json_object(_rescued, '$.wood')").collect()
+            for one in (table, quarantine)
+        ]
+        assert woods == [[("Ida", "oak")], [("Tern", "ash")]], policy
+
+
+def test_a_table_with_a_column_that_the_quarantine_needs_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"the quarantine needs the column names .* got a table with _run: rename these columns"):
+        quarantine_of(dataclasses.replace(BOATS, columns=(*BOATS.columns, Column("_Run", "string", "name of the run"))))
 
 
 def test_a_hundred_rules_reject_the_rows_that_each_of_them_names(lake: Lakehouse) -> None:

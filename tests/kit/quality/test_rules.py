@@ -3,7 +3,9 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from boathouse.quality import rules as quality
 from boathouse.quality.rules import (
@@ -123,6 +125,34 @@ def test_a_rule_that_cannot_be_judged_is_refused_by_its_name_before_anything_run
         evaluate_rules(rows, (*RULES, Rule("wrong", condition)))
     with pytest.raises(RuleError, match=f"^wrong: .*{why}"):
         evaluate_rules(rows, (*RULES, Rule("wrong", "true", applies=condition)))
+
+
+def test_a_rule_that_raises_on_a_row_is_named_and_an_error_of_the_rows_is_not_its_fault(spark: SparkSession) -> None:
+    rows = spark.createDataFrame([(2, 1, "7"), (2, 0, "x")], "a int, b int, s string")
+    spark.udf.register("strict_upper", lambda text: text.no_such_method(), "string")
+    raising = (
+        Rule("ratio", "a / b > 0"),
+        Rule("number", "cast(s AS int) > 0 -- as text"),
+        Rule("upper", "strict_upper(s) = s", applies="b = 0"),
+        Rule("sum", "a > 0", applies="a % b = 0"),
+        Rule("fine", "try_divide(a, b) > 0 AND a / b > 0", applies="b > 0"),
+    )
+    with pytest.raises(RuleError) as error:
+        count_failures(evaluate_rules(rows, raising), raising)
+    assert [part.partition(" on a row")[0].rpartition(" raises ")[::2] for part in str(error.value).split("; ")] == [
+        ("ratio: 'a / b > 0'", "DIVIDE_BY_ZERO"),
+        ("number: 'cast(s AS int) > 0 -- as text'", "CAST_INVALID_INPUT"),
+        ("upper: 'strict_upper(s) = s'", "PythonException"),
+        ("sum: 'a > 0'", "REMAINDER_BY_ZERO"),
+    ]
+    broken = rows.withColumn("a", F.expr("cast(s AS int)"))
+    with pytest.raises(PySparkException, match="CAST_INVALID_INPUT"):
+        count_failures(evaluate_rules(broken, [few := Rule("positive", "a > 0")]), [few])
+
+
+def test_rows_with_a_column_of_the_result_are_refused(spark: SparkSession) -> None:
+    with pytest.raises(RuleError, match=r"^the rows have a column _Failed, and this name is reserved"):
+        evaluate_rules(spark.createDataFrame([(1,)], "_Failed int"), [Rule("positive", "_failed > 0")])
 
 
 def test_words_in_quotes_and_comments_are_no_reason_to_refuse_a_rule(spark: SparkSession) -> None:

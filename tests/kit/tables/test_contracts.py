@@ -8,11 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from boathouse.tables.contracts import ContractViolation, check_columns, check_rows, document_tables, find_misfits, is_storable
 from boathouse.tables.evolution import create
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, exists, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import append, merge, replace
 
@@ -269,12 +270,44 @@ STRICT = Table(
 @pytest.mark.parametrize("key", [(), ("boat",)], ids=["without a key", "with a key"])
 def test_a_null_where_none_may_be_is_refused_with_count_and_examples(lake: Lakehouse, key: tuple) -> None:
     table = dataclasses.replace(STRICT, name=f"harbour.crews{len(key)}", primary_key=key)
-    crews = [("Ida", ("Ann", 40)), ("Tern", (None, 30)), ("Gull", None), ("Swan", (None, 20))]
+    crews = [("Ida", ("Ann", 40)), ("Tern", (None, 30)), ("Gull", None), ("Swan", (None, 20))]  # Delta refuses a struct that is null too
     with pytest.raises(
-        ContractViolation, match=r"2 rows have no skipper\.name: \('Swan'.*\('Tern'" if key else "2 rows have no skipper.name"
+        ContractViolation, match=r"3 rows have no skipper\.name: \('Gull'.*\('Swan'.*\('Tern'" if key else "3 rows have no skipper.name"
     ):
         append(lake, table, lake.spark.createDataFrame(crews, "boat string, skipper struct<name:string,age:int>"))
-    assert version_of(lake, table) == 0
+    assert not exists(lake, table) if key else version_of(lake, table) == 0
+
+
+def test_rows_of_an_ordinary_frame_are_merged_into_a_struct_with_a_required_field(lake: Lakehouse) -> None:
+    kinds = "boat string, skipper struct<name:string,age:int,address:struct<town:string>>, wood string"
+    skipper = Column("skipper", "struct<name:string not null,age:int,address:struct<town:string not null>>", "who leads")
+    table = named("led", columns=(BOATS.columns[0], skipper), on_change="add_columns")
+    merge(lake, table, lake.spark.createDataFrame([("Ida", ("Ann", 40, ("Ayr",)), None)], kinds))
+    moved = [("Ida", ("Bo", None, ("Oban",)), "oak"), ("Tern", ("Cy", 30, ("Ayr",)), "ash")]
+    merge(lake, table, lake.spark.createDataFrame(moved, kinds))
+    for wrong in (("Ida", (None, 30, ("Ayr",)), ""), ("Ida", ("Ann", 30, None), ""), ("Ida", None, "")):
+        with pytest.raises(ContractViolation, match=r"1 rows have no skipper\.(name|address\.town)"):
+            merge(lake, table, lake.spark.createDataFrame([wrong], kinds))
+    assert sorted(read(lake, table).collect()) == moved
+
+
+@pytest.mark.parametrize("kind", ["varchar(5)", "char(5)", "boolean", "binary"])
+def test_a_key_of_a_type_without_statistics_is_a_key(lake: Lakehouse, kind: str) -> None:
+    column = Column("pier", kind, "where", nullable=False)
+    table = named(f"keyed_by_{kind[:4]}", columns=(column, *BOATS.columns), primary_key=("pier", "boat"), time_key="pier")
+    write = "true" if kind == "boolean" else "cast('pier1' AS binary)" if kind == "binary" else "'pier1'"
+    given = lake.spark.sql(f"SELECT {write} AS pier, 'Ida' AS boat, berth, NULL AS day FROM VALUES (1) AS t(berth)").selectExpr(
+        "pier", "boat", "berth", "date(day) AS day"
+    )
+    append(lake, table, given)
+    merge(lake, table, given.withColumn("berth", F.lit(2)))
+    with pytest.raises(ContractViolation, match=r"1 keys \(pier, boat\) are in the table already"):
+        append(lake, table, given)
+    assert [row.berth for row in read(lake, table).collect()] == [2]
+    assert table.skipping == {"delta.dataSkippingStatsColumns": "boat"}
+    for wrong in ({"cluster_by": ("pier",)}, {"statistics": ("pier",)}):
+        with pytest.raises(ValueError, match=f"need columns with file statistics .*, got pier {kind[:4]}"):
+            dataclasses.replace(table, **wrong)
 
 
 def test_the_rows_are_checked_in_one_job_and_a_column_that_is_never_null_in_none(spark: SparkSession) -> None:
