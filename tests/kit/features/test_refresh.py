@@ -158,6 +158,13 @@ def test_a_backfill_repairs_what_no_change_feed_tells_of(played: dict[str, Step]
     ]  # fmt: skip
 
 
+def test_rows_that_a_person_wrote_into_the_table_are_reported_until_the_next_commit_of_a_refresh(played: dict[str, Step]) -> None:
+    assert [step for step in played if len(played[step].done.other_writes) == 1] == ["spoilt", "backfill"]
+    said = str(played["spoilt"].done)
+    assert said.startswith(f"{NEWEST.name}: nothing new; something other than a refresh has written version ")
+    assert said.endswith("Rows of other writes stay: call backfill for their time, or drop the table")
+
+
 def test_another_source_of_the_same_name_another_definition_and_a_missing_feed_make_everything_anew(played: dict[str, Step]) -> None:
     assert kinds(played, "another source", "another definition", "no change feed") == ["everything"] * 3
     assert played["another source"].late == {3: 5}
