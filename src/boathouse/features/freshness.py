@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from boathouse.features.definitions import HOUR, ComputedFeatures, WindowedFeatures
 from boathouse.point_in_time.grid_windows import utc_micros
 from boathouse.point_in_time.spark import micros
+from boathouse.tables.contracts import create_rows
 from boathouse.tables.table import Column, Lakehouse, Table, exists, read
 from boathouse.tables.writes import merge
 
@@ -90,7 +91,7 @@ def record_refreshes(lake: Lakehouse, definitions: Sequence[ComputedFeatures | W
         found = pool.map(lambda table: read_refreshes(lake, table, known.get(table.name)) if exists(lake, table) else [], tables)
         rows = [row for of_table in found for row in of_table]
     if rows:
-        merge(lake, FEATURE_REFRESHES, lake.spark.createDataFrame(rows, FEATURE_REFRESHES.schema))
+        merge(lake, FEATURE_REFRESHES, create_rows(lake.spark, FEATURE_REFRESHES, rows))
     return len(rows)
 
 # %% ../../../notebooks/kit/06_features/06_freshness.ipynb #f5k0000b

@@ -27,6 +27,7 @@ from pyspark.sql import functions as F
 
 from boathouse.models.integrity import DECLARED, DEFAULT_ALLOWED, AllowedTypes, fetch_files, registered_tags
 from boathouse.runtime import run_id
+from boathouse.tables.contracts import create_rows
 from boathouse.tables.evolution import create
 from boathouse.tables.table import Column, Lakehouse, Table, exists, read
 from boathouse.validation.gate import GATES
@@ -117,7 +118,7 @@ def append_event(lake: Lakehouse, row: Mapping[str, Any]) -> None:
     Raises RegistryError if another event of the model took its number, or if the write fails five times because of concurrent writes.
     """
     create(lake, PROMOTIONS)
-    new = lake.spark.createDataFrame([tuple(row[name] for name in PROMOTIONS.schema.names)], PROMOTIONS.schema)
+    new = create_rows(lake.spark, PROMOTIONS, [tuple(row[name] for name in PROMOTIONS.schema.names)])
     mine = (F.col("model_name") == row["model_name"]) & (F.col("sequence") == row["sequence"])
     same, there = "old.model_name = new.model_name AND old.sequence = new.sequence", None
     for _ in range(5):  # events of other models and the creation of the table block only briefly

@@ -21,9 +21,9 @@ from boathouse.features.tables import read_declaration, table_from_schema, table
 from boathouse.features.training_sets import FeatureFunction, FeatureSpec, Labels, TrainingSet, create_training_set
 from boathouse.runtime import get_spark
 from boathouse.serving.feature_models import log_model, score_batch
-from boathouse.tables.contracts import ContractViolation
+from boathouse.tables.contracts import ContractViolation, check_columns
 from boathouse.tables.evolution import create
-from boathouse.tables.table import Column, Lakehouse, exists, properties_of, quote_literal, read
+from boathouse.tables.table import Column, Lakehouse, Table, exists, properties_of, quote_literal, read
 from boathouse.tables.writes import merge
 
 TAG = "boathouse.tag."
@@ -126,7 +126,7 @@ class FeatureEngineeringClient:
 
         A new column of `df` is added to the table and is null in the other rows. A column that `df` lacks keeps its values.
         A streaming `df` is merged batch by batch from `checkpoint_location` on, and its query is returned. Without `trigger` it stops
-        when it has read what is available. Raises ContractViolation if a primary key occurs twice or is null.
+        when it has read what is available. Raises ContractViolation if a primary key occurs twice or is null, or if a column does not fit.
         """
         if mode != "merge":
             raise ValueError(f"mode must be 'merge', got {mode!r}; to replace all rows, drop the table and create it again")
@@ -144,6 +144,8 @@ class FeatureEngineeringClient:
         added = tuple(Column(f.name, f.dataType.simpleString(), (f.metadata or {}).get("comment", "")) for f in new)
         if missing := [c for c in table.primary_key if c not in df.columns]:
             raise ContractViolation(f"{short}: the rows must have the primary key columns, and lack {', '.join(missing)}")
+        known = tuple(c for c in table.columns if c.name in df.columns)
+        check_columns(df, Table(short, table.grain, known, on_change="add_columns"), read(self.lake, short).schema)
         if kept := [c.name for c in table.columns if c.name not in df.columns]:
             df = df.join(read(self.lake, short).select(*table.primary_key, *kept), list(table.primary_key), "left")
         merge(self.lake, replace(table, columns=(*table.columns, *added)), df)

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from delta.tables import DeltaTable
 from pyspark.sql import Row
 
+from boathouse.tables.contracts import create_rows
 from boathouse.tables.pins import LASTING, PinError, extend_retention, pins_holding
 from boathouse.tables.table import Column, Lakehouse, Table, exists
 from boathouse.tables.versions import UPKEEP, version_of
@@ -177,7 +178,7 @@ def maintain_tables(lake: Lakehouse, tables: Iterable[Table], at: datetime, run_
     done = [maintain_table(lake, table, at) for table in tables if exists(lake, table)]
     if done:
         rows = [(*asdict(upkeep).values(), at, run_id) for upkeep in done]
-        append(lake, MAINTENANCE, lake.spark.createDataFrame(rows, MAINTENANCE.schema))
+        append(lake, MAINTENANCE, create_rows(lake.spark, MAINTENANCE, rows))
     if failed := [f"{upkeep.table_name}: {upkeep.failed}" for upkeep in done if upkeep.failed]:
         raise MaintenanceFailed("; ".join(failed))
     return done

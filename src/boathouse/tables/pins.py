@@ -18,6 +18,7 @@ from typing import Any
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame
 
+from boathouse.tables.contracts import create_rows
 from boathouse.tables.table import RETENTION, Column, Lakehouse, Table, VersionGone, exists, format_properties, quote_literal, read
 from boathouse.tables.versions import check_version, fingerprint
 from boathouse.tables.writes import append
@@ -130,7 +131,7 @@ def restore_retention(lake: Lakehouse, table: Table | str) -> None:
 def append_steps(lake: Lakehouse, *steps: Pin) -> None:
     "Add steps to ops.pins, in one commit."
     if steps:
-        append(lake, PINS, lake.spark.createDataFrame([tuple(asdict(step).values()) for step in steps], PINS.schema))
+        append(lake, PINS, create_rows(lake.spark, PINS, [tuple(asdict(step).values()) for step in steps]))
 
 # %% ../../../notebooks/kit/02_tables/07_pins.ipynb #b4a00013
 def pin_all(lake: Lakehouse, wanted: Mapping[str, tuple[Table | str, int]], at: datetime, why: str) -> list[Pin]:

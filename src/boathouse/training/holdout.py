@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from boathouse.features.training_sets import Labels
 from boathouse.runtime import run_id, user_name
+from boathouse.tables.contracts import create_rows
 from boathouse.tables.table import Column, Lakehouse, Table, exists, read
 from boathouse.tables.writes import merge
 
@@ -76,7 +77,7 @@ def open_holdout(lake: Lakehouse, holdout: Holdout, model: str, version: int, at
     """
     labels = holdout.labels
     evaluation = (holdout.id, model, int(version), at, why, labels.table_name, labels.where, holdout.split, *holdout.days)
-    merge(lake, HOLDOUT_OPENINGS, lake.spark.createDataFrame([(*evaluation, user_name(lake.spark), run_id())], HOLDOUT_OPENINGS.schema))
+    merge(lake, HOLDOUT_OPENINGS, create_rows(lake.spark, HOLDOUT_OPENINGS, [(*evaluation, user_name(lake.spark), run_id())]))
     return labels.rows(lake)
 
 # %% ../../../notebooks/kit/08_training/03_holdout.ipynb #1364d8d9

@@ -24,6 +24,7 @@ import pandas as pd
 from mlflow.tracking import MlflowClient
 
 from boathouse.models.tasks import TASKS, Task, encode_labels
+from boathouse.tables.contracts import create_rows
 from boathouse.tables.table import Column, Lakehouse, Table
 from boathouse.tables.writes import merge
 
@@ -443,7 +444,7 @@ def write_gate_results(lake: Lakehouse, run_id: str, model: str, version: int, r
         value, bound = (None if number is None else float(number) for number in (r.value, r.bound))
         action = "blocks" if r.blocks else "warns"
         rows.append((model, int(version), at, r.name, action, r.outcome, r.passed, value, bound, r.full_reason, run_id))
-    merge(lake, GATES, lake.spark.createDataFrame(rows, GATES.schema))
+    merge(lake, GATES, create_rows(lake.spark, GATES, rows))
 
 # %% ../../../notebooks/kit/09_validation/01_gate.ipynb #64d841b9
 def record_verdict(
