@@ -157,7 +157,7 @@ def test_the_page_on_your_own_tables_runs(spark: SparkSession) -> None:
         assert names["written"].counts["amount_is_positive"] == 9
         assert names["verdict"].accepted, [(a.name, a.reason) for a in names["verdict"].answers if not a.passed]
         assert names["champion"] == names["version"] == 1
-        assert len(blocks) == 10
+        assert len(blocks) == 11
     finally:
         spark.sql("DROP SCHEMA IF EXISTS spark_catalog.shop CASCADE")
         client = mlflow.MlflowClient()
