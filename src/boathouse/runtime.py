@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['get_spark', 'get_dbutils', 'parse_parameter', 'parameters', 'in_notebook', 'set_task_value', 'run_id', 'user_name',
-           'now', 'persisted', 'free_memory']
+           'now', 'persisted', 'can_keep_rows', 'read_once', 'free_memory']
 
 # %% ../../notebooks/kit/01_runtime.ipynb #d24171a0
 import json
@@ -146,7 +146,7 @@ def persisted(df: DataFrame) -> Iterator[DataFrame]:
     ...     numbers.is_cached
     True
     """
-    if os.environ.get("DATABRICKS_RUNTIME_VERSION", "").startswith("client"):
+    if not can_keep_rows():
         yield df
         return
     df.persist()
@@ -154,6 +154,32 @@ def persisted(df: DataFrame) -> Iterator[DataFrame]:
         yield df
     finally:
         df.unpersist()
+
+
+def can_keep_rows() -> bool:
+    "Return whether the platform keeps computed rows; serverless compute on Databricks does not."
+    return not os.environ.get("DATABRICKS_RUNTIME_VERSION", "").startswith("client")
+
+# %% ../../notebooks/kit/01_runtime.ipynb #fb1d47a6
+@contextmanager
+def read_once(df: DataFrame) -> Iterator[DataFrame]:
+    """Yield the rows of `df`, computed by the first action in the block and kept to its end.
+
+    On serverless compute, which keeps no rows, yield `df` itself.
+
+    >>> with read_once(spark.range(5)) as numbers:
+    ...     numbers.count()
+    5
+    """
+    if not can_keep_rows():
+        yield df
+        return
+    held = df.localCheckpoint(eager=False)
+    try:
+        yield held
+    finally:
+        if plan := getattr(held, "_jdf", None):  # Spark Connect has no such handle and frees the rows itself
+            plan.queryExecution().logical().rdd().unpersist(False)
 
 # %% ../../notebooks/kit/01_runtime.ipynb #24f0fa01
 def free_memory() -> int:

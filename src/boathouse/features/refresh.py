@@ -32,9 +32,9 @@ from boathouse.features.definitions import (
 )
 from boathouse.point_in_time.grid_windows import hop_of
 from boathouse.point_in_time.spark import micros, row_hash, time_micros
-from boathouse.tables.table import Lakehouse, Table, declaration_digest, exists, read
+from boathouse.tables.table import Lakehouse, Table, declaration_digest, read
 from boathouse.tables.versions import version_of
-from boathouse.tables.writes import commits, last_note, replace, without_undone
+from boathouse.tables.writes import commits_to_note, last_note, replace
 
 CHANGING = ("WRITE", "MERGE", "UPDATE", "DELETE", "STREAMING UPDATE", "TRUNCATE", "COPY INTO")  # operations that change rows
 NO_FEED = (
@@ -221,12 +221,7 @@ class RefreshResult:
 # %% ../../../notebooks/kit/06_features/05_refresh.ipynb #fdd7a096
 def find_other_writes(lake: Lakehouse, table: Table) -> tuple[int, ...]:
     "Return the versions since the latest commit with metadata in which a commit without metadata has changed rows."
-    if not exists(lake, table):
-        return ()
-    stand = without_undone(commits(lake, table, 5))
-    if all(commit.note is None for commit in stand):
-        stand = without_undone(commits(lake, table))
-    found = takewhile(lambda commit: commit.note is None, stand)
+    found = takewhile(lambda commit: commit.note is None, commits_to_note(lake, table))
     return tuple(sorted(commit.version for commit in found if commit.operation in CHANGING))
 
 # %% ../../../notebooks/kit/06_features/05_refresh.ipynb #f5j00010

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['REQUIREMENTS', 'TRUSTED', 'WHOLE', 'LEARNERS', 'REGRESSORS', 'PRIOR', 'RESERVED', 'Factory', 'BOOSTED', 'FOREST',
            'CLASSIFICATION', 'REGRESSION', 'MEASURED', 'to_pandas', 'Recipe', 'select_inputs', 'tree_encoder',
-           'linear_encoder', 'build_estimator', 'with_defaults', 'fit', 'probabilities', 'predict', 'importances',
-           'permuted', 'used_inputs', 'linear_columns', 'reference_histogram', 'count_in_deciles', 'log_pipeline',
-           'installed_version']
+           'linear_encoder', 'build_estimator', 'with_defaults', 'fit', 'probabilities', 'predict', 'encode_truth',
+           'importances', 'permuted', 'used_inputs', 'linear_columns', 'reference_histogram', 'count_in_deciles',
+           'log_pipeline', 'installed_version']
 
 # %% ../../../notebooks/kit/07_models/01_learners.ipynb #17dab0c7
 import inspect
@@ -31,7 +31,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils import get_tags
 
-from boathouse.models.tasks import METRICS, Task, check_labels
+from boathouse.models.tasks import Task, check_labels, encode_labels, primary_metric
 
 # Listed and not inferred: inference runs the model in a subprocess for ten seconds and depends on the installed packages.
 REQUIREMENTS = ("lightgbm", "scikit-learn", "pandas", "numpy", "skops", "mlflow")
@@ -233,6 +233,16 @@ def predict(model: Pipeline, recipe: Recipe, rows: pd.DataFrame) -> np.ndarray:
     """
     return model.predict(rows[recipe.inputs]) if recipe.task == "regression" else probabilities(model, recipe, rows)
 
+
+def encode_truth(model: Pipeline, recipe: Recipe, rows: pd.DataFrame) -> np.ndarray:
+    """Return the labels of the rows in the form in which predictions of the model are measured. Raises as `encode_labels` does.
+
+    >>> recipe, seen = Recipe(("pier",), (), "arrival", task="multiclass"), pd.DataFrame({"pier": ["a", "b"] * 2, "arrival": ["late", "early"] * 2})
+    >>> encode_truth(fit(recipe, seen, {"learner": "prior"}), recipe, seen).tolist()
+    [1, 0, 1, 0]
+    """
+    return encode_labels(rows[recipe.label], recipe.task, tuple(model.classes_) if recipe.task == "multiclass" else ())
+
 # %% ../../../notebooks/kit/07_models/01_learners.ipynb #c323810a
 def importances(model: Pipeline, recipe: Recipe, rows: pd.DataFrame | None = None) -> dict[str, float]:
     """Return the share of each input in the model's total importance. All shares are 0 if the model uses no input.
@@ -279,8 +289,8 @@ def permuted(model: Pipeline, recipe: Recipe, rows: pd.DataFrame | None, repeats
     "Return the loss of the primary metric per input if its values are shuffled, as the mean of `repeats` shuffles."
     if rows is None:
         raise ValueError(f"the importances of {type(model[-1]).__name__} must be measured on rows with labels, got none: pass `rows`")
-    labels, metric = check_labels(rows[recipe.label], recipe.task), METRICS[recipe.task][0]
-    truth = np.searchsorted(model.classes_, labels) if recipe.task == "multiclass" else labels.to_numpy()
+    check_labels(rows[recipe.label], recipe.task)
+    truth, metric = encode_truth(model, recipe, rows), primary_metric(recipe.task)
 
     def primary(fitted: Pipeline, inputs: pd.DataFrame, _: Any) -> float:
         return metric.compute(truth, predict(fitted, recipe, inputs))

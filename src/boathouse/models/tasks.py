@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Task', 'TASKS', 'MOST_CLASSES', 'METRICS', 'LabelError', 'list_values', 'is_whole', 'binary_labels', 'class_labels',
            'number_labels', 'check_labels', 'encode_labels', 'Metric', 'one_vs_rest_auc', 'with_two_values',
-           'class_metric', 'all_classes', 'check_predictions', 'measure_predictions']
+           'class_metric', 'all_classes', 'primary_metric', 'check_predictions', 'measure_predictions']
 
 # %% ../../../notebooks/kit/07_models/00_tasks.ipynb #841341f2
 from collections.abc import Callable, Mapping, Sequence
@@ -209,6 +209,15 @@ METRICS: Mapping[Task, tuple[Metric, ...]] = {
         Metric("pinball_90", "pinball loss at 90 %", lambda truth, predicted: float(mean_pinball_loss(truth, predicted, alpha=0.9)), False),
     ),
 }  # the primary metric first
+
+
+def primary_metric(task: Task) -> Metric:
+    """Return the metric of the task that a search maximizes and that gates compare.
+
+    >>> primary_metric("regression").title
+    'R2'
+    """
+    return METRICS[task][0]
 
 # %% ../../../notebooks/kit/07_models/00_tasks.ipynb #74c55328
 def check_predictions(task: Task, predicted: Any, rows: int, classes: int | None = None) -> np.ndarray:

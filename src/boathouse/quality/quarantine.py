@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['ORIGIN', 'VERDICT', 'RECENT', 'COUNTS', 'quarantine_of', 'find_note', 'read_note', 'check_repeated', 'append_once',
-           'written_rows', 'EvaluatedRows', 'record_metrics', 'read_once', 'write_kept', 'without_origin',
-           'for_quarantine', 'write_with_quarantine', 'evaluated_version', 'read_waiting', 'mark_requeued',
-           'requeue_rows', 'append_rejected']
+           'written_rows', 'EvaluatedRows', 'record_metrics', 'write_kept', 'without_origin', 'for_quarantine',
+           'write_with_quarantine', 'evaluated_version', 'read_waiting', 'mark_requeued', 'requeue_rows',
+           'append_rejected']
 
 # %% ../../../notebooks/kit/03_quality/02_quarantine.ipynb #c3b00003
 import json
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -38,6 +37,7 @@ from boathouse.quality.rules import (
     rule_set,
     wait_for_counts,
 )  # fmt: skip
+from boathouse.runtime import read_once
 from boathouse.tables.contracts import check_columns, check_new_keys, check_rows
 from boathouse.tables.table import Column, Lakehouse, Table, exists, read
 from boathouse.tables.versions import version_of
@@ -189,23 +189,6 @@ def record_metrics(lake: Lakehouse, table: Table, judged: EvaluatedRows, at: dat
     "Append the counts to a metrics table, once per checked table and run."
     append_once(lake, table, judged.metrics(lake, at), "measure", f"{judged.table}/{judged.run}", {}, counts=judged.counts)
 
-# %% ../../../notebooks/kit/03_quality/02_quarantine.ipynb #e0fecd3d
-@contextmanager
-def read_once(df: DataFrame) -> Iterator[DataFrame]:
-    """Yield the rows of `df`, computed by the first action in the block and kept to its end.
-
-    On serverless compute, which keeps no rows, yield `df` itself.
-    """
-    if os.environ.get("DATABRICKS_RUNTIME_VERSION", "").startswith("client"):
-        yield df
-        return
-    held = df.localCheckpoint(eager=False)
-    try:
-        yield held
-    finally:
-        if plan := getattr(held, "_jdf", None):  # Spark Connect has no such handle and frees the rows itself
-            plan.queryExecution().logical().rdd().unpersist(False)
-
 # %% ../../../notebooks/kit/03_quality/02_quarantine.ipynb #c3b00013
 def write_kept(
     lake: Lakehouse, table: Table, judged: DataFrame, rules: Sequence[Rule], run: str, note: dict[str, Any], counts: dict[str, int]
@@ -268,7 +251,7 @@ def write_with_quarantine(
         bad = for_quarantine(rejected_rows(judged, rules), quarantine, rules, run, at)
         if any(rule.detail for rule in rules):  # a sentence about a row may raise an error too
             with name_raising_rules(judged, rules):
-                bad.agg(F.count("_reason")).collect()
+                bad.agg(F.max("_reason")).collect()  # a count would not evaluate the sentence
         write_kept(lake, table, judged, rules, run, note or {}, counts)
         if any(counts[rule.name] for rule in rules if rule.action == "quarantine"):
             append_once(lake, quarantine, bad, "guard", run, note or {}, counts=counts)

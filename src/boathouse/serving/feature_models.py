@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPEC_FILE', 'log_model', 'log_spec', 'infer_signature', 'check_inputs', 'read_spec', 'parse_spec', 'resolve_version',
-           'score_batch', 'check_keys', 'rebuild_training_set']
+           'score_batch', 'score_with_features', 'check_keys', 'rebuild_training_set']
 
 # %% ../../../notebooks/kit/11_serving/01_feature_models.ipynb #f9b00002
 import tempfile
@@ -23,7 +23,7 @@ from boathouse.features.lookups import resolve_lookup
 from boathouse.features.tables import versions_of
 from boathouse.features.training_sets import FeatureSpec, TrainingSet, rebuild_from_spec, spec_from_json, spec_to_json, with_features
 from boathouse.models.integrity import DEFAULT_ALLOWED, AllowedTypes
-from boathouse.models.scoring import pack_model, score
+from boathouse.models.scoring import PackedModel, pack_model, score
 from boathouse.registry.promotions import register
 from boathouse.tables.table import Lakehouse
 from boathouse.tables.versions import fingerprint
@@ -146,12 +146,18 @@ def score_batch(
     name, version = resolve_version(model_uri)
     if "prediction" in df.columns:
         raise ValueError(f"the rows must not have a column prediction, got the columns {', '.join(df.columns)}: rename it")
-    model = pack_model(name, version)
-    spec = parse_spec(model.file(SPEC_FILE), model_uri)
+    return score_with_features(lake, pack_model(name, version), df, versions, match, **how).withColumnRenamed("probability", "prediction")
+
+
+def score_with_features(
+    lake: Lakehouse, model: PackedModel, df: DataFrame, versions: Mapping[str, int] | None = None, match: str | None = None, **how: Any
+) -> DataFrame:
+    "Return each row once, with the model's features as of the row's timestamp and the columns of its task (`models.scoring.score`)."
+    spec = parse_spec(model.file(SPEC_FILE), f"models:/{model.name}/{model.version}")
     pinned = dict(versions) if versions is not None else versions_of(lake, [lookup.table_name for lookup in spec.lookups])
     check_keys(lake, df, spec, pinned)
     rows = with_features(lake, df, spec, pinned, match, **how)
-    return score(rows, model, keep=rows.columns).withColumnRenamed("probability", "prediction")
+    return score(rows, model, keep=rows.columns)
 
 
 def check_keys(lake: Lakehouse, df: DataFrame, spec: FeatureSpec, versions: Mapping[str, int]) -> None:

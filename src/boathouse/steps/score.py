@@ -12,9 +12,9 @@ from datetime import datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.models.scoring import pack_model
+from boathouse.models.scoring import output_fields, pack_model
 from boathouse.runtime import run_id
-from boathouse.serving.feature_models import resolve_version, score_batch
+from boathouse.serving.feature_models import resolve_version, score_with_features
 from boathouse.tables.table import Column, Lakehouse, Table, quote_literal, read
 from boathouse.tables.writes import replace
 
@@ -34,16 +34,16 @@ def score(
 
     `key` names a row of the batch, `at` is the logical time. Raises ValueError for columns that the rows must not have, ContractViolation for a key twice.
     """
-    if clash := sorted(set(FACTS) & set(df.columns)):
-        raise ValueError(f"the rows to score must not have the columns {', '.join(FACTS)}, got {', '.join(clash)}: rename them")
-    name, version = resolve_version(model_uri)
-    scored = score_batch(lake, f"models:/{name}/{version}", df)
-    if pack_model(name, version).task == "binary":
-        scored = scored.withColumnRenamed("prediction", "probability")
-    outputs = [c for c in ("probability", "probabilities", "prediction") if c in scored.columns and c not in df.columns]
+    model = pack_model(*resolve_version(model_uri))
+    outputs = [f.name for f in output_fields(model)]
+    if clash := sorted({*FACTS, *outputs} & set(df.columns)):
+        raise ValueError(
+            f"the rows to score must not have the columns {', '.join([*outputs, *FACTS])}, got {', '.join(clash)}: rename them"
+        )
+    scored = score_with_features(lake, model, df)
     facts = {
-        "model_name": F.lit(name),
-        "model_version": F.lit(version),
+        "model_name": F.lit(model.name),
+        "model_version": F.lit(model.version),
         "batch_id": F.lit(batch),
         "scored_at": F.lit(at),
         "run_id": F.lit(run_id()),

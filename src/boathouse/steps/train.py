@@ -30,14 +30,24 @@ from boathouse.models.learners import (
     TRUSTED,
     Factory,
     Recipe,
+    encode_truth,
     fit,
     importances,
     log_pipeline,
     predict,
     reference_histogram,
 )
-from boathouse.models.tasks import METRICS, encode_labels
-from boathouse.registry.manifest import Manifest, collect_training_rows, current_code, log_manifest, pin_versions, read_tables, settings_of
+from boathouse.models.tasks import primary_metric
+from boathouse.registry.manifest import (
+    Manifest,
+    TableRead,
+    collect_training_rows,
+    current_code,
+    log_manifest,
+    pin_versions,
+    read_tables,
+    settings_of,
+)
 from boathouse.registry.promotions import TRAINED_BY, register
 from boathouse.runtime import run_id, user_name
 from boathouse.serving.deployment import log_reference_rows, select_reference_rows
@@ -126,11 +136,12 @@ def tune_and_train(
         )
     fitted = fit(recipe, frame, best.parameters, estimators=estimators)
     mlflow.set_experiment(experiment or f"/boathouse/{model}")
-    run, uri = log_run(lake, training_set, recipe, split, frame, trials, fitted, key, day, at, trusted, code)
+    tables = read_tables(lake, table_versions(training_set))
+    run, uri = log_run(lake, training_set, tables, recipe, split, frame, trials, fitted, key, day, at, trusted, code)
     tags = {"as_of": f"{at:%Y-%m-%d}", "owner": owner, TRAINED_BY: user_name(lake.spark)}
     allowed = AllowedTypes(types=frozenset(TRUSTED) | frozenset(trusted))
     version = register(model, uri, run, tags, allowed, description)
-    pin_versions(lake, model, version, read_tables(lake, table_versions(training_set)), at)
+    pin_versions(lake, model, version, tables, at)
     return Candidate(lake, model, version, run, recipe, split, best, training_set, tuple(key), at, day, unit, tuple(trials))
 
 # %% ../../../notebooks/kit/13_steps/01_train.ipynb #f90df9d1
@@ -162,6 +173,7 @@ def training_rows(
 def log_run(
     lake: Lakehouse,
     training_set: TrainingSet,
+    tables: Sequence[TableRead],
     recipe: Recipe,
     split: TimeSplit | KeySplit,
     frame: pd.DataFrame,
@@ -174,22 +186,21 @@ def log_run(
     code: Sequence[str],
 ) -> tuple[str, str]:
     "Log a fitted candidate with its trials, manifest, spec and training facts to a new run. Return the id of the run and the URI of the model."
-    best, metric, predicted = trials[0], METRICS[recipe.task][0], predict(fitted, recipe, frame)
-    classes = tuple(fitted.classes_) if recipe.task == "multiclass" else ()
-    on_training = metric.compute(encode_labels(frame[recipe.label], recipe.task, classes), predicted)
+    best, metric, predicted = trials[0], primary_metric(recipe.task), predict(fitted, recipe, frame)
+    on_training = metric.compute(encode_truth(fitted, recipe, frame), predicted)
     facts = training_facts(frame, key, recipe.inputs, recipe.label, day, on_training, best.score)
-    labels, versions = require_labels(training_set), table_versions(training_set)
+    labels = require_labels(training_set)
     learned = replace(labels, where=f"({labels.where}) AND {split.where_training()}")
     spec = replace(training_set.spec, labels=learned, fingerprint=fingerprint(training_set.load_df().where(split.where_training())))
     manifest = Manifest(
-        as_of=f"{at:%Y-%m-%d}", tables=read_tables(lake, versions), features=spec,
+        as_of=f"{at:%Y-%m-%d}", tables=tuple(tables), features=spec,
         label={"column": recipe.label, "definition": labels.where, "maturity": ""}, split=json.loads(split.to_json()),
         holdout=f"({labels.where}) AND {split.where_holdout()}", recipe=asdict(recipe), trainer="boathouse.models.learners:fit", order=tuple(key),
         parameters=best.parameters, search={"trials": len(trials), "chosen": best.name}, settings=settings_of(lake.spark),
         code=current_code(code), run={"job_run": run_id(), "trained_by": user_name(lake.spark)}, rows=len(frame),
     )  # fmt: skip
     with mlflow.start_run(run_name=f"{recipe.label} {at:%Y-%m-%d}", tags={"job_run": run_id()}) as run:
-        mlflow.log_params(summarize_run(recipe, split, versions, best, len(frame)))
+        mlflow.log_params(summarize_run(recipe, split, {t.name: t.version for t in tables}, best, len(frame)))
         mlflow.log_metrics({f"fold_{metric.name}": best.score, f"train_{metric.name}": on_training})
         log_manifest(lake, run.info.run_id, manifest)
         log_training(run.info.run_id, facts)

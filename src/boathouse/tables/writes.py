@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['NOTE', 'SKIP_EMPTY', 'MERGING', 'EVERY_ROW', 'note_option', 'commit_note', 'Commit', 'commits', 'without_undone',
-           'last_note', 'prepare_rows', 'commit_rows', 'append', 'require_fields', 'merge', 'is_within', 'replace']
+           'last_note', 'commits_to_note', 'prepare_rows', 'commit_rows', 'append', 'require_fields', 'merge',
+           'is_within', 'replace']
 
 # %% ../../../notebooks/kit/02_tables/04_writes.ipynb #b2a00003
 import json
@@ -104,15 +105,18 @@ def last_note(lake: Lakehouse, table: Table | str) -> dict[str, Any]:
     >>> last_note(lake, flights)
     {'file': '2013-01-01.csv'}
     """
+    notes = [commit.note for commit in commits_to_note(lake, table) if commit.note is not None]
+    return json.loads(notes[0]) if notes else {}
+
+
+def commits_to_note(lake: Lakehouse, table: Table | str) -> list[Commit]:
+    "Return commits that stand, newest first, at least down to the latest one with metadata; none if there is no such table."
     if not exists(lake, table):
-        return {}
-    for last in (5, None):
-        found = commits(lake, table, last)
-        if notes := [commit.note for commit in without_undone(found) if commit.note is not None]:
-            return json.loads(notes[0])
-        if found[-1].version == 0:
-            break
-    return {}
+        return []
+    found = commits(lake, table, 5)
+    if found[-1].version > 0 and all(commit.note is None for commit in without_undone(found)):
+        found = commits(lake, table)
+    return without_undone(found)
 
 # %% ../../../notebooks/kit/02_tables/04_writes.ipynb #c1c00001
 @contextmanager

@@ -36,8 +36,8 @@ from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
-from boathouse.models.learners import LEARNERS, Factory, Recipe, fit, predict
-from boathouse.models.tasks import METRICS, Task, encode_labels
+from boathouse.models.learners import LEARNERS, Factory, Recipe, encode_truth, fit, predict
+from boathouse.models.tasks import Task, primary_metric
 from boathouse.training.splits import KeySplit, TimeSplit, refuse_holdout
 
 Score = Callable[[Mapping[str, Any]], Iterable[float]]  # maps parameters to one score per fold; an iterator computes them one by one
@@ -128,9 +128,7 @@ def fold_scores(
     """
     for known, judged in folds:
         model = fit(recipe, known, parameters, os.cpu_count() or 1, estimators)
-        classes = tuple(model.classes_) if recipe.task == "multiclass" else ()
-        truth = encode_labels(judged[recipe.label], recipe.task, classes)
-        yield METRICS[recipe.task][0].compute(truth, predict(model, recipe, judged))
+        yield primary_metric(recipe.task).compute(encode_truth(model, recipe, judged), predict(model, recipe, judged))
 
 # %% ../../../notebooks/kit/08_training/02_search.ipynb #861374b2
 def parameter_to_json(value: Any, where: str = "parameter") -> Any:
@@ -508,7 +506,8 @@ def log_trials(client: MlflowClient, run_id: str, trials: Sequence[Trial], task:
     A nested run has the parameters, the primary metric of the task on each fold, and their mean, standard deviation and minimum.
     A trial that was given up has `expected_auc`, or the like, instead of the last three. A failed trial has its error as a tag.
     """
-    parent, name = client.get_run(run_id).info, METRICS[task][0].name
+    parent, primary = client.get_run(run_id).info, primary_metric(task)
+    name = primary.name
     for rank, trial in enumerate(trials, start=1):
         tags = {
             "mlflow.parentRunId": run_id,
@@ -527,4 +526,4 @@ def log_trials(client: MlflowClient, run_id: str, trials: Sequence[Trial], task:
         client.log_batch(run.info.run_id, metrics, [Param(k, format_parameter(v)) for k, v in flatten_parameters(trial.parameters).items()])
         client.set_terminated(run.info.run_id, "FINISHED" if trial.scores else "FAILED")
     if trials:
-        client.log_figure(run_id, plot_trials(trials, METRICS[task][0].title), "search.png")
+        client.log_figure(run_id, plot_trials(trials, primary.title), "search.png")

@@ -22,9 +22,9 @@ from mlflow.tracking import MlflowClient
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from boathouse.models.tasks import METRICS, encode_labels
-from boathouse.validation.comparison import metric_of, t_interval
-from boathouse.validation.gate import CANDIDATE, Evidence, GateResult, Training, conclude, gate, units_of
+from boathouse.models.tasks import encode_labels, primary_metric
+from boathouse.validation.comparison import candidate_interval
+from boathouse.validation.gate import Evidence, GateResult, Training, conclude, gate, units_of
 
 FORMER_NAMES = {
     "repeats": "duplicate_rate",
@@ -97,7 +97,7 @@ def univariate_metrics(rows: pd.DataFrame, columns: Sequence[str], evidence: Evi
     It learns from the even `units` and is measured on the odd ones. A column without values, or halves without two labels, give 0.
     """
     truth, even = encode_labels(rows[evidence.label], evidence.task, evidence.classes), units % 2 == 0
-    metric, classes, found = METRICS[evidence.task][0], len(evidence.classes), dict.fromkeys(columns, 0.0)
+    metric, classes, found = primary_metric(evidence.task), len(evidence.classes), dict.fromkeys(columns, 0.0)
     if len(np.unique(truth[even])) < 2 or len(np.unique(truth[~even])) < 2:
         return found
     for c in columns:
@@ -120,7 +120,7 @@ def univariate_metrics(rows: pd.DataFrame, columns: Sequence[str], evidence: Evi
 @gate("leaking_feature")
 def check_leaking_feature(evidence: Evidence, limit: float = 0.8, confirmed: Sequence[str] = ()) -> GateResult:
     "Refuse an input that alone reaches a primary metric above `limit`, unless it is `confirmed` as known in time: it probably contains the outcome."
-    some, title = sample_of(evidence), METRICS[evidence.task][0].title
+    some, metric = sample_of(evidence), primary_metric(evidence.task)
     judged = [c for c in evidence.inputs if c not in confirmed]
     if not judged:
         return conclude(None, None, limit, "all inputs are confirmed" if evidence.inputs else "the evidence names no inputs")
@@ -132,8 +132,8 @@ def check_leaking_feature(evidence: Evidence, limit: float = 0.8, confirmed: Seq
     strongest = max(found, key=lambda c: found[c])
     fine = found[strongest] <= limit
     verdict = "plausible" if fine else "implausible, it may contain the outcome"
-    reason = f"strongest is {strongest}, {title} {found[strongest]:.3f} alone: {verdict}"
-    return conclude(fine, found[strongest], limit, reason, detail={METRICS[evidence.task][0].name: found})
+    reason = f"strongest is {strongest}, {metric.title} {found[strongest]:.3f} alone: {verdict}"
+    return conclude(fine, found[strongest], limit, reason, detail={metric.name: found})
 
 
 def sample_of(evidence: Evidence) -> pd.DataFrame:
@@ -251,25 +251,25 @@ def check_test_after_training(evidence: Evidence, gap: int = 0) -> GateResult:
 @gate("cv_gap")
 def check_cv_gap(evidence: Evidence, tolerance: float = 0.03, level: float = 0.99) -> GateResult:
     "Refuse a candidate whose folds gave a primary metric above the whole interval of the one here, by more than `tolerance`."
-    cv_metric, here, title = evidence.require("training").cv_metric, metric_of(evidence, CANDIDATE), METRICS[evidence.task][0].title
+    cv_metric, title = evidence.require("training").cv_metric, primary_metric(evidence.task).title
     if cv_metric is None:
         return conclude(None, None, tolerance, f"the training stored no {title} of its folds")
-    low, high, _ = t_interval(here.value, here.without, level)
+    value, low, high = candidate_interval(evidence, level)
     broken = cv_metric - high > tolerance
     advice = ": check that the folds are split as the test is" if broken else ""
-    reason = f"{title} {cv_metric:.3f} in the folds; here {here.value:.3f}, interval {low:.3f} to {high:.3f}{advice}"
-    return conclude(None if np.isnan(high) else not broken, cv_metric - here.value, tolerance, reason)
+    reason = f"{title} {cv_metric:.3f} in the folds; here {value:.3f}, interval {low:.3f} to {high:.3f}{advice}"
+    return conclude(None if np.isnan(high) else not broken, cv_metric - value, tolerance, reason)
 
 # %% ../../../notebooks/kit/09_validation/04_leakage.ipynb #6182a54e
 @gate("train_gap")
 def check_train_gap(evidence: Evidence, limit: float = 0.15, level: float = 0.99) -> GateResult:
     "Refuse an overfitted candidate: its primary metric on the training rows is above the whole interval of the one here, by more than `limit`."
-    train_metric, here, title = evidence.require("training").train_metric, metric_of(evidence, CANDIDATE), METRICS[evidence.task][0].title
+    train_metric, title = evidence.require("training").train_metric, primary_metric(evidence.task).title
     if train_metric is None:
         return conclude(None, None, limit, f"the training stored no {title} on its rows")
-    _, high, _ = t_interval(here.value, here.without, level)
+    value, _, high = candidate_interval(evidence, level)
     within = None if np.isnan(high) else train_metric - high <= limit
-    return conclude(within, train_metric - here.value, limit, f"{title} {train_metric:.3f} on its training rows, {here.value:.3f} here")
+    return conclude(within, train_metric - value, limit, f"{title} {train_metric:.3f} on its training rows, {value:.3f} here")
 
 # %% ../../../notebooks/kit/09_validation/04_leakage.ipynb #32b5e7e9
 @gate("unseen_inputs")
