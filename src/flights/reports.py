@@ -272,7 +272,7 @@ def month_story(lake: Lakehouse, model: str) -> pd.DataFrame:
         .collect()
     }
     decided = (
-        {row["month"]: row for row in read(lake, OPS_DECISIONS).where(F.col("model_name") == model).collect()}
+        {row["period"]: row for row in read(lake, OPS_DECISIONS).where(F.col("model_name") == model).collect()}
         if exists(lake, OPS_DECISIONS)
         else {}
     )

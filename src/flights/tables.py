@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from boathouse.features import freshness
 from boathouse.ingest import files as ingest
+from boathouse.monitoring import retraining
 from boathouse.quality.quarantine import quarantine_of
 from boathouse.registry import promotions as registry
 from boathouse.tables.table import Column, Table
@@ -526,23 +527,7 @@ MONITORING_DECAY = Table(
 )
 
 # %% ../../notebooks/flights/01_tables.ipynb #ca3adfc6
-OPS_DECISIONS = Table(
-    name="ops.decisions",
-    grain="One row per model and month: the decision to keep or retrain, and its reasons.",
-    columns=(
-        Column("model_name", "string", "registered model, in full", nullable=False),
-        Column("month", "string", "month that was evaluated, YYYY-MM", nullable=False),
-        Column("decided_at", "timestamp", "timestamp of the decision, computed from `as_of`, UTC", nullable=False),
-        Column("retrain", "boolean", "whether to train a challenger now", nullable=False),
-        Column("reasons", "array<string>", "sentences for and against, decisive ones first", nullable=False),
-        Column("champion_version", "int", "champion that was evaluated"),
-        Column("evidence", "string", "figures on which the decision is based, JSON"),
-        Column("run_id", "string", "task run that wrote the row", nullable=False),
-    ),
-    primary_key=("model_name", "month"),
-    time_key="decided_at",
-    owner="decide",
-)
+OPS_DECISIONS = retraining.DECISIONS
 OPS_FEATURE_REFRESHES = freshness.FEATURE_REFRESHES
 OPS_INGESTED_FILES = ingest.INGESTED_FILES
 

@@ -42,7 +42,7 @@ def facts(lived: tuple[Path, dict[str, Any]], boathouse: Callable[..., Any]) -> 
                (select count(*) from ml.predictions where not probability between 0 and 1) impossible,
                (select min(model_version) from ml.predictions) model_version,
                (select min_by(version, moved_at) from ops.promotions) first_champion,
-               (select count(*) from ops.decisions where month = '2013-02') decisions,
+               (select count(*) from ops.decisions where period = '2013-02') decisions,
                (select count(distinct column_name) from monitoring.predictions_drift_metrics) drifting
     """
     return boathouse(lived[0], "sql", query)[0]

@@ -1,18 +1,14 @@
-"Months, dates and the record of decisions."
+"Months and dates of the simulated operation."
 
 from __future__ import annotations
 
 import json
 import sys
-from datetime import date, datetime
+from datetime import date
 
 import pytest
-from pyspark.sql import SparkSession
 
-from boathouse.monitoring.retraining import RetrainingDecision
-from boathouse.tables.table import Lakehouse, drop_all, read
-from flights.retraining import dates_main, day_after, last_retrained, months_from, months_main, record_decision
-from flights.tables import OPS_DECISIONS
+from flights.retraining import dates_main, day_after, months_from, months_main
 
 
 @pytest.mark.parametrize(
@@ -43,29 +39,3 @@ def test_the_small_tasks_print_what_they_publish(monkeypatch: pytest.MonkeyPatch
     first, second = capsys.readouterr().out.splitlines()
     assert json.loads(first) == ["2013-11", "2013-12"]
     assert second == "2014-01-01"
-
-
-def test_a_decision_is_kept_once_per_month_and_never_sees_itself_or_the_future(spark: SparkSession) -> None:
-    lake = Lakehouse(spark, prefix="opsdecide_")
-    drop_all(lake)
-    assert last_retrained(lake, "m", date(2013, 12, 1)) is None
-    for month, as_of, retrain in (
-        ("2013-10", date(2013, 11, 1), False),
-        ("2013-11", date(2013, 12, 1), True),
-        ("2013-12", date(2014, 1, 1), True),
-        ("2013-10", date(2013, 11, 1), False),
-    ):
-        record_decision(lake, "m", month, as_of, RetrainingDecision(retrain, ("because",)), {"version": 1})
-    rows = read(lake, OPS_DECISIONS).orderBy("month").collect()
-    assert [(r.month, r.retrain, r.decided_at) for r in rows] == [
-        ("2013-10", False, datetime(2013, 11, 1)),
-        ("2013-11", True, datetime(2013, 12, 1)),
-        ("2013-12", True, datetime(2014, 1, 1)),
-    ]
-    assert [last_retrained(lake, "m", day) for day in (date(2013, 12, 1), date(2014, 1, 1), date(2014, 2, 1))] == [
-        None,
-        date(2013, 12, 1),
-        date(2014, 1, 1),
-    ]
-    assert last_retrained(lake, "another", date(2014, 2, 1)) is None
-    drop_all(lake)

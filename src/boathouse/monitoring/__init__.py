@@ -2,9 +2,17 @@
 
 from boathouse.monitoring.decay import measure_decay, plot_decay
 from boathouse.monitoring.drift import compare_profiles, model_quality, profile, score_buckets
-from boathouse.monitoring.retraining import RetrainingDecision, RetrainingPolicy, WindowEvidence, decide_retraining
+from boathouse.monitoring.retraining import (
+    DECISIONS,
+    RetrainingDecision,
+    RetrainingPolicy,
+    WindowEvidence,
+    decide_retraining,
+    record_decision,
+)
 
 __all__ = [
+    "DECISIONS",
     "RetrainingDecision",
     "RetrainingPolicy",
     "WindowEvidence",
@@ -14,5 +22,6 @@ __all__ = [
     "model_quality",
     "plot_decay",
     "profile",
+    "record_decision",
     "score_buckets",
 ]
