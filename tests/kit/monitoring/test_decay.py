@@ -223,7 +223,7 @@ def test_what_cannot_be_measured_is_refused_with_what_is_needed() -> None:
         measure_decay(rows, LINE, "day", "late", ages=1)
     with pytest.raises(ValueError, match="every row needs a day and a late, but 1 of "):
         measure_decay(rows.assign(late=rows.late.astype(object).where(rows.index != 3)), LINE, "day", "late")
-    with pytest.raises(ValueError, match="unit must be 'month' or 'week', got 'fortnight'"):
+    with pytest.raises(ValueError, match="unit must be 'month' or 'week' or 'day', got 'fortnight'"):
         measure_decay(rows, LINE, "day", "late", unit="fortnight")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"tolerance must be positive, got 0\.0"):
         find_interval(ages((0.1, 0.1, 0.1)), 0.0)
