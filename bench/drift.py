@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from boathouse.monitoring.drift import KEEP, column_statistics, compare_profiles, round_array
+from boathouse.monitoring.drift import compare_profiles
+from boathouse.monitoring.profiles import KEEP, column_statistics, round_array
 
 ROWS, LEVELS, BASELINE = (8, 30, 100, 1_000, 10_000), (2, 10, 30, 100, 300, 1_000), 50_000
 Draw = Callable[[np.random.Generator, int, bool], pd.Series]  # generator, rows, changed -> counts by value

@@ -20,7 +20,9 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from boathouse.monitoring.drift import compare_profiles, interval, model_quality, profile, score_buckets, with_slices
+from boathouse.monitoring.drift import compare_profiles
+from boathouse.monitoring.profiles import profile, with_slices
+from boathouse.monitoring.quality import interval, model_quality, score_buckets
 from boathouse.runtime import get_spark, parameters
 from boathouse.tables.table import Column, Lakehouse, Table, exists, read
 from boathouse.tables.writes import replace

@@ -26,7 +26,7 @@ from pandas.io.formats.style import Styler
 from pyspark.sql import functions as F
 
 from boathouse.models.scoring import pack_model, score
-from boathouse.monitoring.drift import model_quality, score_buckets
+from boathouse.monitoring.quality import model_quality, score_buckets
 from boathouse.plots import CONTEXT, INK, OBSERVED, PREDICTED, new_chart
 from boathouse.registry.promotions import read_promotions
 from boathouse.tables.table import Lakehouse, exists, read

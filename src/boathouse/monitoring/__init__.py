@@ -1,7 +1,10 @@
 "Drift and quality over time, and the decision to retrain."
 
 from boathouse.monitoring.decay import measure_decay, plot_decay
-from boathouse.monitoring.drift import compare_profiles, model_quality, profile, score_buckets
+from boathouse.monitoring.drift import compare_profiles
+from boathouse.monitoring.page import monitoring_page
+from boathouse.monitoring.profiles import profile
+from boathouse.monitoring.quality import model_quality, score_buckets
 from boathouse.monitoring.retraining import (
     DECISIONS,
     RetrainingDecision,
@@ -10,6 +13,7 @@ from boathouse.monitoring.retraining import (
     decide_retraining,
     record_decision,
 )
+from boathouse.monitoring.tables import drift_table, profile_table
 
 __all__ = [
     "DECISIONS",
@@ -18,10 +22,13 @@ __all__ = [
     "WindowEvidence",
     "compare_profiles",
     "decide_retraining",
+    "drift_table",
     "measure_decay",
     "model_quality",
+    "monitoring_page",
     "plot_decay",
     "profile",
+    "profile_table",
     "record_decision",
     "score_buckets",
 ]

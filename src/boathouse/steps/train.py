@@ -137,7 +137,7 @@ def tune_and_train(
     fitted = fit(recipe, frame, best.parameters, estimators=estimators)
     mlflow.set_experiment(experiment or f"/boathouse/{model}")
     tables = read_tables(lake, table_versions(training_set))
-    run, uri = log_run(lake, training_set, tables, recipe, split, frame, trials, fitted, key, day, at, trusted, code)
+    run, uri = log_run(lake, training_set, tables, recipe, split, frame, trials, fitted, key, day, unit, at, trusted, code)
     tags = {"as_of": f"{at:%Y-%m-%d}", "owner": owner, TRAINED_BY: user_name(lake.spark)}
     allowed = AllowedTypes(types=frozenset(TRUSTED) | frozenset(trusted))
     version = register(model, uri, run, tags, allowed, description)
@@ -181,6 +181,7 @@ def log_run(
     fitted: Pipeline,
     key: Sequence[str],
     day: str | None,
+    unit: str | None,
     at: datetime,
     trusted: Sequence[str],
     code: Sequence[str],
@@ -200,7 +201,8 @@ def log_run(
         code=current_code(code), run={"job_run": run_id(), "trained_by": user_name(lake.spark)}, rows=len(frame),
     )  # fmt: skip
     with mlflow.start_run(run_name=f"{recipe.label} {at:%Y-%m-%d}", tags={"job_run": run_id()}) as run:
-        mlflow.log_params(summarize_run(recipe, split, {t.name: t.version for t in tables}, best, len(frame)))
+        declared = {} if unit is None and day is None else {"unit": str(unit or day)}  # monitoring takes its intervals over the same unit
+        mlflow.log_params({**summarize_run(recipe, split, {t.name: t.version for t in tables}, best, len(frame)), **declared})
         mlflow.log_metrics({f"fold_{metric.name}": best.score, f"train_{metric.name}": on_training})
         log_manifest(lake, run.info.run_id, manifest)
         log_training(run.info.run_id, facts)

@@ -17,21 +17,9 @@ from scipy.stats import ks_2samp
 from scipy.stats import wasserstein_distance as exact_wasserstein
 from sklearn.metrics import log_loss, roc_auc_score
 
-from boathouse.monitoring.drift import (
-    OTHER,
-    bin_shares,
-    calibration_by_score,
-    compare_profiles,
-    drift_distances,
-    group_of_text,
-    histogram,
-    interval,
-    merge_profiles,
-    model_quality,
-    profile,
-    psi_noise_floor,
-    score_buckets,
-)
+from boathouse.monitoring.drift import bin_shares, compare_profiles, drift_distances, group_of_text, psi_noise_floor
+from boathouse.monitoring.profiles import OTHER, histogram, merge_profiles, profile
+from boathouse.monitoring.quality import calibration_by_score, interval, model_quality, score_buckets
 from boathouse.validation.comparison import t_interval
 from boathouse.validation.metrics import auc_from_counts
 

@@ -16,20 +16,8 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from boathouse.monitoring.drift import (
-    DRIFTED,
-    KEEP,
-    OTHER,
-    VERDICTS,
-    bin_counts,
-    column_statistics,
-    compare_profiles,
-    group_of_text,
-    merge_profiles,
-    profile,
-    psi_noise_floor,
-    round_array,
-)
+from boathouse.monitoring.drift import DRIFTED, VERDICTS, bin_counts, compare_profiles, group_of_text, psi_noise_floor
+from boathouse.monitoring.profiles import KEEP, OTHER, column_statistics, merge_profiles, profile, round_array
 
 Row = dict[str, Any]
 DAYS = [(datetime(2026, 1, d), datetime(2026, 1, d + 1)) for d in range(1, 6)]
