@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NEW_YORK', 'UTC', 'SLICES', 'BASELINE_SHARE', 'month_window', 'months_of', 'scored_with_labels', 'day_buckets',
            'quality_rows', 'training_period', 'training_windows', 'training_profile', 'feature_profile', 'write_month',
-           'read_stored', 'profile_table_rows', 'measure_month', 'month_summary', 'drift_ratio', 'main']
+           'read_stored', 'measure_month', 'month_summary', 'drift_ratio', 'main']
 
 # %% ../../notebooks/flights/13_monitoring.ipynb #7492bd6d
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,8 +23,9 @@ from pyspark.sql import functions as F
 from boathouse.monitoring.drift import compare_profiles
 from boathouse.monitoring.profiles import profile, with_slices
 from boathouse.monitoring.quality import interval, model_quality, score_buckets
+from boathouse.monitoring.tables import table_rows
 from boathouse.runtime import get_spark, parameters
-from boathouse.tables.table import Column, Lakehouse, Table, exists, read
+from boathouse.tables.table import Lakehouse, Table, exists, read
 from boathouse.tables.writes import replace
 from flights.bronze import end_of
 from flights.features import CATEGORICAL, model_rows, numeric
@@ -156,27 +157,13 @@ def write_month(lake: Lakehouse, table: Table, rows: Iterable[dict[str, Any]], m
     The column `month` is the New York month at the start of the window.
     """
     monthly = [{**r, "month": f"{r['window']['start'].replace(tzinfo=UTC).astimezone(NEW_YORK):%Y-%m}"} for r in rows]
-    tuples = profile_table_rows(monthly, table.columns, model_name=model)
+    tuples = table_rows(monthly, table.columns, model_name=model)
     replace(lake, table, lake.spark.createDataFrame(tuples, table.schema), where)
 
 
 def read_stored(rows: DataFrame) -> list[dict[str, Any]]:
     "Return the rows of a monitoring table as dictionaries, in the form in which they were written."
     return [row.asDict(recursive=True) for row in rows.drop("model_name", "month").collect()]
-
-
-def profile_table_rows(rows: Iterable[dict[str, Any]], columns: Sequence[Column], **same: Any) -> list[tuple[Any, ...]]:
-    """Return the rows as tuples in the order of `columns`, with the values of `same` added to each.
-
-    A missing value is null. Raises ValueError for a name that is not a column.
-    """
-    names, out = [c.name for c in columns], []
-    for row in rows:
-        full = {**row, **same}
-        if extra := sorted(set(full) - set(names)):
-            raise ValueError(f"a row takes only values of the declared columns {', '.join(names)}; got {', '.join(extra)}")
-        out.append(tuple(full.get(name) for name in names))
-    return out
 
 # %% ../../notebooks/flights/13_monitoring.ipynb #d08aa176
 def measure_month(lake: Lakehouse, model: str, month: str, as_of: date) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

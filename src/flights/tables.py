@@ -10,7 +10,7 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'MONITORING_QUALITY_METRICS', 'GOLD_DEPARTURES', 'FEATURES_WEATHER', 'FEATURES_ORIGIN_CONGESTION',
            'FEATURES_CARRIER_CONGESTION', 'FEATURES_DESTINATION_CONGESTION', 'FEATURES_CARRIER_HISTORY',
            'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS', 'ML_SHADOW_PREDICTIONS', 'OPS_PROMOTIONS',
-           'OPS_HOLDOUT_OPENINGS', 'WINDOW', 'QUALITY', 'MONITORING_PROFILE', 'MONITORING_DRIFT', 'MONITORING_DECAY',
+           'OPS_HOLDOUT_OPENINGS', 'MONTH', 'QUALITY', 'MONITORING_PROFILE', 'MONITORING_DRIFT', 'MONITORING_DECAY',
            'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES', 'ALL', 'bronze', 'quarantine',
            'window_table']
 
@@ -20,6 +20,7 @@ from dataclasses import replace
 from boathouse.features import freshness
 from boathouse.ingest import files as ingest
 from boathouse.monitoring import retraining
+from boathouse.monitoring.tables import INTERVAL, drift_table, profile_table
 from boathouse.quality.quarantine import quarantine_of
 from boathouse.registry import promotions as registry
 from boathouse.tables.table import Column, Table
@@ -410,17 +411,7 @@ OPS_PROMOTIONS = registry.PROMOTIONS
 OPS_HOLDOUT_OPENINGS = holdout.HOLDOUT_OPENINGS
 
 # %% ../../notebooks/flights/01_tables.ipynb #7b408ab0
-WINDOW = (
-    Column("model_name", "string", "registered model, in full", nullable=False),
-    Column("month", "string", "YYYY-MM of the scheduled departures, New York; for a baseline, month of the data", nullable=False),
-    Column("window", "struct<start:timestamp,end:timestamp>", "from start (inclusive) to end (exclusive), UTC", nullable=False),
-    Column("granularity", "string", "length of the window", nullable=False),
-    Column("model_id", "string", "version of the model", nullable=False),
-    Column("slice_key", "string", "slicing expression; null for all rows"),
-    Column("slice_value", "string", "its value"),
-    Column("column_name", "string", "profiled column; `:table` for the model's quality", nullable=False),
-    Column("data_type", "string", "SQL type of the column"),
-)
+MONTH = Column("month", "string", "YYYY-MM of the scheduled departures, New York; for a baseline, month of the data", nullable=False)
 QUALITY = {
     "labelled_share": "share of the scored flights whose label is known (0 to 1)",
     "share_positive": "share of late flights among the labelled",
@@ -435,74 +426,18 @@ QUALITY = {
     "log_loss": "mean negative log likelihood, nats",
     "calibration_error": "mean distance of predicted and observed share over ten groups",
 }
-MONITORING_PROFILE = Table(
-    name="monitoring.predictions_profile_metrics",
-    grain="One row per window, slice and column: statistics of the inputs and predictions of a model version.",
-    columns=(
-        *WINDOW,
-        Column("log_type", "string", "INPUT: in operation; BASELINE: the version's training data", nullable=False),
-        Column("count", "bigint", "values that are not null; scored flights for `:table`"),
-        Column("num_nulls", "bigint", "values that are null, NaN or infinite; flights without a probability for `:table`"),
-        Column("num_zeros", "bigint", "values that are 0"),
-        Column("distinct_count", "bigint", "different values; fractions are first rounded to 16 binary digits"),
-        *(Column(name, "double", f"{name} of the values") for name in ("avg", "stddev", "min", "max", "median")),
-        Column("quantiles", "array<double>", "percentiles 0 to 100, within 0.2 %"),
-        *(Column(f"percent_{name}", "double", f"{name} values in percent of all rows") for name in ("null", "zeros", "distinct")),
-        Column("frequent_items", "array<struct<item:string,count:bigint>>", "the ten most frequent texts"),
-        Column(
-            "sketch",
-            "struct<values:array<double>,items:array<string>,counts:array<bigint>>",
-            "values or texts with their counts, exact up to a thousand different ones; sketches can be added",
-        ),
+MONITORING_PROFILE = profile_table(
+    "monitoring.predictions_profile_metrics",
+    quality=(
         *(Column(name, "double", f"on `:table`: {meaning}") for name, meaning in QUALITY.items()),
-        Column(
-            "roc_auc_interval",
-            "struct<low:double,high:double>",
-            "on `:table`: 95 % interval of roc_auc_score that leaves out one day at a time",
-        ),
-        Column(
-            "gap_interval",
-            "struct<low:double,high:double>",
-            "on `:table`: 95 % interval of gap that leaves out one day at a time",
-        ),
+        Column("roc_auc_interval", INTERVAL, "on `:table`: 95 % interval of roc_auc_score that leaves out one day at a time"),
+        Column("gap_interval", INTERVAL, "on `:table`: 95 % interval of gap that leaves out one day at a time"),
     ),
-    owner="metrics",
+    more=(MONTH,),
 )
 
 # %% ../../notebooks/flights/01_tables.ipynb #c120aff4
-MONITORING_DRIFT = Table(
-    name="monitoring.predictions_drift_metrics",
-    grain="One row per window, slice and column: its distance from the training data of the model version.",
-    columns=(
-        *WINDOW,
-        Column("window_cmp", "struct<start:timestamp,end:timestamp>", "window that it was compared with, UTC"),
-        Column("drift_type", "string", "BASELINE: against the training data", nullable=False),
-        Column("count_delta", "bigint", "count minus the baseline's"),
-        Column("avg_delta", "double", "mean minus the baseline's"),
-        *(Column(f"percent_{name}_delta", "double", f"percent_{name} minus the baseline's") for name in ("null", "zeros", "distinct")),
-        Column(
-            "population_stability_index", "double", "PSI over the baseline's frequent numbers, deciles of the others, or texts; and nulls"
-        ),
-        Column("js_distance", "double", "Jensen-Shannon distance, base 2, same bins"),
-        Column("tv_distance", "double", "total variation distance, same bins"),
-        Column("l_infinity_distance", "double", "largest difference of one bin's share"),
-        Column("wasserstein_distance", "double", "in the column's unit"),
-        Column(
-            "ks_test",
-            "struct<statistic:double,pvalue:double>",
-            "Kolmogorov-Smirnov distance; the p-value is null, because it is always near 0 at this size",
-        ),
-        Column(
-            "threshold",
-            "double",
-            "PSI above which the column counts as drifted: effect, sampling noise, and the usual PSI in training; null if not compared",
-        ),
-        Column("verdict", "string", "ok, drift, new_categories, missing_share, type_changed, constant, too_few or empty", nullable=False),
-        Column("reason", "string", "figures behind the verdict, one sentence", nullable=False),
-        Column("drifted", "boolean", "whether the verdict is drift, new_categories, missing_share or type_changed", nullable=False),
-    ),
-    owner="metrics",
-)
+MONITORING_DRIFT = drift_table("monitoring.predictions_drift_metrics", more=(MONTH,))
 MONITORING_DECAY = Table(
     name="monitoring.decay",
     grain="One row per measurement, training window, period (month or week) and age of the model that scored it.",

@@ -15,7 +15,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from boathouse.monitoring.drift import DRIFTED, VERDICTS, compare_profiles
-from boathouse.monitoring.retraining import RetrainingPolicy
+from boathouse.monitoring.retraining import RetrainingPolicy, record_decision
+from boathouse.monitoring.tables import table_rows
 from boathouse.registry.promotions import promote
 from boathouse.tables.table import Lakehouse, Table, drop_all, read
 from boathouse.tables.versions import fingerprint
@@ -27,14 +28,13 @@ from flights.monitoring import (
     month_summary,
     month_window,
     months_of,
-    profile_table_rows,
     read_stored,
     scored_with_labels,
     training_profile,
     training_windows,
 )
 from flights.reports import counterfactual_quality, format_table, missing_inputs, month_story, month_tables, retraining_gain
-from flights.retraining import decide_month, record_decision
+from flights.retraining import decide_month
 from flights.scoring import score_month, scoring_rows
 from flights.tables import (
     GOLD_DEPARTURES,
@@ -129,7 +129,7 @@ def test_a_label_that_was_not_known_yet_is_not_used_and_a_cancelled_flight_is_ne
 
 def test_rows_that_no_column_takes_are_refused() -> None:
     with pytest.raises(ValueError, match="got surprise"):
-        profile_table_rows([{"month": "2013-10", "surprise": 1}], MONITORING_DRIFT.columns)
+        table_rows([{"month": "2013-10", "surprise": 1}], MONITORING_DRIFT.columns)
 
 
 def test_the_drift_table_lists_the_verdicts() -> None:
@@ -180,8 +180,8 @@ def test_stored_rows_come_back_as_they_were(served: Served) -> None:
     kept = read_stored(read(served.lake, MONITORING_DRIFT))
     same = {"model_name": MODEL, "month": SEPTEMBER}
     key = [c.name for c in columns].index("column_name")
-    assert sorted(profile_table_rows(kept, columns, **same), key=lambda r: r[key]) == sorted(
-        profile_table_rows(served.drifts, columns, **same), key=lambda r: r[key]
+    assert sorted(table_rows(kept, columns, **same), key=lambda r: r[key]) == sorted(
+        table_rows(served.drifts, columns, **same), key=lambda r: r[key]
     )
 
 
@@ -215,7 +215,7 @@ def test_the_story_of_a_lifecycle_is_told_from_its_tables(served: Served) -> Non
     lake = served.lake
     assert [line.split(" ")[0] for line in missing_inputs(lake, MODEL, MONITORING_PROFILE, OPS_DECISIONS)] == [lake.name(OPS_DECISIONS)]
     decision, found = decide_month(lake, MODEL, SEPTEMBER, OCTOBER)
-    record_decision(lake, MODEL, SEPTEMBER, OCTOBER, decision, found)
+    record_decision(lake, MODEL, served.version, SEPTEMBER, datetime(2013, 10, 1), decision, found)
     months = month_story(lake, MODEL)
     assert (months.month.tolist(), months.decision.tolist(), months.champion.tolist()) == ([SEPTEMBER], ["keep"], [served.version])
     assert SEPTEMBER in format_table(months.drop(columns="why"))

@@ -29,7 +29,9 @@ def plot_quality(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Fig
     for place, row in zip(places, rows, strict=True):
         if row["metric_interval"] is not None:
             axes.vlines(place, row["metric_interval"]["low"], row["metric_interval"]["high"], color=CONTEXT, lw=4)
-    values = {name: np.array([np.nan if row[name] is None else row[name] for row in rows], float) for name in ("metric_value", "metric_expected")}
+    values = {
+        name: np.array([np.nan if row[name] is None else row[name] for row in rows], float) for name in ("metric_value", "metric_expected")
+    }
     axes.plot(places, values["metric_value"], "o", color=OBSERVED, ms=7, label="observed")
     axes.plot(places, values["metric_expected"], "_", color=INK, ms=22, mew=2, label="expected")
     axes.set_xticks(places, names)
@@ -63,7 +65,12 @@ th { font-weight: 600; color: #57606a } td.number, th.number { text-align: right
 
 
 def monitoring_page(
-    title: str, subtitle: str, findings: Sequence[str], names: Sequence[str], rows: Sequence[Mapping[str, Any]], drift: Sequence[Mapping[str, Any]]
+    title: str,
+    subtitle: str,
+    findings: Sequence[str],
+    names: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    drift: Sequence[Mapping[str, Any]],
 ) -> str:
     """Return the page as HTML. `rows` has one row per window and `drift` one per input of the newest window; `drifted` counts the inputs of a window.
 

@@ -1,0 +1,198 @@
+"Monitoring in one call: windows of the calendar, findings as sentences, and versions with other inputs in one table."
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from hyperopt import hp
+from hypothesis import given
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+
+from boathouse.features.training_sets import Labels, create_training_set
+from boathouse.models.learners import Recipe
+from boathouse.monitoring.retraining import DECISIONS, RetrainingPolicy
+from boathouse.steps.monitor import calendar_windows, collect_evidence, decide, list_findings, monitor
+from boathouse.steps.score import score
+from boathouse.steps.train import tune_and_train
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.writes import append
+from boathouse.training.search import Budget
+from boathouse.training.splits import KeySplit
+
+JANUARY = datetime(2026, 1, 1)
+WINDOWS = calendar_windows(date(2026, 1, 1), datetime(2026, 3, 1), "month")
+
+
+def measured(month: int, count: int = 100, **figures: Any) -> dict[str, Any]:
+    "A row of `quality_rows` for a month of 2026."
+    row = dict.fromkeys(("slice_key", "metric_value", "metric_expected", "metric_interval", "gap", "gap_interval", "gap_class"))
+    return row | {"window": {"start": datetime(2026, month, 1)}, "count": count, "labelled_share": 1.0} | figures
+
+
+def compared(month: int, column: str, verdict: str = "drift", **figures: Any) -> dict[str, Any]:
+    "A row of `compare_profiles` for a month of 2026."
+    row = {"window": {"start": datetime(2026, month, 1)}, "column_name": column, "verdict": verdict, "drifted": verdict == "drift"}
+    return row | {"reason": "PSI 0.5, threshold 0.1", "slice_key": None, "slice_value": None} | figures
+
+
+@given(st.dates(date(1990, 1, 1), date(2040, 1, 1)), st.integers(0, 90), st.sampled_from(["day", "week", "month"]))
+def test_windows_follow_each_other_without_a_gap_and_hold_both_ends(since: date, days: int, every: Any) -> None:
+    at = datetime(since.year, since.month, since.day, 13) + timedelta(days=days)
+    found = list(calendar_windows(since, at, every).values())
+    assert all(one[1] == other[0] for one, other in pairwise(found))
+    assert found[0][0] <= datetime(since.year, since.month, since.day) < found[0][1]
+    assert found[-1][0] <= at < found[-1][1]
+    assert {"day": {1}, "week": {7}, "month": {28, 29, 30, 31}}[every] >= {(end - start).days for start, end in found}
+
+
+def test_a_window_without_rows_and_missing_labels_are_findings() -> None:
+    quality = [measured(1, labelled_share=0.4), measured(2, count=0)]
+    evidence = collect_evidence(WINDOWS, quality, [], "binary", {}, None)
+    assert list_findings(WINDOWS, evidence, [], RetrainingPolicy()) == [
+        "2026-01: 40% of the labels have arrived",
+        "2026-02: no rows were scored",
+        "2026-03: no rows were scored",
+    ]
+
+
+def test_a_drifted_input_is_weighed_by_its_importance_and_named_with_its_slice() -> None:
+    drift = [
+        compared(1, "pier"),
+        compared(1, "wind"),
+        compared(1, "tide", "ok"),
+        compared(1, "pier", slice_key="hull", slice_value="small"),
+        compared(2, "tide"),
+    ]
+    evidence = collect_evidence(
+        WINDOWS, [measured(1), measured(1, slice_key="hull")], drift, "binary", {"wind": 0.6, "pier": 0.1, "tide": 0.3}, None
+    )
+    assert [(one.window, one.drifted, one.drifted_weight) for one in evidence] == [("2026-01", ("wind", "pier"), 0.7)]
+    findings = list_findings(WINDOWS, evidence, drift, RetrainingPolicy())
+    assert "2026-01: pier where hull is small: drift, PSI 0.5, threshold 0.1" in findings
+    assert "2026-01: wind: drift, PSI 0.5, threshold 0.1" in findings
+    assert "2026-01: pier: drift, PSI 0.5, threshold 0.1" in findings
+    assert not any("tide" in text for text in findings)
+
+
+def test_the_expected_value_of_the_training_stands_in_where_the_predictions_imply_none() -> None:
+    quality = [measured(1, metric_value=0.5, metric_interval={"low": 0.4, "high": 0.6})]
+    evidence = collect_evidence(WINDOWS, quality, [], "regression", {}, 0.7)
+    assert (evidence[0].expected, evidence[0].observed, evidence[0].observed_high) == (0.7, 0.5, 0.6)
+    implied = collect_evidence(WINDOWS, [quality[0] | {"metric_expected": 0.55}], [], "binary", {}, 0.7)
+    assert implied[0].expected == 0.55
+
+
+@pytest.mark.parametrize(("since", "every"), [(date(2026, 3, 2), "month"), (date(2026, 1, 1), "fortnight")])
+def test_a_window_in_the_future_or_of_another_length_is_refused(since: date, every: Any) -> None:
+    with pytest.raises(ValueError, match="every must be month, week, day and since a day up to 2026-03-01"):
+        calendar_windows(since, datetime(2026, 3, 1), every)
+
+
+@dataclass(frozen=True)
+class Served:
+    "Two versions of one model, with other inputs, that scored January and February."
+
+    lake: Lakehouse
+    model: str
+
+
+TRIPS = Table(
+    "gold.trips",
+    "One row per trip.",
+    (
+        Column("trip", "bigint", "number", nullable=False),
+        Column("day", "date", "day of departure"),
+        Column("knots", "double", "wind"),
+        Column("wave", "double", "height"),
+        Column("late", "boolean", "late"),
+    ),
+    primary_key=("trip",),
+)
+
+
+@pytest.fixture(scope="module")
+def served(spark: SparkSession) -> Iterator[Served]:
+    lake, model = Lakehouse(spark, prefix="test_monitor_"), "spark_catalog.ml.test_monitor"
+    drop_all(lake)
+    rng = np.random.default_rng(5)
+    days = [date(2025, 12, 1) + timedelta(days=n // 20) for n in range(1400)]  # from 30 January on they are scored, not learned
+    knots, wave = rng.gamma(4, 3, 1400), rng.gamma(2, 1, 1400)
+    rows = pd.DataFrame(
+        {"trip": range(1400), "day": days, "knots": knots, "wave": wave, "late": knots + 3 * wave + rng.normal(0, 4, 1400) > 18}
+    )
+    append(lake, TRIPS, spark.createDataFrame(rows))
+    labels, split = create_training_set(lake, Labels(TRIPS.name, 1, "trip < 600"), [], "late"), KeySplit(("trip",))
+    for inputs, batch, part in (
+        (("knots",), "2026-01", rows[600:1000]),
+        (("knots", "wave"), "2026-02", rows[1000:]),
+    ):
+        made = tune_and_train(
+            lake, labels, Recipe((), inputs, "late"), {"learner": "logistic", "C": hp.loguniform("C", -1, 1)}, split, model=model, key=["trip"],
+            at=datetime(2026, 1, 1), unit="day", known={"line": {"learner": "logistic"}}, budget=Budget(1), tell=lambda line: None,
+        )  # fmt: skip
+        given = spark.createDataFrame(part[["trip", "day", *inputs]])
+        score(lake, made.uri, given, to="ml.monitored", batch=batch, key=["trip"], at=datetime.fromisoformat(f"{batch}-15"))
+    yield Served(lake, model)
+    drop_all(lake)
+
+
+def test_versions_with_other_inputs_share_a_table_and_the_newest_is_monitored(served: Served) -> None:
+    rows = read(served.lake, "ml.monitored").groupBy("model_version").agg({"wave": "count", "knots": "count"}).orderBy("model_version")
+    assert [tuple(row) for row in rows.select("model_version", "count(knots)", "count(wave)").collect()] == [(1, 400, 0), (2, 400, 400)]
+    report = monitor(served.lake, served.model, since=date(2026, 1, 1), at=datetime(2026, 2, 28))
+    assert (report.version, report.task, report.period) == (2, "binary", "2026-02")
+    assert report.findings[:2] == ("400 rows were scored by version 1, which is not part of this report", "2026-01: no rows were scored")
+    (one,) = report.evidence
+    assert (one.window, one.labelled_share, report.new_labels) == ("2026-02", 1.0, 400)
+    assert one.observed is not None
+    assert one.observed > 0.8
+    assert one.observed_high is not None
+    earlier = monitor(served.lake, served.model, since=date(2026, 1, 1), at=datetime(2026, 2, 28), version=1)
+    assert (earlier.version, [e.window for e in earlier.evidence]) == (1, ["2026-01"])
+    metrics = read(served.lake, "monitoring.monitored_profile_metrics").where("log_type = 'BASELINE'")
+    assert {(r.model_id, r.column_name) for r in metrics.collect()} == {("1", "knots"), ("2", "knots"), ("2", "wave")}
+
+
+def test_a_report_repeated_replaces_its_rows_and_leaves_earlier_windows_and_the_page_is_stored(served: Served) -> None:
+    drift = "monitoring.monitored_drift_metrics"
+    monitor(served.lake, served.model, since=date(2026, 1, 1), at=datetime(2026, 2, 28), version=2)
+    before = read(served.lake, drift).count()
+    report = monitor(served.lake, served.model, since=date(2026, 2, 10), at=datetime(2026, 2, 28), slices=["wave > 2"])
+    after = read(served.lake, drift)
+    assert after.where("slice_key IS NULL").count() == before
+    assert after.where("slice_key IS NOT NULL").count() == sum(row["slice_key"] is not None for row in report.drift) > 0
+    run = mlflow.MlflowClient().get_model_version(served.model, "2").run_id
+    assert mlflow.artifacts.load_text(f"runs:/{run}/monitoring.html") == report.page
+
+
+def test_a_decision_of_a_report_is_recorded_with_its_figures(served: Served) -> None:
+    report = monitor(served.lake, served.model, since=date(2026, 2, 1), at=datetime(2026, 2, 28))
+    decision = decide(report, RetrainingPolicy(new_labels=100))
+    (row,) = read(served.lake, DECISIONS).collect()
+    assert (row.model_name, row.period, row.champion_version, row.retrain) == (served.model, "2026-02", 2, decision.retrain)
+    assert row.reasons == list(decision.reasons)
+
+
+def test_what_cannot_be_monitored_says_what_to_do(served: Served, spark: SparkSession) -> None:
+    lake, february = served.lake, datetime(2026, 2, 28)
+    with pytest.raises(ValueError, match="found none: score rows first, or choose an earlier `since`"):
+        monitor(lake, served.model, since=date(2026, 6, 1), at=datetime(2026, 6, 30))
+    twice = spark.createDataFrame([(1000, True), (1000, False)], "trip bigint, late boolean")
+    with pytest.raises(ValueError, match=r"labels must have one row per trip, but some keys have more, such as trip=1000"):
+        monitor(lake, served.model, since=date(2026, 2, 1), at=february, labels=twice)
+    with pytest.raises(ValueError, match="labels must have the columns trip, late, got trip without late: pass labels="):
+        monitor(lake, served.model, since=date(2026, 2, 1), at=february, labels=twice.select("trip"))
+    client, tag = mlflow.MlflowClient(), "boathouse.predictions.ml.copy"
+    client.set_registered_model_tag(served.model, tag, "trip")
+    with pytest.raises(ValueError, match=r"must have one table of predictions, got ml[.]copy, ml[.]monitored: name one with predictions="):
+        monitor(lake, served.model, since=date(2026, 2, 1), at=february)
+    client.delete_registered_model_tag(served.model, tag)
