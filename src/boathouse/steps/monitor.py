@@ -5,16 +5,15 @@
 # %% auto #0
 __all__ = ['Windows', 'PAGE_FILE', 'predictions_of', 'version_that_scored', 'join_labels', 'ServedVersion', 'load_served',
            'training_baseline', 'baseline_windows', 'calendar_windows', 'MonitoringReport', 'collect_evidence',
-           'list_findings', 'page_of', 'monitor', 'decide']
+           'list_findings', 'page_of', 'Monitored', 'measure', 'monitor', 'decide']
 
 # %% ../../../notebooks/kit/13_steps/04_monitor.ipynb #4f1d5d24
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import mlflow
-import pandas as pd
 from mlflow.tracking import MlflowClient
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -86,9 +85,9 @@ def join_labels(lake: Lakehouse, rows: DataFrame, manifest: Manifest, labels: Da
     if labels is None or (absent := [c for c in (*key, label) if c not in labels.columns]):
         there = "no labels" if labels is None else f"{', '.join(labels.columns)} without {', '.join(absent)}"
         raise ValueError(f"labels must have the columns {', '.join((*key, label))}, got {there}: pass labels=")
-    known = (
-        labels.where(F.col(f"`{label}`").isNotNull()).groupBy(*key).agg(F.first(f"`{label}`").alias(label), F.count("*").alias("_labels"))
-    )
+    value = F.col(f"`{label}`")
+    present = value.isNotNull() & ~F.isnan(value) if dict(labels.dtypes)[label] in ("float", "double") else value.isNotNull()
+    known = labels.where(present).groupBy(*key).agg(F.first(value).alias(label), F.count("*").alias("_labels"))
     if twice := known.where("_labels > 1").limit(3).collect():
         shown = "; ".join(", ".join(f"{c}={row[c]}" for c in key) for row in twice)
         raise ValueError(
@@ -154,17 +153,19 @@ def training_baseline(lake: Lakehouse, table: Table, one: ServedVersion, columns
 def baseline_windows(rows: DataFrame) -> list[tuple[datetime, datetime]]:
     "Return the months of the column `_time`, or its weeks if there are fewer than three months, or one window if there are fewer than three weeks."
     first, last = rows.agg(F.min("_time"), F.max("_time")).collect()[0]
-    for unit in ("month", "week"):
-        if len(windows := calendar_windows(first.date(), last, unit)) >= 3:  # type: ignore[arg-type]
+    end = last + timedelta(seconds=1)
+    units: tuple[Unit, ...] = ("month", "week")
+    for unit in units:
+        if len(windows := calendar_windows(first.date(), end, unit)) >= 3:
             return list(windows.values())
-    return [(first, last + pd.Timedelta(seconds=1))]
+    return [(first, end)]
 
 
 def calendar_windows(since: date, at: datetime, every: Unit) -> Windows:
-    "Return the whole days, weeks or months from that of `since` to that of `at`, by name: from start (inclusive) to end (exclusive)."
-    if every not in FREQUENCY or since > at.date():
-        raise ValueError(f"every must be {', '.join(FREQUENCY)} and since a day up to {at:%Y-%m-%d}, got every={every!r} and since={since}")
-    found = periods_of([since, at.date()], every)
+    "Return the whole days, weeks or months from that of `since` to the last that begins before `at`, by name: start (inclusive) and end (exclusive)."
+    if every not in FREQUENCY or datetime(since.year, since.month, since.day) >= at:
+        raise ValueError(f"every must be {', '.join(FREQUENCY)} and since a day before {at}, got every={every!r} and since={since}")
+    found = periods_of([since, (at - timedelta(microseconds=1)).date()], every)
     return {name: (one.start_time.to_pydatetime(), (one + 1).start_time.to_pydatetime()) for name, one in found.items()}
 
 # %% ../../../notebooks/kit/13_steps/04_monitor.ipynb #c1c13db3
@@ -229,9 +230,10 @@ def list_findings(
             found.append(f"{name}: no rows were scored")
             continue
         found += find_symptoms(known[name], policy).values()
-        mine = [row for row in drift if row["drifted"] and row["window"]["start"] == start]
-        where = {row["column_name"]: f" where {row['slice_key']} is {row['slice_value']}" if row["slice_key"] else "" for row in mine}
-        found += [f"{name}: {row['column_name']}{where[row['column_name']]}: {row['verdict']}, {row['reason']}" for row in mine]
+        for row in drift:
+            if row["drifted"] and row["window"]["start"] == start:
+                where = f" where {row['slice_key']} is {row['slice_value']}" if row["slice_key"] else ""
+                found.append(f"{name}: {row['column_name']}{where}: {row['verdict']}, {row['reason']}")
         if known[name].labelled_share < policy.labelled_share:
             found.append(f"{name}: {known[name].labelled_share:.0%} of the labels have arrived")
     return found
@@ -253,6 +255,42 @@ def page_of(
     newest = sorted(moved[windows[names[-1]][0]], key=lambda row: (not row["drifted"], -(row["population_stability_index"] or 0.0)))
     return monitoring_page(f"{one.model} version {one.version}", f"as of {at:%Y-%m-%d %H:%M} UTC", findings, names, rows, newest)
 
+# %% ../../../notebooks/kit/13_steps/04_monitor.ipynb #901e8ace
+@dataclass(frozen=True)
+class Monitored:
+    "Hold the scored rows of one version, and how they are cut: time, windows, unit of the intervals, slices. `name` begins the names of the tables."
+
+    one: ServedVersion
+    name: str
+    rows: DataFrame = field(repr=False)
+    time: str
+    windows: tuple[tuple[datetime, datetime], ...]
+    every: Unit
+    unit: str | None = None
+    slices: tuple[str, ...] = ()
+
+
+def measure(lake: Lakehouse, what: Monitored, labelled: DataFrame) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    "Return quality and drift, and replace the rows of these windows in both tables. `labelled` are the rows with their labels."
+    one, rows, same = what.one, what.rows, {"granularity": f"1 {what.every}", "model_id": str(what.one.version)}
+    inputs = [c for c in one.recipe.inputs if c in rows.columns]
+    outputs = [c for c in ("probability", "prediction") if c in rows.columns and c not in inputs]
+    profiles_table, drifts_table = (
+        profile_table(f"monitoring.{what.name}_profile_metrics"),
+        drift_table(f"monitoring.{what.name}_drift_metrics"),
+    )
+    profiles = profile(rows, [*inputs, *outputs], what.time, what.windows, slices=what.slices, **same)
+    drift = compare_profiles([r for r in profiles if r["column_name"] in inputs], training_baseline(lake, profiles_table, one, inputs))
+    quality = quality_rows(
+        labelled, one.recipe.task, one.recipe.label, what.time, what.windows, classes=one.classes, slices=what.slices,
+        unit=what.unit if what.unit in rows.columns else None, **same,
+    )  # fmt: skip
+    mine = f"model_name = {quote_literal(one.model)} AND model_id = '{one.version}' AND granularity = '1 {what.every}'"
+    these = f"{mine} AND window.start >= timestamp'{what.windows[0][0]}' AND window.start < timestamp'{what.windows[-1][1]}'"
+    for table, found, where in ((profiles_table, [*profiles, *quality], f"{these} AND log_type = 'INPUT'"), (drifts_table, drift, these)):
+        replace(lake, table, lake.spark.createDataFrame(table_rows(found, table.columns, model_name=one.model), table.schema), where)
+    return quality, drift
+
 # %% ../../../notebooks/kit/13_steps/04_monitor.ipynb #f277f899
 def monitor(
     lake: Lakehouse,
@@ -272,48 +310,30 @@ def monitor(
     """Measure the predictions of a model from the window of `since` to that of `at`, and return the report.
 
     `time` is the column that places a row in a window, `slices` are SQL expressions. `version` is by default the one that scored the newest rows.
-    Raises ValueError without predictions, and for labels that do not fit.
+    Raises ValueError without predictions, for columns that the table does not have, and for labels that do not fit.
     """
     name, windows = predictions or predictions_of(model), calendar_windows(since, at, every)
-    spans, stem = list(windows.values()), name.rpartition(".")[2]
-    scored = read(lake, name).where((F.col("model_name") == model) & (F.col(time) >= F.lit(spans[0][0])) & (F.col(time) <= F.lit(at)))
+    table, starts = read(lake, name), [start for start, _ in windows.values()]
+    if absent := [c for c in (time, unit) if c is not None and c not in table.columns]:
+        raise ValueError(f"time and unit must be columns of {name}, got {', '.join(absent)}: it has {', '.join(table.columns)}")
+    scored = table.where((F.col("model_name") == model) & (F.col(time) >= F.lit(starts[0])) & (F.col(time) <= F.lit(at)))
     newest, counts = version_that_scored(scored, model, name)
     one = load_served(model, newest if version is None else version)
-    rows = join_labels(lake, scored.where(F.col("model_version") == one.version), one.manifest, labels)
-    inputs, same = [c for c in one.recipe.inputs if c in rows.columns], {"granularity": f"1 {every}", "model_id": str(one.version)}
-    outputs = [c for c in ("probability", "prediction") if c in rows.columns and c not in inputs]
-    declared = next((c for c in (unit, one.unit) if c in rows.columns), None)
-    profiles_table, drifts_table = profile_table(f"monitoring.{stem}_profile_metrics"), drift_table(f"monitoring.{stem}_drift_metrics")
-    baseline = training_baseline(lake, profiles_table, one, inputs)
-    profiles = profile(rows, [*inputs, *outputs], time, spans, slices=slices, **same)
-    drift = compare_profiles([row for row in profiles if row["column_name"] in inputs], baseline)
-    task, label = one.recipe.task, one.recipe.label
-    quality = quality_rows(rows, task, label, time, spans, classes=one.classes, unit=declared, slices=slices, **same)
-    mine = f"model_name = {quote_literal(model)} AND model_id = '{one.version}' AND granularity = '1 {every}' AND window.start >= timestamp'{spans[0][0]}'"
-    for table, found, where in ((profiles_table, [*profiles, *quality], f"{mine} AND log_type = 'INPUT'"), (drifts_table, drift, mine)):
-        replace(lake, table, lake.spark.createDataFrame(table_rows(found, table.columns, model_name=model), table.schema), where)
-    evidence = collect_evidence(windows, quality, drift, task, one.importances, one.expected)
+    rows = scored.where(F.col("model_version") == one.version)
+    where = Monitored(one, name.rpartition(".")[2], rows, time, tuple(windows.values()), every, unit or one.unit, tuple(slices))
+    quality, drift = measure(lake, where, join_labels(lake, rows, one.manifest, labels))
+    evidence = collect_evidence(windows, quality, drift, one.recipe.task, one.importances, one.expected)
     others = [
         f"{n:,} rows were scored by version {v}, which is not part of this report" for v, n in sorted(counts.items()) if v != one.version
     ]
-    findings = [*others, *list_findings(windows, evidence, drift, policy or RetrainingPolicy())]
+    unknown = [f"input {c} is not a column of {name}, so its drift is unknown" for c in one.recipe.inputs if c not in rows.columns]
+    findings = (*others, *unknown, *list_findings(windows, evidence, drift, policy or RetrainingPolicy()))
     page = page_of(one, at, findings, windows, quality, drift)
     MlflowClient().log_text(one.run_id, page, PAGE_FILE)
-    labelled = sum(round(row["count"] * (row["labelled_share"] or 0.0)) for row in quality if row["slice_key"] is None)
+    known = sum(round(row["count"] * (row["labelled_share"] or 0.0)) for row in quality if row["slice_key"] is None)
     return MonitoringReport(
-        lake,
-        model,
-        one.version,
-        task,
-        at,
-        list(windows)[-1],
-        tuple(findings),
-        tuple(evidence),
-        tuple(quality),
-        tuple(drift),
-        labelled,
-        page,
-    )
+        lake, model, one.version, one.recipe.task, at, list(windows)[-1], findings, tuple(evidence), tuple(quality), tuple(drift), known, page
+    )  # fmt: skip
 
 # %% ../../../notebooks/kit/13_steps/04_monitor.ipynb #d325fcca
 def decide(report: MonitoringReport, policy: RetrainingPolicy | None = None, open_failures: Sequence[str] = ()) -> RetrainingDecision:

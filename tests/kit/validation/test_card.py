@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from boathouse.validation.card import format_value, model_card
+from boathouse.validation.card import format_code, format_value, model_card
 from boathouse.validation.gate import Evidence, Gate, GateResult, RegisteredVersion, conclude, run_gates
 
 RNG = np.random.default_rng(3)
@@ -65,3 +65,7 @@ def test_scores_that_are_no_probabilities_still_get_a_card() -> None:
 
 def test_numbers_are_as_long_as_a_reader_can_use() -> None:
     assert [format_value(v) for v in (None, float("nan"), 3, 1234567.8, 0.123456, 1e-9)] == ["", "", "3", "1,234,568", "0.1235", "1e-09"]
+
+
+def test_names_in_backticks_are_shown_as_code_and_nothing_else_becomes_markup() -> None:
+    assert format_code("above `limit` & <i>`<b>`</i>") == "above <code>limit</code> &amp; &lt;i&gt;<code>&lt;b&gt;</code>&lt;/i&gt;"
