@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NEW_YORK', 'UTC', 'SLICES', 'BASELINE_SHARE', 'month_window', 'months_of', 'scored_with_labels', 'day_buckets',
-           'quality_rows', 'training_period', 'training_windows', 'training_profile', 'feature_profile', 'write_month',
-           'read_stored', 'measure_month', 'month_summary', 'drift_ratio', 'main']
+           'month_quality_rows', 'training_period', 'training_windows', 'training_profile', 'feature_profile',
+           'write_month', 'read_stored', 'measure_month', 'month_summary', 'drift_ratio', 'main']
 
 # %% ../../notebooks/flights/13_monitoring.ipynb #7492bd6d
 from collections.abc import Iterable, Mapping, Sequence
@@ -74,7 +74,7 @@ def day_buckets(rows: DataFrame) -> pd.DataFrame:
     )
 
 
-def quality_rows(buckets: pd.DataFrame, month: str, version: int) -> list[dict[str, Any]]:
+def month_quality_rows(buckets: pd.DataFrame, month: str, version: int) -> list[dict[str, Any]]:
     """Return the `:table` rows of a month: the quality of all flights and of each slice, with intervals over days.
 
     One row per slice; `buckets` are the counts of `day_buckets`.
@@ -185,7 +185,7 @@ def measure_month(lake: Lakehouse, model: str, month: str, as_of: date) -> tuple
         profiles = feature_profile(scored, [month_window(month)], "1 month", "INPUT", version, ["probability"])
         inputs = [row for row in profiles if row["column_name"] != "probability"]  # the training data have none
         drifts = compare_profiles(inputs, learned.result())
-    profiles += quality_rows(buckets, month, version)
+    profiles += month_quality_rows(buckets, month, version)
     write_month(lake, MONITORING_PROFILE, profiles, model, f"{same} AND log_type = 'INPUT'")
     write_month(lake, MONITORING_DRIFT, drifts, model, same)
     return profiles, drifts

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NUMBERS', 'OTHER', 'KEEP', 'round_to_bucket', 'round_array', 'histogram', 'fold_cells', 'weighted_quantiles',
-           'column_statistics', 'summarize_column', 'profile', 'with_slices', 'merge_profiles']
+           'column_statistics', 'summarize_column', 'profile', 'with_windows', 'with_slices', 'merge_profiles']
 
 # %% ../../../notebooks/kit/12_monitoring/01_profiles.ipynb #5e7c0210
 from collections.abc import Sequence
@@ -151,8 +151,7 @@ def profile(
     >>> [(row["column_name"], row["count"], row["avg"]) for row in profile(trips, ["delay"], "at", [january], granularity="month")]
     [('delay', 2, 17.5)]
     """
-    matching = [F.when((F.col(time) >= F.lit(start)) & (F.col(time) < F.lit(end)), i) for i, (start, end) in enumerate(windows)]
-    rows = with_slices(df.withColumn("_window", F.explode(F.array_compact(F.array(*matching)))), slices)
+    rows = with_slices(with_windows(df, time, windows), slices)
     by, kinds = ["_window", "slice_key", "slice_value"], dict(df.dtypes)
     counts: pd.DataFrame = histogram(rows, columns, by).toPandas()
     found: dict[tuple[Any, ...], pd.DataFrame] = {
@@ -172,6 +171,12 @@ def profile(
         where |= {"slice_key": key, "slice_value": value, "column_name": name}
         out.append(where | summarize_column(found[w, key, value, name], kinds[name]))
     return out
+
+
+def with_windows(df: DataFrame, time: str, windows: Sequence[tuple[datetime, datetime]]) -> DataFrame:
+    "Return each row once per window that contains its `time`, with the position of the window as `_window`."
+    matching = [F.when((F.col(time) >= F.lit(start)) & (F.col(time) < F.lit(end)), i) for i, (start, end) in enumerate(windows)]
+    return df.withColumn("_window", F.explode(F.array_compact(F.array(*matching))))
 
 
 def with_slices(df: DataFrame, slices: Sequence[str]) -> DataFrame:
