@@ -4,7 +4,7 @@ from boathouse.monitoring.decay import measure_decay, plot_decay
 from boathouse.monitoring.drift import compare_profiles
 from boathouse.monitoring.page import monitoring_page
 from boathouse.monitoring.profiles import profile
-from boathouse.monitoring.quality import model_quality, score_buckets
+from boathouse.monitoring.quality import model_quality, quality_rows, score_buckets
 from boathouse.monitoring.retraining import (
     DECISIONS,
     RetrainingDecision,
