@@ -6,7 +6,8 @@
 __all__ = ['PORTION', 'CREATING', 'INGESTED_FILES', 'list_files', 'is_csv', 'unlisted_files', 'LedgerEntry', 'entries_from_note',
            'group_by_file', 'read_ledger', 'add_to_ledger', 'remove_from_ledger', 'reconcile_ledger', 'commits_since',
            'ScanResult', 'scan_files', 'mark_clashing_columns', 'write_lines', 'add_new_columns',
-           'write_existing_files', 'IngestResult', 'ingest_files', 'group_into_commits', 'ingest_stream', 'ingest']
+           'write_existing_files', 'IngestResult', 'ingest_files', 'group_into_commits', 'ingest_stream', 'bronze_of',
+           'ingest']
 
 # %% ../../../notebooks/kit/04_ingest/01_files.ipynb #22847c6a
 import json
@@ -361,6 +362,27 @@ def ingest_stream(lake: Lakehouse, table: Table, landing: Path, folder: str, at:
     query = shown.writeStream.foreachBatch(portion).option("checkpointLocation", str(checkpoint)).trigger(availableNow=True).start()
     query.awaitTermination()
     return done + ingest_files(lake, table, landing, list_files(landing, folder), at)
+
+# %% ../../../notebooks/kit/04_ingest/01_files.ipynb #6cfec0f2
+def bronze_of(table: Table) -> Table:
+    """Return the declaration of the bronze table for the lines of a typed table: its columns as text, and where each line came from.
+
+    >>> bronze_of(flights).name, [column.name for column in bronze_of(flights).columns][2:5]
+    ('bronze.flights', ['arr_delay', '_raw', '_source_file'])
+    """
+    return Table(
+        name=f"bronze.{table.name.partition('.')[2]}",
+        grain=f"One row per line that was delivered for {table.name}, as text.",
+        columns=(
+            *(Column(c.name, "string", c.comment) for c in table.columns),
+            Column("_raw", "string", "the whole line; null for a file without lines"),
+            Column("_source_file", "string", "path of the file within the landing folder", nullable=False),
+            Column("_malformed", "string", "why the line could not be split into fields; null if it could"),
+            Column("_ingested_at", "timestamp", "logical timestamp of the ingestion, UTC", nullable=False),
+        ),
+        owner=table.owner,
+        retention=table.retention,
+    )
 
 # %% ../../../notebooks/kit/04_ingest/01_files.ipynb #d500915b
 def ingest(
