@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['REQUIREMENTS', 'TRUSTED', 'WHOLE', 'LEARNERS', 'REGRESSORS', 'PRIOR', 'RESERVED', 'Factory', 'BOOSTED', 'FOREST',
            'CLASSIFICATION', 'REGRESSION', 'MEASURED', 'to_pandas', 'Recipe', 'select_inputs', 'tree_encoder',
-           'linear_encoder', 'build_estimator', 'with_defaults', 'fit', 'probabilities', 'predict', 'encode_truth',
-           'importances', 'permuted', 'used_inputs', 'linear_columns', 'reference_histogram', 'count_in_deciles',
-           'log_pipeline', 'installed_version']
+           'linear_encoder', 'build_estimator', 'with_defaults', 'fit', 'fit_with_threads', 'probabilities', 'predict',
+           'encode_truth', 'importances', 'permuted', 'used_inputs', 'linear_columns', 'reference_histogram',
+           'count_in_deciles', 'log_pipeline', 'find_untrusted_types', 'installed_version']
 
 # %% ../../../notebooks/kit/07_models/01_learners.ipynb #17dab0c7
 import inspect
@@ -19,6 +19,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from lightgbm import LGBMClassifier, LGBMRegressor
+from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from pyspark.sql import DataFrame
 from sklearn.compose import ColumnTransformer
@@ -30,6 +31,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils import get_tags
+from threadpoolctl import threadpool_limits
 
 from boathouse.models.tasks import Task, check_labels, encode_labels, primary_metric
 
@@ -200,7 +202,7 @@ def fit(
     if isinstance(estimator, Pipeline):
         if used.inputs != recipe.inputs:
             raise ValueError(f"columns must not be given for a pipeline, which selects its columns itself, got {', '.join(used.inputs)}")
-        return estimator.fit(rows[recipe.inputs], label)
+        return fit_with_threads(estimator, rows[recipe.inputs], label, threads)
     name, encoder = "estimator", tree_encoder(used) if get_tags(estimator).input_tags.allow_nan else linear_encoder(used)
     if isinstance(estimator, DummyClassifier | DummyRegressor):
         name, encoder = "share", tree_encoder(select_inputs(recipe, ()))
@@ -210,7 +212,13 @@ def fit(
         name, encoder = "forest", tree_encoder(used)
     elif isinstance(estimator, LGBMClassifier | LGBMRegressor):
         name, encoder, more = "trees", tree_encoder(used), {"trees__categorical_feature": list(range(len(used.categorical)))}
-    return Pipeline([("columns", encoder), (name, estimator)]).fit(rows[recipe.inputs], label, **more)
+    return fit_with_threads(Pipeline([("columns", encoder), (name, estimator)]), rows[recipe.inputs], label, threads, **more)
+
+
+def fit_with_threads(model: Pipeline, rows: pd.DataFrame, label: pd.Series, threads: int, **more: Any) -> Pipeline:
+    "Fit a pipeline and return it. Estimators without `n_jobs`, such as those of histograms, would use a thread per core even for a few rows."
+    with threadpool_limits(min(threads, 1 + len(rows) // 10_000), user_api="openmp"):
+        return model.fit(rows, label, **more)
 
 # %% ../../../notebooks/kit/07_models/01_learners.ipynb #9ffdf326
 def probabilities(model: Pipeline, recipe: Recipe, rows: pd.DataFrame) -> np.ndarray:
@@ -353,23 +361,38 @@ def log_pipeline(model: Pipeline, recipe: Recipe, rows: pd.DataFrame, name: str,
     """Log a fitted pipeline to the active run, with signature, task and input example, and return its URI.
 
     The logged model predicts probabilities, or numbers for a regression. `trusted` lists the types of an estimator of your own that loading may create.
-    Raises UntrustedTypesFoundException, with their names, for types that are neither built in nor listed.
+    Raises ValueError, with the list to pass, for types that are neither built in nor listed.
     """
     example = rows[recipe.inputs].head(3).reset_index(drop=True)
     function = "predict" if recipe.task == "regression" else "predict_proba"
     predicted = getattr(model, function)(example)
-    logged = mlflow.sklearn.log_model(
-        model,
-        name=name,
-        signature=infer_signature(rows[recipe.inputs].head(1000), predicted),
-        input_example=example,
-        pip_requirements=[f"{package}=={installed_version(package)}" for package in REQUIREMENTS],
-        serialization_format="skops",
-        skops_trusted_types=[*TRUSTED, *trusted],
-        pyfunc_predict_fn=function,
-        metadata={"task": recipe.task} | ({"classes": [str(c) for c in model.classes_]} if recipe.task == "multiclass" else {}),
-    )
+    try:
+        logged = mlflow.sklearn.log_model(
+            model,
+            name=name,
+            signature=infer_signature(rows[recipe.inputs].head(1000), predicted),
+            input_example=example,
+            pip_requirements=[f"{package}=={installed_version(package)}" for package in REQUIREMENTS],
+            serialization_format="skops",
+            skops_trusted_types=[*TRUSTED, *trusted],
+            pyfunc_predict_fn=function,
+            metadata={"task": recipe.task} | ({"classes": [str(c) for c in model.classes_]} if recipe.task == "multiclass" else {}),
+        )
+    except MlflowException as error:
+        if not (unknown := find_untrusted_types(model, trusted)):
+            raise
+        raise ValueError(
+            f"a logged model must have types that skops or the kit trusts, but {type(model[-1]).__name__} needs {', '.join(unknown)}."
+            f" If you trust what it needs, pass trusted={[*trusted, *unknown]}"
+        ) from error
     return logged.model_uri
+
+
+def find_untrusted_types(model: Pipeline, trusted: Sequence[str]) -> list[str]:
+    "Return the types of a fitted model that are neither built in nor listed, in order."
+    import skops.io
+
+    return sorted(set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - {*TRUSTED, *trusted})
 
 
 def installed_version(package: str) -> str:

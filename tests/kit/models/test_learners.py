@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info
 
 from boathouse.models.learners import LEARNERS, PRIOR, Recipe, fit, importances, log_pipeline, probabilities, reference_histogram, to_pandas
 
@@ -36,6 +39,21 @@ def test_the_same_rows_and_seed_give_the_same_model_to_the_last_bit() -> None:
         for _ in range(2)
     )
     assert (one == two).all()
+
+
+class Counting(LogisticRegression):
+    "A regression that keeps the number of OpenMP threads that its fit may use."
+
+    def fit(self, rows: np.ndarray, label: np.ndarray) -> Counting:
+        self.threads_ = max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp")
+        return super().fit(rows, label)
+
+
+@pytest.mark.parametrize(("rows", "threads", "used"), [(900, 1, 1), (900, 2, 1), (21_000, 2, 2)])
+def test_an_estimator_that_takes_no_n_jobs_gets_the_threads_of_fit_and_one_for_few_rows(rows: int, threads: int, used: int) -> None:
+    HistGradientBoostingClassifier(max_iter=1).fit([[0.0], [1.0]], [0, 1])  # its OpenMP is loaded
+    fitted = fit(RECIPE, boats(rows // 30), {"learner": "counting"}, threads, {"counting": Counting})
+    assert fitted[-1].threads_ == used
 
 
 def test_a_category_never_seen_is_missing_and_not_somebody_else() -> None:
