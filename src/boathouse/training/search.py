@@ -95,6 +95,7 @@ def fold_rows(
 ) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """Return two frames per fold: at most `sample` training rows, and all evaluation rows.
 
+    A key that is a numeric input too, such as a group by age, may be a double with whole values: `collect_training_rows` makes it one.
     Raises HoldoutError if a row is not in the training part.
 
     >>> from datetime import date
@@ -103,10 +104,13 @@ def fold_rows(
     >>> [(len(known), len(judged)) for known, judged in fold_rows(Recipe((), ("wind",), "late"), days, split)]
     [(13, 5)]
     """
-    refuse_holdout(split, rows)
+    keys = split.keys if isinstance(split, KeySplit) else ()
+    doubles = [c for c in keys if c in recipe.numeric and pd.api.types.is_float_dtype(rows[c]) and (rows[c].dropna() % 1 == 0).all()]
+    keyed = rows.astype(dict.fromkeys(doubles, "Int64"))
+    refuse_holdout(split, keyed)
     wanted = [*recipe.inputs, recipe.label]
     folds = []
-    for learned, judged in split.folded(rows):
+    for learned, judged in split.folded(keyed):
         known = rows.loc[learned, wanted]
         folds.append((known.sample(min(sample, len(known)), random_state=recipe.seed), rows.loc[judged, wanted]))
     return folds

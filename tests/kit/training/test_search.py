@@ -41,7 +41,7 @@ from boathouse.training.search import (
     search_parameters,
     summarize_run,
 )
-from boathouse.training.splits import HoldoutError, KeySplit, split_by_time
+from boathouse.training.splits import HoldoutError, KeySplit, SplitError, split_by_time
 
 RECIPE = Recipe(("hull",), ("knots",), "late")
 SPLIT = split_by_time(dt.date(2013, 1, 1), dt.date(2013, 3, 2))
@@ -86,6 +86,18 @@ def test_no_key_is_learned_from_and_judged_in_the_same_fold() -> None:
     for known, judged in folds:
         assert not set(rows.boat[known.index]) & set(rows.boat[judged.index])
     assert sum(len(judged) for _, judged in folds) == split.training(rows).sum()
+
+
+def test_a_key_that_is_a_numeric_input_too_splits_its_doubles_as_the_whole_numbers_that_they_were() -> None:
+    ages, split = pd.DataFrame({"age": range(20, 80), "delay": 1.0}), KeySplit(("age",))
+    whole = ages[split.training(ages)]
+    doubles = whole.astype({"age": float})  # as collect_training_rows returns a numeric input
+    recipe = Recipe((), ("age",), "delay", task="regression")
+    judged = [list(rows["age"]) for _, rows in fold_rows(recipe, doubles, split)]
+    assert judged == [list(whole.loc[fold, "age"]) for _, fold in split.folded(whole)]
+    assert fold_rows(recipe, doubles, split)[0][0]["age"].dtype == float
+    with pytest.raises(SplitError, match=r"got the float 20\.5"):
+        fold_rows(recipe, doubles.assign(age=20.5), split)
 
 
 def test_one_held_out_row_among_the_rows_ends_the_search_before_it_begins() -> None:
