@@ -126,7 +126,7 @@ def promote(
     Raises RegistryError if the verdict does not accept the candidate, unless `force` is set, which the event records.
     """
     if not verdict.accepted and not force:
-        refused = ", ".join(verdict.refusals) or "no blocking gate ran"
+        refused = "; ".join(f"{r.name}: {r.full_reason}" for r in verdict.results if r.name in verdict.refusals) or "no blocking gate ran"
         raise RegistryError(
             f"{candidate.model} version {candidate.version} must be accepted by its gates to be promoted, but they refused it: {refused}"
         )

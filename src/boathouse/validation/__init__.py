@@ -3,7 +3,7 @@
 from boathouse.validation.card import log_card, model_card
 from boathouse.validation.comparison import paired_gain
 from boathouse.validation.explanation import Explanation, explain, log_explanation
-from boathouse.validation.gate import CANDIDATE, CHAMPION, Evidence, Gate, GateResult, Verdict, conclude, gate, run_gates
+from boathouse.validation.gate import CANDIDATE, CHAMPION, Evidence, Gate, GateResult, Verdict, conclude, format_results, gate, run_gates
 from boathouse.validation.metrics import calibration, roc, score_metrics, slices
 from boathouse.validation.policy import STANDARD_GATES, Policy, gates_of
 
@@ -20,6 +20,7 @@ __all__ = [
     "calibration",
     "conclude",
     "explain",
+    "format_results",
     "gate",
     "gates_of",
     "log_card",

@@ -390,6 +390,13 @@ class Verdict:
         "Return the ids of the warning gates that refuse."
         return tuple(r.name for r in self.results if not r.passed and not r.blocks)
 
+    def __str__(self) -> str:
+        "Return the verdict as text: a count, then one line per gate that refuses, warns or is left out, with its reason."
+        passed = sum(r.passed for r in self.results)
+        lines = [f"{'accepted' if self.accepted else 'REFUSED'}: {passed} of {len(self.results)} gates passed"]
+        lines += [f"{'refuses' if r.blocks else 'warns'}: {r.name}: {r.full_reason}" for r in self.results if not r.passed]
+        return "\n".join([*lines, *(f"left out: {name}: {reason}" for name, reason in self.left_out.items())])
+
 
 def run_gates(gates: Sequence[Gate], evidence: Evidence) -> Verdict:
     """Run every gate on the evidence and return the verdict, with the gates that were left out. Raises ValueError if two gates have the same id.
