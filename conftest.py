@@ -27,6 +27,9 @@ os.environ.setdefault("BOATHOUSE_JAVA_OPTIONS", BRIEF)
 # A command that a test starts has a cluster of its own, which ends with it, unless the test is about the background one.
 os.environ.setdefault("BOATHOUSE_CLUSTER", "own")
 
+# What MLflow logs besides warnings has the time in it, and would be in the outputs of the notebooks.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
 # Nor is code generated, for queries that run once over a few rows. The runs that tests start from the command line do generate it.
 INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 
