@@ -29,6 +29,7 @@ __all__ = [
     "plot_decay",
     "profile",
     "profile_table",
+    "quality_rows",
     "record_decision",
     "score_buckets",
 ]
