@@ -40,7 +40,7 @@ class FeatureLookup:
     table_name: str
     lookup_key: str | Sequence[str]
     _: KW_ONLY
-    feature_names: Sequence[str] | None = None
+    feature_names: str | Sequence[str] | None = None
     rename_outputs: Mapping[str, str] = field(default_factory=dict)
     timestamp_lookup_key: str | None = None
     lookback_window: timedelta | None = None
@@ -55,7 +55,9 @@ class FeatureLookup:
     def __post_init__(self) -> None:
         object.__setattr__(self, "lookup_key", (self.lookup_key,) if isinstance(self.lookup_key, str) else tuple(self.lookup_key))
         if self.feature_names is not None:
-            object.__setattr__(self, "feature_names", tuple(self.feature_names))
+            object.__setattr__(
+                self, "feature_names", (self.feature_names,) if isinstance(self.feature_names, str) else tuple(self.feature_names)
+            )
         if self.grid is not None and (self.timestamp_lookup_key is None or self.lookback_window is not None):
             at, back = self.timestamp_lookup_key, self.lookback_window
             raise ValueError(

@@ -123,9 +123,15 @@ class FeatureSpec:
 
 # %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #f5f9000c
 def with_features(
-    lake: Lakehouse, df: DataFrame, spec: FeatureSpec, versions: Mapping[str, int] | None = None, match: str | None = None, **how: Any
+    lake: Lakehouse,
+    df: DataFrame,
+    spec: FeatureSpec,
+    versions: Mapping[str, int] | None = None,
+    match: str | None = None,
+    given: bool = True,
+    **how: Any,
 ) -> DataFrame:
-    """Return every row once, with the features of the spec. A column that the rows already have is kept and not looked up.
+    """Return every row once, with the features of the spec. A column that the rows already have is kept and not looked up; without `given` it is refused.
 
     Tables are read at `versions`, by default at their latest ones. `match` and `how` (engine, budget, explain) are those of `join_features`.
 
@@ -134,7 +140,7 @@ def with_features(
     >>> with_features(lake, spark.sql("SELECT bigint(2) AS flight_id"), spec).first()
     Row(flight_id=2, arr_delay=31)
     """
-    rows = join_features(lake, df, spec.lookups, versions, match, given=True, **how)
+    rows = join_features(lake, df, spec.lookups, versions, match, given=given, **how)
     return with_functions(rows, [f for f in spec.functions if f.output_name not in df.columns])
 
 # %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #f5f9000e
@@ -169,7 +175,7 @@ def create_training_set(
     """Return the labels with their features, and the spec. Only with labels of type `Labels` can the training set be rebuilt later.
 
     Tables are read at `versions`; None resolves the latest ones now. Raises ValueError if the label is not a column of the labels, and for a stream.
-    It also refuses an excluded column that is no column of the training set or is its label, and a key or a time as a feature.
+    It also refuses an excluded column that is no column of the training set or is its label, a key or a time as a feature, and a feature that the labels already have.
 
     >>> append(lake, flights, rows)
     >>> labels = spark.sql("SELECT bigint(2) AS flight_id, true AS late")
@@ -189,7 +195,7 @@ def create_training_set(
         raise ValueError(f"the labels have no column {label}: they have {', '.join(rows.columns)}")
     spec = FeatureSpec(tuple(feature_lookups), pinned, label, excluded, df if isinstance(df, Labels) else None)
     refuse_keys_as_features(lake, spec)
-    made = with_features(lake, rows, spec, pinned, match, **how)
+    made = with_features(lake, rows, spec, pinned, match, given=False, **how)
     there = [c for c in made.columns if c != match]
     if unknown := [c for c in excluded if c.lower() not in {name.lower() for name in there} - {(label or "").lower()}]:
         raise ValueError(

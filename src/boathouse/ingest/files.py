@@ -12,6 +12,7 @@ __all__ = ['PORTION', 'CREATING', 'INGESTED_FILES', 'list_files', 'is_csv', 'unl
 # %% ../../../notebooks/kit/04_ingest/01_files.ipynb #22847c6a
 import json
 import os
+import posixpath
 import re
 import threading
 from collections.abc import Iterable, Sequence
@@ -398,14 +399,18 @@ def ingest(
 
     One row per line: the columns as text, `_raw`, `_source_file`, `_malformed` if declared, and `at` as `_ingested_at`.
     Files are `.csv` and `.csv.gz`; others are named in the result. Raises FileNotFoundError if the folder does not exist.
-    Raises ValueError for a `stream` without a `checkpoint`, and for a table with columns that begin with an underscore.
+    Raises ValueError for a `stream` without a `checkpoint`, and for a table with a primary key or with columns that begin with an underscore.
 
     >>> _ = (landing / "events" / "2013-01-01.csv").write_text("flight,state\\nB6-1,departed\\nB6-1,arrived\\n")
     >>> first, second = (ingest(lake, bronze, landing, "events", at) for _ in range(2))
     >>> first.files, second.files, read(lake, bronze).count()
     (1, 0, 2)
     """
-    landing = Path(landing)
+    landing, folder = Path(landing), posixpath.normpath(folder)
+    if table.primary_key:
+        raise ValueError(
+            f"{table.name}: a bronze table must have no primary_key, because every delivered line is kept, got {', '.join(table.primary_key)}: declare the key on the typed table"
+        )
     if stream and checkpoint is None:
         raise ValueError(
             f"{table.name}: a stream needs a `checkpoint`, a folder that no other stream uses and that is kept between runs, got None"

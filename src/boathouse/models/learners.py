@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['REQUIREMENTS', 'TRUSTED', 'WHOLE', 'LEARNERS', 'REGRESSORS', 'PRIOR', 'RESERVED', 'Factory', 'BOOSTED', 'FOREST',
            'CLASSIFICATION', 'REGRESSION', 'MEASURED', 'to_pandas', 'Recipe', 'select_inputs', 'tree_encoder',
-           'linear_encoder', 'build_estimator', 'with_defaults', 'fit', 'fit_with_threads', 'probabilities', 'predict',
-           'encode_truth', 'importances', 'permuted', 'used_inputs', 'linear_columns', 'reference_histogram',
-           'count_in_deciles', 'log_pipeline', 'find_untrusted_types', 'installed_version']
+           'linear_encoder', 'build_estimator', 'with_defaults', 'plain_inputs', 'fit', 'fit_with_threads',
+           'probabilities', 'predict', 'encode_truth', 'importances', 'permuted', 'used_inputs', 'linear_columns',
+           'reference_histogram', 'count_in_deciles', 'log_pipeline', 'find_untrusted_types', 'installed_version']
 
 # %% ../../../notebooks/kit/07_models/01_learners.ipynb #17dab0c7
 import inspect
@@ -22,9 +22,10 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from pyspark.sql import DataFrame
+from sklearn.base import is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, VotingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -74,13 +75,21 @@ def to_pandas(df: DataFrame, at_most: int) -> pd.DataFrame:
 # %% ../../../notebooks/kit/07_models/01_learners.ipynb #36612974
 @dataclass(frozen=True)
 class Recipe:
-    "Name the categorical and numeric input columns, the label column, the seed and the task of a model."
+    "Name the categorical and numeric input columns, the label column, the seed and the task of a model. Raises ValueError if the label is an input, or an input comes twice."
 
     categorical: tuple[str, ...]
     numeric: tuple[str, ...]
     label: str
     seed: int = 7
     task: Task = "binary"
+
+    def __post_init__(self) -> None:
+        if self.label in self.inputs:
+            raise ValueError(
+                f"the label must not be an input, got {self.label} among {', '.join(self.inputs)}: the model would be given the answer"
+            )
+        if twice := sorted({c for c in self.inputs if self.inputs.count(c) > 1}):
+            raise ValueError(f"each input must be named once, got {', '.join(twice)} more than once among {', '.join(self.inputs)}")
 
     @property
     def inputs(self) -> list[str]:
@@ -175,6 +184,30 @@ REGRESSION: dict[str, Factory] = {
     PRIOR: with_defaults(DummyRegressor, {"strategy": "mean"}, ()),
 }
 
+# %% ../../../notebooks/kit/07_models/01_learners.ipynb #8ce13483
+def plain_inputs(recipe: Recipe, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the inputs as scikit-learn takes them: pandas' own types of text, boolean and whole numbers become objects and floats, and their missing values NaN.
+
+    Raises ValueError for absent inputs, and for a category with texts and other values.
+    """
+    if absent := [c for c in recipe.inputs if c not in rows]:
+        raise ValueError(f"the rows must have the inputs {', '.join(absent)}, got the columns {', '.join(map(str, rows))}")
+    found, changed = rows[recipe.inputs], {}
+    for c in recipe.inputs:
+        values = found[c]
+        if c in recipe.numeric and pd.api.types.is_extension_array_dtype(values.dtype):
+            changed[c] = values.to_numpy(float, na_value=np.nan)
+        elif c in recipe.categorical and (values.dtype == object or pd.api.types.is_extension_array_dtype(values.dtype)):
+            different = pd.unique(values.astype(object))
+            kinds = {type(v).__name__ for v in different if not pd.isna(v)}
+            if "str" in kinds and len(kinds) > 1:
+                raise ValueError(
+                    f"input {c} must hold texts alone or no texts, got values of the types {', '.join(sorted(kinds))}: cast it to text"
+                )
+            if values.dtype != object or any(v is pd.NA for v in different):
+                changed[c] = values.astype(object).where(values.notna(), np.nan)
+    return found.assign(**changed) if changed else found
+
 # %% ../../../notebooks/kit/07_models/01_learners.ipynb #27c6c2df
 def fit(
     recipe: Recipe,
@@ -195,14 +228,15 @@ def fit(
     given = dict(parameters)
     used, label = select_inputs(recipe, given.pop("columns", recipe.inputs)), check_labels(rows[recipe.label], recipe.task)
     estimator, more = build_estimator(recipe, given, threads, estimators), {}
+    if recipe.task == "regression" and is_classifier(estimator):
+        raise ValueError(f"an estimator of a regression task must be a regressor, got the classifier {type(estimator).__name__}")
     if recipe.task != "regression" and not hasattr(estimator, "predict_proba"):
-        raise ValueError(
-            f"an estimator of a {recipe.task} task must have predict_proba, but {type(estimator).__name__} has none: wrap it in CalibratedClassifierCV"
-        )
+        advice = 'set voting="soft"' if isinstance(estimator, VotingClassifier) else "wrap it in CalibratedClassifierCV"
+        raise ValueError(f"an estimator of a {recipe.task} task must have predict_proba, but {type(estimator).__name__} has none: {advice}")
     if isinstance(estimator, Pipeline):
         if used.inputs != recipe.inputs:
             raise ValueError(f"columns must not be given for a pipeline, which selects its columns itself, got {', '.join(used.inputs)}")
-        return fit_with_threads(estimator, rows[recipe.inputs], label, threads)
+        return fit_with_threads(estimator, plain_inputs(recipe, rows), label, threads)
     name, encoder = "estimator", tree_encoder(used) if get_tags(estimator).input_tags.allow_nan else linear_encoder(used)
     if isinstance(estimator, DummyClassifier | DummyRegressor):
         name, encoder = "share", tree_encoder(select_inputs(recipe, ()))
@@ -212,7 +246,7 @@ def fit(
         name, encoder = "forest", tree_encoder(used)
     elif isinstance(estimator, LGBMClassifier | LGBMRegressor):
         name, encoder, more = "trees", tree_encoder(used), {"trees__categorical_feature": list(range(len(used.categorical)))}
-    return fit_with_threads(Pipeline([("columns", encoder), (name, estimator)]), rows[recipe.inputs], label, threads, **more)
+    return fit_with_threads(Pipeline([("columns", encoder), (name, estimator)]), plain_inputs(recipe, rows), label, threads, **more)
 
 
 def fit_with_threads(model: Pipeline, rows: pd.DataFrame, label: pd.Series, threads: int, **more: Any) -> Pipeline:
@@ -228,7 +262,7 @@ def probabilities(model: Pipeline, recipe: Recipe, rows: pd.DataFrame) -> np.nda
     >>> probabilities(fit(recipe, seen, {"learner": "prior"}), recipe, seen.head(2)).tolist()
     [0.5, 0.5]
     """
-    found = model.predict_proba(rows[recipe.inputs])
+    found = model.predict_proba(plain_inputs(recipe, rows))
     return found[:, 1] if recipe.task == "binary" else found
 
 
@@ -239,7 +273,7 @@ def predict(model: Pipeline, recipe: Recipe, rows: pd.DataFrame) -> np.ndarray:
     >>> predict(fit(recipe, seen, {"learner": "prior"}), recipe, seen).tolist()
     [6.0, 6.0]
     """
-    return model.predict(rows[recipe.inputs]) if recipe.task == "regression" else probabilities(model, recipe, rows)
+    return model.predict(plain_inputs(recipe, rows)) if recipe.task == "regression" else probabilities(model, recipe, rows)
 
 
 def encode_truth(model: Pipeline, recipe: Recipe, rows: pd.DataFrame) -> np.ndarray:

@@ -188,7 +188,11 @@ def judge_column(
     reason = f"PSI {psi:.3f}, threshold {limit:.3f}"
     p, q = (counts / counts.sum() for counts in tables[0])
     if (tables[0].sum(axis=0) > 0).sum() == 1:
-        return limit, "constant", VERDICTS["constant"]
+        if (row["min"], row["max"]) == (base["min"], base["max"]):
+            return limit, "constant", VERDICTS["constant"]
+        spread = max(row["stddev"], base["stddev"]) or abs(row["avg"] - base["avg"])
+        moved = abs(row["avg"] - base["avg"]) / spread  # one bin holds all values, so the PSI sees nothing
+        return limit, "drift" if moved > 1 else "ok", f"all values lie in one bin; the mean moved by {moved:.1f} standard deviations"
     if gap > gap_limit and (psi <= limit or 2 * gap >= psi):
         return limit, "missing_share", f"{p[-1]:.1%} of the values are missing, {q[-1]:.1%} in the baseline"
     if psi > limit:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from pyspark.sql import functions as F
 
 from boathouse.models.tasks import Task, primary_metric
@@ -54,10 +56,12 @@ class WindowEvidence:
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
-            if isinstance(value, float) and math.isnan(value):
+            if value is pd.NA or (isinstance(value, float | np.floating) and not math.isfinite(value)):
                 object.__setattr__(self, name, 0.0 if name == "labelled_share" else None)
+        if not 0 <= self.labelled_share <= 1:
+            raise ValueError(f"labelled_share must be a share from 0 to 1, got {self.labelled_share} in {self.window}")
 
-
+# %% ../../../notebooks/kit/12_monitoring/04_retraining.ipynb #e18a2c16
 @dataclass(frozen=True)
 class RetrainingPolicy:
     "The thresholds of a retraining decision: sizes of effects, number of windows with a symptom, and holds."
@@ -152,6 +156,10 @@ class RetrainingDecision:
     retrain: bool
     reasons: tuple[str, ...]
     conclusive: bool = True
+
+    def __str__(self) -> str:
+        "Return the decision and its reasons, one per line."
+        return "\n".join(["retrain" if self.retrain else "do not retrain", *(f"  {reason}" for reason in self.reasons)])
 
 
 def decide_retraining(

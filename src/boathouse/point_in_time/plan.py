@@ -140,7 +140,9 @@ def require_columns(whose: str, df: DataFrame, names: Sequence[str]) -> None:
 
 def refuse_clash(labels: DataFrame, names: Sequence[str]) -> None:
     "Raise ValueError if two lookups add a column of the same name, or if the labels already have it."
-    if clash := sorted({name for name in names if name in labels.columns or names.count(name) > 1}):
+    folded = [name.lower() for name in names]
+    there = {name.lower() for name in labels.columns}
+    if clash := sorted({name for name in names if name.lower() in there or folded.count(name.lower()) > 1}):
         raise ValueError(
             f"each column of the result must have one source, got {', '.join(clash)} from the labels and a lookup, or from two lookups: "
             "rename the outputs of a lookup, or drop the columns"

@@ -193,7 +193,10 @@ class FeatureEngineeringClient:
             wanted: Sequence[FeatureLookup | FeatureFunction] = feature_spec.features
             excluded = feature_spec.exclude_columns if exclude_columns is None else exclude_columns
         elif feature_lookups is not None and feature_spec is None:
-            wanted, excluded = feature_lookups, exclude_columns or ()
+            excluded = exclude_columns or ()
+            wanted = [
+                replace(one, table_name=self.short(one.table_name)) if isinstance(one, FeatureLookup) else one for one in feature_lookups
+            ]
         else:
             raise ValueError(
                 f"create_training_set needs exactly one of feature_lookups and feature_spec, got {'none' if feature_spec is None else 'both'}"

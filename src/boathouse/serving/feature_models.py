@@ -17,7 +17,7 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from pyspark.sql import DataFrame
-from pyspark.sql.types import DecimalType, IntegralType, TimestampType
+from pyspark.sql.types import DateType, DecimalType, IntegralType, TimestampNTZType, TimestampType
 
 from boathouse.features.lookups import resolve_lookup
 from boathouse.features.tables import versions_of
@@ -89,15 +89,17 @@ def infer_signature(model: Any, training_set: TrainingSet) -> mlflow.models.Mode
 
 
 def check_inputs(training_set: TrainingSet, inputs: Sequence[str]) -> None:
-    "Check that the inputs of a model are columns of the training set and no timestamps. Raises ValueError, with their names, if not."
+    "Check that the inputs of a model are columns of the training set, and neither its label nor dates or timestamps. Raises ValueError, with their names, if not."
     schema = training_set.load_df().schema
     if absent := [c for c in inputs if c not in schema.names]:
         raise ValueError(
             f"the model takes {', '.join(absent)}, but the training set has the columns {', '.join(schema.names)}: fit the model on columns of load_df()"
         )
-    if instants := [c for c in inputs if isinstance(schema[c].dataType, TimestampType)]:
+    if training_set.spec.label in inputs:
+        raise ValueError(f"inputs of a model must not contain the label, got {training_set.spec.label}: fit the model on the other columns")
+    if instants := [c for c in inputs if isinstance(schema[c].dataType, TimestampType | TimestampNTZType | DateType)]:
         raise ValueError(
-            f"inputs of a model must not be timestamps, got {', '.join(instants)}: name them in exclude_columns, or fit on a number that is computed from them"
+            f"inputs of a model must not be dates or timestamps, got {', '.join(instants)}: name them in exclude_columns, or fit on a number that is computed from them"
         )
 
 # %% ../../../notebooks/kit/11_serving/01_feature_models.ipynb #f9b0002c
@@ -140,12 +142,12 @@ def score_batch(
     """Return each row once, with the model's features as of the row's timestamp and `prediction`.
 
     For a binary model `prediction` is the probability of true, for a multiclass model the class, beside the `probabilities` of all. A feature that is already a column of `df` is taken from there.
-    `versions`, `match` and `how` are as in `create_training_set`. Raises ValueError if `df` has a column `prediction`, if a key of a lookup is missing,
+    `versions`, `match` and `how` are as in `create_training_set`. Raises ValueError if `df` has a column of a prediction, if a key of a lookup is missing,
     if a column does not fit the signature, or if the model has no spec.
     """
     name, version = resolve_version(model_uri)
-    if "prediction" in df.columns:
-        raise ValueError(f"the rows must not have a column prediction, got the columns {', '.join(df.columns)}: rename it")
+    if clash := {"prediction", "probability", "probabilities"} & set(df.columns):
+        raise ValueError(f"the rows must not have columns of a prediction, got {', '.join(sorted(clash))}: rename them")
     return score_with_features(lake, pack_model(name, version), df, versions, match, **how).withColumnRenamed("probability", "prediction")
 
 

@@ -53,16 +53,19 @@ def score(
     }
     rows = scored.select(*[F.col(f"`{c}`") for c in columns]).withColumns(facts)
     table = predictions_table(to, rows, key, comment)
-    replace(lake, table, rows, f"batch_id = {quote_literal(batch)}")
+    mine = f"model_name = {quote_literal(model.name)} AND batch_id = {quote_literal(batch)}"
+    replace(lake, table, rows, mine)
     MlflowClient().set_registered_model_tag(model.name, SCORED_INTO + to, ",".join(key))
-    return read(lake, table).where(F.col("batch_id") == batch)
+    return read(lake, table).where(mine)
 
 
 def predictions_table(name: str, rows: DataFrame, key: Sequence[str], comment: str = "") -> Table:
-    "Declare a table of predictions from its rows, with `batch_id` and `key` as primary key. Later rows may have further columns."
+    "Declare a table of predictions from its rows, with `model_name`, `batch_id` and `key` as primary key. Later rows may have further columns."
     never_null = {*key, *FACTS}
     columns = tuple(
         Column(f.name, f.dataType.simpleString(), FACTS.get(f.name, "column of the scored rows"), f.name not in never_null)
         for f in rows.schema
     )
-    return Table(name, comment or "One row per scored row and batch.", columns, primary_key=("batch_id", *key), on_change="add_columns")
+    return Table(
+        name, comment or "One row per scored row and batch.", columns, primary_key=("model_name", "batch_id", *key), on_change="add_columns"
+    )

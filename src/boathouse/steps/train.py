@@ -37,7 +37,7 @@ from boathouse.models.learners import (
     predict,
     reference_histogram,
 )
-from boathouse.models.tasks import primary_metric
+from boathouse.models.tasks import check_labels, primary_metric
 from boathouse.registry.manifest import (
     Manifest,
     TableRead,
@@ -120,10 +120,17 @@ def tune_and_train(
     """Search, fit and register a candidate on the training rows of `split`, and return it.
 
     `key` names a row of the training set. `known` are parameter sets to try first, by default those of the task's first learner. `trusted` declares types of `estimators`.
-    Raises ValueError if the labels cannot be read again, SearchError if no trial beats the baseline or all fail, LabelError for labels that do not fit the task.
+    Raises ValueError if the labels cannot be read again or the key is not unique, SearchError if no trial beats the baseline or all fail, LabelError for labels that do not fit the task.
     """
     require_labels(training_set)
+    if not isinstance(at, datetime):
+        raise ValueError(f"at must be a datetime, the logical time of the training, got {at!r}")
     frame = training_rows(training_set, recipe, split, key, [c for c in (day, unit) if c])
+    check_labels(frame[recipe.label], recipe.task)
+    if twice := int(frame.duplicated(list(key)).sum()):
+        raise ValueError(
+            f"key must name one row of the training set, but {twice} of {len(frame)} rows repeat the {', '.join(key)} of another"
+        )
     first = (REGRESSORS if recipe.task == "regression" else LEARNERS)[0] if not estimators else next(iter(estimators))
     score = partial(fold_scores, recipe, fold_rows(recipe, frame, split), estimators=estimators)
     trials = search_parameters(

@@ -32,7 +32,7 @@ from boathouse.training.splits import TimeSplit
 from boathouse.validation.artifact import describe_model, fresh_process
 from boathouse.validation.card import log_card, metrics_of, model_card
 from boathouse.validation.gate import CANDIDATE, CHAMPION, Evidence, Verdict, record_verdict, run_gates
-from boathouse.validation.leakage import row_hashes_of, training_of
+from boathouse.validation.leakage import key_hashes_of, training_of
 from boathouse.validation.policy import Policy, gates_of
 
 MATCHED = "_matched"
@@ -77,7 +77,7 @@ def evidence_for(
     unseen = None
     if champion is not None:
         trained = training_of(str(client.get_model_version(model, str(champion)).run_id)).keys
-        unseen = ~np.isin(row_hashes_of(frame, candidate.key), trained)
+        unseen = ~np.isin(key_hashes_of(frame, candidate.key), trained)
     day: date = candidate.at.date()
     return Evidence(
         model, candidate.version, frame, scores, recipe.label, candidate.instant, candidate.day if isinstance(candidate.split, TimeSplit) else None,

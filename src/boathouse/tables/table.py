@@ -88,6 +88,10 @@ class Table:
             raise ValueError(
                 f"table {self.name!r}: columns must be declared once, by names that Delta can store, and keys must be columns; got {wrong}"
             )
+        if padded := [f"{c.name} {c.type}" for c in self.columns if c.type.strip().lower().startswith("char")]:
+            raise ValueError(
+                f"table {self.name!r}: text must be declared as string, because char pads each value with blanks, got {', '.join(padded)}"
+            )
         if self.on_change not in ("fail", "add_columns", "rescue"):
             raise ValueError(f"table {self.name!r}: on_change must be 'fail', 'add_columns' or 'rescue', got {self.on_change!r}")
         if self.on_change == "rescue" and not any(c.name == RESCUED and c.type.lower() == "string" and c.nullable for c in self.columns):

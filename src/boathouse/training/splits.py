@@ -41,6 +41,9 @@ class TimeSplit:
     time: str = "day"
 
     def __post_init__(self) -> None:
+        ends = [self.first, self.holdout, self.end, *(day for fold in self.folds for day in fold)]
+        if timed := [day for day in ends if isinstance(day, datetime) or not isinstance(day, date)]:
+            raise SplitError(f"the ends of a split by time must be dates without a time of day, got {timed[0]!r}: use .date()")
         gap = timedelta(days=self.gap)
         parts = [
             (self.first, self.holdout - gap),
@@ -110,6 +113,8 @@ def split_by_time(first: date, as_of: date, days: int = 28, folds: int = 3, gap:
     >>> split_by_time(date(2013, 1, 1), date(2013, 10, 1)).where_holdout()
     "day >= date'2013-09-02' AND day < date'2013-09-30'"
     """
+    if days < 1 or folds < 1 or gap < 0:
+        raise ValueError(f"days and folds must be at least 1 and gap at least 0, got days={days}, folds={folds}, gap={gap}")
     end = as_of - timedelta(days=gap)
     held = min(days, (end - first).days // 4)
     if held < 2:

@@ -194,6 +194,11 @@ class Evidence:
             raise ValueError(f"{len(self.rows)} held-out rows, but scores of {wrong}: every model must have one score per row")
         if absent := [c for c in (self.label, self.instant, self.day, self.unit, *self.key) if c is not None and c not in self.rows]:
             raise ValueError(f"the held-out rows must have the columns {', '.join(absent)}, got {', '.join(map(str, self.rows))}")
+        if self.unseen is not None:
+            object.__setattr__(self, "unseen", np.asarray(self.unseen).astype(bool))
+        for name, found in (("times", self.times), ("unseen", self.unseen)):
+            if found is not None and len(found) != len(self.rows):
+                raise ValueError(f"{name} must have one row per held-out row, {len(self.rows)}, got {len(found)}")
 
     @cached_property
     def truth(self) -> np.ndarray:

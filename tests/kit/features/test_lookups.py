@@ -135,6 +135,20 @@ def test_two_lookups_of_one_table_keep_an_instant_each(spark: SparkSession, lake
     assert (row.delay, row.earlier, row.seen.asDict()) == (7.0, 1.0, {"features_delays_2": at(1)})
 
 
+def test_a_training_set_refuses_labels_that_already_have_a_feature_in_any_case_and_scoring_keeps_it(
+    spark: SparkSession, lake: Lakehouse
+) -> None:
+    newest, renamed = (
+        FeatureLookup("features.delays", "k", timestamp_lookup_key="t", rename_outputs=names) for names in ({}, {"delay": "n"})
+    )
+    for name, lookup in (("delay", newest), ("DELAY", newest), ("given", renamed)):
+        brought = labels(spark, (1, "x", at(2))).withColumn(name, F.lit(7.0))
+        with pytest.raises(ValueError, match="each column of the result must have one source"):
+            create_training_set(lake, brought, [lookup], None)
+    brought = labels(spark, (1, "x", at(2))).withColumn("delay", F.lit(7.0))
+    assert with_features(lake, brought, FeatureSpec((newest,), {})).first().delay == 7.0
+
+
 PATHS: dict[str, Callable[[Lakehouse, DataFrame, FeatureLookup], object]] = {
     "join_features": lambda lake, rows, lookup: join_features(lake, rows, [lookup]),
     "with_features": lambda lake, rows, lookup: with_features(lake, rows, FeatureSpec((lookup,), {})),

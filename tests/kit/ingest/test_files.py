@@ -240,3 +240,14 @@ def test_what_is_passed_over_is_named_and_hidden_files_are_not(tmp_path: Path) -
 def test_files_that_begin_with_an_underscore_or_a_dot_are_not_data(tmp_path: Path) -> None:
     deliver(tmp_path, _planted="x\n", **{".half": "boat,berth\nIda"})
     assert list_files(tmp_path, "log") == []
+
+
+def test_a_folder_written_in_another_way_is_the_same_folder_and_a_key_on_bronze_is_refused(lake: Lakehouse, tmp_path: Path) -> None:
+    deliver(tmp_path, one="boat,berth\nIda,1\n")
+    table = log("spelled")
+    for folder in ("log", "log/", "./log", "log/."):
+        ingest(lake, table, tmp_path, folder, NOON)
+    assert read(lake, table).count() == 1
+    keyed = Table("bronze.keyed", "One row per line.", table.columns, primary_key=("boat",))
+    with pytest.raises(ValueError, match="a bronze table must have no primary_key"):
+        ingest(lake, keyed, tmp_path, "log", NOON)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_info
 
@@ -163,3 +163,32 @@ def test_a_run_keeps_a_model_that_refuses_other_types(spark: SparkSession) -> No
     assert model.metadata.flavors["sklearn"]["serialization_format"] == "skops"
     with pytest.raises(mlflow.exceptions.MlflowException, match="Incompatible input types"):
         model.predict(rows[["hull", "knots"]].assign(hull=1))
+
+
+def test_a_recipe_with_its_label_or_one_input_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="the label must not be an input, got late among wind, late"):
+        Recipe((), ("wind", "late"), "late")
+    with pytest.raises(ValueError, match="each input must be named once, got wind more than once"):
+        Recipe(("wind",), ("wind",), "late")
+
+
+def test_an_estimator_of_another_task_is_refused_with_what_fits() -> None:
+    rows = pd.DataFrame({"wind": np.arange(20.0), "late": [0, 1] * 10})
+    voting = {"vote": lambda: VotingClassifier([("line", LogisticRegression())])}
+    with pytest.raises(ValueError, match="must be a regressor, got the classifier LogisticRegression"):
+        fit(Recipe((), ("wind",), "late", task="regression"), rows, {"learner": "line"}, estimators={"line": LogisticRegression})
+    with pytest.raises(ValueError, match='VotingClassifier has none: set voting="soft"'):
+        fit(Recipe((), ("wind",), "late"), rows, {"learner": "vote"}, estimators=voting)
+
+
+def test_pandas_own_types_with_missing_values_are_learned_as_others_and_mixed_types_name_their_column() -> None:
+    plain = pd.DataFrame({"hull": ["small", "large", None] * 20, "sails": [True, False, None] * 20, "knots": [1.0, 9.0, np.nan] * 20})
+    own = plain.astype({"hull": "string", "sails": "boolean", "knots": "Int64"})
+    late, recipe = [1, 0, 0] * 20, Recipe(("hull", "sails"), ("knots",), "late")
+    for learner in LEARNERS:
+        one, other = (fit(recipe, rows.assign(late=late), {"learner": learner}) for rows in (plain, own))
+        assert np.array_equal(probabilities(one, recipe, plain), probabilities(other, recipe, own)), learner
+    with pytest.raises(ValueError, match="input hull must hold texts alone or no texts, got values of the types int, str"):
+        fit(recipe, plain.assign(late=late, hull=["small", 3, None] * 20), {})
+    with pytest.raises(ValueError, match="the rows must have the inputs sails, got the columns hull, knots, late"):
+        fit(recipe, plain.drop(columns="sails").assign(late=late), {})

@@ -293,3 +293,14 @@ def test_one_day_or_one_that_holds_all_late_rows_has_no_interval() -> None:
     )
     assert np.isnan(interval(rows, "day")["roc_auc_score"]).all()
     assert np.isnan(interval(rows[rows.day == 1], "day")["gap"]).all()
+
+
+def test_labels_and_predictions_that_are_neither_true_nor_false_are_refused_with_an_example(spark: SparkSession) -> None:
+    rows = spark.sql("SELECT * FROM VALUES (0.1D, 0, '0', -1), (0.9D, 1, '1', 1), (0.5D, null, null, 1) AS t(p, good, text, sign)")
+    assert score_buckets(rows, "p", "good", "text")["positives"].sum() == 1
+    for label, predicted, why in (
+        ("sign", "good", "sign must be true and false, or 0 and 1, got 1 rows"),
+        ("good", "p", "p must be true and"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            score_buckets(rows, "p", label, predicted)

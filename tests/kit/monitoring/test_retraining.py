@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import date, datetime
 from itertools import pairwise
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -209,3 +211,10 @@ def test_a_mean_gap_of_a_regression_has_a_limit_of_its_own() -> None:
     small = WindowEvidence("May", gap=0.05, gap_low=0.04, gap_high=0.06, task="regression")
     assert find_symptoms(small, RetrainingPolicy()) == {}
     assert list(find_symptoms(small, RetrainingPolicy(mean_gap=0.05))) == ["calibration"]
+
+
+@pytest.mark.parametrize("missing", [np.float32("nan"), float("inf"), pd.NA])
+def test_a_figure_that_is_no_number_is_missing_and_a_share_in_percent_is_refused(missing: object) -> None:
+    assert WindowEvidence("May", observed=missing).observed is None  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="labelled_share must be a share from 0 to 1, got 95"):
+        WindowEvidence("May", labelled_share=95)

@@ -20,7 +20,7 @@ from boathouse.quality.quarantine import EvaluatedRows, append_rejected, quarant
 from boathouse.quality.rules import METRICS, QualityError, Rule, RuleError, evaluate_rules
 from boathouse.tables.contracts import ContractViolation
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, exists, read
-from boathouse.tables.versions import version_of
+from boathouse.tables.versions import fingerprint, version_of
 from boathouse.tables.writes import append, last_note
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ def test_a_guarded_write_splits_counts_and_keeps_what_was_given(lake: Lakehouse,
     assert good == [("Ida", 1)]
     tern = ("Tern", -2, "Tern,-2", ["berthed"], "1", None)
     assert bad == [("Gull", None, "Gull,", ["berthed"], "1", None), tern, tern, (None, 3, ",3", ["named"], "1", None)]
-    noted = {"upto": 3, "guard": "1", "batch_counts": done.counts}
+    rows = fingerprint(boats(lake.spark))
+    noted = {"upto": 3, "guard": "1", "batch_counts": {**done.counts, "fingerprint": rows}}
     assert last_note(lake, split.table) == last_note(lake, split.quarantine) == noted
 
 
@@ -152,7 +153,8 @@ def test_a_batch_without_fault_or_without_rows_needs_no_quarantine(lake: Lakehou
         lake, table, boats(lake.spark).where("false"), RULES, quarantine=quarantine, run="2", at=NOON, note={"upto": 7}
     )
     assert set(empty.counts.values()) == {0}
-    assert last_note(lake, table) == {"guard": "2", "upto": 7, "batch_counts": empty.counts}
+    rows = fingerprint(boats(lake.spark).where("false"))
+    assert last_note(lake, table) == {"guard": "2", "upto": 7, "batch_counts": {**empty.counts, "fingerprint": rows}}
     assert not exists(lake, quarantine)
 
 
@@ -204,6 +206,18 @@ def test_each_row_of_a_source_that_differs_at_each_reading_goes_to_exactly_one_t
     assert all(row[1] > 0 for row in good)
     assert all(row[1] <= 0 for row in bad)
     assert done.counts == {"checked": 400, "berthed": len(bad)}
+
+
+def test_a_requeue_of_other_rows_under_the_name_of_a_finished_one_is_refused(lake: Lakehouse) -> None:
+    table, quarantine = named("other_requeue")
+    words = {"quarantine": quarantine, "at": NOON, "fix": mended}
+    write_with_quarantine(lake, table, boats(lake.spark), RULES, quarantine=quarantine, run="1", at=NOON)
+    for _ in range(2):
+        requeue_rows(lake, table, RULES, run="fix", where="boat = 'Tern'", **words)
+    before = read(lake, table).count()
+    with pytest.raises(QualityError, match="the run 'fix' has already written other rows"):
+        requeue_rows(lake, table, RULES, run="fix", where="boat IS NULL", **words)
+    assert read(lake, table).count() == before
 
 
 @pytest.mark.parametrize("action", ["write", "requeue"])
@@ -259,6 +273,7 @@ def test_other_rows_or_rules_under_the_name_of_a_written_run_are_refused(lake: L
     for rows, rules, now in (
         (ROWS[:3], RULES, "now checked 3, named 1, berthed 1"),
         (ROWS[:2], (Rule("any", "true"),), "now checked 2, any 0"),
+        ([(f"{name}!" if name else name, *rest) for name, *rest in ROWS], RULES, "fingerprint"),  # the same counts, other rows
     ):
         with pytest.raises(QualityError, match=rf"the run '1' has already written other rows or used other rules: it counted .*{now}"):
             write_with_quarantine(lake, split.table, boats(lake.spark, rows), rules, quarantine=split.quarantine, run="1", at=NOON)

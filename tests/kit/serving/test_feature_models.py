@@ -208,7 +208,7 @@ def test_what_cannot_be_scored_or_made_again_is_refused_with_the_reason(spark: S
     for call, said in (
         (lambda: read_spec(bare.model_uri), "has none: log the model with its training set"),
         (lambda: score_batch(lake, "runs:/1/model", asked(harbour)), "models:/NAME/VERSION"),
-        (lambda: score_batch(lake, harbour.uri, asked(harbour).selectExpr("*", "1 AS prediction")), "must not have a column prediction, got the columns"),
+        (lambda: score_batch(lake, harbour.uri, asked(harbour).selectExpr("*", "1 AS prediction")), "must not have columns of a prediction, got prediction"),
         (lambda: score_batch(lake, harbour.uri, asked(harbour).drop("pier")), r"the rows have no pier to look up features in features.wind: they have trip, planned; add"),
         (lambda: score_batch(lake, harbour.uri, asked(harbour).selectExpr("planned", "1D AS knots", "1 AS boats", "planned AS read_at")), "the rows have no pier to look up features in features.piers"),
         (lambda: rebuild_from_spec(lake, unlabelled), "spec.labels must be `Labels` to read the label rows again, got None"),
@@ -273,7 +273,7 @@ def test_the_signature_has_what_the_model_was_fitted_on_and_numbers_that_may_be_
     narrow = create_training_set(harbour.tables.lake, rows.select("trip", "berths", "minutes"), [], "minutes")
     for model, training_set, said in (
         (strange, made, "the model takes tide, but the training set has the columns trip, pier, planned"),
-        (None, made, "inputs of a model must not be timestamps, got planned: name them in exclude_columns"),
+        (None, made, "inputs of a model must not be dates or timestamps, got planned: name them in exclude_columns"),
         (
             LinearRegression().fit([[1.0]], [1.0]),
             narrow,
@@ -284,5 +284,5 @@ def test_the_signature_has_what_the_model_was_fitted_on_and_numbers_that_may_be_
         with pytest.raises(ValueError, match=said):
             infer_signature(model, training_set)
     named = mlflow.models.infer_signature(frame[["planned"]], frame["minutes"])
-    with pytest.raises(ValueError, match="must not be timestamps, got planned"):  # also if a person wrote the signature
+    with pytest.raises(ValueError, match="must not be dates or timestamps, got planned"):  # also if a person wrote the signature
         log_model(line, "m", flavor=mlflow.sklearn, training_set=made, signature=named)

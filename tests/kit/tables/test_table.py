@@ -100,3 +100,8 @@ def test_drop_all_drops_its_own_schemas_and_refuses_to_drop_everything(lake: Lak
     assert not exists(other, BOATS)
     with pytest.raises(ValueError, match="prefix"):
         drop_all(Lakehouse(lake.spark))
+
+
+def test_padded_text_is_refused_because_keys_would_differ_by_blanks() -> None:
+    with pytest.raises(ValueError, match=r"text must be declared as string, because char pads each value with blanks, got code char\(3\)"):
+        Table("ops.codes", "One row per code.", (Column("code", "char(3)", "code"),))

@@ -251,3 +251,10 @@ def test_a_key_that_is_held_out_is_refused_however_often_it_comes() -> None:
         refuse_holdout(split, rows)
     assert caught.value.held_out == split.held_out(rows).sum() > 0
     assert caught.value.held_out % 2 == 0
+
+
+def test_ends_with_a_time_of_day_and_no_folds_are_refused() -> None:
+    with pytest.raises(SplitError, match="must be dates without a time of day"):
+        split_by_time(dt.datetime(2026, 1, 1), dt.datetime(2026, 6, 1, 7))
+    with pytest.raises(ValueError, match="days and folds must be at least 1 and gap at least 0, got days=28, folds=-1, gap=1"):
+        split_by_time(dt.date(2026, 1, 1), dt.date(2026, 6, 1), folds=-1)

@@ -148,3 +148,9 @@ def test_equal_models_are_rarely_called_better() -> None:
         a, b = (SIGNAL[:840] + rng.normal(0, 0.5, 840) + rng.normal(0, 0.5, 14)[DAYS[:840]] for _ in range(2))
         wrong += check_better(paired_gain(late, a, b, DAYS[:840])).outcome == "pass"
     assert wrong <= 11  # 5 are expected; more than 11 come once in a hundred times
+
+
+@pytest.mark.parametrize(("days", "known"), [(2, False), (6, False), (7, True), (30, True)])
+def test_a_few_days_that_all_agree_give_no_interval(days: int, known: bool) -> None:
+    low, high, error = t_interval(1.0, np.ones(days))
+    assert (not np.isnan([low, high, error]).any()) == known

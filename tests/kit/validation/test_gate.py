@@ -219,3 +219,10 @@ def test_a_verdict_stays_with_table_run_and_version(judged: tuple[Lakehouse, str
 def test_the_lines_of_results_tell_a_warning_from_a_refusal() -> None:
     text = format_results(run_gates([returning("a", True), returning("b", False), returning("c", False, blocks=False)], EVIDENCE).results)
     assert [line.split()[0] for line in text.splitlines()] == ["pass", "REFUSE", "warn"]
+
+
+def test_a_mask_or_times_of_other_rows_are_refused_and_numbers_are_a_mask() -> None:
+    rows = pd.DataFrame({"late": [True, False, True]})
+    assert Evidence("m", 1, rows, {}, "late", unseen=np.array([1, 0, 1])).unseen.tolist() == [True, False, True]  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="unseen must have one row per held-out row, 3, got 2"):
+        Evidence("m", 1, rows, {}, "late", unseen=np.array([True, False]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
+from decimal import Decimal
 
 import mlflow
 import numpy as np
@@ -17,6 +19,8 @@ from boathouse.validation.gate import Evidence, GateResult
 from boathouse.validation.leakage import (
     check_future_features,
     check_leaking_feature,
+    check_train_test_overlap,
+    key_hashes_of,
     log_training,
     out_of_fold_rates,
     row_hashes_of,
@@ -49,7 +53,7 @@ def test_one_row_from_the_future_is_enough_to_refuse() -> None:
     now = pd.Series(pd.to_datetime(["2013-06-01"] * 1000))
     good = pd.DataFrame({"wind": now, "legs": now - pd.Timedelta(hours=1)})
     assert future_features(good, now).outcome == "pass"
-    assert future_features(good.assign(wind=pd.NaT), now).outcome == "pass"
+    assert future_features(good.assign(wind=pd.NaT), now).outcome == "pass"  # some rows found no wind
     bad = good.copy()
     bad.loc[7, "legs"] = now[7] + pd.Timedelta(microseconds=1)
     found = future_features(bad, now)
@@ -60,6 +64,77 @@ def test_one_row_from_the_future_is_enough_to_refuse() -> None:
 def test_rows_in_another_order_than_their_times_are_compared_by_place() -> None:
     now = pd.Series(pd.to_datetime(["2013-06-02", "2013-06-01"]), index=[1, 0])
     assert future_features(pd.DataFrame({"wind": now.to_numpy()}), now).outcome == "pass"
+
+
+def test_times_that_are_all_missing_or_of_other_rows_prove_nothing() -> None:
+    now = pd.Series(pd.to_datetime(["2013-06-01"] * 3))
+    for times in (pd.DataFrame(index=range(3)), pd.DataFrame({"wind": [pd.NaT] * 3})):
+        assert future_features(times, now).outcome == "inconclusive"
+    assert future_features(pd.DataFrame({"wind": now}), pd.Series([pd.NaT] * 3)).outcome == "inconclusive"
+    with pytest.raises(ValueError, match="times must have one row per held-out row, 3, got 1"):
+        future_features(pd.DataFrame({"wind": now[:1]}), now)
+
+
+def test_a_copy_of_the_outcome_is_refused_in_whatever_type_it_comes() -> None:
+    wobble = RNG.random(LATE.size)
+    numbers = np.where(LATE, 10.0, 0.0) + wobble
+    rows = pd.DataFrame(
+        {"decimal": [Decimal(f"{v:.6f}") for v in numbers], "text": numbers.astype(str), "time": pd.to_datetime(numbers, unit="h")}
+    )
+    for column in rows:
+        assert leaking_feature(rows, column).outcome == "refuse", column
+    assert leaking_feature(rows.assign(noise=wobble.astype(str)), "noise").outcome == "pass"
+
+
+@pytest.mark.parametrize("days", [30, 1])
+def test_a_copy_of_a_class_or_a_number_is_refused_in_whatever_type_it_comes(days: int) -> None:
+    n = 600
+    names = np.tile(["calm", "windy", "storm"], n // 3)
+    delay = RNG.normal(size=n)
+    rows = pd.DataFrame({"name": names, "delay": delay, "day": np.arange(n) % days, "noise": RNG.permutation(names)})
+    rows["text"], rows["category"] = rows["name"] + "!", rows["name"].astype("category")
+    rows["decimal"] = [Decimal(f"{v:.6f}") for v in delay]
+    rows["digits"] = delay.astype(str)
+    classes = ("calm", "storm", "windy")
+    for label, task, column, outcome in (
+        ("name", "multiclass", "text", "refuse"),
+        ("name", "multiclass", "category", "refuse"),
+        ("name", "multiclass", "noise", "pass"),
+        ("delay", "regression", "decimal", "refuse"),
+        ("delay", "regression", "digits", "refuse"),
+        ("delay", "regression", "noise", "pass"),
+    ):
+        known = classes if task == "multiclass" else ()
+        evidence = Evidence("m", 1, rows, {}, label, day="day", inputs=(column,), task=task, classes=known)  # type: ignore[arg-type]
+        assert check_leaking_feature(evidence).outcome == outcome, (task, column)
+    nothing = Evidence("m", 1, rows.assign(name="calm"), {}, "name", day="day", inputs=("text",), task="multiclass", classes=classes)
+    assert check_leaking_feature(nothing).outcome == "inconclusive"
+
+
+@given(st.lists(st.integers(-(2**53), 2**53), min_size=1, max_size=20, unique=True))
+def test_a_key_is_known_again_in_another_type_and_order_and_never_taken_for_its_neighbour(ids: list[int]) -> None:
+    at = pd.to_datetime("2026-01-01") + pd.to_timedelta(np.arange(len(ids)), unit="s")
+    rows = pd.DataFrame({"id": ids, "at": at})
+    hashes = key_hashes_of(rows, ["id", "at"])
+    assert len(set(hashes)) == len(ids)
+    for same in (
+        rows.astype({"id": str}),
+        rows.astype({"id": float}),
+        rows.astype({"id": "category"}),
+        rows.astype({"at": "datetime64[s]"}),
+    ):
+        assert (key_hashes_of(same, ["at", "id"]) == hashes).all()
+
+
+def test_training_keys_are_found_when_a_null_made_the_key_a_float_and_without_a_key_nothing_is_proven() -> None:
+    known = pd.DataFrame({"id": np.arange(600), "wind": RNG.normal(size=600), "late": RNG.random(600) < 0.5})
+    facts = training_facts(known, ["id"], ["wind"], "late")
+    tested = known.assign(id=known["id"].astype(float), wind=RNG.normal(size=600))
+    evidence = Evidence("m", 1, tested, {}, "late", key=("id",), inputs=("wind",), training=facts)
+    assert check_train_test_overlap(evidence).outcome == "refuse"
+    other = replace(evidence, rows=tested.assign(id=tested["id"] + 600), key=("id",))
+    assert check_train_test_overlap(other).outcome == "pass"
+    assert check_train_test_overlap(replace(evidence, key=())).outcome == "inconclusive"
 
 
 def test_a_column_that_sorts_the_outcome_is_refused_whichever_way_it_points() -> None:
@@ -135,3 +210,10 @@ def test_training_facts_come_back_as_they_were_stored_and_also_from_files_of_ear
     for found in (again, training_of(run.info.run_id)):
         for name, value in vars(facts).items():
             assert np.array_equal(getattr(found, name), value), name
+
+
+def test_a_value_where_training_had_none_and_a_text_where_it_had_numbers_are_unseen() -> None:
+    values = pd.Series([1.0, 2.0, np.nan])
+    assert unseen_share(values, (float("nan"), float("nan"))) == pytest.approx(2 / 3)
+    assert unseen_share(pd.Series(["a", "b", None]), (0.0, 5.0)) == pytest.approx(2 / 3)
+    assert unseen_share(values, (0.0, 5.0)) == 0
