@@ -64,7 +64,7 @@ def cast_lines(lines: DataFrame, table: Table, missing: Sequence[str] = ()) -> D
     Raises ValueError if a column is missing or is not text.
 
     >>> lines = spark.createDataFrame([("1", "B6", "12"), ("2", "UA", "late")], "flight_id string, carrier string, arr_delay string")
-    >>> [(row.flight_id, row.arr_delay, row._misfit) for row in cast_lines(lines, flights).collect()]
+    >>> [(row.flight_id, row.arr_delay, row._misfit) for row in cast_lines(lines, flights).orderBy("flight_id").collect()]
     [(1, 12, None), (2, None, "arr_delay must be int, got 'late'")]
     """
     kinds = {field.name: field.dataType for field in table.schema}
