@@ -190,7 +190,7 @@ def key_hashes_of(rows: pd.DataFrame, key: Sequence[str]) -> np.ndarray:
     """Return one 64-bit hash per row over the values of the key. The order of the columns and the type in which a value is held do not matter.
 
     >>> text = pd.DataFrame({"id": ["7", "8"]})
-    >>> (key_hashes_of(text, ["id"]) == key_hashes_of(text.astype(float), ["id"])).all()
+    >>> bool((key_hashes_of(text, ["id"]) == key_hashes_of(text.astype(float), ["id"])).all())
     True
     """
 
