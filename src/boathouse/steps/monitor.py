@@ -252,7 +252,8 @@ def page_of(
     names = [name for name, (start, _) in windows.items() if start in whole]
     moved = {start: [row for row in drift if row["slice_key"] is None and row["window"]["start"] == start] for start in whole}
     rows = [whole[windows[name][0]] | {"drifted": sum(row["drifted"] for row in moved[windows[name][0]])} for name in names]
-    newest = sorted(moved[windows[names[-1]][0]], key=lambda row: (not row["drifted"], -(row["population_stability_index"] or 0.0)))
+    last = moved[windows[names[-1]][0]] if names else []  # a version may have scored no row in these windows
+    newest = sorted(last, key=lambda row: (not row["drifted"], -(row["population_stability_index"] or 0.0)))
     return monitoring_page(f"{one.model} version {one.version}", f"as of {at:%Y-%m-%d %H:%M} UTC", findings, names, rows, newest)
 
 # %% ../../../notebooks/kit/13_steps/04_monitor.ipynb #901e8ace

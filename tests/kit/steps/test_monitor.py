@@ -20,7 +20,16 @@ from pyspark.sql import SparkSession
 from boathouse.features.training_sets import Labels, create_training_set
 from boathouse.models.learners import Recipe
 from boathouse.monitoring.retraining import DECISIONS, RetrainingPolicy
-from boathouse.steps.monitor import MonitoringReport, calendar_windows, collect_evidence, decide, list_findings, monitor
+from boathouse.steps.monitor import (
+    MonitoringReport,
+    ServedVersion,
+    calendar_windows,
+    collect_evidence,
+    decide,
+    list_findings,
+    monitor,
+    page_of,
+)
 from boathouse.steps.score import score
 from boathouse.steps.train import tune_and_train
 from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
@@ -66,6 +75,12 @@ def test_a_window_without_rows_and_missing_labels_are_findings() -> None:
         "2026-02: no rows were scored",
         "2026-03: no rows were scored",
     ]
+
+
+def test_a_version_that_scored_no_row_has_a_page_with_its_findings() -> None:
+    one = ServedVersion("c.ml.m", 1, "run", None, None)  # type: ignore[arg-type]
+    page = page_of(one, JANUARY, ["2026-01: no rows were scored"], WINDOWS, [measured(1, count=0)], [])
+    assert "2026-01: no rows were scored" in page
 
 
 def test_a_drifted_input_is_weighed_by_its_importance_and_named_with_its_slice() -> None:
