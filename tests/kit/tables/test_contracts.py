@@ -291,7 +291,7 @@ def test_rows_of_an_ordinary_frame_are_merged_into_a_struct_with_a_required_fiel
     assert sorted(read(lake, table).collect()) == moved
 
 
-@pytest.mark.parametrize("kind", ["varchar(5)", "char(5)", "boolean", "binary"])
+@pytest.mark.parametrize("kind", ["varchar(5)", "boolean", "binary"])
 def test_a_key_of_a_type_without_statistics_is_a_key(lake: Lakehouse, kind: str) -> None:
     column = Column("pier", kind, "where", nullable=False)
     table = named(f"keyed_by_{kind[:4]}", columns=(column, *BOATS.columns), primary_key=("pier", "boat"), time_key="pier")
