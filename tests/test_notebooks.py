@@ -16,8 +16,8 @@ from nbdev.clean import clean_nb
 ROOT = Path(__file__).parent.parent
 # The reports and the notebooks to explore need the tables of a run: the test of the whole lifecycle runs them there.
 CHAPTERS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if p.parent.name not in {"reports", "explore", ".ipynb_checkpoints"})
-# What lies inside the as-of join is proven by its tests; as a notebook this chapter runs last.
-INTERNALS = {"kit/05_point_in_time/02_spark"}
+# What lies inside the as-of join, the windows and the discovery of files is proven by their tests; as notebooks these chapters run last.
+INTERNALS = {"kit/04_ingest/01_files", "kit/05_point_in_time/02_spark", "kit/05_point_in_time/03_grid_windows"}
 
 
 def shown(notebook: Any) -> list[tuple[str, str]]:

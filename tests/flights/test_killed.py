@@ -1,4 +1,7 @@
-"""A run that is killed without warning, and then run again; two at once: the same tables as of one that nobody touched."""
+"""A run that is killed without warning, and then run again; two at once: the same tables as of one that nobody touched.
+
+These are long. `make test` kills a run of a small bundle (tests/workspace/cli/test_main.py), and bronze and silver (test_commit_points.py).
+"""
 
 from __future__ import annotations
 
@@ -75,6 +78,7 @@ def same(boathouse: Callable[..., Any], folder: Path, calm: Lakehouse) -> bool:
     return found == [row.asDict() for row in calm.spark.sql(content(CALM)).collect()]
 
 
+@pytest.mark.long(order=2, minutes=4)
 def test_a_run_killed_in_the_middle_and_run_again_makes_the_tables_that_its_functions_make(
     tmp_path: Path,
     command: str,

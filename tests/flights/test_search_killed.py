@@ -67,6 +67,7 @@ def task(cluster: Cluster, airport: Lakehouse, quick: dict[str, Any], tmp_path: 
     MlflowClient().delete_registered_model(MODEL)
 
 
+@pytest.mark.long(order=4, minutes=3)  # `make test` kills a search in tests/kit/training/test_search_killed.py
 def test_a_training_killed_in_its_fifth_trial_goes_on_with_that_trial_and_ends_as_an_undisturbed_one(
     candidate: TrainedVersion, task: Callable[[int], str], tmp_path: Path
 ) -> None:
