@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['get_spark', 'get_dbutils', 'parse_parameter', 'parameters', 'in_notebook', 'set_task_value', 'run_id', 'user_name',
-           'now', 'persisted', 'can_keep_rows', 'read_once', 'free_memory']
+           'now', 'persisted', 'can_keep_rows', 'read_once', 'read_local_log', 'free_memory']
 
 # %% ../../notebooks/kit/01_runtime.ipynb #d24171a0
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
@@ -180,6 +182,35 @@ def read_once(df: DataFrame) -> Iterator[DataFrame]:
     finally:
         if plan := getattr(held, "_jdf", None):  # Spark Connect has no such handle and frees the rows itself
             plan.queryExecution().logical().rdd().unpersist(False)
+
+# %% ../../notebooks/kit/01_runtime.ipynb #a254f17a
+def read_local_log(table: Any, last: int | None = None) -> list[tuple[int, dict[str, Any]]] | None:
+    """Return the latest `last` commits of a DeltaTable from the files of its log, newest first: version and Delta's `commitInfo`.
+
+    Return None on a platform, if the files are not on this machine, and if a file does not hold what it should.
+
+    >>> read_local_log(object()) is None
+    True
+    """
+    handle = getattr(table, "_jdt", None)  # Spark Connect has no such handle
+    if handle is None or "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return None
+    place = urlparse(handle.deltaLog().logPath().toUri().toString())
+    if place.scheme not in ("", "file"):
+        return None
+    try:
+        names = os.listdir(unquote(place.path))
+        versions = sorted((int(name[:20]) for name in names if re.fullmatch(r"\d{20}\.json", name)), reverse=True)
+        if not versions or any(name[:20] > f"{versions[0]:020d}" for name in names if name[:20].isdigit()):
+            return None
+        return [(version, _read_commit(f"{unquote(place.path)}/{version:020d}.json")) for version in versions[:last]]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _read_commit(file: str) -> dict[str, Any]:
+    with open(file, encoding="utf-8") as lines:
+        return json.loads(lines.readline())["commitInfo"]
 
 # %% ../../notebooks/kit/01_runtime.ipynb #24f0fa01
 def free_memory() -> int:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
+from delta.tables import DeltaTable
+from pyspark.sql import SparkSession
 
-from boathouse.runtime import get_dbutils, parameters, run_id, set_task_value
+from boathouse.runtime import get_dbutils, parameters, read_local_log, run_id, set_task_value
 
 
 def called_with(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
@@ -60,3 +63,24 @@ def test_outside_a_job_there_is_no_dbutils_and_task_values_go_nowhere(monkeypatc
 def test_the_run_id_is_that_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOATHOUSE_RUN_ID", "42")
     assert run_id() == "42"
+
+
+def test_the_log_of_a_local_table_says_what_the_history_of_delta_says(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a place with 100% blanks"
+    for note in ("first", "second"):
+        spark.range(1).write.format("delta").mode("append").option("userMetadata", note).save(str(folder))
+    table = DeltaTable.forPath(spark, str(folder))
+    table.restoreToVersion(0)
+    found = read_local_log(table)
+    assert found is not None
+    told = table.history().select("version", "operation", "userMetadata").collect()
+    assert [(version, info["operation"], info.get("userMetadata")) for version, info in found] == [tuple(row) for row in told]
+    assert [info["operation"] for _, info in found] == ["RESTORE", "WRITE", "WRITE"]
+    assert read_local_log(table, 2) == found[:2]
+    with monkeypatch.context() as patch:
+        patch.setenv("DATABRICKS_RUNTIME_VERSION", "16.4")
+        assert read_local_log(table) is None
+    (folder / "_delta_log" / f"{2:020d}.json").write_text("")
+    assert read_local_log(table) is None

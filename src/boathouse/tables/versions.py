@@ -17,6 +17,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
+from boathouse.runtime import read_local_log
 from boathouse.tables.table import Lakehouse, Table, read, version_gone
 
 # %% ../../../notebooks/kit/02_tables/05_versions.ipynb #863ca921
@@ -27,7 +28,9 @@ def version_of(lake: Lakehouse, table: Table | str) -> int:
     >>> version_of(lake, flights)
     1
     """
-    return DeltaTable.forName(lake.spark, lake.name(table)).history(1).select("version").collect()[0][0]
+    delta = DeltaTable.forName(lake.spark, lake.name(table))
+    log = read_local_log(delta, 1)
+    return log[0][0] if log else delta.history(1).select("version").collect()[0][0]
 
 # %% ../../../notebooks/kit/02_tables/05_versions.ipynb #b3b00002
 def check_version(lake: Lakehouse, table: Table | str, version: int) -> None:

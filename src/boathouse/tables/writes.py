@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructField, StructType
 
-from boathouse.runtime import persisted
+from boathouse.runtime import persisted, read_local_log
 from boathouse.tables.contracts import (
     ContractViolation,
     check_columns,
@@ -73,6 +73,9 @@ class Commit(NamedTuple):
 def commits(lake: Lakehouse, table: Table | str, last: int | None = None) -> list[Commit]:
     "Return the latest `last` commits of the table, or all that the log contains, newest first."
     delta = DeltaTable.forName(lake.spark, lake.name(table))
+    log = read_local_log(delta, last)
+    if log is not None and all(info["operation"] != "RESTORE" for _, info in log):
+        return [Commit(version, info.get("userMetadata"), None, info["operation"]) for version, info in log]
     went = F.when(F.col("operation") == "RESTORE", F.col("operationParameters"))
     wanted = ("version", "timestamp", went["version"].cast("int"), went["timestamp"].cast("timestamp"), "userMetadata", "operation")
     rows = sorted((delta.history(last) if last else delta.history()).select(*wanted).collect(), key=lambda row: row[0], reverse=True)
