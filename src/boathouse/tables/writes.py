@@ -74,7 +74,7 @@ def commits(lake: Lakehouse, table: Table | str, last: int | None = None) -> lis
     "Return the latest `last` commits of the table, or all that the log contains, newest first."
     delta = DeltaTable.forName(lake.spark, lake.name(table))
     log = read_local_log(delta, last)
-    if log is not None and all(info["operation"] != "RESTORE" for _, info in log):
+    if log is not None and all(info.get("operation", "RESTORE") != "RESTORE" for _, info in log):
         return [Commit(version, info.get("userMetadata"), None, info["operation"]) for version, info in log]
     went = F.when(F.col("operation") == "RESTORE", F.col("operationParameters"))
     wanted = ("version", "timestamp", went["version"].cast("int"), went["timestamp"].cast("timestamp"), "userMetadata", "operation")
