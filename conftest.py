@@ -27,6 +27,9 @@ os.environ.setdefault("BOATHOUSE_JAVA_OPTIONS", BRIEF)
 # A command that a test starts has a cluster of its own, which ends with it, unless the test is about the background one.
 os.environ.setdefault("BOATHOUSE_CLUSTER", "own")
 
+# LightGBM's threads would wait for each other by spinning: beside other work, three thousand rows cost 16 CPU seconds instead of one.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # What MLflow logs besides warnings has the time in it, and would be in the outputs of the notebooks.
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
