@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 from flights import tables as t
 from flights.bronze import bronze, end_of, summarize_ingestion
 from flights.replay import HOME
@@ -20,7 +19,7 @@ from flights.year_2023 import AS_OF, daily_lines, delivery_counts, fix_time_zone
 
 
 @pytest.fixture(scope="module")
-def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lakehouse, str]]:
+def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lakehouse, str]:
     "The two days as they are, and again put right; what the second run said."
     lake, landing = Lakehouse(spark, prefix="test_2023_"), tmp_path_factory.mktemp("landing")
     days = daily_lines(flights_2023())
@@ -28,8 +27,7 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
         land_2023(landing, days, adapted)
         said = summarize_ingestion(bronze(lake, landing, end_of(AS_OF)))
     silver(lake, end_of(AS_OF))
-    yield lake, said
-    drop_all(lake)
+    return lake, said
 
 
 def test_every_line_is_refused_before_the_adapter_and_none_after_it(delivered: tuple[Lakehouse, str]) -> None:

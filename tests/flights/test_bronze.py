@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.versions import version_of
 from flights import tables as t
 from flights.bronze import bronze, end_of, summarize_ingestion
@@ -25,12 +25,11 @@ def landing(tmp_path_factory: pytest.TempPathFactory, stories: Callable[..., lis
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession, landing: Path) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession, landing: Path) -> Lakehouse:
     "Bronze of that day. The tests add to both."
     lake = Lakehouse(spark, prefix="test_bronze_")
     bronze(lake, landing, end_of(date(2013, 2, 9)))
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def test_a_time_without_flights_adds_nothing_and_is_not_an_error(lake: Lakehouse, landing: Path) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, timedelta
 
 import pytest
 from pyspark.sql import SparkSession
 
 from boathouse.quality.dataset_checks import CheckFinding
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.writes import append
 from flights import tables as t
 from flights.bronze import bronze, end_of
@@ -24,17 +24,15 @@ REPORT = "EWR,2013,2,9,22,39.02,26.06,59.37,270,10.35,NA,0,1012,10,2013-02-09T22
 @pytest.fixture(scope="module")
 def lake(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, stories: Callable[..., list[str]], deliver: Callable[..., None]
-) -> Iterator[Lakehouse]:
+) -> Lakehouse:
     "Silver of twenty flights of one day, with the names of all carriers but one."
     lake, landing = Lakehouse(spark, prefix="test_checks_"), tmp_path_factory.mktemp("landing")
-    drop_all(lake)
     deliver(landing, "a", stories(20), [REPORT])
     bronze(lake, landing, end_of(DAY))
     silver(lake, end_of(DAY))
     carriers = sorted({row.carrier for row in read(lake, t.SILVER_FLIGHTS).select("carrier").collect()})
     append(lake, t.SILVER_AIRLINES, spark.createDataFrame([(carrier, "a name") for carrier in carriers[1:]], t.SILVER_AIRLINES.schema))
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def test_a_carrier_without_a_name_and_a_stale_feed_are_found_and_recorded_once(lake: Lakehouse) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.versions import fingerprint
 from boathouse.workspace.cluster.cluster import Cluster, TaskResult, TaskSpec
 from flights import tables as t
@@ -73,10 +73,9 @@ def landing(tmp_path_factory: pytest.TempPathFactory, stories: Callable[..., lis
 
 
 @pytest.fixture(scope="module")
-def undisturbed(spark: SparkSession, landing: Path) -> Iterator[dict[str, str]]:
+def undisturbed(spark: SparkSession, landing: Path) -> dict[str, str]:
     lake = Lakehouse(spark, prefix="test_calm_")
-    yield content(lake, landing)
-    drop_all(lake)
+    return content(lake, landing)
 
 
 @pytest.fixture
@@ -104,7 +103,6 @@ def test_killed_between_bronze_and_silver_and_in_the_middle_of_silver_a_pipeline
         assert "SIGKILL" in (ended.error or ""), log
         assert read(lake, table).count() > 0  # it died of that commit
     assert content(lake, landing) == undisturbed
-    drop_all(lake)
 
 
 @pytest.mark.long(order=4, minutes=8)
@@ -118,4 +116,3 @@ def test_killed_after_each_commit_in_turn_a_pipeline_makes_what_an_undisturbed_o
         assert deaths < 40, "a run makes no headway after a death"
     assert deaths >= 6  # nine tables are written, some of them side by side
     assert content(lake, landing) == undisturbed
-    drop_all(lake)

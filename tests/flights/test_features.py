@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +10,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 
 from boathouse.features.refresh import refresh_table
 from boathouse.features.tables import versions_of
-from boathouse.tables.table import Lakehouse, Table, drop_all, read
+from boathouse.tables.table import Lakehouse, Table, read
 from boathouse.tables.writes import append, merge
 from flights.bronze import end_of
 from flights.features import CONGESTION, aircraft_features, legs, movements
@@ -55,7 +54,7 @@ class Refreshed:
 
 
 @pytest.fixture(scope="module")
-def refreshed(spark: SparkSession) -> Iterator[Refreshed]:
+def refreshed(spark: SparkSession) -> Refreshed:
     "Thirty flights, and the news on the next day that one of them left an hour later than first reported."
     lake = Lakehouse(spark, prefix="test_congestion_")
     known = [flight(n, NOON + n * 47 * MINUTE, n, 1, NOON + (90 + n * 47) * MINUTE) for n in range(30)]
@@ -80,8 +79,7 @@ def refreshed(spark: SparkSession) -> Iterator[Refreshed]:
         for done in refresh_table(lake, ORIGIN, end_of(day))
     ]
     versions.append(versions_of(lake, [FEATURES_ORIGIN_CONGESTION]))
-    yield Refreshed(before, after, anew, [[span.since for span in done.spans] for done in news], idle, versions)
-    drop_all(lake)
+    return Refreshed(before, after, anew, [[span.since for span in done.spans] for done in news], idle, versions)
 
 
 def test_late_news_change_what_comes_after_them_and_the_result_is_that_of_starting_anew(refreshed: Refreshed) -> None:

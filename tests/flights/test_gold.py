@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.tables.evolution import create
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import last_note, merge
 from flights import tables as t
@@ -15,10 +14,9 @@ from flights.gold import departures, gold
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     lake = Lakehouse(spark, prefix="test_gold_")
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def flights(spark: SparkSession, *rows: tuple[int, str, str, int | None, int]) -> DataFrame:

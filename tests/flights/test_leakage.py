@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.features.leak_report import refuse_leaks
 from boathouse.features.training_sets import create_training_set
-from boathouse.tables.table import Lakehouse, Table, drop_all, read
+from boathouse.tables.table import Lakehouse, Table, read
 from boathouse.tables.writes import append
 from flights.features import CALENDAR, CATEGORICAL, GROUPS, LABELS, MATCHED, features, lookups, model_rows, numeric, refresh_group
 from flights.tables import FEATURES_AIRCRAFT, GOLD_DEPARTURES, SILVER_FLIGHTS, SILVER_PLANES, SILVER_WEATHER
@@ -74,7 +73,7 @@ QUIET, AFTER, BEFORE = (
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     "The same quiet day before noon in three worlds, and a storm: in the second one after the forecasts at noon, in the third before them."
     lake = Lakehouse(spark, prefix="test_leakage_")
     flights, weather = [], []
@@ -96,8 +95,7 @@ def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     append(lake, GOLD_DEPARTURES, rows(spark, GOLD_DEPARTURES, *departures), unique=True)
     for group in GROUPS:
         refresh_group(lake, group, dt.date(2013, 6, 3))
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def test_events_after_the_forecast_move_no_feature_and_events_before_it_do(lake: Lakehouse) -> None:

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from boathouse.features.refresh import refresh_table
 from boathouse.tables.maintenance import maintain_tables
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.versions import fingerprint
 from boathouse.tables.writes import last_note
 from flights import tables as t
@@ -63,4 +63,3 @@ def test_a_lake_that_is_tended_between_its_stages_comes_to_the_same_rows(
     for lake in (tended, plain):
         counted = read(lake, t.MONITORING_QUALITY_METRICS).where("table_name = 'silver.flight_events' AND rule = 'distance'")
         assert sum(row.checked for row in counted.collect()) == sum(map(len, told.values()))
-        drop_all(lake)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.writes import append
 from flights import tables as t
 from flights.features import legs, movements
@@ -178,7 +178,6 @@ def test_any_order_and_any_split_into_deliveries_gives_the_flights_of_all_events
     expected, found = ({r.flight_id: r for r in rows.select(facts).collect()} for rows in (at_once, read(lake, t.SILVER_FLIGHTS)))
     assert len(expected) > 200
     assert found == expected
-    drop_all(lake)
 
 
 def test_the_latest_state_is_that_of_a_plain_sort_whatever_the_order(spark: SparkSession) -> None:

@@ -18,7 +18,7 @@ from boathouse.monitoring.drift import DRIFTED, VERDICTS, compare_profiles
 from boathouse.monitoring.retraining import RetrainingPolicy, record_decision
 from boathouse.monitoring.tables import table_rows
 from boathouse.registry.promotions import promote
-from boathouse.tables.table import Lakehouse, Table, drop_all, read
+from boathouse.tables.table import Lakehouse, Table, read
 from boathouse.tables.versions import fingerprint
 from boathouse.tables.writes import append
 from flights.features import model_rows
@@ -95,7 +95,6 @@ def test_training_windows_cover_the_training_days_and_no_other() -> None:
 
 def test_a_label_that_was_not_known_yet_is_not_used_and_a_cancelled_flight_is_never_judged(spark: SparkSession) -> None:
     lake = Lakehouse(spark, prefix="opslabels_")
-    drop_all(lake)
     rows = spark.sql("""
         SELECT id AS flight_id, timestamp'2013-10-31 20:00:00' AS scheduled_at, timestamp(landed) AS label_time, late FROM VALUES
         (1L, '2013-11-01 23:59:59', true), (2L, '2013-11-02 00:00:00', true), (3L, null, null) AS t(id, landed, late)""")
@@ -124,7 +123,6 @@ def test_a_label_that_was_not_known_yet_is_not_used_and_a_cancelled_flight_is_ne
         for day in (date(2013, 11, 1), date(2013, 11, 2))
     }
     assert known == {date(2013, 11, 1): {1: True, 2: None, 3: None}, date(2013, 11, 2): {1: True, 2: True, 3: None}}
-    drop_all(lake)
 
 
 def test_rows_that_no_column_takes_are_refused() -> None:

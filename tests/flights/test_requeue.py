@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from boathouse.quality import quarantine
 from boathouse.quality.rules import Rule
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.versions import fingerprint, version_of
 from flights import requeue as requeue_module
 from flights import silver as silver_module
@@ -73,7 +73,6 @@ def right(
     deliver(landing, "a", stories(12), REPORTS)
     refine(lake, landing)
     found = content(lake)
-    drop_all(lake)
     return found
 
 
@@ -119,7 +118,6 @@ def test_repaired_lines_come_into_silver_and_gold_once_wherever_the_job_dies(
     assert versions == [
         version_of(lake, table) for table in (t.BRONZE_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS, t.SILVER_FLIGHT_EVENTS_QUARANTINE)
     ]
-    drop_all(lake)
 
 
 def test_lines_that_a_rule_refused_by_mistake_go_on_when_it_is_gone_and_what_comes_later_is_not_missed(
@@ -150,4 +148,3 @@ def test_lines_that_a_rule_refused_by_mistake_go_on_when_it_is_gone_and_what_com
     assert lies(lake) == {("nobody knows why", "rule")}
     flight = read(lake, t.SILVER_FLIGHTS).where(f"flight = {number}").first().flight_id
     assert {(row.became, row.reason) for row in delivered_lines(lake, flight).collect()} == {("event", None)}
-    drop_all(lake)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from boathouse.tables.contracts import ContractViolation
-from boathouse.tables.table import Lakehouse, Table, drop_all, read
+from boathouse.tables.table import Lakehouse, Table, read
 from boathouse.tables.versions import fingerprint
 from boathouse.tables.writes import last_note
 from flights import merging
@@ -42,13 +42,12 @@ def content(lake: Lakehouse) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def whole(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, stories: Callable[..., list[str]], deliver: Callable[..., None]
-) -> Iterator[Lakehouse]:
+) -> Lakehouse:
     "Silver of all the stories, delivered in order, in one file."
     lake, landing = Lakehouse(spark, prefix="test_whole_silver_"), tmp_path_factory.mktemp("whole")
     deliver(landing, "all", stories(40), [REPORT])
     run(lake, landing)
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def test_each_flight_has_one_row_in_the_state_its_story_ends_in(whole: Lakehouse, stories: Callable[..., list[str]]) -> None:
@@ -117,7 +116,6 @@ def test_shuffled_deliveries_with_duplicates_a_crash_and_a_dropped_table_give_th
     before = last_note(lake, t.SILVER_FLIGHTS)
     run(lake, tmp_path)
     assert last_note(lake, t.SILVER_FLIGHTS) == before
-    drop_all(lake)
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class Steps:
 @pytest.fixture(scope="module")
 def steps(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, stories: Callable[..., list[str]], deliver: Callable[..., None]
-) -> Iterator[Steps]:
+) -> Steps:
     "Twelve flights, but for the landing of one, among lines that are no events; that landing; and nothing but a broken line."
     lake, landing = Lakehouse(spark, prefix="test_steps_silver_"), tmp_path_factory.mktemp("steps")
     lines = stories(12)
@@ -157,8 +155,7 @@ def steps(
     flights, events, weather, rejected = zip(*found, strict=True)
     texts = [{row._raw: row for row in rows} for rows in rejected]
     reports = [{(row.origin, row.time_hour, row.temp) for row in rows} for rows in weather]
-    yield Steps(lake, [*map(set, flights)], [*map(set, events)], reports, texts, counts, lines, last, bad)
-    drop_all(lake)
+    return Steps(lake, [*map(set, flights)], [*map(set, events)], reports, texts, counts, lines, last, bad)
 
 
 def test_a_later_event_changes_its_own_flight_and_nothing_that_was_before(steps: Steps) -> None:

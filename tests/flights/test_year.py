@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from boathouse.ingest.csv_lines import split_lines
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.versions import fingerprint
 from flights import tables as t
 from flights.silver import EVENT_TYPES, add_ids, parse_lines
@@ -42,10 +42,9 @@ def compiled(spark: SparkSession) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def dirty(
     spark: SparkSession, compiled: None, tmp_path_factory: pytest.TempPathFactory, lived: Callable[..., Lakehouse]
-) -> Iterator[tuple[Lakehouse, Path]]:
+) -> tuple[Lakehouse, Path]:
     lake, landing = Lakehouse(spark, prefix="test_year_dirty_"), tmp_path_factory.mktemp("dirty")
-    yield lived(lake, landing, "2014-01-01", dirt=1), landing
-    drop_all(lake)
+    return lived(lake, landing, "2014-01-01", dirt=1), landing
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +76,6 @@ def test_dirt_leaves_no_trace_in_the_facts(spark: SparkSession, tmp_path: Path, 
         one, two = (read(lake, table).where(F.col(instant) < "2013-01-02").select(*columns) for lake in (dirty, pure))
         assert fingerprint(one) == fingerprint(two), table.name
         assert one.count() > 50
-    drop_all(dirty)
-    drop_all(pure)
 
 
 @pytest.mark.long(order=3, minutes=6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace as but
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ from boathouse.quality.rules import METRICS, Rule, evaluate_rules
 from boathouse.serving.client import FeatureEngineeringClient
 from boathouse.tables.contracts import ContractViolation, create_rows
 from boathouse.tables.evolution import create
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all
+from boathouse.tables.table import Column, Lakehouse, Table
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import append, merge, replace
 from boathouse.validation.gate import GATES, conclude, write_gate_results
@@ -107,13 +107,12 @@ class Harbour(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def harbour(spark: SparkSession) -> Iterator[Harbour]:
+def harbour(spark: SparkSession) -> Harbour:
     lake = Lakehouse(spark, prefix="test_write_paths_")
     append(lake, CREWS, spark.createDataFrame([KNOWN], KINDS))
     for table in (REJECTED, SOURCE, GATES):
         create(lake, table)
-    yield Harbour(lake, lambda: [version_of(lake, table) for table in (CREWS, REJECTED, GATES)])
-    drop_all(lake)
+    return Harbour(lake, lambda: [version_of(lake, table) for table in (CREWS, REJECTED, GATES)])
 
 
 def test_a_fault_in_the_rows_is_a_contract_violation_on_every_path_and_makes_no_commit(harbour: Harbour) -> None:

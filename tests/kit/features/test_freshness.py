@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -12,7 +11,7 @@ from pyspark.sql import functions as F
 from boathouse.features.definitions import ComputedFeatures
 from boathouse.features.freshness import FEATURE_REFRESHES, measure_freshness, record_refreshes
 from boathouse.features.refresh import refresh_table
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.table import Column, Lakehouse, Table, read
 from boathouse.tables.writes import append, merge
 
 WHERE, WHEN, LATE = Column("pier", "string", "where", False), Column("at", "timestamp", "when", False), Column("late", "int", "minutes")
@@ -50,9 +49,8 @@ def piers(lake: Lakehouse, **berths: int) -> DataFrame:
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
-    yield (lake := Lakehouse(spark, prefix="test_freshness_"))
-    drop_all(lake)
+def lake(spark: SparkSession) -> Lakehouse:
+    return Lakehouse(spark, prefix="test_freshness_")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import pickle
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pandas as pd
@@ -19,7 +18,7 @@ from boathouse.features.tables import read_declaration, table_from_schema
 from boathouse.features.training_sets import FeatureFunction, TrainingSet, create_training_set, with_features
 from boathouse.point_in_time.grid_windows import rolling
 from boathouse.serving.client import FeatureEngineeringClient
-from boathouse.tables.table import Lakehouse, drop_all
+from boathouse.tables.table import Lakehouse
 from boathouse.tables.versions import fingerprint
 from boathouse.tables.writes import append
 
@@ -48,10 +47,9 @@ FAR = FeatureFunction("tests.kit.features.test_leak_report:twice", {"value": "ag
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     "Two piers: wind as read, a bulletin for an hour that is out later, lateness on full hours, and the piers' length."
     lake = Lakehouse(spark, prefix="test_leaks_")
-    drop_all(lake)
     wind = spark.createDataFrame([("x", at(9), 9.0), ("x", at(12), 12.0), ("y", at(8), 8.0)], "pier string, at timestamp, knots double")
     out = [("x", at(10), at(11), 10.0), ("x", at(11), at(13), 11.0)]
     told = spark.createDataFrame(out, "pier string, hour timestamp, out timestamp, gusts double")
@@ -59,8 +57,7 @@ def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     late = lateness(spark)
     for name, rows, time in (("wind", wind, "at"), ("bulletins", told, "hour"), ("lateness", late, "tick"), ("piers", piers, None)):
         append(lake, table_from_schema(f"features.{name}", ["pier"], rows.schema, time), rows, unique=True)
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def lateness(spark: SparkSession, *more: tuple) -> DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
@@ -18,7 +18,7 @@ from boathouse.features.lookups import FeatureLookup, join_features
 from boathouse.features.tables import versions_of
 from boathouse.features.training_sets import FeatureFunction, FeatureSpec, create_training_set, with_features
 from boathouse.serving.client import FeatureEngineeringClient
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all
+from boathouse.tables.table import Column, Lakehouse, Table
 from boathouse.tables.writes import append
 
 HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
@@ -63,9 +63,8 @@ READINGS = [(place, m, m + RANDOM.choice([-30, 0, 0, 45, 200])) for place in "xy
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     lake = Lakehouse(spark, prefix="test_training_sets_")
-    drop_all(lake)
     rows = [("x", at(1), 1.0), ("x", at(2), 2.0), ("y", at(2), 9.0)]
     append(lake, DELAYS, spark.createDataFrame(rows, DELAYS.schema), unique=True)
     known = [("x", at(1), 1.0, at(1.25)), ("x", at(2), 2.0, at(2))]
@@ -77,8 +76,7 @@ def lake(spark: SparkSession) -> Iterator[Lakehouse]:
         spark.createDataFrame([(place, at(0) + m * MINUTE, float(m), at(0) + k * MINUTE) for place, m, k in READINGS], TIDES.schema),
         unique=True,
     )
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def test_a_lookup_on_the_grid_gives_the_tick_at_or_before_and_nothing_older(spark: SparkSession, lake: Lakehouse) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace as but
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from boathouse.features.definitions import ComputedFeatures, TimeRange, WindowedFeatures
 from boathouse.features.refresh import RefreshResult, backfill, refresh_table
 from boathouse.point_in_time.grid_windows import Grid
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.table import Column, Lakehouse, Table, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import append, merge, replace
 
@@ -77,9 +77,8 @@ class Step(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
-    yield (lake := Lakehouse(spark, prefix="test_last_returns_"))
-    drop_all(lake)
+def lake(spark: SparkSession) -> Lakehouse:
+    return Lakehouse(spark, prefix="test_last_returns_")
 
 
 @pytest.fixture(scope="module")

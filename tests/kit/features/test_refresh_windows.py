@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlparse
@@ -97,9 +96,8 @@ def step(
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
-    yield (lake := Lakehouse(spark, prefix="test_windows_of_returns_"))
-    drop_all(lake)
+def lake(spark: SparkSession) -> Lakehouse:
+    return Lakehouse(spark, prefix="test_windows_of_returns_")
 
 
 @pytest.fixture(scope="module")

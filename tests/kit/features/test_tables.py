@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,16 @@ from boathouse.features.tables import read_declaration
 from boathouse.serving.client import FeatureEngineeringClient
 from boathouse.tables.contracts import ContractViolation
 from boathouse.tables.evolution import create
-from boathouse.tables.table import Column, Table, declaration_digest, drop_all
+from boathouse.tables.table import Column, Table, declaration_digest
 from boathouse.tables.versions import version_of
 
 DAY = dt.datetime(2013, 6, 1)
 
 
 @pytest.fixture(scope="module")
-def tables(spark: SparkSession) -> Iterator[FeatureEngineeringClient]:
+def tables(spark: SparkSession) -> FeatureEngineeringClient:
     tables = FeatureEngineeringClient(spark=spark, prefix="test_features_")
-    drop_all(tables.lake)
-    yield tables
-    drop_all(tables.lake)
+    return tables
 
 
 def wind(spark: SparkSession, *rows: tuple) -> DataFrame:

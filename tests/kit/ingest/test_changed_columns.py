@@ -6,7 +6,6 @@ import datetime as dt
 import io
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from pyspark.sql import Row, SparkSession
 
 from boathouse.ingest.csv_lines import Delivery, file_statistics
 from boathouse.ingest.files import IngestResult, LedgerEntry, group_into_commits, ingest, read_ledger
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.table import Column, Lakehouse, Table, read
 
 NOON = dt.datetime(2013, 6, 1, 12)
 KEPT = tuple(Column(c, "string", c) for c in ("boat", "berth", "_raw", "_source_file", "_malformed"))
@@ -33,10 +32,9 @@ class Changing(Table):
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     lake = Lakehouse(spark, prefix="test_changes_")
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 # In the declared columns, with one more, with one less, with one renamed, in another order, and a page that is none.

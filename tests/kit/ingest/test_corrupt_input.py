@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from boathouse.ingest import files as ingest_module
 from boathouse.ingest.files import INGESTED_FILES, IngestResult, ingest
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 from flights import tables as t
 from flights.bronze import end_of
 from flights.silver import EVENT_RULES, EVENTS, add_events, process_feed
@@ -260,7 +260,6 @@ def delivered(spark: SparkSession) -> Iterator[dict[str, Any]]:
         "silver": {r.flight for r in read(lake, t.SILVER_FLIGHT_EVENTS).select("flight").collect()},
         "ledger": {r.path: r.lines for r in read(lake, INGESTED_FILES).collect()},
     }
-    drop_all(lake)
     shutil.rmtree(landing)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from pyspark.sql import Row, SparkSession
 
 from boathouse.ingest import files as ingest_module
 from boathouse.ingest.files import IngestResult, LedgerEntry, ingest, list_files, read_ledger, unlisted_files
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.table import Column, Lakehouse, Table, read
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
 
 NOON = dt.datetime(2013, 6, 1, 12)
@@ -29,10 +28,9 @@ LOG = log("log")
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     lake = Lakehouse(spark, prefix="test_ingest_")
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def deliver(landing: Path, **files: str) -> None:

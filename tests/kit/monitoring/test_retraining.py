@@ -27,7 +27,7 @@ from boathouse.monitoring.retraining import (
     record_decision,
     weigh_drift,
 )
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 
 GOOD = WindowEvidence("May", expected=0.74, observed=0.73, observed_high=0.76, gap=0.0, gap_low=-0.02, gap_high=0.02, labelled_share=0.98)
 UNTRUE = replace(GOOD, gap=0.06, gap_low=0.02, gap_high=0.10)
@@ -179,7 +179,6 @@ def test_a_decision_is_kept_once_per_period_and_never_sees_itself_or_the_future(
     found = [last_retrained(lake, "m", before) for before in (datetime(2013, 12, 1), new_year, february)]
     assert found == [None, date(2013, 12, 1), date(2014, 1, 1)]
     assert last_retrained(lake, "another", february) is None
-    drop_all(lake)
 
 
 @pytest.mark.parametrize(

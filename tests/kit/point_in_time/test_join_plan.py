@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -14,7 +13,7 @@ from boathouse.point_in_time.join import as_of_join, join_all
 from boathouse.point_in_time.parquet import Files, files_of
 from boathouse.point_in_time.plan import AsOfLookup, plan_join
 from boathouse.point_in_time.spark import Side
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 
 HOUR = dt.timedelta(hours=1)
 
@@ -51,12 +50,10 @@ def test_a_row_from_before_the_first_label_is_read_as_far_back_as_the_lookback_r
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     lake = Lakehouse(spark, prefix="test_as_of_plan_")
-    drop_all(lake)
     spark.sql("CREATE SCHEMA test_as_of_plan_f")
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def stored(lake: Lakehouse, name: str, sql: str, how: str = "") -> DataFrame:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from functools import reduce
 
 import pytest
@@ -21,7 +20,7 @@ from boathouse.quality.dataset_checks import (
     usual_range,
 )
 from boathouse.quality.rules import METRICS, QualityError
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all
+from boathouse.tables.table import Column, Lakehouse, Table
 from boathouse.tables.writes import append
 
 NOON = dt.datetime(2013, 6, 1, 12)
@@ -31,10 +30,9 @@ COUNTS = Table(
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     lake = Lakehouse(spark, prefix="test_datasets_")
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def test_every_row_of_a_repeated_or_missing_key_is_counted(spark: SparkSession) -> None:

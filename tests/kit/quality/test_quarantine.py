@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +19,7 @@ from boathouse.quality import quarantine as kit
 from boathouse.quality.quarantine import EvaluatedRows, append_rejected, quarantine_of, record_metrics, requeue_rows, write_with_quarantine
 from boathouse.quality.rules import METRICS, QualityError, Rule, RuleError, evaluate_rules
 from boathouse.tables.contracts import ContractViolation
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all, exists, read
+from boathouse.tables.table import Column, Lakehouse, Table, exists, read
 from boathouse.tables.versions import fingerprint, version_of
 from boathouse.tables.writes import append, last_note
 
@@ -47,10 +47,9 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     lake = Lakehouse(spark, prefix="test_guard_")
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def boats(spark: SparkSession, rows: list = ROWS) -> DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -42,7 +41,7 @@ from boathouse.registry.manifest import (
 )
 from boathouse.tables.maintenance import vacuum
 from boathouse.tables.pins import PINS, PinError, delta_properties, list_pins
-from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, drop_all, exists, read
+from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, exists, read
 from boathouse.tables.versions import fingerprint, version_of
 from boathouse.tables.writes import append
 
@@ -53,15 +52,13 @@ CODE = Code("1f3c9ab", False, {"harbour": "0" * 16}, {"pyspark": "4.2.0"}, "3.11
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     "Three boats in versions 1 (two of them) and 2, and a pier in version 1."
     lake = Lakehouse(spark, prefix="test_lineage_")
-    drop_all(lake)
     append(lake, BOATS, spark.createDataFrame([(1, "a"), (2, "b")], BOATS.schema), unique=True)
     append(lake, BOATS, spark.createDataFrame([(3, None)], BOATS.schema), unique=True)
     append(lake, PIERS, spark.createDataFrame([("west",)], PIERS.schema), unique=True)
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 @pytest.fixture(scope="module")

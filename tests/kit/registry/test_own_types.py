@@ -20,7 +20,7 @@ from boathouse.models.scoring import pack_model
 from boathouse.registry.promotions import approve_version, challenge, champion_as_of, promote, register
 from boathouse.serving.deployment import check_reference_rows, check_reference_rows_as_served, log_reference_rows
 from boathouse.serving.feature_models import log_model, score_batch
-from boathouse.tables.table import Lakehouse, drop_all
+from boathouse.tables.table import Lakehouse
 from boathouse.validation.artifact import inspect_artifact
 
 MODEL, JUNE = "spark_catalog.test_ml.own_types", dt.datetime(2013, 6, 1)
@@ -43,7 +43,6 @@ class Own(NamedTuple):
 @pytest.fixture(scope="module")
 def own(spark: SparkSession) -> Iterator[Own]:
     lake = Lakehouse(spark, prefix="test_own_types_")
-    drop_all(lake)
     rows = spark.range(100).selectExpr("id", "double(id % 13) AS knots", "id % 13 > 6 AS late")
     made = create_training_set(lake, rows, [], "late", exclude_columns=["id"])
     frame = made.load_df().toPandas()
@@ -61,7 +60,6 @@ def own(spark: SparkSession) -> Iterator[Own]:
     assert made_of.register(AllowedTypes(types=DEFAULT_ALLOWED.types | made_of.types)) == 1
     yield made_of
     MlflowClient().delete_registered_model(MODEL)
-    drop_all(lake)
 
 
 LOADS: dict[str, Callable[[Own, Path], Any]] = {

@@ -34,7 +34,7 @@ from boathouse.registry.promotions import (  # fmt: skip
     register,
     rollback,
 )
-from boathouse.tables.table import Lakehouse, drop_all
+from boathouse.tables.table import Lakehouse
 from boathouse.tables.writes import merge
 from boathouse.validation.gate import GATES
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
@@ -50,7 +50,6 @@ history, model_of = HISTORIES.history, HISTORIES.model_of
 def lake(spark: SparkSession, harbour_model, write_history: Callable) -> Iterator[Lakehouse]:
     "A lake with the histories, and their models with three versions each, trained by Ida."
     lake, client = Lakehouse(spark, prefix="test_registry_"), MlflowClient()
-    drop_all(lake)
     (first, *others), tags = HISTORIES, {TRAINED_BY: "Ida"}
     assert [register(first, harbour_model.uri, harbour_model.run_id, tags) for _ in range(3)] == [1, 2, 3]
     tags = client.get_model_version(first, "1").tags
@@ -62,7 +61,6 @@ def lake(spark: SparkSession, harbour_model, write_history: Callable) -> Iterato
     yield lake
     for name in HISTORIES:
         client.delete_registered_model(name)
-    drop_all(lake)
 
 
 @pytest.fixture

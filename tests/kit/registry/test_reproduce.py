@@ -26,7 +26,7 @@ from boathouse.registry.manifest import LineageError, Manifest, collect_training
 from boathouse.registry.promotions import register
 from boathouse.registry.reproduce import max_difference, reproduce, reproduce_command
 from boathouse.serving.client import FeatureEngineeringClient
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.versions import fingerprint, version_of
 from boathouse.training.holdout import HOLDOUT_OPENINGS
 
@@ -79,7 +79,6 @@ def forget() -> None:
 @pytest.fixture(scope="module")
 def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     lake = Lakehouse(spark, prefix="test_reproduce_")
-    drop_all(lake)
     tables = FeatureEngineeringClient(spark=spark, prefix="test_reproduce_")
     wind = spark.sql(
         "SELECT 'east' AS pier, timestamp_seconds(1370044800 + 3600 * id) AS at, double(id * 7919 % 31) AS knots FROM range(300)"
@@ -90,7 +89,6 @@ def lake(spark: SparkSession) -> Iterator[Lakehouse]:
     tables.create_table("features.wind", "pier", wind, timeseries_column="at")
     tables.create_table("gold.trips", "trip", trips)
     yield lake
-    drop_all(lake)
     for found in MlflowClient().search_registered_models(f"name = '{MODEL}'"):
         MlflowClient().delete_registered_model(found.name)
 

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from boathouse.feature_engineering import FeatureEngineeringClient, FeatureFunction, FeatureLookup
 from boathouse.tables.contracts import ContractViolation
-from boathouse.tables.table import drop_all, exists
+from boathouse.tables.table import exists
 
 # Parameters of `databricks-feature-engineering` 0.18, as its public documentation lists them.
 CALLS = {
@@ -79,7 +79,6 @@ def test_a_table_whose_rows_cannot_be_written_is_not_created_and_is_created_once
         fe.create_table(name="features.mended", primary_keys="boat", df=good)
     assert fe.create_training_set(df=good, feature_lookups=[], exclude_columns=["BOAT"]).load_df().columns == ["knots"]
     assert fe.read_table(name="features.mended").count() == 1
-    drop_all(fe.lake)
 
 
 def test_a_bare_name_is_a_table_of_the_current_schema(spark: SparkSession) -> None:

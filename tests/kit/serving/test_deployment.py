@@ -34,7 +34,7 @@ from boathouse.serving.deployment import (
     select_reference_rows,
     undo_promotion,
 )
-from boathouse.tables.table import Lakehouse, drop_all, read
+from boathouse.tables.table import Lakehouse, read
 from boathouse.validation.gate import GATES, GateResult
 
 MODEL = "spark_catalog.test_ml.deployed"
@@ -76,7 +76,6 @@ history, model_of = HISTORIES.history, HISTORIES.model_of
 def lake(spark: SparkSession, models: dict[str, tuple[str, str]], write_history: Callable) -> Iterator[Lakehouse]:
     "The histories, and models with versions 1 to 4: calm, rough, bare, wrong; the gates have accepted all but the last."
     lake, client = Lakehouse(spark, prefix="test_deployment_"), MlflowClient()
-    drop_all(lake)
     for name, (uri, run) in models.items():
         register(MODEL, uri, run, {"validation": "refused" if name == "wrong" else "accepted", "asked_by": name})
     for model in HISTORIES:
@@ -87,7 +86,6 @@ def lake(spark: SparkSession, models: dict[str, tuple[str, str]], write_history:
     yield lake
     for model in (MODEL, *HISTORIES):
         client.delete_registered_model(model)
-    drop_all(lake)
 
 
 @pytest.fixture

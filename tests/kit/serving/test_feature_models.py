@@ -33,7 +33,6 @@ from boathouse.features.training_sets import (
 from boathouse.registry.promotions import register
 from boathouse.serving.client import FeatureEngineeringClient
 from boathouse.serving.feature_models import infer_signature, log_model, log_spec, read_spec, rebuild_training_set, score_batch
-from boathouse.tables.table import drop_all
 from boathouse.tables.versions import fingerprint, version_of
 
 MODEL, HOUR = "spark_catalog.test_ml.harbour", dt.timedelta(hours=1)
@@ -67,7 +66,6 @@ class Harbour:
 def harbour(spark: SparkSession) -> Iterator[Harbour]:
     "Two feature tables, trips as labels, and a model of them; since then the pier has grown, and a trip was corrected."
     tables = FeatureEngineeringClient(spark=spark, prefix="test_feature_models_")
-    drop_all(tables.lake)
     wind = spark.sql(
         "SELECT 'east' AS pier, timestamp_seconds(1370044800 + 3600 * id) AS at, double(id % 7) AS knots, int(id % 3) AS boats FROM range(60)"
     )
@@ -92,7 +90,6 @@ def harbour(spark: SparkSession) -> Iterator[Harbour]:
     late_row = "SELECT 1 AS trip, 'east' AS pier, timestamp'2013-06-01' AS planned, 77D AS minutes"
     tables.write_table("gold.trips", spark.sql(late_row))
     yield Harbour(tables, labels, f"models:/{MODEL}/1", before)
-    drop_all(tables.lake)
     MlflowClient().delete_registered_model(MODEL)
 
 

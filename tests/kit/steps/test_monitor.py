@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -32,7 +31,7 @@ from boathouse.steps.monitor import (
 )
 from boathouse.steps.score import score
 from boathouse.steps.train import tune_and_train
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.table import Column, Lakehouse, Table, read
 from boathouse.tables.writes import append
 from boathouse.training.search import Budget
 from boathouse.training.splits import KeySplit
@@ -140,9 +139,8 @@ TRIPS = Table(
 
 
 @pytest.fixture(scope="module")
-def served(spark: SparkSession) -> Iterator[Served]:
+def served(spark: SparkSession) -> Served:
     lake, model = Lakehouse(spark, prefix="test_monitor_"), "spark_catalog.ml.test_monitor"
-    drop_all(lake)
     rng = np.random.default_rng(5)
     days = [date(2025, 12, 1) + timedelta(days=n // 20) for n in range(1400)]  # from 30 January on they are scored, not learned
     knots, wave = rng.gamma(4, 3, 1400), rng.gamma(2, 1, 1400)
@@ -161,8 +159,7 @@ def served(spark: SparkSession) -> Iterator[Served]:
         )  # fmt: skip
         given = spark.createDataFrame(part[["trip", "day", *inputs]])
         score(lake, made.uri, given, to="ml.monitored", batch=batch, key=["trip"], at=datetime.fromisoformat(f"{batch}-15"))
-    yield Served(lake, model, monitor(lake, model, since=date(2026, 1, 1), at=datetime(2026, 2, 28)))
-    drop_all(lake)
+    return Served(lake, model, monitor(lake, model, since=date(2026, 1, 1), at=datetime(2026, 2, 28)))
 
 
 def test_versions_with_other_inputs_share_a_table_and_the_newest_is_monitored(served: Served) -> None:

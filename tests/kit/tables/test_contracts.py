@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from pyspark.sql import types as T
 
 from boathouse.tables.contracts import ContractViolation, check_columns, check_rows, document_tables, find_misfits, is_storable
 from boathouse.tables.evolution import create
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all, exists, read
+from boathouse.tables.table import Column, Lakehouse, Table, exists, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import append, merge, replace
 
@@ -33,10 +33,9 @@ def swap(lake: Lakehouse, table: Table, df: DataFrame) -> None:
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     lake = Lakehouse(spark, prefix="test_contracts_")
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def rows(spark: SparkSession, *values: tuple[Any, ...], schema: str = LINES) -> DataFrame:

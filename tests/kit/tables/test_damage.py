@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from boathouse.ingest.files import ingest
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.table import Column, Lakehouse, Table, read
 from boathouse.tables.versions import fingerprint, version_of
 from boathouse.tables.writes import last_note, merge
 from boathouse.workspace.cli.doctor import damage
@@ -50,14 +50,13 @@ def content(lake: Lakehouse) -> Content:
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession, landing: Path) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession, landing: Path) -> Lakehouse:
     "The log of two days, of which the second came after the first was worked on; each test leaves it as it found it."
     lake = Lakehouse(spark, prefix="test_damage_")
     for day, text in (("a", "boat,berth\nIda,4\nTern,7\n"), ("b", "boat,berth\nIda,5\nGull,1\n")):
         (landing / "log" / f"{day}.csv").write_text(text)
         update(lake, landing)
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from pyspark.sql import types as T
 
 from boathouse.tables.contracts import ContractViolation
 from boathouse.tables.evolution import RETENTION, SchemaChange, create, evolve, format_changes, is_widening, plan_changes
-from boathouse.tables.table import Column, Lakehouse, Table, declaration_digest, drop_all, exists, read
+from boathouse.tables.table import Column, Lakehouse, Table, declaration_digest, exists, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import append
 
@@ -26,10 +25,9 @@ BOAT, BERTH, DAY = BOATS.columns
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     lake = Lakehouse(spark, prefix="test_evolution_")
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 @pytest.fixture(scope="module")

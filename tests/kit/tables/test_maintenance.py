@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from boathouse.tables.maintenance import (
     vacuum,
 )
 from boathouse.tables.pins import extend_retention, pin, read_pin, restore_retention
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.table import Column, Lakehouse, Table, read
 from boathouse.tables.versions import fingerprint, version_of
 from boathouse.tables.writes import append, last_note, replace
 
@@ -42,13 +42,12 @@ def boats(lake: Lakehouse, *values: tuple[str, int]) -> DataFrame:
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     "A table in three files, each of which came with a note."
     lake = Lakehouse(spark, prefix="test_maintenance_")
     for berth in range(3):
         append(lake, BOATS, boats(lake, ("Ida", berth)), note={"berth": berth})
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 @pytest.fixture(scope="module")

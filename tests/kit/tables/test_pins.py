@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from boathouse.tables.pins import (
     restore_retention,
     unpin,
 )
-from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, drop_all, exists, read
+from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, exists, read
 from boathouse.tables.versions import check_version, fingerprint, version_of
 
 BOATS = Table(
@@ -61,7 +60,7 @@ def folder(state: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession, folder: Path) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession, folder: Path) -> Lakehouse:
     "A table whose version 1 has Ida at 1, and whose version 2 has her at 2; its copies, some with another retention; and a table without any."
     lake = Lakehouse(spark, prefix="test_pins_")
     create(lake, BOATS)
@@ -74,8 +73,7 @@ def lake(spark: SparkSession, folder: Path) -> Iterator[Lakehouse]:
             values = ", ".join(f"'{key}' = 'interval {kept}'" for key in RETENTION)
             spark.sql(f"ALTER TABLE {lake.name(f'harbour.{name}')} SET TBLPROPERTIES ({values})")
     spark.sql(f"CREATE TABLE {lake.name('harbour.plain')} USING delta AS SELECT 1 AS n")
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.quality.quarantine import EvaluatedRows, quarantine_of, record_metrics, requeue_rows, write_with_quarantine
 from boathouse.quality.rules import METRICS, Rule
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.table import Column, Lakehouse, Table, read
 from boathouse.tables.versions import version_of
 from boathouse.tables.writes import Commit, append, commits, last_note, without_undone
 from boathouse.workspace.cluster.cluster import Cluster, TaskSpec
@@ -25,10 +24,9 @@ COUNTS = Table("harbour.counts", "One row per rule and batch.", tuple(Column(*c.
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     lake = Lakehouse(spark, prefix="test_restored_")
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def named(name: str) -> tuple[Table, Table]:

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from boathouse.tables.evolution import create
-from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, drop_all, read
+from boathouse.tables.table import Column, Lakehouse, Table, VersionGone, read
 from boathouse.tables.versions import check_version, compare_rows, count_changes, diff, fingerprint, has_same_rows, row_hashes, version_of
 from boathouse.tables.writes import append, merge
 
@@ -29,10 +28,9 @@ BOATS = Table(
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession) -> Iterator[Lakehouse]:
+def lake(spark: SparkSession) -> Lakehouse:
     lake = Lakehouse(spark, prefix="test_versions_")
-    yield lake
-    drop_all(lake)
+    return lake
 
 
 def boats(lake: Lakehouse, *values: tuple[str, int | None]) -> DataFrame:
