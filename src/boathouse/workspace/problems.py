@@ -43,6 +43,7 @@ def problem(rule: str, message: str, at: Where | None, hint: str = "") -> Proble
 
 
 CREATE = "The platform refuses to create such a job."
+ENDPOINT = "The platform refuses to create such an endpoint."
 SUBJECTS = {
     "The bundle as a whole": {
         "bundle": ValidationRule("error", "anything that keeps the bundle from being loaded"),
@@ -83,6 +84,40 @@ SUBJECTS = {
             "error", "pipelines of a `mode: production` target", "The Databricks CLI refuses `development: true` there."
         ),
         "python-resources": ValidationRule("refused", "`python` of the bundle", "Resources that Python code makes are not loaded here."),
+    },
+    "Models and serving endpoints": {
+        "endpoint-key": ValidationRule(
+            "advice",
+            "keys, types and values of `model_serving_endpoints` that the API does not know, and keys that it may need",
+            "The Databricks CLI warns of them; it drops what it does not know.",
+        ),
+        "endpoint-required": ValidationRule("error", "required keys of an endpoint, its entities and its routes", ENDPOINT),
+        "endpoint-name": ValidationRule("error", "names of endpoints: their characters, and two of one name", ENDPOINT),
+        "two-served-lists": ValidationRule("error", "`served_models` beside `served_entities`", "The Databricks CLI refuses it."),
+        "served-models": ValidationRule("advice", "`served_models`", "The Databricks CLI warns of it, and deploys `served_entities`."),
+        "served-name": ValidationRule("error", "names of served entities: their characters, and two of one name", ENDPOINT),
+        "entity-version": ValidationRule("error", "the version of a served model: its number", ENDPOINT),
+        "entity-name": ValidationRule(
+            "advice",
+            "names of served models that are almost those of `registered_models`",
+            "The endpoint would serve another model, or none.",
+        ),
+        "endpoint-compute": ValidationRule(
+            "advice", "`workload_size`, provisioned concurrency, `scale_to_zero_enabled` and `external_model` of a served entity"
+        ),
+        "traffic-sum": ValidationRule("error", "percentages of the routes: from 0 to 100, and 100 together", ENDPOINT),
+        "traffic-route": ValidationRule("error", "what the routes lead to: each to another served entity of the endpoint", ENDPOINT),
+        "auto-capture": ValidationRule(
+            "advice", "`auto_capture_config`", "Databricks replaces these inference tables by those of the AI Gateway."
+        ),
+        "endpoint-run-as": ValidationRule(
+            "advice",
+            "endpoints of a bundle with `run_as`",
+            "The Databricks CLI refuses it unless that identity deploys the bundle.",
+        ),
+        "model-aliases": ValidationRule(
+            "advice", "`aliases` of registered models", "An open issue of the Databricks CLI (#4012): the deployment succeeds without them."
+        ),
     },
     "Jobs": {
         "schema": ValidationRule("error", "keys, types and values that the Jobs API does not know, and required keys that are missing"),

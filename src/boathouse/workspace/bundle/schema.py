@@ -1,4 +1,4 @@
-"""Check a job definition against the dataclasses of the Jobs API: unknown keys, wrong types, bad enum values, missing keys."""
+"""Check a definition against the dataclasses of the SDK: unknown keys, wrong types, bad enum values, missing keys."""
 
 from __future__ import annotations
 
@@ -18,18 +18,37 @@ from boathouse.workspace.errors import BundleError, Where, did_you_mean
 BUNDLE_ONLY = ("permissions", "lifecycle", "deployment")
 
 
+class MissingKey(BundleError):
+    "Signal that the required `key` is missing."
+
+    def __init__(self, message: str, where: Where | None = None, hint: str = "", key: str = "") -> None:
+        super().__init__(message, where, hint)
+        self.key = key
+
+
 def job_settings(job: Map) -> tuple[JobSettings, list[BundleError]]:
     "Return the job as the SDK's `JobSettings`, and everything in it that does not fit the schema of the Jobs API."
-    body = job.like()
-    for key in job:
-        if key not in BUNDLE_ONLY:
-            body.add_entry(key, job[key], job.keys_at[key], job.values_at[key])
     problems: list[BundleError] = []
-    fitted = _fit(body, JobSettings, job.at, "a job", problems)
+    fitted = _fit(_without_bundle_keys(job), JobSettings, job.at, "a job", problems)
     settings = JobSettings.from_dict(fitted)
     if not problems and _without_empty(settings.as_dict()) != _without_empty(fitted):
         problems.append(BundleError("the Jobs API's dataclasses lose a part of this definition.", job.at))
     return settings, problems
+
+
+def schema_problems(resource: Map, kind: type, what: str) -> list[BundleError]:
+    "Return everything in a resource that does not fit the dataclass `kind`; a `MissingKey` for each required key that is missing."
+    problems: list[BundleError] = []
+    _fit(_without_bundle_keys(resource), kind, resource.at, what, problems)
+    return problems
+
+
+def _without_bundle_keys(resource: Map) -> Map:
+    body = resource.like()
+    for key in resource:
+        if key not in BUNDLE_ONLY:
+            body.add_entry(key, resource[key], resource.keys_at[key], resource.values_at[key])
+    return body
 
 
 def _fit(value: Any, hint: Any, at: Where, what: str, problems: list[BundleError]) -> Any:
@@ -55,7 +74,7 @@ def _fields(value: Map, cls: Any, at: Where, what: str, problems: list[BundleErr
     hints = _hints(cls)
     for field in dataclasses.fields(cls):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING and value.get(field.name) is None:
-            problems.append(BundleError(f"{what} lacks '{field.name}'.", at))
+            problems.append(MissingKey(f"{what} lacks '{field.name}'.", at, key=field.name))
             if hints[field.name] is str:
                 yield field.name, ""
     for key, item in value.items():

@@ -1,4 +1,4 @@
-"""Import the dataclasses of the Jobs API without the rest of the SDK, which takes a second to import.
+"""Import the dataclasses of the Jobs API, and on demand those of serving endpoints, without the rest of the SDK, which takes a second to import.
 
 `import databricks.sdk` runs an `__init__` that imports every service. Here that `__init__` is delayed until
 code uses a name of the package itself. Modules below the package are imported as usual.
@@ -6,10 +6,13 @@ code uses a name of the package itself. Modules below the package are imported a
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib
 import importlib.util
 import sys
 import threading
+import typing
 from types import ModuleType
 from typing import Any
 
@@ -57,4 +60,19 @@ _put_off()
 
 from databricks.sdk.service.jobs import ConditionTask, JobSettings, Task
 
-__all__ = ["ConditionTask", "JobSettings", "Task"]
+__all__ = ["ConditionTask", "JobSettings", "Task", "serving_endpoint"]
+
+
+@functools.cache
+def serving_endpoint() -> type:
+    """Return a dataclass with the keys of a serving endpoint in a bundle: what the SDK takes to create one.
+
+    Its `config` has no name, because the endpoint's name is above it.
+    """
+    from databricks.sdk.service.serving import EndpointCoreConfigInput, ServingEndpointsAPI
+
+    config = [(name, hint, None) for name, hint in typing.get_type_hints(EndpointCoreConfigInput).items() if name != "name"]
+    keys = typing.get_type_hints(ServingEndpointsAPI.create)
+    keys |= {"config": dataclasses.make_dataclass("Config", config)}
+    rest = [(name, hint, None) for name, hint in keys.items() if name not in ("name", "return")]
+    return dataclasses.make_dataclass("ServingEndpoint", [("name", str), *rest])

@@ -11,7 +11,7 @@ from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.problems import LEVELS, RULES, Problem
 from boathouse.workspace.validate import bundle as whole
-from boathouse.workspace.validate import code, edges, nesting, parameters, references, schedules, schemas, tasks, widgets
+from boathouse.workspace.validate import code, edges, endpoints, nesting, parameters, references, schedules, schemas, tasks, widgets
 from boathouse.workspace.validate import for_each as loops
 from boathouse.workspace.validate import unresolved as elsewhere
 from boathouse.workspace.validate.support import notes, refusals
@@ -43,7 +43,7 @@ def findings(jobs: dict[str, Job], job: Job) -> list[Finding]:
 
 def bundle_findings(bundle: Bundle) -> list[Finding]:
     "Return all findings about the bundle apart from its jobs."
-    return _in_order("", [*whole.problems(bundle), *schemas.problems(bundle)])
+    return _in_order("", [*whole.problems(bundle), *schemas.problems(bundle), *endpoints.problems(bundle)])
 
 
 def _in_order(job: str, problems: list[Problem]) -> list[Finding]:
