@@ -7,7 +7,7 @@ __all__ = ['GROW', 'HOLD', 'REVERT', 'FINISH', 'ENDPOINT_DECISIONS', 'CanaryPlan
            'CanaryDecision', 'next_step', 'find_breaches', 'find_open_figures', 'run_canary', 'apply_decision',
            'record_endpoint_decision', 'read_observations']
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #a4c7c259
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #2e4ebd2d
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ from boathouse.tables.writes import merge
 
 GROW, HOLD, REVERT, FINISH = "grow", "hold", "revert", "finish"
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #cfab4012
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #a332a835
 @dataclass(frozen=True)
 class CanaryPlan:
     """Describe how the version `canary` takes over from the version `stable`: steps in percent, and limits.
@@ -62,7 +62,7 @@ class CanaryPlan:
         "Return the percentage per version if the canary gets `percentage`. A version without requests has no entry."
         return {version: share for version, share in ((self.stable, 100 - percentage), (self.canary, percentage)) if share}
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #f6b80d5a
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #7b2e086c
 @dataclass(frozen=True)
 class Observation:
     """Hold what was measured since the canary got its percentage: its requests and errors, and figures relative to the stable version.
@@ -109,7 +109,7 @@ def measure_requests(plan: CanaryPlan, rows: pd.DataFrame) -> Observation:
     ratio = float(slow["canary"] / slow["stable"]) if slow["stable"] else None
     return Observation(int(canary.sum()), int(failed[canary].sum()), share, ratio, agreement)
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #37258c78
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #f21271ab
 @dataclass(frozen=True)
 class CanaryDecision:
     "Hold a decision about a canary: action, percentage per version, and sentences with the reasons."
@@ -131,7 +131,8 @@ def next_step(plan: CanaryPlan, observations: Sequence[Observation]) -> CanaryDe
     >>> next_step(plan, [good, Observation(requests=40, errors=20)]).traffic
     {2: 100}
     """
-    step, waited, open_figures = 0, 0, ()
+    step, waited = 0, 0
+    open_figures: tuple[str, ...] = ()
     for seen in observations:
         against = find_breaches(plan, seen) if step < len(plan.steps) else ()
         if seen.failed_update:
@@ -170,7 +171,7 @@ def find_open_figures(plan: CanaryPlan, seen: Observation) -> tuple[str, ...]:
     few = (f"{seen.requests} requests of {plan.requests}",) if seen.requests < plan.requests else ()
     return (*few, *(f"{name} was not measured" for name in ("latency_ratio", "agreement") if getattr(seen, name) is None))
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #15076890
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #054d59a7
 def run_canary(
     plan: CanaryPlan,
     shift: Callable[[Mapping[int, int]], object],
@@ -212,7 +213,7 @@ def apply_decision(decision: CanaryDecision, shift: Callable[[Mapping[int, int]]
         return str(error) or type(error).__name__
     return ""
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #4a8bc2e0
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #7f36e148
 ENDPOINT_DECISIONS = Table(
     name="ops.endpoint_decisions",
     grain="One row per endpoint, rollout and decision about its traffic, with the measurement that it follows.",
