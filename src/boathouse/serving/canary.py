@@ -7,7 +7,7 @@ __all__ = ['GROW', 'HOLD', 'REVERT', 'FINISH', 'ENDPOINT_DECISIONS', 'CanaryPlan
            'CanaryDecision', 'next_step', 'find_breaches', 'find_open_figures', 'run_canary', 'apply_decision',
            'record_endpoint_decision', 'read_observations']
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #2e4ebd2d
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #ee031eee
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ from boathouse.tables.writes import merge
 
 GROW, HOLD, REVERT, FINISH = "grow", "hold", "revert", "finish"
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #a332a835
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #1983aa31
 @dataclass(frozen=True)
 class CanaryPlan:
     """Describe how the version `canary` takes over from the version `stable`: steps in percent, and limits.
@@ -62,7 +62,7 @@ class CanaryPlan:
         "Return the percentage per version if the canary gets `percentage`. A version without requests has no entry."
         return {version: share for version, share in ((self.stable, 100 - percentage), (self.canary, percentage)) if share}
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #7b2e086c
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #a0c1b8f6
 @dataclass(frozen=True)
 class Observation:
     """Hold what was measured since the canary got its percentage: its requests and errors, and figures relative to the stable version.
@@ -104,12 +104,13 @@ def measure_requests(plan: CanaryPlan, rows: pd.DataFrame) -> Observation:
     agreement = None
     if {"prediction", "other_prediction"} <= set(rows):
         both = rows.loc[canary & ~failed, ["prediction", "other_prediction"]].dropna()
-        agreement = float(both["prediction"].corr(both["other_prediction"], method="spearman")) if len(both) > 1 else None
+        if both.nunique().min() > 1:
+            agreement = round(float(both["prediction"].corr(both["other_prediction"], method="spearman")), 6)
     share = float(failed[stable].mean()) if stable.any() else 0.0
-    ratio = float(slow["canary"] / slow["stable"]) if slow["stable"] else None
+    ratio = round(float(slow["canary"] / slow["stable"]), 6) if slow["stable"] else None
     return Observation(int(canary.sum()), int(failed[canary].sum()), share, ratio, agreement)
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #f21271ab
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #aea18590
 @dataclass(frozen=True)
 class CanaryDecision:
     "Hold a decision about a canary: action, percentage per version, and sentences with the reasons."
@@ -171,7 +172,7 @@ def find_open_figures(plan: CanaryPlan, seen: Observation) -> tuple[str, ...]:
     few = (f"{seen.requests} requests of {plan.requests}",) if seen.requests < plan.requests else ()
     return (*few, *(f"{name} was not measured" for name in ("latency_ratio", "agreement") if getattr(seen, name) is None))
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #054d59a7
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #07ad129f
 def run_canary(
     plan: CanaryPlan,
     shift: Callable[[Mapping[int, int]], object],
@@ -213,7 +214,7 @@ def apply_decision(decision: CanaryDecision, shift: Callable[[Mapping[int, int]]
         return str(error) or type(error).__name__
     return ""
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #7f36e148
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #5c97179b
 ENDPOINT_DECISIONS = Table(
     name="ops.endpoint_decisions",
     grain="One row per endpoint, rollout and decision about its traffic, with the measurement that it follows.",

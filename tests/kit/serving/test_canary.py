@@ -139,6 +139,7 @@ CASES = [
     ("more errors than a step may have at all", Observation(20, 3), REVERT),
     ("as many errors as the stable version", Observation(500, 50, 0.1, 1.0, 1.0), GROW),
     ("slow, on too few requests to say so", Observation(50, 0, 0.0, 9.0, 1.0), HOLD),
+    ("other predictions, on too few requests to say so", Observation(50, 0, 0.0, 1.0, -1.0), HOLD),
     ("slow", Observation(500, 0, 0.0, 1.26, 1.0), REVERT),
     ("other predictions", Observation(500, 0, 0.0, 1.0, 0.49), REVERT),
     ("no latency of the stable version", Observation(500, 0, 0.0, float("nan"), 1.0), HOLD),
