@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['GROW', 'HOLD', 'REVERT', 'FINISH', 'ENDPOINT_DECISIONS', 'CanaryPlan', 'Observation', 'measure_requests',
-           'CanaryDecision', 'next_step', 'find_breaches', 'find_open_figures', 'run_canary', 'apply_decision',
+           'find_breaches', 'find_open_figures', 'CanaryDecision', 'next_step', 'run_canary', 'apply_decision',
            'record_endpoint_decision', 'read_observations']
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #ee031eee
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #b05f4cfd
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ from boathouse.tables.writes import merge
 
 GROW, HOLD, REVERT, FINISH = "grow", "hold", "revert", "finish"
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #1983aa31
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #0ac1417d
 @dataclass(frozen=True)
 class CanaryPlan:
     """Describe how the version `canary` takes over from the version `stable`: steps in percent, and limits.
@@ -62,7 +62,7 @@ class CanaryPlan:
         "Return the percentage per version if the canary gets `percentage`. A version without requests has no entry."
         return {version: share for version, share in ((self.stable, 100 - percentage), (self.canary, percentage)) if share}
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #a0c1b8f6
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #35371b6e
 @dataclass(frozen=True)
 class Observation:
     """Hold what was measured since the canary got its percentage: its requests and errors, and figures relative to the stable version.
@@ -110,7 +110,27 @@ def measure_requests(plan: CanaryPlan, rows: pd.DataFrame) -> Observation:
     ratio = round(float(slow["canary"] / slow["stable"]), 6) if slow["stable"] else None
     return Observation(int(canary.sum()), int(failed[canary].sum()), share, ratio, agreement)
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #aea18590
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #3e7c2fac
+def find_breaches(plan: CanaryPlan, seen: Observation) -> tuple[str, ...]:
+    "Return a sentence for each check that fails."
+    found, allowed = [], plan.error_share + seen.stable_error_share
+    if seen.errors > allowed * max(seen.requests, plan.requests):
+        found.append(f"{seen.errors} of {seen.requests} requests failed, {allowed:.1%} may")
+    if seen.requests >= plan.requests and seen.latency_ratio is not None and seen.latency_ratio > plan.latency_ratio:
+        found.append(
+            f"the 95th percentile of the latency is {seen.latency_ratio:.2f} times that of version {plan.stable}, {plan.latency_ratio} may be"
+        )
+    if seen.requests >= plan.requests and seen.agreement is not None and seen.agreement < plan.agreement:
+        found.append(f"the predictions correlate by {seen.agreement:.2f} with those of version {plan.stable}, {plan.agreement} is needed")
+    return tuple(found)
+
+
+def find_open_figures(plan: CanaryPlan, seen: Observation) -> tuple[str, ...]:
+    "Return a sentence for each check that the observation cannot decide."
+    few = (f"{seen.requests} requests of {plan.requests}",) if seen.requests < plan.requests else ()
+    return (*few, *(f"{name} was not measured" for name in ("latency_ratio", "agreement") if getattr(seen, name) is None))
+
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #2c4835b0
 @dataclass(frozen=True)
 class CanaryDecision:
     "Hold a decision about a canary: action, percentage per version, and sentences with the reasons."
@@ -152,27 +172,7 @@ def next_step(plan: CanaryPlan, observations: Sequence[Observation]) -> CanaryDe
     why = open_figures if waited else (f"every check held at {plan.steps[step - 1]} %",) if step else (f"version {plan.canary} begins",)
     return CanaryDecision(HOLD if waited else GROW, plan.split_traffic(plan.steps[step]), tuple(why))
 
-
-def find_breaches(plan: CanaryPlan, seen: Observation) -> tuple[str, ...]:
-    "Return a sentence for each check that fails."
-    found, allowed = [], plan.error_share + seen.stable_error_share
-    if seen.errors > allowed * max(seen.requests, plan.requests):
-        found.append(f"{seen.errors} of {seen.requests} requests failed, {allowed:.1%} may")
-    if seen.requests >= plan.requests and seen.latency_ratio is not None and seen.latency_ratio > plan.latency_ratio:
-        found.append(
-            f"the 95th percentile of the latency is {seen.latency_ratio:.2f} times that of version {plan.stable}, {plan.latency_ratio} may be"
-        )
-    if seen.requests >= plan.requests and seen.agreement is not None and seen.agreement < plan.agreement:
-        found.append(f"the predictions correlate by {seen.agreement:.2f} with those of version {plan.stable}, {plan.agreement} is needed")
-    return tuple(found)
-
-
-def find_open_figures(plan: CanaryPlan, seen: Observation) -> tuple[str, ...]:
-    "Return a sentence for each check that the observation cannot decide."
-    few = (f"{seen.requests} requests of {plan.requests}",) if seen.requests < plan.requests else ()
-    return (*few, *(f"{name} was not measured" for name in ("latency_ratio", "agreement") if getattr(seen, name) is None))
-
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #07ad129f
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #80c25a41
 def run_canary(
     plan: CanaryPlan,
     shift: Callable[[Mapping[int, int]], object],
@@ -214,7 +214,7 @@ def apply_decision(decision: CanaryDecision, shift: Callable[[Mapping[int, int]]
         return str(error) or type(error).__name__
     return ""
 
-# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #5c97179b
+# %% ../../../notebooks/kit/11_serving/11_canary.ipynb #5018b22f
 ENDPOINT_DECISIONS = Table(
     name="ops.endpoint_decisions",
     grain="One row per endpoint, rollout and decision about its traffic, with the measurement that it follows.",

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['NAME', 'TIMEOUT', 'EndpointSpec', 'build_endpoint_config', 'format_served_name', 'extract_config', 'read_traffic',
            'format_traffic', 'probe_version', 'shift_traffic', 'settle_endpoint', 'update_endpoint', 'restore_endpoint',
-           'deploy_endpoint', 'stage_config', 'create_endpoint', 'delete_endpoint']
+           'stage_config', 'create_endpoint', 'delete_endpoint', 'deploy_endpoint']
 
-# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #c85ef6fd
+# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #b6f97296
 import json
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from boathouse.serving.deployment import SAME, DeploymentFailed, compare_referen
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # of endpoints and served models, as the API requires it
 TIMEOUT = timedelta(minutes=20)  # that the SDK waits for an update, too
 
-# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #dd101163
+# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #3d140d7a
 @dataclass(frozen=True)
 class EndpointSpec:
     """Describe a serving endpoint: versions of one registered model, and the percentage of the requests that each gets.
@@ -55,7 +55,7 @@ class EndpointSpec:
         if any(isinstance(share, bool) or not isinstance(share, int) or not 0 <= share <= 100 for share in shares) or sum(shares) != 100:
             raise ValueError(f"the percentages of endpoint {self.name} must be whole numbers that add up to 100, got {dict(self.traffic)}")
 
-# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #adf61e75
+# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #392f8444
 def build_endpoint_config(spec: EndpointSpec) -> dict[str, Any]:
     """Return the configuration of the endpoint in the JSON of the Serving Endpoints API: `served_entities` and `traffic_config`.
 
@@ -75,7 +75,7 @@ def format_served_name(model: str, version: int) -> str:
     "Return the name under which a version is served: the last part of the model's name, a dash and the number."
     return f"{re.sub(r'[^A-Za-z0-9_-]', '_', model.rpartition('.')[2])}-{version}"
 
-# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #822fed50
+# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #05839400
 def extract_config(details: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration in use, in the form that an update takes, from `ServingEndpointDetailed.as_dict()`.
 
@@ -106,7 +106,7 @@ def format_traffic(traffic: Mapping[int, int]) -> str:
     "Return the percentages as text, as in `version 2: 95 %, version 3: 5 %`."
     return ", ".join(f"version {version}: {share} %" for version, share in sorted(traffic.items()) if share) or "no version"
 
-# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #e5883621
+# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #1dd6c042
 def probe_version(
     client: Any, spec: EndpointSpec, version: int, rows: pd.DataFrame, expected: np.ndarray | None = None, tolerance: float = SAME
 ) -> str:
@@ -135,7 +135,7 @@ def probe_version(
         raise DeploymentFailed(f"{spec.name}: {served} fails the probe: {checked.reason}")
     return f"{served} predicts {len(rows)} rows of the probe as expected."
 
-# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #853db65c
+# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #24e324b6
 def shift_traffic(client: Any, spec: EndpointSpec, timeout: timedelta = TIMEOUT) -> dict[int, int]:
     """Give the endpoint the configuration of `spec`, wait, and return the percentages that it had before.
 
@@ -182,7 +182,36 @@ def restore_endpoint(client: Any, name: str, before: Mapping[str, Any], timeout:
         ) from error
     return f"The endpoint serves {format_traffic(read_traffic(before))}, as before."
 
-# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #bd76677c
+# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #25636ce7
+def stage_config(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    "Return the configuration `before` with the served models that only `after` has, without traffic."
+    known = {one.get("name") for one in before["served_entities"]}
+    added = [one for one in after["served_entities"] if one["name"] not in known]
+    routes = [{"served_model_name": one["name"], "traffic_percentage": 0} for one in added]
+    return {
+        "served_entities": [*before["served_entities"], *added],
+        "traffic_config": {"routes": [*before["traffic_config"]["routes"], *routes]},
+    }
+
+
+def create_endpoint(client: Any, spec: EndpointSpec) -> bool:
+    "Create the endpoint without waiting for it. Raises the SDK's error if somebody else creates it at the same time, which must not be undone."
+    from databricks.sdk.service.serving import EndpointCoreConfigInput
+
+    config = EndpointCoreConfigInput.from_dict({"name": spec.name, **build_endpoint_config(spec)})
+    client.serving_endpoints.create(spec.name, config=config)
+    return True
+
+
+def delete_endpoint(client: Any, name: str) -> str:
+    "Delete an endpoint that did not exist before, if it exists, and return a sentence about it."
+    from databricks.sdk.errors import NotFound
+
+    with suppress(NotFound):
+        client.serving_endpoints.delete(name)
+    return "The new endpoint was deleted."
+
+# %% ../../../notebooks/kit/11_serving/10_endpoints.ipynb #0fe5717d
 def deploy_endpoint(
     client: Any,
     spec: EndpointSpec,
@@ -219,32 +248,3 @@ def deploy_endpoint(
         raise DeploymentFailed(f"{spec.name} is not deployed: {error}. {undone}") from error
     probed = f"version {' and '.join(map(str, new))} passed the probe" if new else "no version is new"
     return f"{spec.name} serves {format_traffic(spec.traffic)}; {probed}."
-
-
-def stage_config(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    "Return the configuration `before` with the served models that only `after` has, without traffic."
-    known = {one.get("name") for one in before["served_entities"]}
-    added = [one for one in after["served_entities"] if one["name"] not in known]
-    routes = [{"served_model_name": one["name"], "traffic_percentage": 0} for one in added]
-    return {
-        "served_entities": [*before["served_entities"], *added],
-        "traffic_config": {"routes": [*before["traffic_config"]["routes"], *routes]},
-    }
-
-
-def create_endpoint(client: Any, spec: EndpointSpec) -> bool:
-    "Create the endpoint without waiting for it. Raises the SDK's error if somebody else creates it at the same time, which must not be undone."
-    from databricks.sdk.service.serving import EndpointCoreConfigInput
-
-    config = EndpointCoreConfigInput.from_dict({"name": spec.name, **build_endpoint_config(spec)})
-    client.serving_endpoints.create(spec.name, config=config)
-    return True
-
-
-def delete_endpoint(client: Any, name: str) -> str:
-    "Delete an endpoint that did not exist before, if it exists, and return a sentence about it."
-    from databricks.sdk.errors import NotFound
-
-    with suppress(NotFound):
-        client.serving_endpoints.delete(name)
-    return "The new endpoint was deleted."
