@@ -7,12 +7,12 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'BRONZE_FLIGHT_EVENTS', 'BRONZE_WEATHER', 'BRONZE_PLANES', 'BRONZE_AIRPORTS', 'BRONZE_AIRLINES', 'FLIGHT',
            'SILVER_FLIGHT_EVENTS', 'REPORTED', 'SILVER_FLIGHTS', 'WEATHER_MEASURES', 'SILVER_WEATHER', 'SILVER_PLANES',
            'SILVER_AIRPORTS', 'SILVER_AIRLINES', 'SILVER_FLIGHT_EVENTS_QUARANTINE', 'SILVER_WEATHER_QUARANTINE',
-           'MONITORING_QUALITY_METRICS', 'GOLD_DEPARTURES', 'FEATURES_WEATHER', 'FEATURES_ORIGIN_CONGESTION',
-           'FEATURES_CARRIER_CONGESTION', 'FEATURES_DESTINATION_CONGESTION', 'FEATURES_CARRIER_HISTORY',
-           'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS', 'ML_SHADOW_PREDICTIONS', 'OPS_PROMOTIONS',
-           'OPS_HOLDOUT_OPENINGS', 'MONTH', 'QUALITY', 'MONITORING_PROFILE', 'MONITORING_DRIFT', 'MONITORING_DECAY',
-           'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES', 'ALL', 'bronze', 'quarantine',
-           'window_table']
+           'MONITORING_QUALITY_METRICS', 'GOLD_DEPARTURES', 'DUE', 'GOLD_DUE_DEPARTURES', 'FEATURES_WEATHER',
+           'FEATURES_ORIGIN_CONGESTION', 'FEATURES_CARRIER_CONGESTION', 'FEATURES_DESTINATION_CONGESTION',
+           'FEATURES_CARRIER_HISTORY', 'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS',
+           'ML_SHADOW_PREDICTIONS', 'OPS_PROMOTIONS', 'OPS_HOLDOUT_OPENINGS', 'MONTH', 'QUALITY', 'MONITORING_PROFILE',
+           'MONITORING_DRIFT', 'MONITORING_DECAY', 'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES',
+           'ALL', 'bronze', 'quarantine', 'window_table']
 
 # %% ../../notebooks/flights/01_tables.ipynb #3885e702
 from dataclasses import replace
@@ -262,6 +262,16 @@ GOLD_DEPARTURES = Table(
     partition_by=("month",),
     owner="gold",
 )
+DUE = ("flight_id", "predict_at", "flight_date", "month", "origin", "dest", "carrier", "weekday", "departure_minute")
+GOLD_DUE_DEPARTURES = Table(
+    name="gold.due_departures",
+    grain="One row per flight, appended when its time of prediction has come; the job stream scores each new row.",
+    columns=tuple(c for c in GOLD_DEPARTURES.columns if c.name in (*DUE, "scheduled_arrival_minute", "distance", "tailnum")),
+    primary_key=("flight_id",),
+    time_key="predict_at",
+    partition_by=("month",),
+    owner="due",
+)
 
 # %% ../../notebooks/flights/01_tables.ipynb #bfc36258
 FEATURES_WEATHER = Table(
@@ -381,6 +391,7 @@ ML_PREDICTIONS = Table(
         Column("run_id", "string", "task run that scored", nullable=False),
         Column("batch_id", "string", "batch, which is the month", nullable=False),
         Column("scored_at", "timestamp", "timestamp of the scoring, computed from `as_of`, UTC", nullable=False),
+        Column("input_versions", "map<string,bigint>", "version of each table that the row was made from; null in rows of older runs"),
     ),
     primary_key=("flight_id", "batch_id"),
     time_key="predict_at",

@@ -144,7 +144,7 @@ def trace(lake: Lakehouse, flight_id: int) -> list[Section]:
             "forecasts",
             t.ML_PREDICTIONS,
             flight_id,
-            ("batch_id", "probability", "prediction", "model_name", "model_version", "run_id"),
+            ("batch_id", "probability", "prediction", "model_name", "model_version", "run_id", "input_versions"),
         ),
     ]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,11 +13,11 @@ from mlflow.tracking import MlflowClient
 
 from boathouse.registry.promotions import promote
 from boathouse.serving.feature_models import read_spec, rebuild_training_set, score_batch
-from boathouse.tables.table import Lakehouse, read
+from boathouse.tables.table import Lakehouse, exists, read
 from boathouse.tables.versions import fingerprint
 from flights.features import LABELS
-from flights.scoring import champion_of, score_month
-from flights.tables import GOLD_DEPARTURES, ML_PREDICTIONS
+from flights.scoring import add_due, champion_of, score_due, score_month
+from flights.tables import GOLD_DEPARTURES, GOLD_DUE_DEPARTURES, ML_PREDICTIONS
 from flights.training import TrainedVersion
 
 MODEL = "spark_catalog.test_ml.scored_flights"
@@ -83,3 +84,20 @@ def test_a_scored_flight_scored_again_at_its_own_instant_gets_the_same_probabili
     assert ((both.probability - both.prediction_now).abs() <= 1e-14).all()
     assert len(both) == len(rows) > 0
     assert fingerprint(rebuild_training_set(lake, uri)) == read_spec(uri).fingerprint
+
+
+def test_a_month_by_the_stream_in_two_portions_has_the_predictions_of_the_batch_to_the_last_bit(scored: Scored, tmp_path: Path) -> None:
+    lake, streamed = scored.lake, replace(ML_PREDICTIONS, name="ml.streamed_august")
+    for table in (GOLD_DUE_DEPARTURES, streamed):
+        lake.spark.sql(f"DROP TABLE IF EXISTS {lake.name(table)}")
+    for until in (dt.datetime(2013, 8, 16), dt.datetime(2013, 9, 2)):
+        assert add_due(lake, "2013-08", until, streamed) > 0
+        assert add_due(lake, "2013-08", until, streamed) == 0
+        score_due(lake, f"models:/{MODEL}/1", str(tmp_path), until, streamed)
+    assert add_due(lake, "2013-08", dt.datetime(2013, 9, 2), ML_PREDICTIONS) == 0
+    columns = [c for c in ML_PREDICTIONS.schema.names if c not in ("run_id", "scored_at", "input_versions")]
+    batch, stream = (rows[columns].sort_values("flight_id", ignore_index=True) for rows in (scored.august, read(lake, streamed).toPandas()))
+    pd.testing.assert_frame_equal(stream, batch, check_exact=True)
+    assert not exists(lake, f"{streamed.name}_dead_letters")
+    for table in (GOLD_DUE_DEPARTURES, streamed):
+        lake.spark.sql(f"DROP TABLE {lake.name(table)}")

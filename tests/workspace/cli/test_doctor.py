@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from boathouse.workspace.bundle.load import Bundle, load
-from boathouse.workspace.cli.doctor import HealthFinding, damage, examine
+from boathouse.workspace.cli.doctor import HealthFinding, examine
 from boathouse.workspace.cli.main import main
 from boathouse.workspace.cluster.address import Address
 from boathouse.workspace.history.store import History
+from boathouse.workspace.spark.checkpoints import find_damage
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -81,37 +82,46 @@ def test_a_history_that_is_no_database_is_found_and_a_whole_one_is_left_alone(bu
 
 @pytest.fixture(scope="module")
 def checkpoint(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    "The files of a real checkpoint of two batches, by their names."
+    "The files of a real checkpoint of two batches, the second of which is not committed, by their names."
     folder = tmp_path_factory.mktemp("stream")
     rows = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 2).option("numPartitions", 1).load()
     query = rows.writeStream.format("noop").option("checkpointLocation", str(folder)).trigger(processingTime="0 seconds").start()
     while len(list((folder / "commits").glob("[0-9]*"))) < 2:
         assert query.exception() is None
     query.stop()
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    return {name: files[name].read_bytes() for name in ("metadata", "offsets/0", "offsets/1", "commits/0")}
 
 
 @pytest.mark.parametrize(
-    ("file", "keep", "message"),
+    ("file", "keep", "message", "repairable"),
     [
-        ("offsets/1", 0, "offsets/1 is damaged (0 bytes)"),
-        ("offsets/1", 20, "offsets/1 is cut off"),
-        ("commits/0", 12, "commits/0 is cut off"),
-        ("metadata", 9, "metadata is cut off"),
-        ("offsets/0", None, "offsets/0 is damaged (200 bytes)"),
+        ("offsets/1", 0, "offsets/1 is damaged (0 bytes)", True),
+        ("offsets/1", 20, "offsets/1 is cut off", True),
+        ("commits/0", 12, "commits/0 is cut off", True),
+        ("metadata", 9, "metadata is cut off", False),
+        ("offsets/0", None, "offsets/0 is damaged (200 bytes)", False),
     ],
     ids=["empty", "an offset cut off", "a commit cut off", "cut off metadata", "zeros"],
 )
-def test_a_damaged_checkpoint_is_named_with_its_file(
-    bundle: Bundle, checkpoint: dict[str, bytes], file: str, keep: int | None, message: str
+def test_a_damaged_checkpoint_is_named_with_its_file_and_repaired_if_the_query_can_repeat_the_micro_batch(
+    bundle: Bundle, checkpoint: dict[str, bytes], file: str, keep: int | None, message: str, repairable: bool
 ) -> None:
     folder = bundle.state / "volumes" / "c" / "s" / "v" / "stream"
     for name, content in checkpoint.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    assert damage(folder) == ""
+    assert find_damage(folder) is None
     assert ills(bundle) == {}
     (folder / file).write_bytes(b"\0" * 200 if keep is None else checkpoint[file][:keep])
+    (folder / file).with_name(f".{(folder / file).name}.crc").write_bytes(b"crc")
     (found,) = ills(bundle).values()
     assert (found.what, found.found) == ("checkpoints", f"{folder}: {message}")
-    assert "Delete that file if it is the last one" in found.fix
+    assert ("doctor --repair" in found.fix) == repairable
+
+    done = CliRunner().invoke(main, ["doctor", "--repair", "--bundle", str(bundle.root)])
+    gone = [f"{folder}: {message}, and was deleted; the query repeats its last micro-batch"] if repairable else []
+    assert (done.exit_code, done.stderr.splitlines()) == (0 if repairable else 1, gone)
+    left = {name for name in checkpoint if (folder / name).exists()}
+    assert left == set(checkpoint) - ({file} if repairable else set())
+    assert (folder / file).with_name(f".{(folder / file).name}.crc").exists() != repairable

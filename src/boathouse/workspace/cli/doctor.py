@@ -20,6 +20,7 @@ import psutil
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cluster import client
 from boathouse.workspace.cluster.address import Address, version
+from boathouse.workspace.spark.checkpoints import find_damage, is_repairable, repair_checkpoint
 from boathouse.workspace.spark.delta_log import damages
 
 FREE_BYTES = 5 * 2**30
@@ -186,39 +187,26 @@ def _tables(state: Path) -> Iterator[HealthFinding]:
         yield HealthFinding("tables", True, "whole" if (state / "warehouse").is_dir() else "none")
 
 
+def checkpoints(state: Path) -> list[Path]:
+    "Return the streaming checkpoints (folders with `offsets` and `commits`) below the state folder."
+    return sorted(folder.parent for folder in state.glob("volumes/**/offsets") if folder.is_dir())
+
+
 def _checkpoints(state: Path) -> Iterator[HealthFinding]:
-    "Yield findings about streaming checkpoints (folders with `offsets` and `commits`) below the state folder."
-    every = [folder.parent for folder in state.glob("volumes/**/offsets") if folder.is_dir()]
-    damaged = [(folder, why) for folder in every if (why := damage(folder))]
+    "Yield findings about streaming checkpoints."
+    every = checkpoints(state)
+    damaged = [(folder, found) for folder in every if (found := find_damage(folder))]
     if not damaged:
         yield HealthFinding("checkpoints", True, f"{len(every)} whole" if every else "none")
-    for folder, why in damaged:
-        fix = "Delete that file if it is the last one of its folder: the query repeats that batch. Otherwise delete the checkpoint; the query then starts from the beginning."
-        yield HealthFinding("checkpoints", False, f"{folder}: {why}", fix)
+    for folder, found in damaged:
+        fix = (
+            "Stop the query, then run `boathouse doctor --repair`: it deletes that file, and the query repeats its last micro-batch."
+            if is_repairable(folder, found)
+            else "Delete the checkpoint; the query then starts from the beginning."
+        )
+        yield HealthFinding("checkpoints", False, f"{folder}: {found}", fix)
 
 
-def damage(checkpoint: Path) -> str:
-    "Return what is wrong with a streaming checkpoint: a truncated log file, or one filled with zeros; empty text if nothing is."
-    for log in (
-        "metadata",
-        *sorted(p.relative_to(checkpoint).as_posix() for part in ("offsets", "commits") for p in checkpoint.glob(f"{part}/[0-9]*")),
-    ):
-        file = checkpoint / log
-        if not file.is_file():
-            continue
-        text = file.read_bytes()
-        lines = [line for line in text.split(b"\n") if line]
-        wanted = 1 if log == "metadata" else 2
-        if len(lines) < wanted or b"\0" in text or (wanted == 2 and not lines[0].startswith(b"v")):
-            return f"{log} is damaged ({len(text)} bytes)"
-        if not _json(lines[-1]) and lines[-1] != b"-":
-            return f"{log} is cut off"
-    return ""
-
-
-def _json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return False
-    return True
+def repair_checkpoints(state: Path) -> list[str]:
+    "Repair the checkpoints that can be repaired without loss of rows, and return a sentence per deleted file."
+    return [sentence for folder in checkpoints(state) for sentence in repair_checkpoint(folder)]

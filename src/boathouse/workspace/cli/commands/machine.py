@@ -49,16 +49,20 @@ def status(options: BundleOptions) -> None:
     sys.exit(show_status(options.load(), options.as_json))
 
 
-@click.command(epilog=examples("doctor", "doctor -o json"))
+@click.command(epilog=examples("doctor", "doctor -o json", "doctor --repair"))
+@click.option("--repair", is_flag=True, help="First delete damaged files of checkpoints without which their query can go on.")
 @bundle_options
-def doctor(options: BundleOptions) -> None:
+def doctor(options: BundleOptions, repair: bool) -> None:
     """Check Python, Java, the jars, the state folder, its tables and its lock, and print a fix for what is wrong.
 
     The exit code is 0 if nothing is wrong, else 1.
     """
-    from boathouse.workspace.cli.doctor import examine
+    from boathouse.workspace.cli.doctor import examine, repair_checkpoints
 
-    findings = examine(options.load())
+    bundle = options.load()
+    for sentence in repair_checkpoints(bundle.state) if repair else ():
+        click.echo(sentence, err=True)
+    findings = examine(bundle)
     if options.as_json:
         click.echo(json.dumps([f.as_json() for f in findings]))
     else:
