@@ -25,6 +25,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from boathouse.features.lookups import FeatureLookup
 from boathouse.features.training_sets import Labels, create_training_set
+from boathouse.models.integrity import TRUSTED, AllowedTypes
 from boathouse.serving.feature_models import log_model
 from boathouse.serving.predictions import read_dead_letters
 from boathouse.serving.stream import StreamScorer, read_stream_id, score_stream
@@ -52,6 +53,7 @@ WIND = Table(
     primary_key=("pier", "measured_at"),
     time_key="measured_at",
 )
+ALLOWED = AllowedTypes(types=frozenset({*TRUSTED, "sklearn.tree._tree.Tree"}))
 # The process ends itself with SIGKILL before or after a commit, which the last word names.
 TASK = """
 import os, signal, sys, threading
@@ -110,7 +112,16 @@ def lake(spark: SparkSession) -> Iterator[Lakehouse]:
         with mlflow.start_run():
             fitted = DecisionTreeRegressor(max_depth=3, random_state=1).fit(rows[["knots", "load", "seats"]], sign * rows["delay"])
             signature = ModelSignature(inputs, Schema([ColSpec("double")]))
-            log_model(fitted, "delay", flavor=mlflow.sklearn, training_set=made, registered_model_name=MODEL, signature=signature)
+            log_model(
+                fitted,
+                "delay",
+                flavor=mlflow.sklearn,
+                training_set=made,
+                registered_model_name=MODEL,
+                signature=signature,
+                allowed=ALLOWED,
+                skops_trusted_types=sorted(ALLOWED.types),
+            )
     yield lake
     drop_all(lake)
     MlflowClient().delete_registered_model(MODEL)
