@@ -407,6 +407,8 @@ def ingest(
     (1, 0, 2)
     """
     landing, folder = Path(landing), posixpath.normpath(folder)
+    if not isinstance(at, datetime):
+        raise ValueError(f"{table.name}: at must be a datetime, the logical time of the ingestion, got {at!r}")
     if table.primary_key:
         raise ValueError(
             f"{table.name}: a bronze table must have no primary_key, because every delivered line is kept, got {', '.join(table.primary_key)}: declare the key on the typed table"

@@ -5,20 +5,23 @@
 # %% auto #0
 __all__ = ['REQUIREMENTS', 'TRUSTED', 'WHOLE', 'LEARNERS', 'REGRESSORS', 'PRIOR', 'RESERVED', 'Factory', 'BOOSTED', 'FOREST',
            'CLASSIFICATION', 'REGRESSION', 'MEASURED', 'to_pandas', 'Recipe', 'select_inputs', 'tree_encoder',
-           'linear_encoder', 'build_estimator', 'with_defaults', 'plain_inputs', 'fit', 'fit_with_threads',
-           'probabilities', 'predict', 'encode_truth', 'importances', 'permuted', 'used_inputs', 'linear_columns',
-           'reference_histogram', 'count_in_deciles', 'log_pipeline', 'find_untrusted_types', 'installed_version']
+           'linear_encoder', 'build_estimator', 'check_boosted_names', 'with_defaults', 'plain_inputs', 'fit',
+           'fit_with_threads', 'probabilities', 'predict', 'encode_truth', 'importances', 'permuted', 'used_inputs',
+           'linear_columns', 'reference_histogram', 'count_in_deciles', 'log_pipeline', 'refuse_untrusted_types',
+           'installed_version']
 
 # %% ../../../notebooks/kit/07_models/01_learners.ipynb #17dab0c7
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
-from lightgbm import LGBMClassifier, LGBMRegressor
+from lightgbm import LGBMClassifier, LGBMModel, LGBMRegressor
+from lightgbm.basic import _ConfigAliases
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from pyspark.sql import DataFrame
@@ -152,7 +155,22 @@ def build_estimator(
         raise ValueError(f"parameters of {learner} must be among {', '.join(declared)}, got {', '.join(map(repr, unknown))}")
     whole = {name for name, p in declared.items() if type(p.default) is int} | WHOLE
     given = {name: int(v) if name in whole and isinstance(v, float) and v.is_integer() else v for name, v in given.items()}
-    return factory(**given, **{name: value for name, value in fixed.items() if name in declared})
+    made = factory(**given, **{name: value for name, value in fixed.items() if name in declared})
+    if isinstance(made, LGBMModel):
+        check_boosted_names(learner, given)
+    return made
+
+
+def check_boosted_names(learner: str, given: Collection[str]) -> None:
+    "Check the names of LightGBM's parameters, which its estimators accept unread. Raises ValueError for an unknown one, and for an alias of one that `fit` sets."
+    aliases = _ConfigAliases._get_all_param_aliases()  # of LightGBM's own library
+    if reserved := [name for name in given if name in {*aliases["seed"], *aliases["num_threads"]}]:
+        raise ValueError(f"parameters must not include {', '.join(reserved)}: fit sets the seed by the recipe, and the number of threads")
+    names = {*aliases, *(alias for found in aliases.values() for alias in found), *inspect.signature(LGBMModel).parameters}
+    if unknown := [name for name in given if name not in names]:
+        near = [close for name in unknown for close in get_close_matches(name, names, 1)]
+        advice = f": did you mean {', '.join(near)}?" if near else ""
+        raise ValueError(f"parameters of {learner} must be parameters of LightGBM, got {', '.join(map(repr, unknown))}{advice}")
 
 # %% ../../../notebooks/kit/07_models/01_learners.ipynb #dce729af
 BOOSTED = {"deterministic": True, "force_col_wise": True, "verbose": -1}
@@ -412,21 +430,21 @@ def log_pipeline(model: Pipeline, recipe: Recipe, rows: pd.DataFrame, name: str,
             pyfunc_predict_fn=function,
             metadata={"task": recipe.task} | ({"classes": [str(c) for c in model.classes_]} if recipe.task == "multiclass" else {}),
         )
-    except MlflowException as error:
-        if not (unknown := find_untrusted_types(model, trusted)):
-            raise
-        raise ValueError(
-            f"a logged model must have types that skops or the kit trusts, but {type(model[-1]).__name__} needs {', '.join(unknown)}."
-            f" If you trust what it needs, pass trusted={[*trusted, *unknown]}"
-        ) from error
+    except MlflowException:
+        refuse_untrusted_types(model, trusted)
+        raise
     return logged.model_uri
 
 
-def find_untrusted_types(model: Pipeline, trusted: Sequence[str]) -> list[str]:
-    "Return the types of a fitted model that are neither built in nor listed, in order."
+def refuse_untrusted_types(model: Pipeline, trusted: Sequence[str]) -> None:
+    "Check that skops, the kit or `trusted` lists every type of a fitted model. Raises ValueError with the others."
     import skops.io
 
-    return sorted(set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - {*TRUSTED, *trusted})
+    if unknown := sorted(set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - {*TRUSTED, *trusted}):
+        raise ValueError(
+            f"a logged model must have types that skops or the kit trusts, but {type(model[-1]).__name__} needs {', '.join(unknown)}."
+            f" If you trust what it needs, pass trusted={[*trusted, *unknown]}"
+        ) from None
 
 
 def installed_version(package: str) -> str:

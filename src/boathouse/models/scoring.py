@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SAMPLED', 'FITTING', 'NEVER_NULL', 'PackedModel', 'pack_model', 'pack_folder', 'load_packed', 'fit_inputs',
-           'task_predictions', 'output_fields', 'prediction_columns', 'input_frame', 'positive_probability', 'score',
-           'score_together', 'collect_scores']
+           'task_predictions', 'output_fields', 'prediction_columns', 'input_frame', 'positive_probability',
+           'sql_predictions', 'score', 'score_together', 'collect_scores']
 
 # %% ../../../notebooks/kit/07_models/03_scoring.ipynb #165e3f12
 import hashlib
@@ -25,6 +25,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, DoubleType, StringType, StructField, StructType
 
+from boathouse.models.expressions import compile_linear
 from boathouse.models.integrity import AllowedTypes, fetch_files
 
 _loaded: dict[str, Any] = {}  # loaded models of this process, by digest
@@ -187,6 +188,22 @@ def positive_probability(predicted: Any) -> np.ndarray:
     values = np.asarray(predicted, dtype=float)
     return values if values.ndim == 1 else values[:, -1]
 
+# %% ../../../notebooks/kit/07_models/03_scoring.ipynb #c2529e2c
+def sql_predictions(model: PackedModel, place: Mapping[str, str]) -> list[Column] | None:
+    "Return the columns of `output_fields` as expressions of the columns in `place`, or None for a model that is not linear."
+    if not model.task or set(model.types) != set(model.inputs) or "sklearn" not in (loaded := load_packed(model)).metadata.flavors:
+        return None
+    pipeline = loaded.get_raw_model()
+    compiled = compile_linear(pipeline, {c: model.types[c] for c in model.inputs}, f"{model.name} version {model.version}")
+    if compiled is None:
+        return None
+    found = compiled({c: F.col(f"`{at}`") for c, at in place.items()})
+    if model.task == "multiclass":
+        every = F.array(*(found if len(found) > 1 else [1 - found[0], found[0]]))
+        most = F.element_at(F.array(*map(F.lit, model.classes)), F.array_position(every, F.array_max(every)).cast("int"))
+        return [every.alias("probabilities"), most.alias("prediction")]
+    return [found[0].alias(output_fields(model)[0].name)]
+
 # %% ../../../notebooks/kit/07_models/03_scoring.ipynb #34ed1133
 def score(df: DataFrame, model: PackedModel, keep: Sequence[str]) -> DataFrame:
     """Return one row per row of `df`: the columns `keep` and what the model predicts.
@@ -204,6 +221,8 @@ def score(df: DataFrame, model: PackedModel, keep: Sequence[str]) -> DataFrame:
     name = f"{model.name} version {model.version}"
     cast_rows, places = fit_inputs(df, {name: model})
     kept, place = list(keep), places[name]
+    if (predictions := sql_predictions(model, place)) is not None:
+        return cast_rows.select(*[F.col(f"`{c}`") for c in kept], *predictions)
 
     def batches(stream: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in stream:

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import gamma, pearson3, skew, wasserstein_distance
 
-from boathouse.monitoring.profiles import KEEP, OTHER, column_statistics, merge_profiles, round_array, weighted_quantiles
+from boathouse.monitoring.profiles import KEEP, OTHER, array_digits, column_statistics, merge_profiles, round_array, weighted_quantiles
 
 VERDICTS = {
     "ok": "no difference above the threshold",
@@ -60,10 +60,10 @@ def group_of_text(text: str) -> str:
 
 
 def shared_values(row: dict[str, Any], baseline: dict[str, Any]) -> list[np.ndarray]:
-    "Return the numbers of both sketches. Both are rounded to nine digits if one of them is."
-    rounded = max(row["distinct_count"], baseline["distinct_count"]) > KEEP
+    "Return the numbers of both sketches. If one of them is rounded, both are, to the smaller number of digits."
     both = [np.array(r["sketch"]["values"], dtype=float) for r in (row, baseline)]
-    return [round_array(values) for values in both] if rounded else both
+    rounded = [array_digits(values) for r, values in zip((row, baseline), both, strict=True) if r["distinct_count"] > KEEP]
+    return [round_array(values, min(rounded)) for values in both] if rounded else both
 
 
 def number_bins(values: np.ndarray, usual: np.ndarray, counts: Sequence[int]) -> tuple[list[np.ndarray], int]:

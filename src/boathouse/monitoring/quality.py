@@ -54,6 +54,8 @@ def score_buckets(
     >>> score_buckets(scored, "p", "late", "predicted", steps=10)[["step", "rows", "labelled", "positives"]].values.tolist()
     [[1, 1, 0, 0], [9, 2, 2, 1]]
     """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
     for name in (label, prediction):
         refuse_other_values(df, name)
     return count_steps(df, probability, label, prediction, by, steps)

@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['DECISIONS', 'WindowEvidence', 'RetrainingPolicy', 'weigh_drift', 'describe_gap', 'find_symptoms', 'find_unknowns',
-           'find_holds', 'RetrainingDecision', 'decide_retraining', 'record_decision', 'last_retrained']
+           'find_holds', 'RetrainingDecision', 'decide_retraining', 'check_order', 'record_decision', 'last_retrained']
 
 # %% ../../../notebooks/kit/12_monitoring/04_retraining.ipynb #88fe2ed3
 import json
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -168,6 +170,7 @@ def decide_retraining(
     """Decide at `at` whether to retrain one model, from its windows in order of time, the newest last.
 
     The default policy applies without `policy`. A decision without a window is not to retrain.
+    Raises ValueError for windows in another order, and for a window that comes twice.
 
     >>> weak = [WindowEvidence(f"2013-{n:02}", expected=0.73, observed=0.65, observed_high=0.68, labelled_share=1.0) for n in (3, 4)]
     >>> decide_retraining(weak, at=date(2013, 5, 1), new_labels=20_000).retrain
@@ -176,6 +179,7 @@ def decide_retraining(
     'held back: 200 new labels since the model was trained, 10,000 are needed'
     """
     policy = policy or RetrainingPolicy()
+    check_order(windows)
     if not windows:
         return RetrainingDecision(False, ("no window of this model has been measured yet: run the monitoring first",), conclusive=False)
     recent, last = windows[-policy.among :], windows[-1]
@@ -190,6 +194,14 @@ def decide_retraining(
         return RetrainingDecision(False, (*newest.values(), f"one symptom in one window; waiting for a second of the last {policy.among}"))
     against = find_holds(last, at, last_retrained, new_labels, open_failures, policy)
     return RetrainingDecision(not against, (*against, *newest.values(), *(sentence for found in earlier for sentence in found.values())))
+
+# %% ../../../notebooks/kit/12_monitoring/04_retraining.ipynb #2db5c997
+def check_order(windows: Sequence[WindowEvidence]) -> None:
+    "Check that windows named by dates, such as 2013-04, are in order of time. Raises ValueError if they are not, or if one comes twice."
+    names = [one.window for one in windows]
+    dated = all(re.match(r"\d{4}-\d{2}", name) for name in names)
+    if dated and any(after <= before for before, after in pairwise(names)):
+        raise ValueError(f"windows of one version must be in order of time, the newest last, each once, got {', '.join(names)}: sort them")
 
 # %% ../../../notebooks/kit/12_monitoring/04_retraining.ipynb #3831d665
 DECISIONS = Table(

@@ -297,7 +297,7 @@ def check_usable(lake: Lakehouse, model: str, version: int) -> None:
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #7c1f40ab
 def find_refusal(lake: Lakehouse, model: str, version: int) -> str:
-    "Return why the gates do not let a version become champion, as words for a message; empty if nothing forbids it."
+    "Return why the gates do not let a version become champion or challenger, as words for a message; empty if nothing forbids it."
     judged = read(lake, GATES).where(F.col("model_name") == model).orderBy("gate").collect() if exists(lake, GATES) else []
     mine, tags = [row for row in judged if row["version"] == version], MlflowClient().get_model_version(model, str(version)).tags
     last = max((row["judged_at"] for row in mine), default=None)
@@ -362,8 +362,10 @@ def is_approved(lake: Lakehouse, model: str, version: int) -> bool:
     return last_review(lake, model, version) == APPROVED
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #be90f4f7
-def challenge(lake: Lakehouse, model: str, version: int, at: datetime, reason: str, by: str = "job") -> bool:
-    """Make `version` the challenger from `at` on; return False if that event was already written. Raises as `check_usable` does.
+def challenge(lake: Lakehouse, model: str, version: int, at: datetime, reason: str, by: str = "job", force: bool = False) -> bool:
+    """Make `version` the challenger from `at` on; return False if that event was already written.
+
+    Raises RegistryError if the gates refused the version, unless `force` is set, which the reason records. Raises as `check_usable` does.
 
     >>> challenge(lake, model, 2, datetime(2013, 3, 1), "passed every gate")
     True
@@ -373,6 +375,12 @@ def challenge(lake: Lakehouse, model: str, version: int, at: datetime, reason: s
     check_usable(lake, model, version)
     client, known = MlflowClient(), read_events(lake, model)
     new = not any((row["move"], row["version"], row["moved_at"]) == (CHALLENGED, version, at) for row in known)
+    if new and (refusal := find_refusal(lake, model, version)):
+        if not force:
+            raise RegistryError(
+                f"{model}: version {version} must not become challenger: {refusal}. Validate it again, or pass force=True to score it against the gates"
+            )
+        reason = f"against the gates: {reason}"
     if new:
         add_event(lake, model, version, CHALLENGED, at, reason, by, CHALLENGER)
     turns = [row for row in sorted(read_events(lake, model), key=lambda row: row["sequence"]) if row["move"] in (CHALLENGED, PROMOTED)]

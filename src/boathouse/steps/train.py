@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'WEIGHTS_FILE', 'TEN_TRIALS', 'Candidate', 'tune_and_train', 'require_labels', 'table_versions',
-           'training_rows', 'log_run']
+           'check_types', 'training_rows', 'log_run']
 
 # %% ../../../notebooks/kit/13_steps/01_train.ipynb #04b74772
 import json
@@ -36,6 +36,7 @@ from boathouse.models.learners import (
     log_pipeline,
     predict,
     reference_histogram,
+    refuse_untrusted_types,
 )
 from boathouse.models.tasks import check_labels, primary_metric
 from boathouse.registry.manifest import (
@@ -132,9 +133,19 @@ def tune_and_train(
             f"key must name one row of the training set, but {twice} of {len(frame)} rows repeat the {', '.join(key)} of another"
         )
     first = (REGRESSORS if recipe.task == "regression" else LEARNERS)[0] if not estimators else next(iter(estimators))
-    score = partial(fold_scores, recipe, fold_rows(recipe, frame, split), estimators=estimators)
+    tried = known or {"defaults": {"learner": first}}
+    check_types(recipe, frame, tried, estimators or {}, trusted)
+    folds = fold_rows(recipe, frame, split)
+    tell(f"each score is the mean {primary_metric(recipe.task).title} of {len(folds)} folds; higher is better")
     trials = search_parameters(
-        score, space, known or {"defaults": {"learner": first}}, budget, recipe.seed, lake.spark, baselines=BASELINES, tell=tell
+        partial(fold_scores, recipe, folds, estimators=estimators),
+        space,
+        tried,
+        budget,
+        recipe.seed,
+        lake.spark,
+        baselines=BASELINES,
+        tell=tell,
     )
     best = trials[0]
     if best.baseline:
@@ -165,6 +176,16 @@ def table_versions(training_set: TrainingSet) -> dict[str, int]:
     "Return the versions of the tables that a training set reads, that of its labels included."
     labels = require_labels(training_set)
     return {**training_set.spec.versions, labels.table_name: labels.version}
+
+
+def check_types(
+    recipe: Recipe, frame: pd.DataFrame, known: Mapping[str, Mapping[str, Any]], estimators: Mapping[str, Factory], trusted: Sequence[str]
+) -> None:
+    "Fit your own estimators among the known parameter sets on a few rows, so that types that skops does not trust are refused before the search."
+    rows = frame if recipe.task == "regression" else frame.groupby(recipe.label, group_keys=False)[list(frame.columns)].head(200)
+    for parameters in known.values():
+        if parameters.get("learner") in estimators:
+            refuse_untrusted_types(fit(recipe, rows.head(2000), parameters, estimators=estimators), trusted)
 
 
 def training_rows(

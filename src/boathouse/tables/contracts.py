@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXACT', 'ContractViolation', 'column_types', 'find_misfits', 'is_storable', 'quote_column', 'check_columns',
            'is_castable', 'cast_checked', 'rescue_columns', 'required_fields', 'check_rows', 'create_rows',
-           'count_null_violations', 'check_new_keys', 'describe_table', 'document_tables']
+           'explain_refused_rows', 'check_texts', 'check_new_keys', 'describe_table', 'document_tables']
 
 # %% ../../../notebooks/kit/02_tables/03_contracts.ipynb #b1a00003
 import re
@@ -199,14 +199,34 @@ def create_rows(spark: SparkSession, table: Table, rows: Sequence[tuple[Any, ...
 
 # %% ../../../notebooks/kit/02_tables/03_contracts.ipynb #c1b00017
 @contextmanager
-def count_null_violations(df: DataFrame, table: Table) -> Iterator[None]:
-    "Turn Delta's error about a null, raised by a write of `df` inside the block, into a ContractViolation with count and examples."
+def explain_refused_rows(df: DataFrame, table: Table) -> Iterator[None]:
+    "Turn Delta's error about the values of rows, raised by a write of `df` inside the block, into a ContractViolation with count and examples."
     try:
         yield
     except Exception as error:
         if "DELTA_NOT_NULL_CONSTRAINT_VIOLATED" in str(error):
             check_rows(df, table)
+        if "DELTA_NOT_NULL_CONSTRAINT_VIOLATED" in str(error) or "DELTA_EXCEED_CHAR_VARCHAR_LIMIT" in str(error):
+            check_texts(df, table)
         raise
+
+
+def check_texts(df: DataFrame, table: Table) -> None:
+    "Check that no text is longer than its varchar, or empty in a required partition column. Raises ContractViolation, with counts and examples, if one is."
+    problems = []
+    for c in table.columns:
+        limit, name = re.fullmatch(r"varchar\((\d+)\)", c.type), quote_column(c.name)
+        long = df.where(f"length({name}) > {limit[1]}") if limit else None
+        empty = df.where(f"{name} = ''") if c.name in table.partition_by and not c.nullable and c.type == "string" else None
+        for bad, what in (
+            (long, f"have more than {limit and limit[1]} characters in {c.name}"),
+            (empty, f"have an empty {c.name}, which a partition stores as null"),
+        ):
+            if bad is not None and (count := bad.count()):
+                some = bad.select(*map(quote_column, table.primary_key or (c.name,))).limit(3).collect()
+                problems.append(f"{count} rows {what}: {', '.join(str(tuple(row))[:100] for row in some)}")
+    if problems:
+        raise ContractViolation(f"{table.name}: {'; '.join(problems)}")
 
 # %% ../../../notebooks/kit/02_tables/03_contracts.ipynb #c1b00019
 def check_new_keys(df: DataFrame, table: Table, known: DataFrame) -> None:

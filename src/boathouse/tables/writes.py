@@ -26,7 +26,7 @@ from boathouse.tables.contracts import (
     check_columns,
     check_new_keys,
     check_rows,
-    count_null_violations,
+    explain_refused_rows,
     quote_column,
     required_fields,
 )
@@ -147,13 +147,13 @@ def commit_rows(
     """Commit prepared rows, in place of those for which `where` holds.
 
     The commit adds the new columns that the table's policy accepts. `once` is the id and version of a transaction, which Delta commits once.
-    Raises ContractViolation if Delta finds a null in a required column.
+    Raises ContractViolation if Delta finds a null in a required column, or a text that is too long.
     """
     growing = {"mergeSchema": "true"} if table.on_change == "add_columns" else {}
     # With a condition that holds for every row Delta would search for those rows and check the new ones against it.
     place = {} if where is None else {"partitionOverwriteMode": "static"} if where == EVERY_ROW else {"replaceWhere": where}
     writer = rows.write.format("delta").mode("append" if where is None else "overwrite")
-    with count_null_violations(rows, table):
+    with explain_refused_rows(rows, table):
         named = dict(zip(("txnAppId", "txnVersion"), once, strict=False))
         writer.options(**place, **growing, **named, **note_option(lake.spark, note)).saveAsTable(lake.name(table))
 
@@ -218,7 +218,7 @@ def merge(lake: Lakehouse, table: Table, df: DataFrame, note: dict[str, Any] | N
         same = " AND ".join(f"old.{quote_column(k)} = new.{quote_column(k)}" for k in keys)
         change = DeltaTable.forName(lake.spark, lake.name(table)).alias("old").merge(rows.alias("new"), same)
         change = change.whenMatchedUpdateAll().whenNotMatchedInsertAll()
-        with commit_note(lake.spark, note):
+        with explain_refused_rows(rows, table), commit_note(lake.spark, note):
             (change.withSchemaEvolution() if table.on_change == "add_columns" else change).execute()
 
 # %% ../../../notebooks/kit/02_tables/04_writes.ipynb #c1c00007

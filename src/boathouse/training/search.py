@@ -332,6 +332,11 @@ class Budget:
     seconds: float | None = None
     patience: int | None = None
 
+    def __post_init__(self) -> None:
+        limits = {"max_evals": self.max_evals, "seconds": self.seconds, "patience": self.patience}
+        if wrong := [f"{name}={value}" for name, value in limits.items() if value is not None and not value >= 0]:
+            raise ValueError(f"limits of a Budget must be 0 or more, got {', '.join(wrong)}")
+
 
 def sample_points(score: Score, space: Any, log: TrialLog, trials: Trials, seed: int, seconds: float | None, patience: int | None) -> None:
     """Let TPE propose points of `space`, and run one trial per point.

@@ -155,8 +155,8 @@ def check_leaking_feature(evidence: Evidence, limit: float = 0.8, confirmed: Seq
         return conclude(None, None, limit, f"{len(some)} rows with too few different labels: nothing can be learned from one input")
     strongest = max(found, key=lambda c: found[c])
     fine = found[strongest] <= limit
-    verdict = "plausible" if fine else "implausible, it may contain the outcome"
-    reason = f"strongest is {strongest}, {metric.title} {found[strongest]:.3f} alone: {verdict}"
+    advice = f"it may contain the outcome. If it is known in time, pass confirmed=['{strongest}'] to this gate"
+    reason = f"strongest is {strongest}, {metric.title} {found[strongest]:.3f} alone: {'plausible' if fine else f'implausible, {advice}'}"
     return conclude(fine, found[strongest], limit, reason, detail={metric.name: found})
 
 

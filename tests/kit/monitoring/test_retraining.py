@@ -47,6 +47,14 @@ def test_a_good_month_or_a_single_symptom_does_not_retrain(windows: tuple[Window
     assert not retrain(*windows)
 
 
+def test_windows_in_another_order_or_of_two_versions_are_refused() -> None:
+    april, may = (replace(UNRANKED, window=name) for name in ("2026-04", "2026-05"))
+    assert retrain(april, may)
+    for wrong in ((may, april), (may, may), (april, may, may)):
+        with pytest.raises(ValueError, match=r"must be in order of time, the newest last, each once, got 2026-0"):
+            retrain(*wrong)
+
+
 @pytest.mark.parametrize(
     "windows", [(replace(UNTRUE, observed_high=0.70),), (UNRANKED, UNRANKED), (DRIFTED, GOOD, UNRANKED), (GOOD, UNTRUE, DRIFTED)]
 )

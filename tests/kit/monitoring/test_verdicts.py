@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from boathouse.monitoring.drift import DRIFTED, VERDICTS, bin_counts, compare_profiles, group_of_text, psi_noise_floor
-from boathouse.monitoring.profiles import KEEP, OTHER, column_statistics, merge_profiles, profile, round_array
+from boathouse.monitoring.profiles import KEEP, OTHER, array_digits, column_statistics, digits_for, merge_profiles, profile, round_array
 
 Row = dict[str, Any]
 DAYS = [(datetime(2026, 1, d), datetime(2026, 1, d + 1)) for d in range(1, 6)]
@@ -31,14 +31,20 @@ def row_of(
     points = pd.Series(values, dtype=object if kind == "string" else float).value_counts().sort_index().astype("int64")
     if kind != "string":
         exact = points.index.to_numpy(dtype=float)
-        points = points.groupby(np.where(exact == np.rint(exact), exact, round_array(exact, 16))).sum()
+        with np.errstate(over="ignore", invalid="ignore"):
+            spread = float(np.sqrt(np.cov(exact, fweights=points, ddof=0))) if len(points) > 1 else 0.0
+            digits = digits_for(float(np.average(exact, weights=points)), spread) if len(points) else 9
+        points = points.groupby(np.where(exact == np.rint(exact), exact, round_array(exact, max(16, digits + 7)))).sum()
     distinct = len(points)
     parts = pd.DataFrame({"n": points, "mean": points.index, "squares": 0.0, "min": points.index, "max": points.index})
     if distinct > KEEP and kind == "string":
         top = set(points.sort_values(ascending=False, kind="stable").index[:KEEP])
         points = points.groupby([item if item in top else group_of_text(item) for item in points.index]).sum()
     elif distinct > KEEP:
-        points = points.groupby(round_array(points.index.to_numpy())).sum()
+        spread = float(np.sqrt(np.cov(points.index, fweights=points, ddof=0))) if len(points) > 1 else 0.0
+        points = points.groupby(
+            round_array(points.index.to_numpy(), digits_for(float(np.average(points.index, weights=points)), spread))
+        ).sum()
     where = {"window": {"start": DAYS[day - 1][0], "end": DAYS[day - 1][1]}, "granularity": "1 day", "model_id": "1", "column_name": column}
     return where | {"slice_key": part and "pier", "slice_value": part} | column_statistics(kind, points, nulls, distinct, parts)
 
@@ -144,7 +150,9 @@ def test_training_windows_of_different_resolution_merge_into_one_grid() -> None:
     many, few = row_of(np.arange(2000.0) + 100_000, day=1), row_of([100_001.0] * 400, day=2)
     joined = merge_profiles([many, few])
     assert (joined["count"], joined["distinct_count"] > KEEP) == (2400, True)
-    assert joined["sketch"]["values"] == sorted(set(round_array(np.arange(2000.0) + 100_000)))
+    digits = array_digits(np.array(joined["sketch"]["values"]))
+    assert 9 < digits < 20
+    assert joined["sketch"]["values"] == sorted(set(round_array(np.arange(2000.0) + 100_000, digits)))
     assert bin_counts(few, joined)[0].max() == 400
 
 
@@ -238,6 +246,7 @@ def compared(spark: SparkSession) -> dict[str, str]:
         "day": day, "year": np.where(later, 2021, 2019), "spread": np.where(later, rng.normal(size=n), 3.0), "rain": dry * np.where(later, 100, 1),
         "same": rng.normal(size=n), "infinite": np.where(later, np.inf, rng.normal(size=n)), "nan": np.where(later, np.nan, 1.0),
         "flag": rng.random(n) < np.where(later, 0.9, 0.1), "pier": np.where(later, "east", "west"), "word": "a",
+        "moved": 5_400_000 + rng.normal(size=n) + later, "steady": 5_400_000 + rng.normal(size=n),
     })  # fmt: skip
     df = spark.createDataFrame(rows).withColumn("at", F.expr("timestamp'2026-01-01 12:00:00' + make_dt_interval(day - 1)"))
     df = df.withColumn("price", F.lit(Decimal("12.50"))).withColumn("gone", F.lit(None).cast("double"))
@@ -253,7 +262,8 @@ def compared(spark: SparkSession) -> dict[str, str]:
 
 def test_what_spark_profiles_has_the_same_verdicts(compared: dict[str, str]) -> None:
     expected = {"year": "drift", "spread": "drift", "rain": "drift", "same": "ok", "infinite": "missing_share", "nan": "missing_share", "flag": "drift",
-                "pier": "new_categories", "word": "constant", "price": "constant", "gone": "constant"}  # fmt: skip
+                "pier": "new_categories", "word": "constant", "price": "constant", "gone": "constant",
+                "moved": "drift", "steady": "ok"}  # fmt: skip
     assert {name: compared[f"{name} 02-03"] for name in expected} == expected
 
 
@@ -281,4 +291,18 @@ def test_numbers_beyond_a_thousand_different_ones_are_rounded_and_keep_mean_and_
         assert len(made[name]["sketch"]["values"]) < 2000
         assert made[name]["distinct_count"] == 5000
         assert [made[name]["avg"], made[name]["stddev"]] == pytest.approx([values.mean(), values.std(ddof=1)], rel=1e-7)
-        assert made[name]["sketch"]["values"] == pytest.approx(sorted(set(round_array(values))), rel=1e-9)
+        digits = digits_for(values.mean(), values.std())
+        assert made[name]["sketch"]["values"] == pytest.approx(sorted(set(round_array(values, digits))), rel=1e-9)
+    assert len(made["code"]["sketch"]["values"]) > 50  # with nine digits it would have one value
+
+
+@pytest.mark.parametrize(("mean", "digits"), [(1.0, 9), (0.0, 9), (16.0, 9), (17.0, 10), (-1e6, 25), (1e18, 50)])
+def test_values_that_lie_close_together_keep_the_digits_that_their_spread_needs(mean: float, digits: int) -> None:
+    assert digits_for(mean, 1.0) == digits
+    assert array_digits(round_array(mean + (1 + abs(mean) / 4) * RNG.normal(size=5000), digits)) == digits
+
+
+def test_merged_windows_of_close_values_see_a_move_that_nine_digits_would_hide() -> None:
+    parts = [row_of(1_000_000 + RNG.normal(size=3000), day=d) for d in (1, 2)]
+    assert len(merge_profiles(parts)["sketch"]["values"]) > 50
+    assert [verdict(row_of(1_000_000 + RNG.normal(size=3000) + by), *parts) for by in (0, 1)] == ["ok", "drift"]

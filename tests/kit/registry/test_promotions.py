@@ -156,6 +156,8 @@ def test_what_the_gates_refused_or_never_saw_is_promoted_by_force_alone_and_the_
     ):
         with pytest.raises(RegistryError, match=f"version {version} must not be promoted: {re.escape(said)}"):
             promote(lake, name, version, MAY, "newest data")
+        with pytest.raises(RegistryError, match=f"version {version} must not become challenger: {re.escape(said.partition('.')[0])}"):
+            challenge(lake, name, version, MAY, "newest data")
     assert [row["version"] for row in read_events(lake, model)] == [1]
     assert promote(lake, model, 1, FEBRUARY, "as decided") is False  # what was decided before is not judged again
     assert promote(lake, model, 2, APRIL, "mended") is True
@@ -163,6 +165,8 @@ def test_what_the_gates_refused_or_never_saw_is_promoted_by_force_alone_and_the_
     *_, mended, forced = read_events(lake, model)
     assert (mended["reason"], forced["reason"], forced["moved_by"]) == ("mended", "against the gates: 2 is broken", "Omar")
     assert forced["evidence"] == '{"auc": 0.6, "refusal": "the gates refused it (auc_floor: auc_floor of 3)"}'
+    assert challenge(lake, model, 1, MAY, "for a comparison", force=True) is True
+    assert read_events(lake, model)[-1]["reason"] == "against the gates: for a comparison"
 
 
 @history((APPROVED, 1, MARCH, "Omar"), (REJECTED, 1, MARCH, "Eve"))

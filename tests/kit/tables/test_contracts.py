@@ -277,6 +277,25 @@ def test_a_null_where_none_may_be_is_refused_with_count_and_examples(lake: Lakeh
     assert not exists(lake, table) if key else version_of(lake, table) == 0
 
 
+def test_a_text_that_a_column_cannot_hold_is_refused_with_count_and_examples(lake: Lakehouse) -> None:
+    columns = (*BOATS.columns, Column("code", "varchar(3)", "its mark"), Column("quay", "string", "where", nullable=False))
+    table = named("coded", columns=columns, partition_by=("quay",))
+
+    def coded(*found: tuple) -> DataFrame:
+        return lake.spark.createDataFrame(
+            [(boat, 1, None, code, quay) for boat, code, quay in found], "boat string, berth int, day date, code string, quay string"
+        )
+
+    append(lake, table, coded(("Ida", "abc", "north")))
+    with pytest.raises(ContractViolation, match=r"1 rows have more than 3 characters in code: \('Tern',\)"):
+        append(lake, table, coded(("Tern", "abcd", "north"), ("Gull", "ab", "south")))
+    with pytest.raises(ContractViolation, match=r"1 rows have an empty quay, which a partition stores as null: \('Swan',\)"):
+        append(lake, table, coded(("Swan", "abc", "")))
+    with pytest.raises(ContractViolation, match=r"1 rows have more than 3 characters in code: \('Ida',\)"):
+        merge(lake, table, coded(("Ida", "äöüß", "north")))
+    assert [(row.boat, row.code) for row in read(lake, table).collect()] == [("Ida", "abc")]
+
+
 def test_rows_of_an_ordinary_frame_are_merged_into_a_struct_with_a_required_field(lake: Lakehouse) -> None:
     kinds = "boat string, skipper struct<name:string,age:int,address:struct<town:string>>, wood string"
     skipper = Column("skipper", "struct<name:string not null,age:int,address:struct<town:string not null>>", "who leads")

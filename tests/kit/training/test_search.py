@@ -220,6 +220,9 @@ def test_a_search_in_which_everything_fails_names_the_most_frequent_error_and_re
         )
     with pytest.raises(SearchError, match="got none: 0 of 0 trials ended with 'no trial was run'"):
         search_parameters(hill, X, {}, Budget(0), seed=1, tell=quiet)
+    for limits in ({"max_evals": -1}, {"max_evals": 3, "seconds": -2.0}, {"max_evals": 3, "patience": -1}):
+        with pytest.raises(ValueError, match="limits of a Budget must be 0 or more, got"):
+            Budget(**limits)
     with pytest.raises(SearchError, match="needs a trial that was scored, got the failed trial defaults: sank"):
         summarize_run(RECIPE, SPLIT, {}, Trial("defaults", {"x": 0.5}, error="sank"), 100)
     only = search_parameters(hill, X, {}, Budget(0), seed=1, baselines={"the tide": {"x": 0.3}}, tell=quiet)
