@@ -226,7 +226,7 @@ def convert_column(column: InputColumn, values: Sequence[Any]) -> tuple[np.ndarr
             filled[row] = PLACEHOLDERS.get(kind, nothing)
     return filled, problems
 
-# %% ../../../notebooks/kit/07_models/04_requests.ipynb #70e1867e
+# %% ../../../notebooks/kit/07_models/04_requests.ipynb #48bcf5d5
 def columns_from_records(plan: ColumnPlan, records: Sequence[Any]) -> tuple[dict[str, list[Any]], list[Problem]]:
     "Return the records as columns, and a problem for each record that is no object or lacks a required column that other records have."
     problems = [
@@ -261,7 +261,7 @@ class FilledRows:
         "Return these rows only, without problems."
         return FilledRows({name: values[list(rows)] for name, values in self.columns.items()}, len(rows))
 
-
+# %% ../../../notebooks/kit/07_models/04_requests.ipynb #2d8ef7d6
 def fill_plan(plan: ColumnPlan, columns: Mapping[str, Sequence[Any]], rows: int, problems: Sequence[Problem] = ()) -> FilledRows:
     """Return the inputs of the plan as typed arrays, with all problems (after the given ones) and without raising.
 

@@ -166,7 +166,7 @@ def compile_pipeline(model: Any, plan: ColumnPlan, function: str) -> Callable[[M
     predict = compile_estimator(model[-1], function)
     return None if encode is None else lambda found: predict(encode(found))
 
-# %% ../../../notebooks/kit/07_models/05_row_scoring.ipynb #288a98ec
+# %% ../../../notebooks/kit/07_models/05_row_scoring.ipynb #8d09562c
 @dataclass(frozen=True)
 class RowScorer:
     "Score typed rows with one version of a model; `is_compiled` states whether it does so without pandas."
@@ -196,7 +196,7 @@ class RowScorer:
         rows = frame_from_rows(self.plan, filled)
         return task_predictions(self.model, rows) if self.model.task else load_packed(self.model).predict(rows)
 
-
+# %% ../../../notebooks/kit/07_models/05_row_scoring.ipynb #ddbc0da4
 def compile_scorer(model: PackedModel) -> RowScorer:
     """Return the scorer of a packed model. Raises ValueError for a model without a signature of named columns.
 

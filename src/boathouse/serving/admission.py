@@ -6,7 +6,7 @@
 __all__ = ['T', 'Work', 'Message', 'Receive', 'Send', 'App', 'BODY_LIMIT', 'QueueFull', 'WorkQueue', 'Guard', 'replay_body',
            'send_error']
 
-# %% ../../../notebooks/kit/11_serving/05_admission.ipynb #796c3e73
+# %% ../../../notebooks/kit/11_serving/05_admission.ipynb #42e351b4
 import asyncio
 import hmac
 import math
@@ -24,7 +24,7 @@ Receive, Send = Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 BODY_LIMIT = 16 * 2**20  # bytes, as on Databricks
 
-# %% ../../../notebooks/kit/11_serving/05_admission.ipynb #ba253788
+# %% ../../../notebooks/kit/11_serving/05_admission.ipynb #654069f9
 class QueueFull(ProtocolError):
     "Raised if as many requests run or wait as are allowed. `retry_after` is in seconds."
 
@@ -32,7 +32,7 @@ class QueueFull(ProtocolError):
         self.retry_after = retry_after
         super().__init__(429, f"at most {allowed} requests may run or wait: send this one again in {retry_after} s")
 
-
+# %% ../../../notebooks/kit/11_serving/05_admission.ipynb #874be090
 class WorkQueue:
     """Run work in `workers` threads, the oldest first, and let at most `waiting` requests wait. A request has `timeout` seconds in all.
 
@@ -69,22 +69,22 @@ class WorkQueue:
             raise
         future.add_done_callback(lambda done: self._end(done, stop, loop.time() - begun))
         try:
-            return await asyncio.wait_for(asyncio.shield(future), self.timeout - (loop.time() - begun))
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if future.done() and not future.cancelled() and future.exception() is error:
-                raise
-            stop.set()
-            self.abandoned += 1
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            raise ProtocolError(504, f"the answer took longer than {self.timeout:g} s: send fewer rows, or raise the timeout") from None
+            await asyncio.wait({future}, timeout=max(0.0, self.timeout - (loop.time() - begun)))
+        finally:
+            if not future.done():  # the timeout passed, or the task of this request was cancelled
+                stop.set()
+                self.abandoned += 1
+        if future.done():
+            return future.result()
+        raise ProtocolError(504, f"the answer took longer than {self.timeout:g} s: send fewer rows, or raise the timeout")
 
     async def _take_turn(self) -> None:
-        if self.waiting >= self.allowed and self._free.locked():
+        if self.running + self.waiting >= self.workers + self.allowed:
             raise QueueFull(self.workers + self.allowed, max(1, math.ceil(self.seconds * self.allowed / self.workers)))
         self.waiting += 1
         try:
-            await asyncio.wait_for(self._free.acquire(), self.timeout)
+            async with asyncio.timeout(self.timeout):
+                await self._free.acquire()
         except TimeoutError:
             raise ProtocolError(504, f"no worker was free within {self.timeout:g} s: send fewer requests at once") from None
         finally:
@@ -107,7 +107,7 @@ class WorkQueue:
         "Start no further work."
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-# %% ../../../notebooks/kit/11_serving/05_admission.ipynb #bd736336
+# %% ../../../notebooks/kit/11_serving/05_admission.ipynb #765a5d1e
 class Guard:
     "An ASGI application that refuses requests without the token, and bodies above the limit or slower than the timeout, before `app` sees them."
 
@@ -125,7 +125,9 @@ class Guard:
             if self.expected is not None and scope["path"] not in self.open_paths:
                 self.check_token(headers.get(b"authorization", b""))
             if scope["method"] in ("POST", "PUT", "PATCH"):
-                receive = replay_body(await asyncio.wait_for(self.read_body(headers, receive), self.timeout), receive)
+                async with asyncio.timeout(self.timeout):
+                    body = await self.read_body(headers, receive)
+                receive = replay_body(body, receive)
         except ProtocolError as error:
             return await send_error(send, error)
         except TimeoutError:
@@ -157,7 +159,7 @@ class Guard:
                 raise ProtocolError(413, f"the body must have at most {self.body_limit} bytes, got more: send the rows in several requests")
         return b"".join(parts)
 
-
+# %% ../../../notebooks/kit/11_serving/05_admission.ipynb #19624893
 def replay_body(body: bytes, receive: Receive) -> Receive:
     "Return a `receive` that returns the body at once, and afterwards what the server returns."
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]

@@ -31,7 +31,7 @@ DATATYPES = {  # of the Open Inference Protocol, and the types of a signature th
 }  # fmt: skip
 V2_TYPES = {"double": "FP64", "float": "FP32", "long": "INT64", "integer": "INT32", "boolean": "BOOL"}  # all others: BYTES
 
-# %% ../../../notebooks/kit/11_serving/04_protocol.ipynb #6bbcaec4
+# %% ../../../notebooks/kit/11_serving/04_protocol.ipynb #b1c17f6d
 @dataclass(frozen=True)
 class ParsedRequest:
     "Hold the columns of a request as plain values, the number of rows, what is wrong with single records, and the client's name of the request."
@@ -61,7 +61,7 @@ def read_json(body: bytes) -> dict[str, Any]:
         raise ProtocolError(400, f"the body must be a JSON object with one of {', '.join(FORMS)}, got {describe_value(found)}")
     return found
 
-
+# %% ../../../notebooks/kit/11_serving/04_protocol.ipynb #6d9614f5
 def parse_json(body: bytes, plan: ColumnPlan) -> ParsedRequest:
     """Return the request in one of MLflow's four JSON forms. Raises ProtocolError.
 
