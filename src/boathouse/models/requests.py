@@ -99,7 +99,7 @@ def to_double(value: Any) -> float:
 def to_float(value: Any) -> float:
     "Return a number that is finite in 32 bits if it is finite. Raises OverflowError for one beyond the range."
     wide = to_double(value)
-    if abs(wide) > np.finfo(np.float32).max and not np.isinf(wide):
+    if abs(wide) > float(np.finfo(np.float32).max) and not np.isinf(wide):
         raise OverflowError
     return wide
 

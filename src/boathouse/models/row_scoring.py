@@ -125,6 +125,8 @@ def compile_encoder(encoder: Any, plan: ColumnPlan) -> Encoder | None:
         return None
     inputs, parts = {c.name: c for c in plan.columns}, list[Encoder]()
     for name, transformer, used in encoder.transformers_:
+        if isinstance(transformer, str) and transformer == "drop":
+            continue
         if isinstance(used, str | slice) or not set(used) <= set(inputs):
             return None
         columns = [inputs[c] for c in used]

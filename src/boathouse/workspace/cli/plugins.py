@@ -6,6 +6,10 @@
 boathouse calls it as `command(spark, catalog, words)`: a session on the target's cluster, the target's catalog and the words of the
 command line. It returns sections of a title, a sentence and rows, alone or with the exit code. It raises `LookupError` for a request that fails.
 The `help` is read from the source of the module, without importing it.
+
+A command that needs no Spark is an entry point of the group `boathouse.programs`. boathouse calls it as `program(settings, words)`, without a
+cluster: MLflow's stores are those of the target, and `settings` has the `catalog`, the `resources` of the bundle by kind and key, and `json`. It
+runs until it ends, and returns the exit code.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import ast
 import importlib.metadata
 import importlib.util
 import json
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -25,13 +30,19 @@ if TYPE_CHECKING:
     from boathouse.workspace.bundle.load import Bundle
 
 GROUP = "boathouse.commands"
+PROGRAMS = "boathouse.programs"
 Section = tuple[str, str, list[dict[str, Any]]]
 
 
 @cache
 def points() -> dict[str, importlib.metadata.EntryPoint]:
     "Return the commands of this environment's packages, by name."
-    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    return {point.name: point for group in (GROUP, PROGRAMS) for point in importlib.metadata.entry_points(group=group)}
+
+
+def needs_cluster(name: str) -> bool:
+    "Return whether a command gets a session on the target's cluster."
+    return points()[name].group == GROUP
 
 
 def help_of(name: str) -> str:
@@ -57,6 +68,8 @@ def _source_of(module: str) -> Path | None:
 
 def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foreground: bool | None = None) -> int:
     "Run the command on the target's cluster and print its sections; return its exit code, or 1 for a LookupError."
+    if not needs_cluster(name):
+        return run_program(bundle, name, words, as_json)
     from boathouse.workspace.cli.run import cluster_of, session_of, wants_own
     from boathouse.workspace.cluster.query import to_json_value
 
@@ -66,11 +79,7 @@ def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foregrou
         try:
             result = command(session_of(cluster, bundle), bundle.catalog, list(words))
         except LookupError as e:
-            message = str(e.args[0] if e.args else e)
-            if as_json:
-                click.echo(json.dumps({"error": {"message": message}}))
-            click.echo(message, err=True)
-            return 1
+            return _print_failure(e, as_json)
     found: list[Section]
     found, code = result if isinstance(result, tuple) else (result, 0)
     if as_json:
@@ -79,6 +88,27 @@ def run(bundle: Bundle, name: str, words: Sequence[str], as_json: bool, foregrou
     else:
         print_sections(found)
     return code
+
+
+def run_program(bundle: Bundle, name: str, words: Sequence[str], as_json: bool) -> int:
+    "Run a command that needs no Spark, in this process; return its exit code, or 1 for a LookupError."
+    from boathouse.workspace.spark.session import state_environment
+
+    os.environ.update(state_environment(bundle.state))
+    kinds = bundle.data.get("resources") or {}
+    settings = {"catalog": bundle.catalog, "resources": {kind: dict(bundle.resources(kind)) for kind in kinds}, "json": as_json}
+    try:
+        return int(points()[name].load()(settings, list(words)))
+    except LookupError as e:
+        return _print_failure(e, as_json)
+
+
+def _print_failure(error: LookupError, as_json: bool) -> int:
+    message = str(error.args[0] if error.args else error)
+    if as_json:
+        click.echo(json.dumps({"error": {"message": message}}))
+    click.echo(message, err=True)
+    return 1
 
 
 def print_sections(found: Sequence[Section]) -> None:
