@@ -8,6 +8,7 @@ __all__ = ['log', 'OPEN_PATHS', 'PAGES', 'INVOKE', 'INVOKE_VERSION', 'create_app
 
 # %% ../../../notebooks/kit/11_serving/05_service.ipynb #b318ba8d
 import logging
+import signal
 import socket
 import ssl
 import threading
@@ -233,4 +234,10 @@ def run_server(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=int(settings.drain_seconds),
         ssl_certfile=certificate or None, ssl_keyfile=key or None,
     )  # fmt: skip
-    DrainingServer(config, app.state.service, on_ready).run(sockets=[listening])
+    ended = signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises the signal again after the drain
+    try:
+        DrainingServer(config, app.state.service, on_ready).run(sockets=[listening])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, ended)

@@ -85,7 +85,12 @@ def test_mlserver_1625_each_datatype_keeps_its_values_and_their_type() -> None:
         "outputs": [{"name": "probability"}], "id": "7", "parameters": {},
     }  # fmt: skip
     parsed = parse_infer(json.dumps(body).encode(), PLAN)
-    assert dict(parsed.columns) == {"pier": ["2013-06-01", "3"], "wind": [3, None], "holiday": [True, False], "flight": [9007199254740993, 1]}
+    assert dict(parsed.columns) == {
+        "pier": ["2013-06-01", "3"],
+        "wind": [3, None],
+        "holiday": [True, False],
+        "flight": [9007199254740993, 1],
+    }
     records = [{"probability": 0.5, "other": "x"}, {"probability": float("nan"), "other": "y"}]
     answer = render_infer("late", 3, records, parsed)
     assert answer["outputs"] == [{"name": "probability", "datatype": "FP64", "shape": [2], "data": [0.5, None]}]
