@@ -140,13 +140,13 @@ def serve_command(settings: Mapping[str, Any], words: list[str]) -> int:
     given = parse_serve_words(words)
     limits = settings_from_words(given)
     model, version = find_served(given.name, settings["resources"].get("model_serving_endpoints") or {})
-    traffic = follow_traffic(model, given.version or version, given)
     try:
         listening = open_port(given.host, given.port)
     except OSError as error:
         raise LookupError(
             f"port {given.port} of {given.host} must be free, got: {error.strerror}. Choose another one with --port"
         ) from error
+    traffic = follow_traffic(model, given.version or version, given)
     served, scheme = traffic.champion.current, "https" if given.certificate else "http"
     assert served is not None
     address = f"{scheme}://{f'[{given.host}]' if ':' in given.host else given.host}:{listening.getsockname()[1]}"
