@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SHOWN', 'EXPECTED_VALUES', 'DTYPES', 'MISSING', 'PLACEHOLDERS', 'CONVERTERS', 'InputColumn', 'ColumnPlan',
            'compile_plan', 'to_double', 'to_float', 'to_whole', 'to_instant', 'check_instance', 'to_bytes',
-           'is_missing', 'Problem', 'RequestError', 'describe_value', 'convert_column', 'columns_from_records',
-           'FilledRows', 'fill_plan', 'check_rows', 'frame_from_rows']
+           'is_missing', 'RowProblem', 'RequestError', 'describe_value', 'convert_column', 'columns_from_records',
+           'FilledRows', 'fill_plan', 'refuse_problems', 'frame_from_rows']
 
 # %% ../../../notebooks/kit/07_models/04_requests.ipynb #80ce51d3
 import base64
@@ -36,7 +36,7 @@ EXPECTED_VALUES = {
     "binary": "a text in base64",
     "any": "a value",
 }
-DTYPES = {
+DTYPES: dict[str, Any] = {
     "double": np.float64,
     "float": np.float32,
     "long": np.int64,
@@ -167,7 +167,7 @@ def is_missing(value: Any) -> bool:
 
 # %% ../../../notebooks/kit/07_models/04_requests.ipynb #29914f29
 @dataclass(frozen=True)
-class Problem:
+class RowProblem:
     "State what a column (or one of its rows, counted from 0) should hold, and what it holds."
 
     column: str
@@ -183,7 +183,7 @@ class Problem:
 class RequestError(ValueError):
     "Raised for rows that do not fit the signature. `problems` has one entry per column or cell."
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[RowProblem]) -> None:
         self.problems = tuple(problems)
         more = len(self.problems) - SHOWN
         super().__init__("; ".join(map(str, self.problems[:SHOWN])) + (f"; and {more} more" if more > 0 else ""))
@@ -198,7 +198,7 @@ def describe_value(value: Any) -> str:
     return f"{names.get(type(value), 'the ' + type(value).__name__)} {text if len(text) <= 40 else text[:37] + '...'}"
 
 # %% ../../../notebooks/kit/07_models/04_requests.ipynb #6492ecaa
-def convert_column(column: InputColumn, values: Sequence[Any]) -> tuple[np.ndarray, list[Problem]]:
+def convert_column(column: InputColumn, values: Sequence[Any]) -> tuple[np.ndarray, list[RowProblem]]:
     "Return the values in the type of the column, and a problem for each value that does not fit. A refused value is null or a placeholder."
     kind, kinds = column.kind, set(map(type, values))
     dtype, nothing = DTYPES.get(kind, object), MISSING.get(kind)
@@ -213,7 +213,7 @@ def convert_column(column: InputColumn, values: Sequence[Any]) -> tuple[np.ndarr
             return np.array(values, dtype), []
     except OverflowError:  # a number beyond the range: find its row below
         pass
-    convert, filled, problems = CONVERTERS[kind], np.empty(len(values), dtype), list[Problem]()
+    convert, filled, problems = CONVERTERS[kind], np.empty(len(values), dtype), list[RowProblem]()
     for row, value in enumerate(values):
         missing = is_missing(value)
         try:
@@ -222,22 +222,22 @@ def convert_column(column: InputColumn, values: Sequence[Any]) -> tuple[np.ndarr
             filled[row] = nothing if missing else convert(value)
         except (TypeError, ValueError, OverflowError):
             never = " (null is not allowed)" if missing else ""
-            problems.append(Problem(column.name, f"{EXPECTED_VALUES[kind]} ({kind}){never}", describe_value(value), row))
+            problems.append(RowProblem(column.name, f"{EXPECTED_VALUES[kind]} ({kind}){never}", describe_value(value), row))
             filled[row] = PLACEHOLDERS.get(kind, nothing)
     return filled, problems
 
 # %% ../../../notebooks/kit/07_models/04_requests.ipynb #48bcf5d5
-def columns_from_records(plan: ColumnPlan, records: Sequence[Any]) -> tuple[dict[str, list[Any]], list[Problem]]:
+def columns_from_records(plan: ColumnPlan, records: Sequence[Any]) -> tuple[dict[str, list[Any]], list[RowProblem]]:
     "Return the records as columns, and a problem for each record that is no object or lacks a required column that other records have."
     problems = [
-        Problem("of every name", "part of an object", describe_value(r), n) for n, r in enumerate(records) if not isinstance(r, Mapping)
+        RowProblem("of every name", "part of an object", describe_value(r), n) for n, r in enumerate(records) if not isinstance(r, Mapping)
     ]
     rows: list[Mapping[str, Any]] = [record if isinstance(record, Mapping) else {} for record in records]
     columns = {str(name): [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
     for name in (c.name for c in plan.columns if c.required and c.name in columns):
         absent = [n for n, row in enumerate(rows) if name not in row and isinstance(records[n], Mapping)]
         problems += [
-            Problem(name, "present (null if it has no value)", f"only {', '.join(rows[n]) or 'an empty object'}", n) for n in absent
+            RowProblem(name, "present (null if it has no value)", f"only {', '.join(rows[n]) or 'an empty object'}", n) for n in absent
         ]
     return columns, problems
 
@@ -248,7 +248,7 @@ class FilledRows:
 
     columns: Mapping[str, np.ndarray]
     rows: int
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[RowProblem, ...] = ()
 
     @property
     def bad_rows(self) -> frozenset[int]:
@@ -262,7 +262,7 @@ class FilledRows:
         return FilledRows({name: values[list(rows)] for name, values in self.columns.items()}, len(rows))
 
 # %% ../../../notebooks/kit/07_models/04_requests.ipynb #2d8ef7d6
-def fill_plan(plan: ColumnPlan, columns: Mapping[str, Sequence[Any]], rows: int, problems: Sequence[Problem] = ()) -> FilledRows:
+def fill_plan(plan: ColumnPlan, columns: Mapping[str, Sequence[Any]], rows: int, problems: Sequence[RowProblem] = ()) -> FilledRows:
     """Return the inputs of the plan as typed arrays, with all problems (after the given ones) and without raising.
 
     >>> fill_plan(ColumnPlan((InputColumn("wind", "double"),)), {"wind": [3, None]}, rows=2).columns["wind"].tolist()
@@ -274,16 +274,18 @@ def fill_plan(plan: ColumnPlan, columns: Mapping[str, Sequence[Any]], rows: int,
         if values is None and column.required and rows:
             near = difflib.get_close_matches(column.name, [name for name in columns if name not in plan.names], 1)
             there = ", ".join(map(str, list(columns)[:20])) or "no column"
-            found.append(Problem(column.name, f"in the request ({column.kind})", there + (f" (did you mean {near[0]}?)" if near else "")))
+            found.append(
+                RowProblem(column.name, f"in the request ({column.kind})", there + (f" (did you mean {near[0]}?)" if near else ""))
+            )
         if values is None and not column.required and column.kind in NEVER_NULL and rows:
-            found.append(Problem(column.name, f"{EXPECTED_VALUES[column.kind]} ({column.kind})", "no such column"))
+            found.append(RowProblem(column.name, f"{EXPECTED_VALUES[column.kind]} ({column.kind})", "no such column"))
         given: Sequence[Any] = [PLACEHOLDERS.get(column.kind)] * rows if values is None else values
         filled[column.name], wrong = convert_column(column, given)
         found += wrong
     return FilledRows(filled, rows, tuple(found))
 
 
-def check_rows(filled: FilledRows) -> FilledRows:
+def refuse_problems(filled: FilledRows) -> FilledRows:
     "Return the rows if they have no problem. Raises RequestError otherwise."
     if filled.problems:
         raise RequestError(filled.problems)

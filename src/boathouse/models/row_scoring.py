@@ -25,8 +25,8 @@ from boathouse.models.requests import (
     ColumnPlan,
     FilledRows,
     InputColumn,
-    Problem,
     RequestError,
+    RowProblem,
     compile_plan,
     fill_plan,
     frame_from_rows,
@@ -108,7 +108,7 @@ def compile_numbers(transformer: Any, columns: Sequence[InputColumn]) -> Encoder
         raw = np.column_stack([found[name] for name in names]).astype(float)
         if (endless := np.isinf(raw)).any():
             raise RequestError(
-                [Problem(names[c], "a finite number for a linear model", str(raw[r, c]), int(r)) for r, c in np.argwhere(endless)]
+                [RowProblem(names[c], "a finite number for a linear model", str(raw[r, c]), int(r)) for r, c in np.argwhere(endless)]
             )
         empty = np.isnan(raw)
         filled = np.hstack([np.where(empty, usual, raw), empty[:, marked].astype(float)])

@@ -20,7 +20,8 @@ from boathouse.serving.protocol import ProtocolError, render_error, render_json
 T = TypeVar("T")
 Work = Callable[[threading.Event], T]  # runs in a thread, and should return soon after the event is set
 Message = MutableMapping[str, Any]
-Receive, Send = Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 BODY_LIMIT = 16 * 2**20  # bytes, as on Databricks
 DISCARDED = 4  # times the limit: up to this size, a body is read to its end before it is refused

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from mlflow.exceptions import MlflowException
 
-from boathouse.models.requests import ColumnPlan, FilledRows, Problem, RequestError, fill_plan
+from boathouse.models.requests import ColumnPlan, FilledRows, RequestError, RowProblem, fill_plan
 from boathouse.models.row_scoring import RowScorer, prediction_records
 from boathouse.serving.protocol import ParsedRequest, ProtocolError, render_raw
-from boathouse.serving.served_versions import ServedVersion
+from boathouse.serving.served_versions import LoadedVersion
 
 CHUNK = 5_000  # rows between two checks whether the request was given up
 # Completes the columns of a request by key: takes them, the plan of the model and the number of rows, and returns all columns.
@@ -50,7 +50,7 @@ class Answer:
     "Hold one prediction per row (null for a bad row), and the problems of the bad rows."
 
     predictions: list[Any]
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[RowProblem, ...] = ()
 
     def render(self) -> dict[str, Any]:
         "Return the content of an answer in MLflow's form."
@@ -78,7 +78,7 @@ def predict_chunks(scorer: RowScorer, filled: FilledRows, stop: threading.Event)
 
 # %% ../../../notebooks/kit/11_serving/05_answers.ipynb #ad29e957
 def answer_rows(
-    served: ServedVersion, request: ParsedRequest, look_up: LookUp | None = None, nulls: bool = False, stop: threading.Event | None = None
+    served: LoadedVersion, request: ParsedRequest, look_up: LookUp | None = None, nulls: bool = False, stop: threading.Event | None = None
 ) -> Answer:
     "Return the answer of a version. Raises RequestError for bad rows unless `nulls`, or if a whole column is missing."
     scorer, stop = served.scorer, stop or threading.Event()

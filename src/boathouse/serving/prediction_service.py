@@ -20,7 +20,7 @@ from boathouse.models.requests import RequestError
 from boathouse.serving.admission import BODY_LIMIT, QueueFull, WorkQueue
 from boathouse.serving.answers import Answer, Exchange, LookUp, RequestLog, answer_rows
 from boathouse.serving.protocol import ParsedRequest, ProtocolError, parse_body, parse_infer, render_error, render_infer, render_json
-from boathouse.serving.served_versions import ServedVersion, Traffic
+from boathouse.serving.served_versions import LoadedVersion, Traffic
 from boathouse.serving.service_metrics import ServiceMetrics
 
 log = logging.getLogger("boathouse.service")
@@ -63,7 +63,7 @@ class PredictionService:
         self.is_draining = False
         self._shadows: set[asyncio.Task[Any]] = set()
 
-    def choose(self, wanted: str | None = None) -> ServedVersion:
+    def choose(self, wanted: str | None = None) -> LoadedVersion:
         "Return the named version or the champion. Raises ProtocolError with 404 or 503 if it is not loaded."
         if wanted is None:
             if (found := self.traffic.champion.current) is None:
@@ -87,7 +87,7 @@ class PredictionService:
         try:
             served = self.choose(wanted)
 
-            def work(stop: threading.Event) -> tuple[ServedVersion, ParsedRequest, Answer, bytes]:
+            def work(stop: threading.Event) -> tuple[LoadedVersion, ParsedRequest, Answer, bytes]:
                 parsed, chosen = self.parse(body, content_type, served, wanted, is_v2, request_id)
                 answer = answer_rows(chosen, parsed, self.look_up, nulls, stop)
                 content = self.render(chosen, parsed, answer, is_v2)
@@ -130,8 +130,8 @@ class PredictionService:
         return Response(content, status, headers, "application/json")
 
     def parse(
-        self, body: bytes, content_type: str, served: ServedVersion, wanted: str | None, is_v2: bool, request_id: str
-    ) -> tuple[ParsedRequest, ServedVersion]:
+        self, body: bytes, content_type: str, served: LoadedVersion, wanted: str | None, is_v2: bool, request_id: str
+    ) -> tuple[ParsedRequest, LoadedVersion]:
         "Return the request, and the version that answers it: the given one, or the challenger if the key falls into its share."
         read = (lambda plan: parse_infer(body, plan)) if is_v2 else (lambda plan: parse_body(body, content_type, plan))
         parsed = read(served.scorer.plan)
@@ -139,7 +139,7 @@ class PredictionService:
             return (parsed if chosen.scorer.plan == served.scorer.plan else read(chosen.scorer.plan)), chosen
         return parsed, served
 
-    def render(self, served: ServedVersion, parsed: ParsedRequest, answer: Answer, is_v2: bool) -> dict[str, Any]:
+    def render(self, served: LoadedVersion, parsed: ParsedRequest, answer: Answer, is_v2: bool) -> dict[str, Any]:
         "Return the content of an answer."
         if not is_v2:
             return answer.render()
@@ -159,7 +159,7 @@ class PredictionService:
             self._shadows.add(task)
             task.add_done_callback(self._shadows.discard)
 
-    async def score_shadow(self, served: ServedVersion, exchange: Exchange) -> None:
+    async def score_shadow(self, served: LoadedVersion, exchange: Exchange) -> None:
         "Score the rows of an exchange with another version, and count how far its numbers are from the answer."
         request = ParsedRequest(exchange.columns, exchange.rows)
         try:

@@ -19,7 +19,7 @@ import numpy as np
 from mlflow.utils.proto_json_utils import _get_jsonable_obj
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from boathouse.models.requests import ColumnPlan, Problem, RequestError, columns_from_records, describe_value
+from boathouse.models.requests import ColumnPlan, RequestError, RowProblem, columns_from_records, describe_value
 
 FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 OTHER_KEYS = {"params", "client_request_id", "databricks_options", "usage_context"}
@@ -38,7 +38,7 @@ class ParsedRequest:
 
     columns: Mapping[str, Sequence[Any]]
     rows: int
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[RowProblem, ...] = ()
     request_id: str | None = None
     outputs: tuple[str, ...] = ()
 

@@ -18,7 +18,7 @@ from boathouse.registry.cli import Words, find_model
 from boathouse.registry.promotions import CHALLENGER, CHAMPION
 from boathouse.serving.prediction_service import ServiceSettings
 from boathouse.serving.protocol import read_json
-from boathouse.serving.served_versions import EXAMPLE_FILE, FollowedAlias, ServedVersion, Traffic
+from boathouse.serving.served_versions import EXAMPLE_FILE, FollowedAlias, LoadedVersion, Traffic
 from boathouse.serving.service import create_app, open_port, run_server
 
 # %% ../../../notebooks/kit/11_serving/06_serve_command.ipynb #cdaadf7b
@@ -96,8 +96,8 @@ def follow_traffic(model: str, version: int | None, given: argparse.Namespace) -
     except ValueError as error:
         raise LookupError(str(error)) from error
 
-# %% ../../../notebooks/kit/11_serving/06_serve_command.ipynb #856c9043
-def example_curl(served: ServedVersion, address: str, token: str | None) -> str:
+# %% ../../../notebooks/kit/11_serving/06_serve_command.ipynb #d83a034a
+def example_curl(served: LoadedVersion, address: str, token: str | None) -> str:
     "Return a shell command that sends the first row of the model's logged example."
     text = served.model.file(EXAMPLE_FILE)
     body: dict[str, Any] = {"dataframe_records": [dict.fromkeys(served.scorer.plan.names)]} if text is None else read_json(text)
@@ -108,7 +108,7 @@ def example_curl(served: ServedVersion, address: str, token: str | None) -> str:
     insecure = " --insecure" if address.startswith("https") else ""
     return f"curl -s{insecure} {address}/invocations {options} -d {shlex.quote(json.dumps(body))}"
 
-
+# %% ../../../notebooks/kit/11_serving/06_serve_command.ipynb #cc96259e
 def serve_command(settings: Mapping[str, Any], words: list[str]) -> int:
     """Serve a registered model, or an endpoint of the bundle, over HTTP until Ctrl-C or SIGTERM.
 

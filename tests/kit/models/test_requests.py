@@ -18,12 +18,12 @@ from boathouse.models.requests import (
     ColumnPlan,
     InputColumn,
     RequestError,
-    check_rows,
     columns_from_records,
     compile_plan,
     convert_column,
     fill_plan,
     frame_from_rows,
+    refuse_problems,
 )
 
 FITTING: list[tuple[str, Any, Any]] = [
@@ -112,7 +112,7 @@ def test_mlflow_5525_a_whole_number_of_32_bits_is_accepted_from_each_form_of_jso
 
 def test_mlflow_3713_a_text_that_resembles_a_date_stays_a_text() -> None:
     columns, _ = columns_from_records(plan := ColumnPlan((InputColumn("day", "string"),)), [{"day": "2013-06-01"}, {"day": "1371"}])
-    assert frame_from_rows(plan, check_rows(fill_plan(plan, columns, 2))).day.tolist() == ["2013-06-01", "1371"]
+    assert frame_from_rows(plan, refuse_problems(fill_plan(plan, columns, 2))).day.tolist() == ["2013-06-01", "1371"]
 
 
 def test_mlflow_3996_a_number_is_no_boolean_and_a_boolean_no_number() -> None:
@@ -138,7 +138,7 @@ def test_all_problems_are_reported_at_once_and_the_good_rows_are_kept() -> None:
     assert filled.bad_rows == {1, 2, 3}
     assert filled.take([0]).columns["wind"].tolist() == [1.0]
     with pytest.raises(RequestError) as error:
-        check_rows(filled)
+        refuse_problems(filled)
     assert {(p.column, p.row) for p in error.value.problems} == {("of every name", 3), ("wind", 2), ("pier", 1), ("wind", 1)}
 
 
@@ -152,7 +152,7 @@ def test_a_missing_column_is_named_once_with_the_nearest_name_and_an_optional_on
 def test_other_columns_and_no_rows_are_allowed() -> None:
     plan = ColumnPlan((InputColumn("wind", "double"),))
     assert fill_plan(plan, {"wind": [1], "flight_id": ["x"]}, 1).problems == ()
-    assert len(frame_from_rows(plan, check_rows(fill_plan(plan, {}, 0)))) == 0
+    assert len(frame_from_rows(plan, refuse_problems(fill_plan(plan, {}, 0)))) == 0
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from support.services import bundle_registry
 
 from boathouse.models.learners import Recipe, fit, log_pipeline
-from boathouse.models.requests import RequestError, check_rows, fill_plan
+from boathouse.models.requests import RequestError, fill_plan, refuse_problems
 from boathouse.models.row_scoring import RowScorer, compile_scorer, forget_model, prediction_records
 from boathouse.models.scoring import _loaded, output_fields, pack_folder
 
@@ -83,7 +83,7 @@ record = st.fixed_dictionaries(
 def test_rows_scored_without_pandas_equal_the_pyfunc_to_the_last_bit(scorers: dict[str, RowScorer], name: str, records: list[Any]) -> None:
     scorer = scorers[name]
     assert scorer.is_compiled
-    filled = check_rows(fill_plan(scorer.plan, {c: [r[c] for r in records] for c in scorer.plan.names}, len(records)))
+    filled = refuse_problems(fill_plan(scorer.plan, {c: [r[c] for r in records] for c in scorer.plan.names}, len(records)))
     for rows in (filled, filled.take([0])):
         ours, theirs = scorer.predict(rows), np.asarray(scorer.predict_by_pandas(rows))
         assert ours.shape == theirs.shape
@@ -99,7 +99,7 @@ def test_the_columns_of_an_answer_are_those_of_batch_scoring(scorers: dict[str, 
 
 def test_mlflow_3849_a_category_of_served_json_reaches_lightgbm_as_in_training(scorers: dict[str, RowScorer]) -> None:
     scorer, rows = scorers["trees"], seen_rows().head(200)
-    filled = check_rows(fill_plan(scorer.plan, {c: rows[c].tolist() for c in scorer.plan.names}, 200))
+    filled = refuse_problems(fill_plan(scorer.plan, {c: rows[c].tolist() for c in scorer.plan.names}, 200))
     trained = scorer.predict_by_pandas(filled)
     assert np.array_equal(scorer.predict(filled), trained)
     other = fill_plan(scorer.plan, {**{c: rows[c].tolist() for c in scorer.plan.names}, "pier": ["west"] * 200}, 200)
@@ -127,7 +127,7 @@ def test_another_pipeline_and_a_model_without_task_are_scored_through_pandas(tmp
     )
     scorer = compile_scorer(pack_folder(tmp_path / "m", "plain", 1))
     assert not scorer.is_compiled
-    filled = check_rows(fill_plan(scorer.plan, {"wind": [3, 4.5], "crew": [2, 3.0]}, 2))
+    filled = refuse_problems(fill_plan(scorer.plan, {"wind": [3, 4.5], "crew": [2, 3.0]}, 2))
     assert np.array_equal(scorer.predict(filled), model.predict(pd.DataFrame({"wind": [3, 4.5], "crew": [2, 3]})))
     forget_model(scorer.model)
     assert scorer.model.digest not in _loaded
