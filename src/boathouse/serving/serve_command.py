@@ -53,7 +53,9 @@ def settings_from_words(given: argparse.Namespace) -> ServiceSettings:
         if given.token_file is not None:
             token = given.token_file.read_text().strip()
         if min(given.workers, given.queue + 1, given.timeout, given.poll) <= 0:
-            raise ValueError("workers, timeout and poll must be positive, and queue at least 0")
+            raise ValueError(
+                f"workers, timeout and poll must be positive and queue at least 0, got {given.workers}, {given.timeout:g}, {given.poll:g} and {given.queue}"
+            )
         if token is None and not given.no_token:
             token = secrets.token_urlsafe(18)
         return ServiceSettings(
