@@ -69,7 +69,7 @@ def serve(name: str, model: str, folder: Path) -> Iterator[psutil.Process]:
             try:
                 if requests.get(f"http://127.0.0.1:{PORT}/ping", timeout=5).ok:
                     break
-            except requests.ConnectionError:
+            except requests.RequestException:
                 time.sleep(0.2)
         yield psutil.Process(process.pid)
     finally:

@@ -93,7 +93,7 @@ class Service:
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         try:
-            return self.process.wait(60)
+            return self.process.wait(150)
         finally:
             self.log.close()
             if self.process.stdout is not None:

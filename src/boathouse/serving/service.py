@@ -219,9 +219,15 @@ class DrainingServer(uvicorn.Server):
 
 
 def open_port(host: str, port: int) -> socket.socket:
-    "Return a listening socket; port 0 takes a free one. Raises OSError if the port is in use."
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    "Return a socket with a port of its own; port 0 takes a free one. Clients are refused until a server listens. Raises OSError if the port is in use."
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def run_server(

@@ -230,13 +230,13 @@ def test_health_needs_no_token_for_a_load_balancer_and_the_openapi_page_has_the_
 
 
 def test_sigterm_answers_what_was_accepted_and_ends_with_0(bundle: Path, late: str) -> None:
-    with running_service(bundle, late, "--port", "0") as service:
-        body = {"instances": [["east", 3.0]] * 60_000}
+    with running_service(bundle, late, "--port", "0", "--timeout", "120", "--drain", "120") as service:
+        body = {"instances": [["east", 3.0]] * 20_000}
         with ThreadPoolExecutor(4) as clients:
             pending = [
                 clients.submit(
                     lambda: requests.post(
-                        f"{service.address}/invocations", json=body, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60
+                        f"{service.address}/invocations", json=body, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=120
                     )
                 )
                 for _ in range(4)
@@ -246,7 +246,7 @@ def test_sigterm_answers_what_was_accepted_and_ends_with_0(bundle: Path, late: s
                 time.sleep(0.01)
             assert service.end(signal.SIGTERM) == 0
             answers = [one.result() for one in pending]
-    assert [(a.status_code, len(a.json()["predictions"])) for a in answers] == [(200, 60_000)] * 4
+    assert [(a.status_code, len(a.json()["predictions"])) for a in answers] == [(200, 20_000)] * 4
 
 
 def test_after_kill_9_the_same_command_serves_again_on_the_same_port(bundle: Path, late: str, expected: list[float]) -> None:
