@@ -101,7 +101,7 @@ def make_entry(values: Mapping[str, Any], limit: int) -> dict[str, Any]:
     row, codes = dict[str, Any]({name: values.get(name) for name in COLUMNS}), list[str]()
     for name in ("request", "response", "features"):
         body = row[name]
-        encoded = body.encode() if isinstance(body, str) else body
+        encoded = body.encode(errors="surrogatepass") if isinstance(body, str) else body
         if encoded is not None and len(encoded) > limit:
             row[name] = None
             codes.append(f"MAX_{name.upper()}_SIZE_EXCEEDED")

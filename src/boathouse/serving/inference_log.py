@@ -126,6 +126,8 @@ class InferenceLog:
 
     def _prepare(self) -> None:
         "Make the lock file and the next files, if they are missing and the disk has room."
+        if self._closed:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             while self._lock_file < 0:

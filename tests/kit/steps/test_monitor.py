@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -19,6 +22,7 @@ from pyspark.sql import SparkSession
 from boathouse.features.training_sets import Labels, create_training_set
 from boathouse.models.learners import Recipe
 from boathouse.monitoring.retraining import DECISIONS, RetrainingPolicy
+from boathouse.serving.inference_log import InferenceLog, read_requests
 from boathouse.steps.monitor import (
     MonitoringReport,
     ServedVersion,
@@ -29,10 +33,12 @@ from boathouse.steps.monitor import (
     monitor,
     page_of,
 )
-from boathouse.steps.score import score
+from boathouse.steps.score import predictions_table, score
 from boathouse.steps.train import tune_and_train
 from boathouse.tables.table import Column, Lakehouse, Table, read
 from boathouse.tables.writes import append
+from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
+from boathouse.tables.writes import append, replace
 from boathouse.training.search import Budget
 from boathouse.training.splits import KeySplit
 
@@ -214,3 +220,56 @@ def test_what_cannot_be_monitored_says_what_to_do(served: Served, spark: SparkSe
     with pytest.raises(ValueError, match=r"must have one table of predictions, got ml[.]copy, ml[.]monitored: name one with predictions="):
         monitor(lake, served.model, since=date(2026, 2, 1), at=february)
     client.delete_registered_model_tag(served.model, tag)
+
+
+def test_logged_requests_are_monitored_like_the_batch_of_the_same_rows(served: Served, tmp_path: Path) -> None:
+    lake, at = served.lake, int(datetime(2026, 2, 15, 12).timestamp() * 1000)
+    scored = [row.asDict() for row in read(lake, "ml.monitored").where("model_version = 2").orderBy("trip").collect()]
+    log = InferenceLog(tmp_path / "buffer", tmp_path / "inference_log", segment_bytes=1 << 20)
+    names = {"model_name": served.model, "model_version": 2, "endpoint_name": "late"}
+    for n in range(0, len(scored), 50):
+        part = scored[n : n + 50]
+        inputs = [{c: one[c] for c in ("trip", "knots", "wave")} for one in part]
+        split = {"columns": ["wave", "trip", "knots"], "data": [[one["wave"], one["trip"], one["knots"]] for one in part]}
+        listed = {c: [one[c] for one in part] for c in ("trip", "knots", "wave")}
+        bodies = [
+            {"dataframe_records": inputs},
+            {"dataframe_split": split},
+            {"instances": inputs},
+            {"inputs": listed},
+            {"dataframe_records": [{"trip": one["trip"]} for one in part]},
+        ]
+        answer = json.dumps({"predictions": [one["probability"] for one in part]})
+        which = n // 50 % 5
+        looked_up = json.dumps(inputs) if which == 4 else None
+        log.record(
+            databricks_request_id=f"r{n}",
+            timestamp_ms=at,
+            status_code=200,
+            execution_time_ms=3,
+            request=json.dumps(bodies[which]),
+            response=answer,
+            request_metadata=names,
+            features=looked_up,
+        )
+    log.record(
+        databricks_request_id="bad",
+        timestamp_ms=at,
+        status_code=400,
+        execution_time_ms=1,
+        request="{",
+        response="{}",
+        request_metadata=names,
+    )
+    log.close()
+    rows = read_requests(lake.spark.read.format("delta").load(str(tmp_path / "inference_log")), "trip bigint, knots double, wave double")
+    replace(lake, predictions_table("ml.logged", rows, ["databricks_request_id", "request_row"]), rows, "batch_id = '2026-02-15'")
+    report = monitor(lake, served.model, since=date(2026, 1, 1), at=datetime(2026, 2, 28), predictions="ml.logged")
+    (batch,), (logged,) = served.report.evidence, report.evidence
+    assert (logged.window, logged.observed, logged.expected, logged.labelled_share) == ("2026-02", batch.observed, batch.expected, 1.0)
+    psi = [
+        {row["column_name"]: row["population_stability_index"] for row in one.drift if row["window"]["start"].month == 2}
+        for one in (served.report, report)
+    ]
+    assert psi[0] == psi[1]
+    assert set(psi[0]) == {"knots", "wave"}
