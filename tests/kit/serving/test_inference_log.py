@@ -7,11 +7,10 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,13 @@ while True:
 """
 
 
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    "A process that has imported the log, and forks for each worker of a service."
+    with Forks("import os, time\nimport deltalake\nfrom boathouse.serving.inference_log import InferenceLog, flush_at_exit") as started:
+        yield started
+
+
 def record(log: InferenceLog, name: str, **more: Any) -> bool:
     values = {"timestamp_ms": NOON, "status_code": 200, "execution_time_ms": 1, "request": "{}", "response": "{}"} | more
     return log.record(databricks_request_id=name, **values)
@@ -46,15 +52,14 @@ def ids(table: Path) -> Counter[str]:
     return Counter(found["databricks_request_id"].to_pylist() if found is not None else [])
 
 
-def test_after_sixty_kills_every_acknowledged_request_is_in_the_table_once(tmp_path: Path) -> None:
+def test_after_sixty_kills_every_acknowledged_request_is_in_the_table_once(forks: Forks, tmp_path: Path) -> None:
     table, acks, buffer, wait, kills = tmp_path / "table", tmp_path / "acks", tmp_path / "buffer", random.Random(2), 0
-    with Forks("import os, time\nfrom boathouse.serving.inference_log import InferenceLog\nimport deltalake") as forks:
-        for turn in range(32):
-            names = {"buffer": str(buffer), "table": str(table), "acks": str(acks), "flush": wait.choice([0.02, 0.1, 60])}
-            pids = [forks.start(CODE.format(name=f"{turn}{letter}", **names)) for letter in "ab"]  # two workers of one table
-            time.sleep(wait.uniform(0.02, 0.4))
-            for pid in pids:
-                kills += forks.kill(pid) == -9
+    for turn in range(32):
+        names = {"buffer": str(buffer), "table": str(table), "acks": str(acks), "flush": wait.choice([0.02, 0.1, 60])}
+        pids = [forks.start(CODE.format(name=f"{turn}{letter}", **names)) for letter in "ab"]  # two workers of one table
+        time.sleep(wait.uniform(0.02, 0.4))
+        for pid in pids:
+            kills += forks.kill(pid) == -9
     last = InferenceLog(buffer, table, segment_bytes=4096)
     last.close()
     assert last.counts.failures == 0, last.counts.last_error
@@ -67,11 +72,10 @@ def test_after_sixty_kills_every_acknowledged_request_is_in_the_table_once(tmp_p
 
 
 @pytest.mark.parametrize("after", ["DeltaTable.create", "write_deltalake"])
-def test_a_kill_right_after_a_commit_doubles_nothing(after: str, tmp_path: Path) -> None:
+def test_a_kill_right_after_a_commit_doubles_nothing(after: str, forks: Forks, tmp_path: Path) -> None:
     "The process kills itself when the call returns: at the commit, and before the file is deleted."
     code = f"""
-import os, signal, deltalake
-from boathouse.serving.inference_log import InferenceLog
+import signal
 owner, name = (deltalake.DeltaTable, "create") if {after!r} == "DeltaTable.create" else (deltalake, "write_deltalake")
 real = getattr(owner, name)
 def then_die(*args, **more):
@@ -83,26 +87,25 @@ for n in range(3):
     assert log.record(databricks_request_id=str(n), timestamp_ms=0, status_code=200, execution_time_ms=1, request="", response="")
 log.flush()
 """
-    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert forks.wait(forks.start(code)) == -signal.SIGKILL
     InferenceLog(tmp_path / "buffer", tmp_path / "table").close()
     assert ids(tmp_path / "table") == {"0": 1, "1": 1, "2": 1}
 
 
-def test_sigterm_writes_what_was_recorded(tmp_path: Path) -> None:
+def test_sigterm_writes_what_was_recorded(forks: Forks, tmp_path: Path) -> None:
     code = f"""
-import time
-from boathouse.serving.inference_log import InferenceLog, flush_at_exit
+from pathlib import Path
 log = InferenceLog({str(tmp_path / "buffer")!r}, {str(tmp_path / "table")!r}, segment_bytes=4096, flush_seconds=3600)
 flush_at_exit(log)
 log.record(databricks_request_id="last", timestamp_ms=0, status_code=200, execution_time_ms=1, request="", response="")
-print("ready", flush=True)
+Path({str(tmp_path / "ready")!r}).touch()
 time.sleep(600)
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.terminate()
-        assert process.wait() == 128 + signal.SIGTERM
+    pid = forks.start(code)
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGTERM)
+    assert forks.wait(pid) == 128 + signal.SIGTERM
     assert ids(tmp_path / "table") == {"last": 1}
     assert list((tmp_path / "buffer").iterdir()) == []
 
@@ -204,15 +207,14 @@ def test_record_never_raises_whatever_it_is_given(tmp_path: Path) -> None:
     assert ids(tmp_path / "table") == {"surrogate": 1}
 
 
-def test_the_files_of_a_dead_process_are_written_by_a_living_one(tmp_path: Path) -> None:
+def test_the_files_of_a_dead_process_are_written_by_a_living_one(forks: Forks, tmp_path: Path) -> None:
     alive = InferenceLog(tmp_path / "buffer", tmp_path / "table", segment_bytes=4096, flush_seconds=3600)
     code = CODE.format(buffer=str(tmp_path / "buffer"), table=str(tmp_path / "table"), acks=str(tmp_path / "acks"), flush=3600, name="dead")
-    with Forks("import os, time\nfrom boathouse.serving.inference_log import InferenceLog") as forks:
-        pid = forks.start(code)
-        while not (tmp_path / "acks").exists() or len((tmp_path / "acks").read_text().split()) < 5:
-            time.sleep(0.01)
-        assert alive.flush() == 0, "the files of a living process are its own"
-        forks.kill(pid)
+    pid = forks.start(code)
+    while not (tmp_path / "acks").exists() or len((tmp_path / "acks").read_text().split()) < 5:
+        time.sleep(0.01)
+    assert alive.flush() == 0, "the files of a living process are its own"
+    forks.kill(pid)
     assert alive.flush() >= 5
     assert set((tmp_path / "acks").read_text().split()) <= set(ids(tmp_path / "table"))
     alive.close()
