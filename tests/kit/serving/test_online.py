@@ -19,8 +19,8 @@ from deltalake import DeltaTable, write_deltalake
 from support.forks import Forks
 
 from boathouse.serving import online
-from boathouse.serving.online import ROWS, OnlineStore, forget, publish
-from boathouse.serving.online_source import NO_TIME, decode_row, encode_key, open_source
+from boathouse.serving.online import ROWS, OnlineStore, forget, publish, write_change
+from boathouse.serving.online_source import NO_TIME, decode_row, encode_key, find_changes_online, open_source
 
 START, HOUR = datetime(2013, 6, 1, tzinfo=UTC), timedelta(hours=1)
 STAMP = pa.timestamp("us", tz="UTC")
@@ -104,16 +104,18 @@ class Changes:
         return rows
 
     def apply(self) -> None:
-        table, kind = DeltaTable(self.location), self.random.randrange(7)
-        if kind <= 1:
+        table, kind = DeltaTable(self.location), self.random.randrange(12)
+        if kind <= 3:
             add(self.location, self.new_rows(self.random.randrange(1, 8)))
-        elif kind == 2:
+        elif kind <= 5:
             add(self.location, self.new_rows(3, late=True))
-        elif kind == 3:
+        elif kind == 6:
             table.delete(f"pier = 'p{self.random.randrange(12)}'")
-        elif kind == 4:
+        elif kind == 7:
             table.delete(f"knots < {self.random.randrange(20)}")
-        elif kind == 5:
+        elif kind <= 9:  # the newest rows: older ones in other files become the newest
+            table.delete(f"at >= '{(START + (self.hour - self.random.randrange(12)) * HOUR).isoformat()}'")
+        elif kind == 10:
             table.update({"knots": "knots + 1"}, predicate=f"pier = 'p{self.random.randrange(12)}'")
         else:
             table.optimize.compact()
@@ -184,6 +186,26 @@ def test_of_publishers_at_once_none_is_lost_and_none_goes_back(url: str, tmp_pat
     store.engine.dispose()
 
 
+def test_a_change_that_another_publisher_or_a_forget_overtook_is_not_written(url: str, tmp_path: Path) -> None:
+    location, store = make_table(tmp_path / "wind", [("east", 1, 1.0), ("west", 1, 2.0)]), OnlineStore(url)
+    add(location, [("east", 2, 3.0)])
+    first, second = (open_source("features.wind", location, version) for version in (1, 2))
+    everything = find_changes_online(first, None, 0)
+    assert write_change(store, first, None, everything, 0) is not None
+    assert write_change(store, first, None, everything, 0) is None, "both publishers found the table unpublished"
+    before = store.published()["features.wind"]
+    change = find_changes_online(second, before, 0)
+    DeltaTable(location).delete("pier = 'east'")
+    publish(store, "features.wind", location)
+    assert write_change(store, second, before, change, 0) is None
+    assert stored(store) == expected(location, 3)
+    before = store.published()["features.wind"]
+    forget(store, {"pier": "west"})
+    assert write_change(store, second, before, find_changes_online(second, None, 0), 0) is None
+    assert stored(store) == {}
+    store.engine.dispose()
+
+
 def test_an_older_version_is_refused_and_force_goes_back(url: str, tmp_path: Path) -> None:
     location, store = make_table(tmp_path / "wind", [("east", 1, 1.0)]), OnlineStore(url)
     add(location, [("east", 2, 2.0), ("west", 2, 3.0)])
@@ -203,6 +225,19 @@ def test_a_table_that_was_dropped_and_made_again_is_published_whole_although_its
     second = make_table(tmp_path / "second", [("west", 1, 9.0)])
     assert publish(store, "features.wind", second).kind == "full"
     assert stored(store) == expected(second, None)
+
+
+@pytest.mark.parametrize(("keep", "left"), [(timedelta(0), [2.0]), (2 * HOUR, [1.0, 2.0])])
+def test_when_the_newest_row_is_deleted_older_ones_of_other_files_take_its_place(
+    keep: timedelta, left: list[float], tmp_path: Path
+) -> None:
+    store, location = OnlineStore(tmp_path / "online.db"), make_table(tmp_path / "wind", [("east", 1, 1.0), ("west", 1, 7.0)])
+    add(location, [("east", 2, 2.0)])
+    add(location, [("east", 9, 9.0)])
+    publish(store, "features.wind", location, keep=keep)
+    DeltaTable(location).delete("knots = 9")
+    assert publish(store, "features.wind", location, keep=keep).kind == "changes"
+    assert [knots for _, knots in stored(store)['["east"]']] == left
 
 
 def test_a_version_whose_files_were_vacuumed_is_replaced_by_reading_the_new_one_whole(tmp_path: Path) -> None:
