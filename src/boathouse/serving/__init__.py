@@ -1,15 +1,23 @@
 "A model's way into service and out of it."
 
 from boathouse.serving.ab_report import AB_QUALITY, compare_served_versions, count_versions, record_ab_report
-from boathouse.serving.canary import CanaryDecision, CanaryPlan, ENDPOINT_DECISIONS, Observation, measure_requests, next_step, read_observations, record_endpoint_decision, run_canary
+from boathouse.serving.canary import (
+    CanaryDecision,
+    CanaryPlan,
+    ENDPOINT_DECISIONS,
+    Observation,
+    measure_requests,
+    next_step,
+    read_observations,
+    record_endpoint_decision,
+    run_canary,
+)
 from boathouse.serving.client import FeatureEngineeringClient, FeatureTable
 from boathouse.serving.deployment import DeploymentFailed, check_approval, record_or_fail, select_candidate, undo_promotion
 from boathouse.serving.endpoints import EndpointSpec, build_endpoint_config, deploy_endpoint, probe_version, shift_traffic
 from boathouse.serving.feature_models import log_model, read_spec, rebuild_training_set, score_batch
 from boathouse.serving.predictions import read_dead_letters
 from boathouse.serving.stream import score_stream
-from importlib import import_module
-from typing import Any, TYPE_CHECKING
 
 __all__ = [
     "AB_QUALITY",
@@ -20,25 +28,18 @@ __all__ = [
     "EndpointSpec",
     "FeatureEngineeringClient",
     "FeatureTable",
-    "InferenceLog",
     "Observation",
-    "OnlineStore",
     "build_endpoint_config",
     "check_approval",
     "compare_served_versions",
-    "complete_records",
     "count_versions",
     "deploy_endpoint",
-    "flush_at_exit",
-    "forget",
     "log_model",
     "measure_requests",
     "next_step",
     "probe_version",
-    "publish",
     "read_dead_letters",
     "read_observations",
-    "read_requests",
     "read_spec",
     "rebuild_training_set",
     "record_ab_report",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -22,7 +21,8 @@ from pyspark.sql import SparkSession
 from boathouse.features.training_sets import Labels, create_training_set
 from boathouse.models.learners import Recipe
 from boathouse.monitoring.retraining import DECISIONS, RetrainingPolicy
-from boathouse.serving.inference_log import InferenceLog, read_requests
+from boathouse.service.inference_log import InferenceLog, read_requests
+from boathouse.serving.predictions import predictions_table
 from boathouse.steps.monitor import (
     MonitoringReport,
     ServedVersion,
@@ -33,11 +33,9 @@ from boathouse.steps.monitor import (
     monitor,
     page_of,
 )
-from boathouse.steps.score import predictions_table, score
+from boathouse.steps.score import score
 from boathouse.steps.train import tune_and_train
 from boathouse.tables.table import Column, Lakehouse, Table, read
-from boathouse.tables.writes import append
-from boathouse.tables.table import Column, Lakehouse, Table, drop_all, read
 from boathouse.tables.writes import append, replace
 from boathouse.training.search import Budget
 from boathouse.training.splits import KeySplit
