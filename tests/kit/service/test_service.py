@@ -22,6 +22,7 @@ from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from support.services import TOKEN, Service, harbour_rows, promote_version, register_version, running_service
 
 from boathouse.models.scoring import load_packed, pack_model
+from boathouse.serving.service import open_port
 
 ROWS = harbour_rows(5)[["pier", "wind"]]
 SPLIT = {"dataframe_split": {"columns": ["pier", "wind"], "data": ROWS.to_numpy(object).tolist()}}
@@ -227,6 +228,11 @@ def test_health_needs_no_token_for_a_load_balancer_and_the_openapi_page_has_the_
         {"name": "pier", "datatype": "BYTES", "shape": [-1]},
         {"name": "wind", "datatype": "FP64", "shape": [-1]},
     ]
+
+
+def test_an_answer_in_two_packets_does_not_wait_for_the_clients_system() -> None:
+    with open_port("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP  # by which asyncio sets TCP_NODELAY on each connection
 
 
 def test_sigterm_answers_what_was_accepted_and_ends_with_0(bundle: Path, late: str) -> None:
