@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'OPEN_PATHS', 'PAGES', 'INVOKE', 'INVOKE_VERSION', 'create_app', 'add_invocations', 'add_health_routes',
-           'add_inference_protocol', 'DrainingServer', 'open_port', 'run_server']
+           'add_inference_protocol', 'open_port', 'DrainingServer', 'run_server']
 
 # %% ../../../notebooks/kit/15_service/07_app.ipynb #b318ba8d
 import logging
@@ -195,6 +195,19 @@ def add_inference_protocol(app: FastAPI, service: PredictionService) -> None:
         return await service.invoke(request, version, is_v2=True)
 
 # %% ../../../notebooks/kit/15_service/07_app.ipynb #b4547f65
+def open_port(host: str, port: int) -> socket.socket:
+    "Return a socket with a port of its own; port 0 takes a free one. Clients are refused until a server listens. Raises OSError if the port is in use."
+    # With the protocol named, asyncio turns Nagle's algorithm off; otherwise an answer in two packets waits 40 ms for the client's system.
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+# %% ../../../notebooks/kit/15_service/07_app.ipynb #983539b3
 class DrainingServer(uvicorn.Server):
     "A uvicorn server that calls `on_ready` once it accepts requests, and drains `service` at SIGTERM."
 
@@ -216,19 +229,6 @@ class DrainingServer(uvicorn.Server):
             self.force_exit = self.should_exit = True
         self.service.is_draining = True
         threading.Timer(self.linger, lambda: super(DrainingServer, self).handle_exit(sig, frame)).start()
-
-
-def open_port(host: str, port: int) -> socket.socket:
-    "Return a socket with a port of its own; port 0 takes a free one. Clients are refused until a server listens. Raises OSError if the port is in use."
-    # With the protocol named, asyncio turns Nagle's algorithm off; otherwise an answer in two packets waits 40 ms for the client's system.
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-    except OSError:
-        bound.close()
-        raise
-    return bound
 
 # %% ../../../notebooks/kit/15_service/07_app.ipynb #37a9bd61
 def run_server(

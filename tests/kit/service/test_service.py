@@ -22,7 +22,7 @@ from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from support.services import TOKEN, Service, harbour_rows, promote_version, register_version, running_service
 
 from boathouse.models.scoring import load_packed, pack_model
-from boathouse.serving.service import open_port
+from boathouse.service.app import open_port
 
 ROWS = harbour_rows(5)[["pier", "wind"]]
 SPLIT = {"dataframe_split": {"columns": ["pier", "wind"], "data": ROWS.to_numpy(object).tolist()}}
