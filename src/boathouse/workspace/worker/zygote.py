@@ -293,6 +293,7 @@ def main(database: Path, spawn: bool) -> None:
     answers = os.dup(1)
     os.dup2(2, 1)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # LightGBM's threads sleep while they wait for a core; before it is imported
     if not spawn:
         os.environ.setdefault("MPLBACKEND", "agg")
         for name in ESSENTIAL:
