@@ -143,7 +143,8 @@ def test_a_table_that_cannot_be_written_costs_no_request_and_what_waited_is_writ
     assert log.counts.failures >= 3
     assert log.counts.last_error
     (tmp_path / "table").unlink()
-    assert log.flush() == 4
+    log.flush()
+    assert log.counts.written == 4  # by this call, or by the thread that the last refusal woke
     assert record(log, "5")
     log.close()
     assert set(ids(tmp_path / "table")) == {"0", "1", "2", "3", "5"}
