@@ -19,8 +19,7 @@ from deltalake import DeltaTable, write_deltalake
 from support.forks import Forks
 
 from boathouse.online.source import NO_TIME, decode_row, encode_key, find_changes_online, open_source
-from boathouse.online.store import ROWS, OnlineStore, forget, publish, write_change
-from boathouse.serving import online
+from boathouse.online.store import METADATA, ROWS, OnlineStore, forget, publish, write_change
 
 START, HOUR = datetime(2013, 6, 1, tzinfo=UTC), timedelta(hours=1)
 STAMP = pa.timestamp("us", tz="UTC")
@@ -52,7 +51,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     address = request.getfixturevalue("postgres")
     yield address
     engine = OnlineStore(address).engine
-    online.METADATA.drop_all(engine)
+    METADATA.drop_all(engine)
     engine.dispose()
 
 

@@ -20,7 +20,7 @@ from boathouse.ingest.files import ingest
 from boathouse.tables.table import Column, Lakehouse, Table, read
 from boathouse.tables.versions import fingerprint, version_of
 from boathouse.tables.writes import last_note, merge
-from boathouse.workspace.cli.doctor import damage
+from boathouse.workspace.spark.checkpoints import find_damage
 from boathouse.workspace.spark.delta_log import Damage, damages
 
 NOON = dt.datetime(2013, 6, 1, 12)
@@ -210,7 +210,7 @@ def test_a_stream_with_a_zeroed_checkpoint_stops_and_goes_on_without_it_taking_n
         zero(checkpoint / file)
         with pytest.raises(Exception, match=r"(?i)offset|commit|log|json|checkpoint|batch"):
             stream(checkpoint)
-        assert damage(checkpoint).startswith(f"{file} is damaged")
+        assert str(find_damage(checkpoint)).startswith(f"{file} is damaged")
         assert [row.boat for row in read(lake, table).collect()] == ["Ida"]
     stream(tmp_path / "anew")
     assert sorted(row.boat for row in read(lake, table).collect()) == ["Ida", "Tern"]
