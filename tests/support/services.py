@@ -76,6 +76,7 @@ class Service:
         line = self.process.stdout.readline()
         assert line, (bundle / "service.log").read_text()[-3000:]
         self.facts = json.loads(line)
+        assert "address" in self.facts, self.facts
         self.address = self.facts["address"]
         self.session = self.new_session()
 

@@ -13,19 +13,22 @@ from typing import Any, Protocol
 
 from mlflow.exceptions import MlflowException
 
-from boathouse.models.requests import ColumnPlan, FilledRows, RequestError, RowProblem, fill_plan
+from boathouse.models.requests import FilledRows, RequestError, RowProblem, fill_plan
 from boathouse.models.row_scoring import RowScorer, prediction_records
 from boathouse.service.protocol import ParsedRequest, ProtocolError, render_raw
 from boathouse.service.served_versions import LoadedVersion
 
 CHUNK = 5_000  # rows between two checks whether the request was given up
-# Completes the columns of a request by key: takes them, the plan of the model and the number of rows, and returns all columns.
-LookUp = Callable[[Mapping[str, Sequence[Any]], ColumnPlan, int], Mapping[str, Sequence[Any]]]
+# Completes the columns of a request by key: takes the version that answers, the columns and the number of rows, and returns all columns.
+LookUp = Callable[[LoadedVersion, Mapping[str, Sequence[Any]], int], Mapping[str, Sequence[Any]]]
 
 # %% ../../../notebooks/kit/15_service/03_answers.ipynb #c7f5af63
 @dataclass(frozen=True)
 class Exchange:
-    "Hold a request with its answer, for a request log: the columns as they came, one record per row, and the seconds it took."
+    """Hold a request with its answer, for a request log: the columns as they came, one record per row, and the seconds it took.
+
+    `completed` has the columns with the features that were looked up, if any were.
+    """
 
     request_id: str
     model: str
@@ -36,6 +39,7 @@ class Exchange:
     predictions: Sequence[Any]
     seconds: float
     body_bytes: int
+    completed: Mapping[str, Sequence[Any]] | None = None
 
 
 class RequestLog(Protocol):
@@ -47,10 +51,11 @@ class RequestLog(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    "Hold one prediction per row (null for a bad row), and the problems of the bad rows."
+    "Hold one prediction per row (null for a bad row), the problems of the bad rows, and the columns with the features that were looked up, if any were."
 
     predictions: list[Any]
     problems: tuple[RowProblem, ...] = ()
+    completed: Mapping[str, Sequence[Any]] | None = None
 
     def render(self) -> dict[str, Any]:
         "Return the content of an answer in MLflow's form."
@@ -82,9 +87,9 @@ def answer_rows(
 ) -> Answer:
     "Return the answer of a version. Raises RequestError for bad rows unless `nulls`, or if a whole column is missing."
     scorer, stop = served.scorer, stop or threading.Event()
-    columns = request.columns
+    columns, completed = request.columns, None
     if look_up is not None and any(c not in columns for c in scorer.plan.names):
-        columns = look_up(columns, scorer.plan, request.rows)
+        columns = completed = look_up(served, columns, request.rows)
     filled = fill_plan(scorer.plan, columns, request.rows, request.problems)
     problems = list(filled.problems)
     if problems and (not nulls or any(p.row is None for p in problems)):
@@ -101,6 +106,6 @@ def answer_rows(
             problems += found
             good = [n for n in good if n not in {p.row for p in found}]
     if not problems:
-        return Answer(predicted)
+        return Answer(predicted, (), completed)
     by_row = dict(zip(good, predicted, strict=True))
-    return Answer([by_row.get(n) for n in range(filled.rows)], tuple(problems))
+    return Answer([by_row.get(n) for n in range(filled.rows)], tuple(problems), completed)

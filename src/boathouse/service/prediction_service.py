@@ -12,9 +12,10 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from fastapi import Request, Response
+from prometheus_client.registry import Collector
 
 from boathouse.models.requests import RequestError
 from boathouse.service.admission import BODY_LIMIT, QueueFull, WorkQueue
@@ -60,6 +61,9 @@ class PredictionService:
         self.traffic, self.settings, self.look_up, self.request_log = traffic, settings, look_up, request_log
         self.queue = WorkQueue(settings.workers, settings.waiting, settings.timeout)
         self.metrics = ServiceMetrics(traffic, self.queue)
+        for hook in (look_up, request_log):
+            if hasattr(hook, "collect"):  # a hook may have metrics of its own
+                self.metrics.registry.register(cast(Collector, hook))
         self.is_draining = False
         self._shadows: set[asyncio.Task[Any]] = set()
 
@@ -123,6 +127,7 @@ class PredictionService:
                     answer.predictions,
                     seconds,
                     len(body),
+                    answer.completed,
                 )
             )
         if self.is_draining:
