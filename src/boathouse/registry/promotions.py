@@ -296,8 +296,11 @@ def check_usable(lake: Lakehouse, model: str, version: int) -> None:
         fetch_files(model, version, Path(folder))
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #7c1f40ab
-def find_refusal(lake: Lakehouse, model: str, version: int) -> str:
-    "Return why the gates do not let a version become champion or challenger, as words for a message; empty if nothing forbids it."
+def find_refusal(lake: Lakehouse, model: str, version: int, must_be_judged: bool = True) -> str:
+    """Return why the gates do not let a version become champion or challenger, as words for a message; empty if nothing forbids it.
+
+    A version that no gate has judged may become challenger: `must_be_judged` is False there.
+    """
     judged = read(lake, GATES).where(F.col("model_name") == model).orderBy("gate").collect() if exists(lake, GATES) else []
     mine, tags = [row for row in judged if row["version"] == version], MlflowClient().get_model_version(model, str(version)).tags
     last = max((row["judged_at"] for row in mine), default=None)
@@ -306,7 +309,7 @@ def find_refusal(lake: Lakehouse, model: str, version: int) -> str:
         refused = [tags.get("refused_because") or "no blocking gate ran"]
     if refused:
         return f"the gates refused it ({'; '.join(refused)})"
-    if judged and not mine and "validation" not in tags:
+    if must_be_judged and judged and not mine and "validation" not in tags:
         return "no gate has judged it, but gates have judged other versions of the model"
     return ""
 
@@ -375,7 +378,7 @@ def challenge(lake: Lakehouse, model: str, version: int, at: datetime, reason: s
     check_usable(lake, model, version)
     client, known = MlflowClient(), read_events(lake, model)
     new = not any((row["move"], row["version"], row["moved_at"]) == (CHALLENGED, version, at) for row in known)
-    if new and (refusal := find_refusal(lake, model, version)):
+    if new and (refusal := find_refusal(lake, model, version, must_be_judged=False)):
         if not force:
             raise RegistryError(
                 f"{model}: version {version} must not become challenger: {refusal}. Validate it again, or pass force=True to score it against the gates"

@@ -156,8 +156,9 @@ def test_what_the_gates_refused_or_never_saw_is_promoted_by_force_alone_and_the_
     ):
         with pytest.raises(RegistryError, match=f"version {version} must not be promoted: {re.escape(said)}"):
             promote(lake, name, version, MAY, "newest data")
-        with pytest.raises(RegistryError, match=f"version {version} must not become challenger: {re.escape(said.partition('.')[0])}"):
-            challenge(lake, name, version, MAY, "newest data")
+        if name == model:  # a version that nobody has judged may be scored in the shadow, as the flights' deployment does
+            with pytest.raises(RegistryError, match=f"version {version} must not become challenger: {re.escape(said.partition('.')[0])}"):
+                challenge(lake, name, version, MAY, "newest data")
     assert [row["version"] for row in read_events(lake, model)] == [1]
     assert promote(lake, model, 1, FEBRUARY, "as decided") is False  # what was decided before is not judged again
     assert promote(lake, model, 2, APRIL, "mended") is True
