@@ -137,6 +137,7 @@ def compile_linear(model: Any, types: Mapping[str, str], name: str = "the model"
     `types` are the MLflow types of the inputs, in order; only `double` and `string` can be compiled. The predictions are one column for a regression or for the
     second of two classes, else one per class. An input that scikit-learn would refuse, such as infinity, ends the Spark job with a sentence that begins with `name`.
 
+    >>> from boathouse.models.learners import Recipe, fit
     >>> recipe, seen = Recipe((), ("wind",), "late"), pd.DataFrame({"wind": [1.0, 2.0, 8.0, 9.0], "late": [False, False, True, True]})
     >>> predict = compile_linear(fit(recipe, seen, {"learner": "logistic"}), {"wind": "double"})
     >>> spark.range(1).select(F.round(predict({"wind": F.lit(5.0)})[0], 6).alias("p")).first().p

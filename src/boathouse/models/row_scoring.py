@@ -202,6 +202,7 @@ class RowScorer:
 def compile_scorer(model: PackedModel) -> RowScorer:
     """Return the scorer of a packed model. Raises ValueError for a model without a signature of named columns.
 
+    >>> from boathouse.models.scoring import pack_model
     >>> compile_scorer(pack_model(model, 1)).is_compiled
     True
     """
