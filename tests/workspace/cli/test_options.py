@@ -116,7 +116,7 @@ def test_every_command_has_examples_and_each_of_them_can_be_parsed() -> None:
 def test_the_commands_of_installed_packages_have_examples_too() -> None:
     context = click.Context(main)
     brought = [name for name in main.list_commands(context) if name not in main.commands]
-    assert brought == ["models", "reproduce", "trace"]
+    assert brought == ["models", "reproduce", "serve", "trace"]
     for name in brought:
         command = main.get_command(context, name)
         assert command is not None

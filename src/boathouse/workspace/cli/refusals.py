@@ -15,6 +15,7 @@ EXTRA = {
     "databricks": "databricks-sdk",
     "delta": "delta-spark",
     "execnb": "execnb",
+    "fastapi": "fastapi",
     "filelock": "filelock",
     "jinja2": "Jinja2",
     "matplotlib": "matplotlib",
@@ -23,7 +24,9 @@ EXTRA = {
     "nbformat": "nbformat",
     "packaging": "packaging",
     "pandas": "pandas",
+    "prometheus_client": "prometheus-client",
     "psutil": "psutil",
+    "pydantic_core": "pydantic-core",
     "pygments": "Pygments",
     "py4j": "pyspark",
     "pyarrow": "pyarrow",
@@ -31,6 +34,8 @@ EXTRA = {
     "rich": "rich",
     "sklearn": "scikit-learn",
     "sqlparse": "sqlparse",
+    "starlette": "starlette",
+    "uvicorn": "uvicorn",
     "yaml": "PyYAML",
 }
 
