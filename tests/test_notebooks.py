@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 import pytest
 from execnb.shell import CaptureShell
 from fastcore.nbio import read_nb, write_nb
@@ -41,7 +42,8 @@ def execute(path: Path) -> Any:
     here = Path.cwd()
     os.chdir(path.parent)
     try:
-        shell.run_all(notebook, exc_stop=True)
+        with pd.option_context("display.max_colwidth", pd.get_option("display.max_colwidth")):  # a chapter may set it, for itself alone
+            shell.run_all(notebook, exc_stop=True)
     finally:
         os.chdir(here)
         shell.close()
