@@ -35,7 +35,8 @@ def round_to_bucket(x: Expression, digits: int | Expression = 9) -> Expression:
 
 def bucket_digits(mean: Expression, spread: Expression) -> Expression:
     "Return the binary digits with which a bucket is at most a sixteenth of the standard deviation: at least nine, at most 50."
-    needed = F.ceil(F.round(F.log2(F.abs(mean) / spread), 6)) + 5
+    ratio = F.round(F.log2(F.abs(mean)) - F.log2(spread), 6)  # null for a spread of 0, which a division would refuse
+    needed = F.ceil(F.least(ratio, F.lit(45.0))) + 5
     return F.coalesce(F.least(F.greatest(needed, F.lit(DIGITS)), F.lit(50)), F.lit(DIGITS))
 
 
@@ -96,10 +97,10 @@ def fold_cells(cells: DataFrame, by: Sequence[str], keep: int) -> DataFrame:
     Numbers are rounded as `bucket_digits` says. The `keep` most frequent texts stay, all others become groups such as `(other 17)`.
     """
     column = Window.partitionBy(*by, "column_name")
-    mean = F.sum("total").over(column) / F.sum(F.when(F.col("value").isNotNull(), F.col("count"))).over(column)
-    cells = cells.withColumn("mean", mean)
+    values = F.sum(F.when(F.col("value").isNotNull(), F.col("count"))).over(column)
+    cells = cells.withColumn("mean", F.sum("total").over(column) / values)
     away = F.col("squares") + F.col("count") * F.pow(F.col("total") / F.col("count") - F.col("mean"), 2)
-    spread = F.sqrt(F.sum(away).over(column) / F.sum(F.when(F.col("value").isNotNull(), F.col("count"))).over(column))
+    spread = F.sqrt(F.sum(away).over(column) / values)
     rank = F.row_number().over(column.orderBy(F.desc("count"), "item"))
     group = F.format_string(f"{OTHER} %d)", F.crc32("item") % KEEP)
     item = F.when(F.col("item").isNotNull() & (rank > keep), group).otherwise(F.col("item"))

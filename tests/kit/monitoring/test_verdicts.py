@@ -285,8 +285,11 @@ def test_a_column_that_the_rows_do_not_have_is_named(spark: SparkSession) -> Non
 
 
 def test_numbers_beyond_a_thousand_different_ones_are_rounded_and_keep_mean_and_spread(spark: SparkSession) -> None:
-    rows = spark.range(5000).selectExpr("timestamp'2026-01-01 12:00:00' at", "id + 20260000 code", "id / 7 fraction")
-    made = {row["column_name"]: row for row in profile(rows, ["code", "fraction"], "at", DAYS[:1], granularity="1 day")}
+    rows = spark.range(5000).selectExpr(
+        "timestamp'2026-01-01 12:00:00' at", "id + 20260000 code", "id / 7 fraction", "(id + 1) * 1e-200 tiny"
+    )
+    made = {row["column_name"]: row for row in profile(rows, ["code", "fraction", "tiny"], "at", DAYS[:1], granularity="1 day")}
+    assert (made["tiny"]["count"], made["tiny"]["stddev"]) == (5000, 0.0)  # the squares are smaller than any number
     for name, values in (("code", np.arange(5000) + 20_260_000.0), ("fraction", np.arange(5000) / 7)):
         assert len(made[name]["sketch"]["values"]) < 2000
         assert made[name]["distinct_count"] == 5000
