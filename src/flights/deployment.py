@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import mlflow
+from boathouse.serving.workspace_rollout import roll_back
 from mlflow.tracking import MlflowClient
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -23,7 +24,7 @@ from pyspark.sql import functions as F
 from boathouse.features.training_sets import with_features
 from boathouse.models.learners import to_pandas
 from boathouse.models.scoring import pack_model
-from boathouse.registry.promotions import alias_version, challenge, champion_as_of, promote, read_events
+from boathouse.registry.promotions import adopt_tag_review, alias_version, challenge, champion_as_of, promote, read_events
 from boathouse.runtime import get_spark, parameters, run_id, set_task_value, user_name
 from boathouse.serving.deployment import (
     DeploymentFailed,
@@ -40,6 +41,7 @@ from boathouse.serving.deployment import (
     select_candidate,
     undo_promotion,
 )
+from boathouse.serving.endpoints import EndpointSpec
 from boathouse.serving.feature_models import SPEC_FILE, parse_spec, score_batch
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.writes import replace
@@ -193,8 +195,10 @@ def candidate_main() -> None:
 
 
 def approval_main() -> None:
-    "Run the task `approval`: fail until a person has approved the version, if `guarded` is set."
-    lake, _, p = task_context(guarded=False)
+    "Run the task `approval`: fail until a person has approved the version, by command or by the tag `approval`, if `guarded` is set."
+    lake, at, p = task_context(guarded=False)
+    if p.guarded:
+        adopt_tag_review(lake, p.model, p.model_version, user_name(lake.spark), at)
     print(check_approval(lake, p.model, p.model_version, p.guarded))
 
 
@@ -235,10 +239,15 @@ def verify_main() -> None:
 
 
 def rollback_main() -> None:
-    "Run the task `rollback`: make the previous champion the champion again, if the version had become champion."
-    lake, at, p = task_context()
+    "Run the task `rollback`: make the previous champion the champion again, if the version had become champion, and give it the endpoint."
+    lake, at, p = task_context(endpoint="")
     why = list_refusals(lake, p.model, p.model_version, at) or "a step of its deployment failed"
     print(undo_promotion(lake, p.model, p.model_version, at, why))
+    if p.endpoint:
+        from databricks.sdk import WorkspaceClient
+
+        spec = EndpointSpec(p.endpoint, p.model, {p.model_version: 100})
+        print(roll_back(WorkspaceClient(), spec, champion_as_of(lake, p.model, at)))
 
 
 def deployed_main() -> None:

@@ -37,7 +37,7 @@ class Refusal(Exception):
 class Workspace:
     """The endpoints of the stand-in.
 
-    `answers` maps a served model to its predictions per row, or to an HTTP status. An update to one of `unhealthy` fails. `calls` lists what changed something.
+    `answers` maps a served model to its predictions per row, to an HTTP status, or to a function of the rows that returns one of these. An update to one of `unhealthy` fails. `calls` lists what changed something.
     `slow` has the number of times that an update is still running when its state is read.
     Somebody else creates an endpoint of `rivals` after it was looked up in vain. After a probe, the served models of `failing_later` are unhealthy.
     """
@@ -118,6 +118,7 @@ class Workspace:
         self.probed.append((served, body))
         self.unhealthy |= self.failing_later
         answer = self.answers.get(served, [0.25] * len(body["dataframe_split"]["data"]))
+        answer = answer(body["dataframe_split"]["data"]) if callable(answer) else answer
         if isinstance(answer, int):
             raise Refusal(answer, "BAD_REQUEST", "Model is missing inputs ['ts'].")
         return {"predictions": answer}

@@ -21,6 +21,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from boathouse.models.expressions import category_widths
 from boathouse.models.requests import (
     ColumnPlan,
     FilledRows,
@@ -68,10 +69,7 @@ def compile_categories(transformer: Any, columns: Sequence[InputColumn]) -> list
     plan = ColumnPlan(tuple(columns))
     padded = fill_plan(plan, {c.name: [*v, *[v[0]] * (most - len(v))] for c, v in zip(columns, tried, strict=True)}, most)
     encoded = np.asarray(transformer.transform(frame_from_rows(plan, padded)))
-    widths = [1] * len(columns)
-    if isinstance(first, OneHotEncoder):
-        rare = getattr(first, "infrequent_categories_", [None] * len(columns))
-        widths = [len(all_) - (0 if few is None else len(few) - 1) for all_, few in zip(first.categories_, rare, strict=True)]
+    widths = category_widths(first)
     ends, tables = np.cumsum(widths), []
     for n, column in enumerate(columns):
         part, count = encoded[:, ends[n] - widths[n] : ends[n]], len(known[n])

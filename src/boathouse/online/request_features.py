@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ARROW_TYPES', 'EVERY', 'OnlineLookup', 'plan_lookups', 'parse_time', 'is_known', 'is_usable', 'compute_functions',
-           'call_function', 'CompleteRecords', 'complete_records', 'add_features', 'row_time', 'key_of_record']
+           'call_function', 'CompleteRecords', 'complete_records', 'add_features', 'row_time', 'key_of_record',
+           'entity_lookup']
 
 # %% ../../../notebooks/kit/14_online/03_request_features.ipynb #f6ce85f7
 import inspect
@@ -232,3 +233,13 @@ def key_of_record(one: OnlineLookup, row: Mapping[str, Any]) -> dict[str, Any]:
             f"a record must have {', '.join(absent)} to look up features in {one.lookup.table_name}, got {', '.join(row) or 'nothing'}"
         )
     return {theirs: row[ours] for ours, theirs in zip(one.lookup.keys, one.declared["keys"], strict=True)}
+
+# %% ../../../notebooks/kit/14_online/03_request_features.ipynb #17527021
+def entity_lookup(store: OnlineStore, table: str, keys: Sequence[str]) -> FeatureLookup:
+    """Return the lookup of the newest row of a published table by its key alone: all other columns, the time key included.
+
+    Raises ValueError for a table that is not published.
+    """
+    declared = store.declaration(table)
+    names = [name for name in declared["types"] if name not in declared["keys"]]
+    return FeatureLookup(table, tuple(keys), feature_names=names, undated=declared["time"] is not None)

@@ -7,8 +7,8 @@ __all__ = ['CHAMPION', 'CHALLENGER', 'PROMOTED', 'ROLLED_BACK', 'WITHDRAWN', 'CH
            'TRAINED_BY', 'COMMIT_CONFLICTS', 'PROMOTIONS', 'RegistryError', 'read_events', 'read_promotions',
            'add_event', 'append_event', 'champion_stack', 'champion_among', 'version_label', 'register',
            'champion_as_of', 'alias_version', 'sync_alias', 'promote', 'check_usable', 'find_refusal',
-           'approve_version', 'reject', 'record_review', 'last_review', 'is_approved', 'challenge', 'rollback',
-           'previous_champion', 'withdraw']
+           'approve_version', 'reject', 'record_review', 'last_review', 'is_approved', 'adopt_tag_review', 'challenge',
+           'rollback', 'previous_champion', 'withdraw']
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #1cf6f260
 import json
@@ -363,6 +363,17 @@ def last_review(lake: Lakehouse, model: str, version: int) -> str | None:
 def is_approved(lake: Lakehouse, model: str, version: int) -> bool:
     "Return whether the latest review of the version is an approval."
     return last_review(lake, model, version) == APPROVED
+
+# %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #86decdcd
+def adopt_tag_review(lake: Lakehouse, model: str, version: int, by: str, at: datetime) -> bool:
+    """Record the review that the tag `approval` of a version states, in the name of `by`; return False if there is none, or if it is the last review.
+
+    The tag is compared without regard to case. Raises RegistryError if `by` may not approve the version.
+    """
+    stated = MlflowClient().get_model_version(model, str(version)).tags.get("approval", "").strip().casefold()
+    if stated not in (APPROVED, REJECTED) or stated == last_review(lake, model, version):
+        return False
+    return record_review(lake, model, version, stated, by, "the tag approval of the version", at)
 
 # %% ../../../notebooks/kit/10_registry/01_promotions.ipynb #be90f4f7
 def challenge(lake: Lakehouse, model: str, version: int, at: datetime, reason: str, by: str = "job", force: bool = False) -> bool:

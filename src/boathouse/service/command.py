@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from boathouse.features.lookups import FeatureLookup
+from boathouse.online.request_features import entity_lookup
 from boathouse.online.store import OnlineStore
 from boathouse.registry.cli import Words, find_model
 from boathouse.registry.promotions import CHALLENGER, CHAMPION
@@ -116,8 +116,11 @@ def connect_features(given: argparse.Namespace) -> OnlineFeatures | None:
         raise LookupError(f"entities are looked up in an online store, got {', '.join(given.entity)} without --features: name the store")
     if not given.features:
         return None
-    parts = [one.partition(":") for one in given.entity]
-    return OnlineFeatures(OnlineStore(given.features), [FeatureLookup(table, keys.split(",")) for table, _, keys in parts])
+    store, parts = OnlineStore(given.features), [one.partition(":") for one in given.entity]
+    try:
+        return OnlineFeatures(store, [entity_lookup(store, table, keys.split(",")) for table, _, keys in parts])
+    except ValueError as error:
+        raise LookupError(str(error)) from error
 
 
 def connect_log(given: argparse.Namespace, model: str) -> ExchangeLog | None:

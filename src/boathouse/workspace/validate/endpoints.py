@@ -34,7 +34,9 @@ def problems(bundle: Bundle) -> Iterator[Problem]:
     named: dict[str, str] = {}
     for key, endpoint in _maps(bundle.resources("model_serving_endpoints")):
         yield from _schema(endpoint)
-        yield from _name(key, endpoint, named)
+        yield from _name(
+            endpoint, key, named, "endpoint-name", "serving endpoint", "'{name}' is the name of the serving endpoint '{other}' too."
+        )
         yield from _served(bundle, key, endpoint)
     yield from _identity(bundle)
 
@@ -45,16 +47,16 @@ def _schema(endpoint: Map) -> Iterator[Problem]:
         yield problem("endpoint-required" if sure else "endpoint-key", found.message, found.where, found.hint)
 
 
-def _name(key: str, endpoint: Map, named: dict[str, str]) -> Iterator[Problem]:
-    name = endpoint.get("name")
+def _name(entry: Map, key: str, known: dict[str, str], rule: str, what: str, twice: str) -> Iterator[Problem]:
+    name = entry.get("name")
     if not _is_written(name):
         return
     if not NAME.fullmatch(name):
-        message = f"the name '{name}' of a serving endpoint holds other characters than letters, digits, dashes and underscores."
-        yield problem("endpoint-name", message, where(endpoint, "name"))
-    if name in named:
-        yield problem("endpoint-name", f"'{name}' is the name of the serving endpoint '{named[name]}' too.", where(endpoint, "name"))
-    named.setdefault(name, key)
+        message = f"the name '{name}' of a {what} holds other characters than letters, digits, dashes and underscores."
+        yield problem(rule, message, where(entry, "name"))
+    if name in known:
+        yield problem(rule, twice.format(name=name, other=known[name]), where(entry, "name"))
+    known.setdefault(name, key)
 
 
 def _served(bundle: Bundle, key: str, endpoint: Map) -> Iterator[Problem]:
@@ -72,24 +74,14 @@ def _served(bundle: Bundle, key: str, endpoint: Map) -> Iterator[Problem]:
             return
         yield problem("served-models", f"endpoint '{key}' uses the deprecated 'served_models'.", at, "Use `served_entities`.")
     entities = [one for one in config.get("served_entities") or config.get("served_models") or () if isinstance(one, Map)]
-    names: set[str] = set()
+    names: dict[str, str] = {}
     for entity in entities:
-        yield from _entity_name(key, entity, names)
+        yield from _name(
+            entity, key, names, "served-name", "served entity", "endpoint '{other}' has two served entities of the name '{name}'."
+        )
         yield from _model(bundle, entity)
         yield from _compute(bundle, entity)
-    yield from _traffic(key, config, names if all(_is_written(e.get("name")) for e in entities) else None)
-
-
-def _entity_name(key: str, entity: Map, names: set[str]) -> Iterator[Problem]:
-    name = entity.get("name")
-    if not _is_written(name):
-        return
-    if not NAME.fullmatch(name):
-        message = f"the name '{name}' of a served entity holds other characters than letters, digits, dashes and underscores."
-        yield problem("served-name", message, where(entity, "name"))
-    if name in names:
-        yield problem("served-name", f"endpoint '{key}' has two served entities of the name '{name}'.", where(entity, "name"))
-    names.add(name)
+    yield from _traffic(key, config, set(names) if all(_is_written(e.get("name")) for e in entities) else None)
 
 
 def _model(bundle: Bundle, entity: Map) -> Iterator[Problem]:
