@@ -16,6 +16,7 @@ from boathouse.serving.client import FeatureEngineeringClient, FeatureTable
 from boathouse.serving.deployment import DeploymentFailed, check_approval, record_or_fail, select_candidate, undo_promotion
 from boathouse.serving.endpoints import EndpointSpec, build_endpoint_config, deploy_endpoint, probe_version, shift_traffic
 from boathouse.serving.feature_models import log_model, read_spec, rebuild_training_set, score_batch
+from boathouse.serving.load_test import load_test
 from boathouse.serving.predictions import read_dead_letters
 from boathouse.serving.stream import score_stream
 
@@ -34,6 +35,7 @@ __all__ = [
     "compare_served_versions",
     "count_versions",
     "deploy_endpoint",
+    "load_test",
     "log_model",
     "measure_requests",
     "next_step",
