@@ -74,6 +74,47 @@ def lived() -> Callable[..., Lakehouse]:
 
 
 @pytest.fixture(scope="session")
+def refine() -> Callable[[Lakehouse, Path], None]:
+    "Refines what is new in a landing folder as far as gold, on 12 February 2013."
+
+    def call(lake: Lakehouse, landing: Path) -> None:
+        at = end_of(date(2013, 2, 12))
+        bronze(lake, landing, at)
+        silver(lake, at)
+        gold(lake)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def weather_report() -> Callable[[int, str], str]:
+    "The line about an hour of 9 February with a temperature."
+    return lambda hour, temp: f"EWR,2013,2,9,{hour},{temp},26.06,59.37,270,10.35,NA,0,1012,10,2013-02-09T{hour + 5:02d}:00:00Z"
+
+
+@pytest.fixture(scope="session")
+def calm_landing(
+    tmp_path_factory: pytest.TempPathFactory,
+    stories: Callable[..., list[str]],
+    deliver: Callable[..., None],
+    weather_report: Callable[[int, str], str],
+) -> Path:
+    "Two files a feed: twelve flights of the day after the storm and two hours of weather, some lines twice, one broken."
+    folder, lines, reports = tmp_path_factory.mktemp("calm"), stories(12), [weather_report(1, "39.02"), weather_report(2, "41")]
+    deliver(folder, "a", lines[:20] + ["noise"], reports)
+    deliver(folder, "b", lines[15:] + lines[:1], reports[1:])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def calm_lake(spark: SparkSession, calm_landing: Path, refine: Callable[[Lakehouse, Path], None]) -> Lakehouse:
+    "What an undisturbed run makes of these files. The tests only read it."
+    lake = Lakehouse(spark, prefix="test_calm_")
+    refine(lake, calm_landing)
+    return lake
+
+
+@pytest.fixture(scope="session")
 def airport(spark: SparkSession) -> Lakehouse:
     "The invented airport, with its features. A test adds rows for models of its own alone."
     lake = Lakehouse(spark, prefix="rehearsal_")

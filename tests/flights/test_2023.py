@@ -1,4 +1,4 @@
-"The flights of 2023 break a promise that no type can state; they are refused with the reason, and pass once they are put right."
+"The adapter of the flights of 2023, and the whole year. The chapter `flights.year_2023` delivers the sample before and after it."
 
 from __future__ import annotations
 
@@ -8,46 +8,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyspark.sql import SparkSession
 
-from boathouse.tables.table import Lakehouse, read
-from flights import tables as t
-from flights.bronze import bronze, end_of, summarize_ingestion
 from flights.replay import HOME
-from flights.silver import silver
-from flights.year_2023 import AS_OF, daily_lines, delivery_counts, fix_time_zone, flights_2023, in_utc, land_2023, package_2023
-
-
-@pytest.fixture(scope="module")
-def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lakehouse, str]:
-    "The two days as they are, and again put right; what the second run said."
-    lake, landing = Lakehouse(spark, prefix="test_2023_"), tmp_path_factory.mktemp("landing")
-    days = daily_lines(flights_2023())
-    for adapted in (False, True):
-        land_2023(landing, days, adapted)
-        said = summarize_ingestion(bronze(lake, landing, end_of(AS_OF)))
-    silver(lake, end_of(AS_OF))
-    return lake, said
-
-
-def test_every_line_is_refused_before_the_adapter_and_none_after_it(delivered: tuple[Lakehouse, str]) -> None:
-    lake, said = delivered
-    first, second = delivery_counts(lake).collect()
-    assert (first.percent, first.rules, first.revision) == (100.0, ["local_time"], 1)
-    assert (second.percent, second.rules, second.revision) == (0.0, None, 2)
-    assert first.lines == second.lines == 582
-    assert "delivered again with other content; ingested as revision 2." in said
-
-
-def test_the_adapted_flights_left_when_the_wall_clock_said_so(delivered: tuple[Lakehouse, str]) -> None:
-    flights = (
-        read(delivered[0], t.SILVER_FLIGHTS).select("carrier", "flight", "origin", "departure_minute", "flight_date", "status").collect()
-    )
-    given = flights_2023().to_pandas()
-    expected = {(r.carrier, int(r.flight), r.origin, int(r.hour) * 60 + int(r.minute)) for r in given.itertuples()}
-    assert {(r.carrier, r.flight, r.origin, r.departure_minute) for r in flights} == expected
-    assert {str(r.flight_date) for r in flights} == {"2023-01-15", "2023-07-10"}
-    assert {r.status for r in flights} == {"arrived", "cancelled"}
+from flights.year_2023 import fix_time_zone, flights_2023, in_utc, package_2023
 
 
 @given(st.datetimes(pd.Timestamp("2023-01-01"), pd.Timestamp("2023-12-31")))

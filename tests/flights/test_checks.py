@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import pytest
 from pyspark.sql import SparkSession
@@ -12,26 +11,26 @@ from boathouse.quality.dataset_checks import CheckFinding
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.writes import append
 from flights import tables as t
-from flights.bronze import bronze, end_of
 from flights.checks import check_tables, record_findings
-from flights.silver import silver
 
-DAY = date(2013, 2, 9)
+DAY, NOON = date(2013, 2, 9), datetime(2013, 2, 9, 12)
 EVENTS = t.SILVER_FLIGHT_EVENTS.name
-REPORT = "EWR,2013,2,9,22,39.02,26.06,59.37,270,10.35,NA,0,1012,10,2013-02-09T22:00:00Z"
 
 
 @pytest.fixture(scope="module")
-def lake(
-    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, stories: Callable[..., list[str]], deliver: Callable[..., None]
-) -> Lakehouse:
+def lake(spark: SparkSession) -> Lakehouse:
     "Silver of twenty flights of one day, with the names of all carriers but one."
-    lake, landing = Lakehouse(spark, prefix="test_checks_"), tmp_path_factory.mktemp("landing")
-    deliver(landing, "a", stories(20), [REPORT])
-    bronze(lake, landing, end_of(DAY))
-    silver(lake, end_of(DAY))
-    carriers = sorted({row.carrier for row in read(lake, t.SILVER_FLIGHTS).select("carrier").collect()})
-    append(lake, t.SILVER_AIRLINES, spark.createDataFrame([(carrier, "a name") for carrier in carriers[1:]], t.SILVER_AIRLINES.schema))
+    lake = Lakehouse(spark, prefix="test_checks_")
+    flights = [
+        {"event_id": n, "event_type": "departed", "event_time": NOON, "flight_id": n, "time_hour": NOON, "carrier": f"C{n % 4}", "flight": n,
+         "origin": "EWR", "bronze_version": 1} for n in range(20)
+    ]  # fmt: skip
+    report = {"origin": "EWR", "time_hour": NOON, "published_at": NOON + timedelta(hours=1)}
+    names = [{"carrier": f"C{n}", "name": "a name"} for n in range(1, 4)]
+    known = {t.SILVER_FLIGHT_EVENTS: flights, t.SILVER_FLIGHTS: flights, t.SILVER_WEATHER: [report], t.SILVER_AIRLINES: names}
+    for table, rows in known.items():
+        values = [tuple(row.get(column) for column in table.schema.names) for row in rows]
+        append(lake, table, spark.createDataFrame(values, table.schema), unique=True)
     return lake
 
 

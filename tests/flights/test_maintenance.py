@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
 
+import pytest
 from pyspark.sql import SparkSession
 
 from boathouse.features.refresh import refresh_table
@@ -36,6 +37,8 @@ def content(lake: Lakehouse) -> dict[str, str]:
     return {table.name: fingerprint(read(lake, table).drop("bronze_version")) for table in names}
 
 
+# `make test` proves the parts: a refresh after OPTIMIZE in tests/kit/features/test_refresh.py, silver after one in the chapter flights.maintenance.
+@pytest.mark.long(order=5, minutes=3)
 def test_a_lake_that_is_tended_between_its_stages_comes_to_the_same_rows(
     spark: SparkSession, tmp_path: Path, stories: Callable[..., list[str]], deliver: Callable[..., None]
 ) -> None:

@@ -21,22 +21,11 @@ from flights import tables as t
 from flights.bronze import bronze, end_of
 from flights.gold import gold
 from flights.requeue import requeue_silver
-from flights.silver import silver
 from flights.trace import delivered_lines
 
-AT = end_of(date(2013, 2, 12))
+AT = end_of(date(2013, 2, 12))  # the day of `refine`
 FLIGHTS = [c.name for c in t.SILVER_FLIGHTS.columns if c.name != "bronze_version"]
 GOLD = [c.name for c in t.GOLD_DEPARTURES.columns if c.name != "bronze_version"]
-
-
-def report(hour: int, temp: str) -> str:
-    return f"EWR,2013,2,9,{hour},{temp},26.06,59.37,270,10.35,NA,0,1012,10,2013-02-09T{hour + 5:02d}:00:00Z"
-
-
-def refine(lake: Lakehouse, landing: Path) -> None:
-    bronze(lake, landing, AT)
-    silver(lake, AT)
-    gold(lake)
 
 
 def content(lake: Lakehouse) -> list[str]:
@@ -59,21 +48,19 @@ def fahrenheit(lines: DataFrame) -> DataFrame:
     return lines.withColumn("temp", F.regexp_replace("temp", "F$", ""))
 
 
-REPORTS = [report(1, "39.02"), report(2, "41")]
 FIXES = {t.SILVER_FLIGHT_EVENTS.name: whole, t.SILVER_WEATHER.name: fahrenheit}
 READABLE = "a value does not fit its type"
 
 
 @pytest.fixture(scope="module")
-def right(
-    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, stories: Callable[..., list[str]], deliver: Callable[..., None]
-) -> list[str]:
+def right(calm_lake: Lakehouse) -> list[str]:
     "What comes out if every line is right at once."
-    lake, landing = Lakehouse(spark, prefix="test_right_requeue_"), tmp_path_factory.mktemp("right")
-    deliver(landing, "a", stories(12), REPORTS)
-    refine(lake, landing)
-    found = content(lake)
-    return found
+    return content(calm_lake)
+
+
+@pytest.fixture(scope="module")
+def reports(weather_report: Callable[[int, str], str]) -> list[str]:
+    return [weather_report(1, "39.02"), weather_report(2, "41")]
 
 
 def test_repaired_lines_come_into_silver_and_gold_once_wherever_the_job_dies(
@@ -83,6 +70,8 @@ def test_repaired_lines_come_into_silver_and_gold_once_wherever_the_job_dies(
     monkeypatch: pytest.MonkeyPatch,
     stories: Callable[..., list[str]],
     deliver: Callable[..., None],
+    refine: Callable[[Lakehouse, Path], None],
+    reports: list[str],
 ) -> None:
     lake, lines = Lakehouse(spark, prefix="test_repaired_requeue_"), stories(12)
     arrival = next(line for line in lines if line.startswith("arrived"))
@@ -90,7 +79,10 @@ def test_repaired_lines_come_into_silver_and_gold_once_wherever_the_job_dies(
     at = t.FLIGHT_EVENT_COLUMNS.index("air_time")
     spoilt = ",".join([*fields[:at], fields[at] + " min", *fields[at + 1 :]])
     deliver(
-        tmp_path, "a", [spoilt if line == arrival else line for line in lines] + [spoilt, "noise"], [report(1, "39.02F"), report(2, "41")]
+        tmp_path,
+        "a",
+        [spoilt if line == arrival else line for line in lines] + [spoilt, "noise"],
+        [reports[0].replace("39.02", "39.02F"), reports[1]],
     )
     refine(lake, tmp_path)
     assert content(lake) != right
@@ -127,11 +119,13 @@ def test_lines_that_a_rule_refused_by_mistake_go_on_when_it_is_gone_and_what_com
     monkeypatch: pytest.MonkeyPatch,
     stories: Callable[..., list[str]],
     deliver: Callable[..., None],
+    refine: Callable[[Lakehouse, Path], None],
+    reports: list[str],
 ) -> None:
     lake, lines = Lakehouse(spark, prefix="test_mistaken_requeue_"), stories(12)
     number = next(line for line in lines if line.startswith("arrived")).split(",")[t.FLIGHT_EVENT_COLUMNS.index("flight")]
     mistake = (*silver_module.EVENT_RULES, Rule("mistake", f"flight != {number}", reason="nobody knows why"))
-    deliver(tmp_path, "a", lines[:-5], REPORTS)
+    deliver(tmp_path, "a", lines[:-5], reports)
     with monkeypatch.context() as patch:
         patch.setattr(silver_module, "EVENT_RULES", mistake)
         patch.setattr(silver_module, "EVENTS", dataclasses.replace(silver_module.EVENTS, rules=mistake))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
+from support.executors import ask_executors
 
 from boathouse.models.learners import Recipe, fit, log_pipeline
 from boathouse.registry.promotions import CHALLENGED, CHALLENGER, CHAMPION, PROMOTED, PROMOTIONS, ROLLED_BACK, WITHDRAWN, champion_among
@@ -58,3 +59,11 @@ def write_history() -> Callable[[Lakehouse, Mapping[str, History]], None]:
         append(lake, PROMOTIONS, lake.spark.createDataFrame(rows, PROMOTIONS.schema))
 
     return write
+
+
+@pytest.fixture(scope="session")
+def executors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    "What the files of this run said on one cluster of two executors, by the name of the file, and the folder of its driver."
+    folder = tmp_path_factory.mktemp("driver")
+    files = sorted({item.path for item in request.session.items if "executors" in getattr(item, "fixturenames", ())})
+    return {**ask_executors(folder, files), "folder": str(folder)}

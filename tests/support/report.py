@@ -46,9 +46,10 @@ def file_of(nodeid: str) -> str:
 
 
 @cache
-def shares_the_airport(file: str) -> bool:
-    "Whether the tests of a file use the tables that the chapters of the flights use too: it costs minutes to fill them."
-    return file.startswith("tests/flights/") and "airport" in Path(file).read_text(encoding="utf-8")
+def shared_lake(file: str) -> str:
+    "The fixture of tables that the tests of a file share with other files, which then run in one process: filling them costs half a minute to minutes."
+    text = Path(file).read_text(encoding="utf-8") if file.startswith("tests/flights/") else ""
+    return next((name for name in ("airport", "calm_lake") if name in text), "")
 
 
 class Groups(LoadScopeScheduling):
@@ -56,14 +57,18 @@ class Groups(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file, chapter = file_of(nodeid), nodeid.partition("[")[2].rstrip("]")
-        if shares_the_airport(file) or chapter.startswith("flights/"):
+        if chapter.startswith("flights/"):  # they use the airport too
             return "airport"
+        if shared := shared_lake(file):
+            return shared
+        if file.endswith("_on_a_cluster.py"):  # they share two executors
+            return "executors"
         return nodeid if chapter.startswith("kit/") and file.endswith("test_notebooks.py") else file
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
-    "Tests of a file run in one process, the files that share the airport with the flights' chapters in one, and each chapter of the kit wherever there is time."
+    "Tests of a file run in one process, files that share tables in one, those with the airport beside the flights' chapters, each chapter of the kit wherever there is time."
     return Groups(config, log)
 
 

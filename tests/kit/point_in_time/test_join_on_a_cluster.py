@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-import json
 import math
 import os
 import pickle
 import random
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from datasketches import update_theta_sketch
+from pyspark.sql import SparkSession
 
 LOOKBACK, HOUR = dt.timedelta(days=2), dt.timedelta(hours=1)
 AGGREGATES = {"rows": ("count", "a"), "kinds": ("approx_distinct", "a % 7"), "half": ("percentile(0.5)", "a % 50"), "sum": ("sum", "a")}
@@ -82,7 +79,7 @@ def windows_by_loop() -> list[list]:
     return [row for row in grid if row[3]]
 
 
-def cluster(state: Path) -> dict[str, Any]:
+def on_executors(spark: SparkSession, folder: Path) -> dict[str, Any]:
     "What a session on two executors says: the rows of each way, the tie-breaks, where its tasks ran, and what was sent to them."
     from pyspark.serializers import CloudPickleSerializer
     from pyspark.sql.classic.dataframe import DataFrame
@@ -91,19 +88,7 @@ def cluster(state: Path) -> dict[str, Any]:
     from boathouse.point_in_time.join import as_of_join
     from boathouse.point_in_time.plan import AsOfLookup, plan_join
     from boathouse.point_in_time.spark import Side, row_hash
-    from boathouse.workspace.spark.class_archive import archive_options
-    from boathouse.workspace.spark.jars import jars
-    from boathouse.workspace.spark.session import lock, start_session, state_environment
 
-    os.environ |= state_environment(state)
-    time.tzset()
-    lock(state)
-    java = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Duser.timezone=Asia/Tokyo", *archive_options(jars())]
-    conf = {
-        "spark.executor.extraJavaOptions": " ".join(java), "spark.executorEnv.TZ": "Asia/Tokyo", "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"],
-        "spark.scheduler.minRegisteredResourcesRatio": "1.0", "spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    }  # fmt: skip
-    spark = start_session(state, "local-cluster[2,1,2048]", conf)
     sent, really = [], DataFrame.mapInArrow
 
     def recorded(df: DataFrame, task: Any, schema: Any, *more: Any) -> DataFrame:
@@ -115,54 +100,40 @@ def cluster(state: Path) -> dict[str, Any]:
         time.sleep(0.2)
         yield pa.RecordBatch.from_pydict({"folder": [os.getcwd()], "zone": [os.environ["TZ"]], "executor": [os.getppid()]})
 
-    try:
-        for name, rows, schema in zip(
-            ("labels", "features"),
-            made(),
-            ("n int, p int, q string, t timestamp", "a int, p bigint, q string, at timestamp, seen timestamp, b double"),
-            strict=True,
-        ):
-            spark.createDataFrame(rows, schema).repartition(3).write.format("delta").save(f"{state}/{name}")
-        labels, features = (spark.read.format("delta").load(f"{state}/{name}") for name in ("labels", "features"))
-        side = Side(features, ("p", "q"), "at", {"a": "a", "b": "b"}, LOOKBACK)
+    for name, rows, schema in zip(
+        ("labels", "features"),
+        made(),
+        ("n int, p int, q string, t timestamp", "a int, p bigint, q string, at timestamp, seen timestamp, b double"),
+        strict=True,
+    ):
+        spark.createDataFrame(rows, schema).repartition(3).write.format("delta").save(f"{folder}/{name}")
+    labels, features = (spark.read.format("delta").load(f"{folder}/{name}") for name in ("labels", "features"))
+    side = Side(features, ("p", "q"), "at", {"a": "a", "b": "b"}, LOOKBACK)
 
-        def join(engine: str, **more: Any) -> DataFrame:
-            return as_of_join(labels, features, ["p", "q"], "t", "at", ["a", "b"], LOOKBACK, engine=engine, **more)
+    def join(engine: str, **more: Any) -> DataFrame:
+        return as_of_join(labels, features, ["p", "q"], "t", "at", ["a", "b"], LOOKBACK, engine=engine, **more)
 
-        ways = {
-            "union": join("union"), "union, rows known late": join("union", known_by="seen"),
-            "union, column by column": join("union", nulls="column"), "auto, driver": join("auto"),
-            "auto, without room on the driver": join("auto", budget=1),
-        }  # fmt: skip
-        DataFrame.mapInArrow = recorded
-        grid = rolling(features, ["p", "q"], "at", AGGREGATES, {"2d": LOOKBACK}, hop=12 * HOUR)
-        DataFrame.mapInArrow = really
-        return {
-            "windows": [list(row) for row in grid.selectExpr("p", "q", "unix_micros(tick)", *COLUMNS).collect()],
-            "ways": {name: [[row.n, row.a, row.b] for row in df.select("n", "a", "b").collect()] for name, df in ways.items()},
-            "engines": [plan_join(labels, [AsOfLookup(("p", "q"), "t", side)], "auto", budget).engine for budget in (None, 1)],
-            "hashes": [[row.a, row.tie] for row in features.select("a", row_hash(features).alias("tie")).collect()],
-            "tasks": [list(row) for row in spark.range(0, 8, 1, 8).mapInArrow(here, "folder string, zone string, executor long").collect()],
-            "sent": [base64.b64encode(task).decode() for task in sent],
-        }
-    finally:
-        jvm, work = spark.sparkContext._gateway.proc, Path(os.environ["SPARK_HOME"], "work", spark.sparkContext.applicationId)
-        spark.stop()
-        jvm.stdin.close()
-        jvm.wait(60)
-        shutil.rmtree(work)  # the executors' folders: such a cluster keeps them
+    ways = {
+        "union": join("union"), "union, rows known late": join("union", known_by="seen"),
+        "union, column by column": join("union", nulls="column"), "auto, driver": join("auto"),
+        "auto, without room on the driver": join("auto", budget=1),
+    }  # fmt: skip
+    DataFrame.mapInArrow = recorded
+    grid = rolling(features, ["p", "q"], "at", AGGREGATES, {"2d": LOOKBACK}, hop=12 * HOUR)
+    DataFrame.mapInArrow = really
+    return {
+        "windows": [list(row) for row in grid.selectExpr("p", "q", "unix_micros(tick)", *COLUMNS).collect()],
+        "ways": {name: [[row.n, row.a, row.b] for row in df.select("n", "a", "b").collect()] for name, df in ways.items()},
+        "engines": [plan_join(labels, [AsOfLookup(("p", "q"), "t", side)], "auto", budget).engine for budget in (None, 1)],
+        "hashes": [[row.a, row.tie] for row in features.select("a", row_hash(features).alias("tie")).collect()],
+        "tasks": [list(row) for row in spark.range(0, 8, 1, 8).mapInArrow(here, "folder string, zone string, executor long").collect()],
+        "sent": [base64.b64encode(task).decode() for task in sent],
+    }
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("driver")
-    paths = os.pathsep.join([str(Path(__file__).parents[3] / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    (folder / "temporary").mkdir()
-    environ = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(folder / "temporary")}
-    words = [sys.executable, __file__, str(folder / "state"), str(folder / "said.json")]
-    done = subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-5000:]
-    return {**json.loads((folder / "said.json").read_text()), "folder": str(folder)}
+def said(executors: dict[str, Any]) -> dict[str, Any]:
+    return {**executors[Path(__file__).stem], "folder": executors["folder"]}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -203,7 +174,3 @@ def test_what_a_task_is_sent_names_no_path_of_the_driver_and_works_without_a_ses
     assert said["folder"].encode() not in task
     found = [row for made in pickle.loads(task)(iter([batch])) for row in made.to_pylist()]
     assert [tuple(row[name] for name in COLUMNS) for row in found] == [(3, 1, 2.0, 6)] * 4  # a window of two days, in hops of half a day
-
-
-if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(json.dumps(cluster(Path(sys.argv[1]))))

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -447,74 +442,3 @@ def test_the_chart_shows_each_learner_the_spread_of_folds_the_best_so_far_and_fa
     assert [round(y, 6) for y in lines["best so far"].get_ydata()] == [0.7, 0.8, 0.8, 0.8, 0.8]
     assert list(lines["failed"].get_xdata()) == [2]
     assert plot_trials([trials[3]]).axes[0].lines[0].get_label() == "failed"
-
-
-FATES, SEED = ["sails", "sinks", "nan", "dies"], 4
-
-
-def cluster(state: Path) -> dict[str, Any]:
-    "What a search on two executors says, and the same again after it was cut short."
-    from boathouse.workspace.spark.class_archive import archive_options
-    from boathouse.workspace.spark.jars import jars
-    from boathouse.workspace.spark.session import lock, start_session, state_environment
-
-    os.environ |= state_environment(state)
-    lock(state)
-    java = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", *archive_options(jars())]
-    conf = {
-        "spark.executor.extraJavaOptions": " ".join(java), "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"],
-        "spark.scheduler.minRegisteredResourcesRatio": "1.0", "spark.task.maxFailures": "1",
-    }  # fmt: skip
-    spark = start_session(state, "local-cluster[2,1,1024]", conf)
-    driver = os.getpid()
-
-    def score(p: Mapping[str, Any]) -> tuple[float, ...]:
-        if os.getpid() == driver and p["x"] != 0.3:
-            raise RuntimeError("scored on the driver")
-        if p["fate"] == "sinks":
-            raise RuntimeError("sank")
-        if p["fate"] == "dies":
-            os._exit(1)
-        return (float("nan") if p["fate"] == "nan" else 0.5, 1 - abs(p["x"] - 0.3))
-
-    def told(trials: list[Trial]) -> list[list[Any]]:
-        return [[t.name, t.parameters, list(t.scores), t.error] for t in trials]
-
-    try:
-        # The first four proposals are drawn before anything is known, so by the seed alone; with this one they are of all four fates.
-        journal, space = state / "search.jsonl", {"x": hp.uniform("x", 0, 1), "fate": hp.choice("fate", FATES)}
-        words = (space, {"defaults": {"x": 0.3, "fate": "sails"}})
-        part = search_parameters(score, *words, Budget(9), SEED, spark, journal=journal, tell=quiet)
-        whole = search_parameters(score, *words, Budget(11), SEED, spark, journal=journal, tell=quiet)
-        return {"part": told(part), "whole": told(whole), "lines": len(journal.read_text().splitlines())}
-    finally:
-        jvm, work = spark.sparkContext._gateway.proc, Path(os.environ["SPARK_HOME"], "work", spark.sparkContext.applicationId)
-        spark.stop()
-        jvm.stdin.close()
-        jvm.wait(60)
-        shutil.rmtree(work)
-
-
-def test_on_a_cluster_trials_run_on_executors_and_neither_an_error_nor_a_dead_process_ends_the_search(tmp_path: Path) -> None:
-    paths = os.pathsep.join([str(Path(__file__).parents[3] / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    (tmp_path / "temporary").mkdir()
-    environ = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path / "temporary")}
-    words = [sys.executable, __file__, str(tmp_path / "state"), str(tmp_path / "said.json")]
-    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-5000:]
-    said = json.loads((tmp_path / "said.json").read_text())
-    assert len(said["part"]) == 9
-    assert len(said["whole"]) == 11
-    assert said["lines"] == 1 + 11, "a trial that the first search had finished was written, so done, again"
-    assert [row for row in said["part"] if row not in said["whole"]] == []
-    errors = {"sails": "", "sinks": "RuntimeError: sank", "nan": "fold 1 scored nan", "dies": "its process died: "}
-    for name, parameters, scores, error in said["whole"]:
-        assert bool(scores) == (parameters["fate"] == "sails"), (name, parameters, error)
-        assert error.startswith(errors[parameters["fate"]]), (name, parameters, error)
-        assert bool(error) == (not scores)
-    assert {row[1]["fate"] for row in said["part"]} == set(FATES)
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).mkdir()
-    Path(sys.argv[2]).write_text(json.dumps(cluster(Path(sys.argv[1]))))
