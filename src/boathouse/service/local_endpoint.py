@@ -104,7 +104,8 @@ def serve_versions(
         if one.current is None:
             raise DeploymentFailed(f"version {one.fixed} cannot serve: {'; '.join(one.refused.values()) or one.registry_error}")
     settings, listening, ready = ServiceSettings(poll_seconds=3600), open_port("127.0.0.1", 0), threading.Event()
-    app = create_app(Traffic(*followed, key=key), settings, look_up)
+    traffic = Traffic(followed[0], followed[1] if len(followed) > 1 else None, key=key)
+    app = create_app(traffic, settings, look_up)
     server = DrainingServer(uvicorn.Config(app, log_level="error", access_log=False), app.state.service, ready.set)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])), name="local-endpoint", daemon=True)
     thread.start()
