@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from mlflow.tracking import MlflowClient
 
 from boathouse.models.learners import Recipe, fit, log_pipeline
@@ -61,6 +67,20 @@ def register_version(name: str, wrong: float = 0.0, **parameters: Any) -> int:
 
 def promote_version(name: str, version: int, alias: str = "champion") -> None:
     MlflowClient().set_registered_model_alias(name, alias, str(version))
+
+
+def make_certificate(folder: Path) -> Path:
+    "A certificate for 127.0.0.1 that nobody has signed, `cert.pem`; its key is in `key.pem`."
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "harbour")])
+    today, day = datetime.now(UTC), timedelta(days=1)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    made = made.not_valid_before(today - day).not_valid_after(today + day)
+    address = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    signed = made.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    return folder / "cert.pem"
 
 
 class Service:

@@ -7,6 +7,7 @@ __all__ = ['log', 'OPEN_PATHS', 'PAGES', 'INVOKE', 'INVOKE_VERSION', 'create_app
            'add_inference_protocol', 'open_port', 'DrainingServer', 'run_server']
 
 # %% ../../../notebooks/kit/15_service/07_app.ipynb #b318ba8d
+import asyncio
 import logging
 import signal
 import socket
@@ -23,6 +24,7 @@ from starlette.exceptions import HTTPException
 
 from boathouse.service.admission import Guard
 from boathouse.service.answers import LookUp, RequestLog
+from boathouse.service.live_canary import LiveCanary
 from boathouse.service.prediction_service import LOOPBACK, PredictionService, ServiceSettings
 from boathouse.service.protocol import ModelDescription, ProtocolError, read_json, render_error, render_json
 from boathouse.service.served_versions import EXAMPLE_FILE, FollowedAlias, RegistryWatch, Traffic
@@ -35,21 +37,35 @@ INVOKE_VERSION = ("/served-models/{version}/invocations", "/serving-endpoints/{n
 
 # %% ../../../notebooks/kit/15_service/07_app.ipynb #96d1ac33
 def create_app(
-    traffic: Traffic, settings: ServiceSettings, look_up: LookUp | None = None, request_log: RequestLog | None = None
+    traffic: Traffic,
+    settings: ServiceSettings,
+    look_up: LookUp | None = None,
+    request_log: RequestLog | None = None,
+    canary: LiveCanary | None = None,
 ) -> FastAPI:
     """Return the application. Its state `service` is the `PredictionService`.
 
-    `look_up` completes the rows of a request by key, and `request_log.record` gets every answered request.
+    `look_up` completes the rows of a request by key, and `request_log.record` gets every answered request. `canary` decides on the challenger's share.
     """
-    service = PredictionService(traffic, settings, look_up, request_log)
+    service = PredictionService(traffic, settings, look_up, request_log, canary)
     watch = RegistryWatch(
-        traffic.followed, settings.poll_seconds, lambda one, step: log.warning("%s: %s %s", one.name, step, one.refused or "")
+        traffic.followed,
+        settings.poll_seconds,
+        lambda one, step: log.warning("%s: %s %s", one.name, step, one.refused or ""),
+        None if canary is None else canary.poll,
     )
+
+    async def share_metrics() -> None:
+        while service.metrics.shared is not None:
+            service.metrics.share()
+            await asyncio.sleep(settings.poll_seconds)
 
     @asynccontextmanager
     async def watched(_: FastAPI) -> AsyncIterator[None]:
         watch.start()
+        sharing = asyncio.create_task(share_metrics())
         yield
+        sharing.cancel()
         watch.stop()
         service.queue.close()
 

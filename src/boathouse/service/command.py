@@ -4,14 +4,17 @@
 
 # %% auto #0
 __all__ = ['parse_serve_words', 'settings_from_words', 'find_served', 'follow_traffic', 'connect_features', 'connect_log',
-           'example_curl', 'serve_command']
+           'connect_canary', 'example_curl', 'shell_command', 'report_start', 'address_of', 'serve_model',
+           'serve_several', 'serve_child', 'serve_features', 'serve_command']
 
 # %% ../../../notebooks/kit/15_service/08_command.ipynb #62cbf5aa
 import argparse
 import json
 import secrets
 import shlex
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +24,20 @@ from boathouse.registry.cli import Words, find_model
 from boathouse.registry.promotions import CHALLENGER, CHAMPION
 from boathouse.service.app import create_app, open_port, run_server
 from boathouse.service.connections import ExchangeLog, OnlineFeatures
+from boathouse.service.feature_service import FeatureService, create_feature_app
 from boathouse.service.inference_log import InferenceLog
+from boathouse.service.live_canary import LiveCanary
 from boathouse.service.prediction_service import ServiceSettings
+from boathouse.service.processes import ProcessGroup, read_message
 from boathouse.service.protocol import read_json
 from boathouse.service.served_versions import EXAMPLE_FILE, FollowedAlias, LoadedVersion, Traffic
+from boathouse.serving.canary import CanaryPlan
 
 # %% ../../../notebooks/kit/15_service/08_command.ipynb #cdaadf7b
 def parse_serve_words(words: list[str]) -> argparse.Namespace:
     "Parse the words after `boathouse serve`. Raises LookupError, with the usage, for words that cannot be parsed."
     reader = Words(prog="boathouse serve", add_help=False)
-    reader.add_argument("name")
+    reader.add_argument("name", nargs="?", default="")
     reader.add_argument("--port", type=int, default=8080)
     reader.add_argument("--host", default="127.0.0.1")
     reader.add_argument("--alias", default=CHAMPION)
@@ -42,29 +49,35 @@ def parse_serve_words(words: list[str]) -> argparse.Namespace:
     given.add_argument("--token")
     given.add_argument("--token-file", type=Path)
     given.add_argument("--no-token", action="store_true")
-    for name, default in (("workers", 2), ("queue", 64)):
+    for name, default in (("workers", 2), ("queue", 64), ("processes", 1), ("canary-requests", 200)):
         reader.add_argument(f"--{name}", type=int, default=default)
-    for name, seconds in (("timeout", 30.0), ("poll", 1.0), ("drain", 30.0)):
+    for name, seconds in (("timeout", 30.0), ("poll", 1.0), ("drain", 30.0), ("canary-window", 600.0), ("canary-latency", 1.25)):
         reader.add_argument(f"--{name}", type=float, default=seconds)
     reader.add_argument("--certificate", default="")
     reader.add_argument("--private-key", default="")
     reader.add_argument("--features", default="", metavar="STORE")
+    reader.add_argument("--feature-tables", default="", metavar="TABLE,...")
     reader.add_argument("--entity", action="append", default=[], metavar="TABLE:KEY")
     reader.add_argument("--log", type=Path, metavar="FOLDER")
     reader.add_argument("--log-share", type=float, default=1.0)
-    return reader.parse_args(words)
+    reader.add_argument("--canary", action="store_true")
+    reader.add_argument("--canary-steps", default="5,25,50", metavar="PERCENT,...")
+    reader.add_argument("--decisions", type=Path, metavar="FOLDER")
+    found = reader.parse_args(words)
+    if bool(found.name) == bool(found.feature_tables):
+        raise LookupError("boathouse serve must have a model, an endpoint, or --features with --feature-tables, and one of them only")
+    return found
 
-
+# %% ../../../notebooks/kit/15_service/08_command.ipynb #ac417aa4
 def settings_from_words(given: argparse.Namespace) -> ServiceSettings:
     "Return the settings; a random token if none was given. Raises LookupError for a token or a limit that must not be."
     token = given.token
     try:
         if given.token_file is not None:
             token = given.token_file.read_text().strip()
-        if min(given.workers, given.queue + 1, given.timeout, given.poll) <= 0:
-            raise ValueError(
-                f"workers, timeout and poll must be positive and queue at least 0, got {given.workers}, {given.timeout:g}, {given.poll:g} and {given.queue}"
-            )
+        if min(given.workers, given.processes, given.queue + 1, given.timeout, given.poll) <= 0:
+            found = f"{given.workers}, {given.processes}, {given.timeout:g}, {given.poll:g} and {given.queue}"
+            raise ValueError(f"workers, processes, timeout and poll must be positive and queue at least 0, got {found}")
         if token is None and not given.no_token:
             token = secrets.token_urlsafe(18)
         return ServiceSettings(
@@ -98,7 +111,7 @@ def follow_traffic(model: str, version: int | None, given: argparse.Namespace) -
     if champion.current is None:
         reason = "; ".join(champion.refused.values()) or champion.registry_error or f"no version has the alias {given.alias}"
         raise LookupError(f"{model} cannot be served: {reason}. Promote a version, or name one with --version")
-    if not given.shadow and not given.challenger:
+    if not given.shadow and not given.challenger and not given.canary:
         return Traffic(champion)
     challenger = FollowedAlias(model, CHALLENGER)
     challenger.refresh()
@@ -133,6 +146,24 @@ def connect_log(given: argparse.Namespace, model: str) -> ExchangeLog | None:
         raise LookupError(str(error)) from error
     return ExchangeLog(log, model)
 
+
+def connect_canary(given: argparse.Namespace, traffic: Traffic) -> LiveCanary | None:
+    "Return the canary of `--canary`, or None. Raises LookupError for steps that do not grow, and for options that contradict it."
+    if not given.canary:
+        return None
+    if others := [name for name in ("challenger", "shadow", "version") if getattr(given, name)] + ["processes"] * (given.processes > 1):
+        raise LookupError(
+            f"a canary decides on the traffic of one process by itself, got --{' and --'.join(others)} with --canary: leave it out"
+        )
+    if given.decisions is None:
+        raise LookupError("a canary must have a table for its decisions, got --canary without --decisions: name a folder")
+    try:
+        steps = tuple(int(one) for one in given.canary_steps.split(","))
+        plan = CanaryPlan(0, 1, steps, latency_ratio=given.canary_latency, requests=given.canary_requests)
+    except ValueError as error:
+        raise LookupError(f"--canary-steps must be growing percentages such as 5,25,50, got {given.canary_steps}: {error}") from error
+    return LiveCanary(traffic, given.decisions, plan, given.canary_window)
+
 # %% ../../../notebooks/kit/15_service/08_command.ipynb #d83a034a
 def example_curl(served: LoadedVersion, address: str, token: str | None) -> str:
     "Return a shell command that sends the first row of the model's logged example."
@@ -140,10 +171,107 @@ def example_curl(served: LoadedVersion, address: str, token: str | None) -> str:
     body: dict[str, Any] = {"dataframe_records": [dict.fromkeys(served.scorer.plan.names)]} if text is None else read_json(text)
     if isinstance(split := body.get("dataframe_split"), dict):
         body = {"dataframe_records": [dict(zip(split["columns"], row, strict=True)) for row in split["data"][:1]]}
+    return shell_command(address, token, body)
+
+
+def shell_command(address: str, token: str | None, body: Mapping[str, Any]) -> str:
+    "Return a shell command that sends a body."
     headers = ["Content-Type: application/json", *([f"Authorization: Bearer {token}"] if token else [])]
     options = " ".join(f"-H {shlex.quote(header)}" for header in headers)
     insecure = " --insecure" if address.startswith("https") else ""
     return f"curl -s{insecure} {address}/invocations {options} -d {shlex.quote(json.dumps(body))}"
+
+
+def report_start(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    "Print where the service is, for a person or as JSON."
+    if settings["json"]:
+        print(json.dumps(facts), flush=True)
+    else:
+        what = f"{facts['model']} version {facts['version']}" if "model" in facts else ", ".join(facts["tables"])
+        print(f"{what}: {facts['address']}  (Ctrl-C ends it)\n\n  {facts['curl']}\n", flush=True)
+
+
+def address_of(given: argparse.Namespace, listening: socket.socket) -> str:
+    "Return the address of a service as a URL."
+    host = f"[{given.host}]" if ":" in given.host else given.host
+    return f"{'https' if given.certificate else 'http'}://{host}:{listening.getsockname()[1]}"
+
+# %% ../../../notebooks/kit/15_service/08_command.ipynb #e2f0bdf8
+def serve_model(
+    model: str, version: int | None, given: argparse.Namespace, limits: ServiceSettings, listening: socket.socket,
+    on_ready: Callable[[dict[str, Any]], None],
+) -> int:  # fmt: skip
+    "Serve a model in this process until SIGTERM or Ctrl-C. `on_ready` gets the address, the token, the version and a command. Raises LookupError."
+    traffic = follow_traffic(model, version, given)
+    served, address = traffic.champion.current, address_of(given, listening)
+    assert served is not None
+    facts = {"address": address, "token": limits.token, "model": model, "version": served.version}
+    facts["curl"] = example_curl(served, address, limits.token)
+    canary, look_up, request_log = connect_canary(given, traffic), connect_features(given), connect_log(given, model)
+    try:
+        app = create_app(traffic, limits, look_up, request_log, canary)
+        run_server(app, listening, limits, lambda: on_ready(facts), given.certificate, given.private_key)
+    except OSError as error:  # an ssl.SSLError is one
+        raise LookupError(f"the certificate must be a file in PEM form with its key, got: {error}") from error
+    finally:
+        if request_log is not None:
+            request_log.log.close()
+    return 0
+
+# %% ../../../notebooks/kit/15_service/08_command.ipynb #6028755f
+def serve_several(
+    model: str, version: int | None, words: list[str], given: argparse.Namespace, limits: ServiceSettings, listening: socket.socket,
+    on_ready: Callable[[Mapping[str, Any]], None],
+) -> int:  # fmt: skip
+    "Serve a model in `--processes` processes of their own until SIGTERM or Ctrl-C. Raises LookupError."
+    if given.canary:
+        connect_canary(given, Traffic(FollowedAlias(model)))  # refuses it before anything is started
+    message = {"model": model, "version": version, "words": words, "token": limits.token}
+    return ProcessGroup(message, listening, given.processes, limits.drain_seconds).run(on_ready)
+
+
+def serve_child() -> int:
+    "Serve as one of several processes: read from the parent what to serve, and report to it. Return the exit code."
+    message = read_message()
+    given = parse_serve_words(message["words"])
+    try:
+        limits = replace(settings_from_words(given), token=message["token"])
+        listening = socket.socket(fileno=message["socket"])
+        return serve_model(
+            message["model"], message["version"], given, limits, listening, lambda facts: print(json.dumps(facts), flush=True)
+        )
+    except LookupError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        return 1
+
+# %% ../../../notebooks/kit/15_service/08_command.ipynb #0073d2e0
+def serve_features(
+    given: argparse.Namespace, limits: ServiceSettings, listening: socket.socket, on_ready: Callable[[dict[str, Any]], None]
+) -> int:
+    "Serve the features of `--feature-tables` in this process until SIGTERM or Ctrl-C. Raises LookupError for options of a model, and for other tables."
+    models = ("version", "challenger", "shadow", "log", "canary")
+    if not given.features or any(getattr(given, name) for name in models) or given.processes > 1:
+        raise LookupError(f"--feature-tables must have --features STORE, and none of --{', --'.join(models)} and --processes")
+    tables = [one for one in given.feature_tables.split(",") if one]
+    looked_up = connect_features(given)
+    assert looked_up is not None
+    try:
+        service = FeatureService(looked_up.store, tables, limits, looked_up.entities)
+    except ValueError as error:
+        raise LookupError(str(error)) from error
+    address = address_of(given, listening)
+    keys = dict.fromkeys(key for one in (*looked_up.entities, *service.spec.lookups)[:1] for key in one.keys)
+    facts = {
+        "address": address,
+        "token": limits.token,
+        "tables": tables,
+        "curl": shell_command(address, limits.token, {"dataframe_records": [keys]}),
+    }
+    try:
+        run_server(create_feature_app(service), listening, limits, lambda: on_ready(facts), given.certificate, given.private_key)
+    except OSError as error:  # an ssl.SSLError is one
+        raise LookupError(f"the certificate must be a file in PEM form with its key, got: {error}") from error
+    return 0
 
 # %% ../../../notebooks/kit/15_service/08_command.ipynb #cc96259e
 def serve_command(settings: Mapping[str, Any], words: list[str]) -> int:
@@ -165,49 +293,45 @@ def serve_command(settings: Mapping[str, Any], words: list[str]) -> int:
       --host ADDRESS            address (default 127.0.0.1)
       --certificate FILE        serve over TLS, with --private-key FILE
       --workers N, --queue N    threads that score, and requests that may wait (2, 64)
+      --processes N             processes that share the port; one that dies is replaced (1)
       --timeout S, --drain S    seconds for a request, and for all at the end (30, 30)
       --features STORE          look features up by key in an online store: a file or a URL
       --entity TABLE:KEY,...    look this table up first, so that its key is a request
+      --feature-tables T,...    serve features of these tables alone, without a model
       --log FOLDER              log requests to the Delta table FOLDER/requests
       --log-share X             share of the requests to log (default 1)
+      --canary                  grow the share of the challenger in steps, or revert it
+      --decisions FOLDER        Delta table of the canary's decisions
+      --canary-steps P,P,...    percentages of the steps (5,25,50)
+      --canary-requests N       requests of the challenger that a step needs (200)
+      --canary-latency X        95th percentile relative to the champion's (1.25)
+      --canary-window S         seconds after which a step has no result (600)
 
     \b
     Examples:
       boathouse serve late_arrival                       # prints a curl that works
       boathouse serve late_arrival --port 0 --no-token
       boathouse serve late_arrival --challenger 10 --key flight_id
+      boathouse serve late_arrival --canary --decisions endpoint_decisions --key flight_id
+      boathouse serve late_arrival --processes 2
+      boathouse serve --features online.db --feature-tables features.winds
       boathouse serve late_arrival --features online.db --entity gold.departures:flight_id --log inference
       boathouse serve late_arrival --alias challenger -t staging
     """
     given = parse_serve_words(words)
     limits = settings_from_words(given)
-    model, version = find_served(given.name, settings["resources"].get("model_serving_endpoints") or {})
+    model, version = "", None
+    if given.name:
+        model, version = find_served(given.name, settings["resources"].get("model_serving_endpoints") or {})
     try:
         listening = open_port(given.host, given.port)
     except OSError as error:
         raise LookupError(
             f"port {given.port} of {given.host} must be free, got: {error.strerror}. Choose another one with --port"
         ) from error
-    traffic = follow_traffic(model, given.version or version, given)
-    served, scheme = traffic.champion.current, "https" if given.certificate else "http"
-    assert served is not None
-    address = f"{scheme}://{f'[{given.host}]' if ':' in given.host else given.host}:{listening.getsockname()[1]}"
-    curl = example_curl(served, address, limits.token)
-
-    def report() -> None:
-        if settings["json"]:
-            facts = {"address": address, "token": limits.token, "model": model, "version": served.version, "curl": curl}
-            print(json.dumps(facts), flush=True)
-        else:
-            print(f"{model} version {served.version}: {address}  (Ctrl-C ends it)\n\n  {curl}\n", flush=True)
-
-    look_up, request_log = connect_features(given), connect_log(given, model)
-    try:
-        app = create_app(traffic, limits, look_up, request_log)
-        run_server(app, listening, limits, report, given.certificate, given.private_key)
-    except OSError as error:  # an ssl.SSLError is one
-        raise LookupError(f"the certificate must be a file in PEM form with its key, got: {error}") from error
-    finally:
-        if request_log is not None:
-            request_log.log.close()
-    return 0
+    if given.feature_tables:
+        return serve_features(given, limits, listening, lambda facts: report_start(settings, facts))
+    served_version = given.version or version
+    if given.processes > 1:
+        return serve_several(model, served_version, words, given, limits, listening, lambda facts: report_start(settings, facts))
+    return serve_model(model, served_version, given, limits, listening, lambda facts: report_start(settings, facts))

@@ -39,7 +39,7 @@ def lookups_of(store: OnlineStore, tables: Sequence[str]) -> list[FeatureLookup]
         found.append(FeatureLookup(table, declared["keys"], timestamp_lookup_key=declared["time"]))
     return found
 
-
+# %% ../../../notebooks/kit/15_service/14_feature_service.ipynb #ef7d5934
 class FeatureService:
     "Answer records of keys from an online store: first the `entities`, whose columns may be keys of others, then the `tables`."
 
@@ -66,7 +66,8 @@ class FeatureService:
         parsed = parse_body(body, content_type, ColumnPlan(()))
         if parsed.problems:
             raise RequestError(parsed.problems)
-        records = [{name: values[n] for name, values in parsed.columns.items()} for n in range(parsed.rows)]
+        columns = parsed.columns.items()  # a record that lacks a column of another record has null there; it must be looked up all the same
+        records = [{name: values[n] for name, values in columns if values[n] is not None} for n in range(parsed.rows)]
         try:
             found = complete_records(self.store, self.spec, records, self.clock(), self.entities)
         except ValueError as error:

@@ -94,7 +94,7 @@ class Rollout:
         "Return whether the last decision is final and recorded."
         return self.decision is not None and not self.is_pending and self.decision.action in (REVERT, FINISH)
 
-
+# %% ../../../notebooks/kit/15_service/13_live_canary.ipynb #2ee958e6
 class LiveCanary:
     """Decide on the share of a challenger by the requests that the service answers, and write each decision to the Delta table `location`.
 

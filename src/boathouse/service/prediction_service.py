@@ -8,9 +8,11 @@ __all__ = ['log', 'LOOPBACK', 'QUICK_BYTES', 'ServiceSettings', 'PredictionServi
 # %% ../../../notebooks/kit/15_service/06_prediction_service.ipynb #57874a31
 import asyncio
 import logging
+import os
 import threading
 import time
 import uuid
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,7 +22,8 @@ from prometheus_client.registry import Collector
 from boathouse.models.requests import RequestError
 from boathouse.service.admission import BODY_LIMIT, QueueFull, WorkQueue
 from boathouse.service.answers import Answer, Exchange, LookUp, RequestLog, answer_rows
-from boathouse.service.metrics import ServiceMetrics
+from boathouse.service.live_canary import LiveCanary
+from boathouse.service.metrics import ServiceMetrics, first_number
 from boathouse.service.protocol import ParsedRequest, ProtocolError, parse_body, parse_infer, render_error, render_infer, render_json
 from boathouse.service.served_versions import LoadedVersion, Traffic
 
@@ -56,9 +59,15 @@ class PredictionService:
     "Hold what the routes share: the traffic, the queue, the metrics and the hooks. `is_draining` becomes true at SIGTERM."
 
     def __init__(
-        self, traffic: Traffic, settings: ServiceSettings, look_up: LookUp | None = None, request_log: RequestLog | None = None
+        self,
+        traffic: Traffic,
+        settings: ServiceSettings,
+        look_up: LookUp | None = None,
+        request_log: RequestLog | None = None,
+        canary: LiveCanary | None = None,
     ) -> None:
         self.traffic, self.settings, self.look_up, self.request_log = traffic, settings, look_up, request_log
+        self.canary = canary
         self.queue = WorkQueue(settings.workers, settings.waiting, settings.timeout)
         self.metrics = ServiceMetrics(traffic, self.queue)
         for hook in (look_up, request_log):
@@ -88,16 +97,18 @@ class PredictionService:
         request_id = known if 0 < len(known) <= 100 and known.isascii() and known.isprintable() else uuid.uuid4().hex
         content_type, nulls = request.headers.get("content-type", ""), request.query_params.get("bad_rows") == "null" and not is_v2
         headers, version, parsed = {"x-request-id": request_id}, "", None
+        routed = list[LoadedVersion]()  # the version that was chosen, also if it fails
         try:
             served = self.choose(wanted)
 
             def work(stop: threading.Event) -> tuple[LoadedVersion, ParsedRequest, Answer, bytes]:
-                parsed, chosen = self.parse(body, content_type, served, wanted, is_v2, request_id)
+                parsed, chosen = self.parse(body, content_type, served, wanted, is_v2, request_id, routed)
                 answer = answer_rows(chosen, parsed, self.look_up, nulls, stop)
                 content = self.render(chosen, parsed, answer, is_v2)
                 return chosen, parsed, answer, render_json(content)
 
-            quick = served.scorer.is_compiled and self.look_up is None and len(body) <= QUICK_BYTES and self.queue.is_idle
+            compiled = served.scorer.is_compiled and self.traffic.is_compiled
+            quick = compiled and self.look_up is None and len(body) <= QUICK_BYTES and self.queue.is_idle
             done = work(threading.Event()) if quick else await self.queue.run(work, request.is_disconnected)
             if done is None:
                 return Response(status_code=499)  # the client has left
@@ -115,34 +126,37 @@ class PredictionService:
             content = render_json({"error": why} if is_v2 else render_error(ProtocolError(500, why)))
         seconds = time.perf_counter() - begun
         self.metrics.count("infer" if is_v2 else "invocations", status, version, seconds, parsed.rows if status == 200 and parsed else 0)
+        exchange = None
         if status == 200 and parsed is not None:
-            self.follow_up(
-                Exchange(
-                    request_id,
-                    served.model.name,
-                    served.version,
-                    status,
-                    parsed.columns,
-                    parsed.rows,
-                    answer.predictions,
-                    seconds,
-                    len(body),
-                    answer.completed,
-                )
-            )
+            exchange = Exchange(
+                request_id, served.model.name, served.version, status, parsed.columns, parsed.rows, answer.predictions, seconds,
+                len(body), answer.completed,
+            )  # fmt: skip
+            self.follow_up(exchange)
+        if self.canary is not None and wanted is None and routed:
+            self.measure(self.canary, routed[0], status, seconds, exchange)
         if self.is_draining:
             headers["connection"] = "close"
         return Response(content, status, headers, "application/json")
 
     def parse(
-        self, body: bytes, content_type: str, served: LoadedVersion, wanted: str | None, is_v2: bool, request_id: str
+        self,
+        body: bytes,
+        content_type: str,
+        served: LoadedVersion,
+        wanted: str | None,
+        is_v2: bool,
+        request_id: str,
+        routed: list[LoadedVersion],
     ) -> tuple[ParsedRequest, LoadedVersion]:
-        "Return the request, and the version that answers it: the given one, or the challenger if the key falls into its share."
+        "Return the request, and the version that answers it: the given one, or the challenger if the key falls into its share. `routed` gets that version."
         read = (lambda plan: parse_infer(body, plan)) if is_v2 else (lambda plan: parse_body(body, content_type, plan))
         parsed = read(served.scorer.plan)
-        if wanted is None and self.traffic.percent and (chosen := self.traffic.choose(parsed.columns, request_id)) is not None:
-            return (parsed if chosen.scorer.plan == served.scorer.plan else read(chosen.scorer.plan)), chosen
-        return parsed, served
+        chosen = self.traffic.choose(parsed.columns, request_id) if wanted is None and self.traffic.share else None
+        routed.append(chosen or served)
+        if chosen is not None and chosen.scorer.plan != served.scorer.plan:
+            return read(chosen.scorer.plan), chosen
+        return parsed, routed[0]
 
     def render(self, served: LoadedVersion, parsed: ParsedRequest, answer: Answer, is_v2: bool) -> dict[str, Any]:
         "Return the content of an answer."
@@ -160,9 +174,30 @@ class PredictionService:
                 log.exception("the request log refused request %s", exchange.request_id)
         other = self.traffic.challenger if self.traffic.is_shadow else None
         if other is not None and other.current is not None and self.queue.waiting == 0:
-            task = asyncio.create_task(self.score_shadow(other.current, exchange))
-            self._shadows.add(task)
-            task.add_done_callback(self._shadows.discard)
+            self.start(self.score_shadow(other.current, exchange))
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        "Run work after the answer."
+        task = asyncio.create_task(work)
+        self._shadows.add(task)
+        task.add_done_callback(self._shadows.discard)
+
+    def measure(self, canary: LiveCanary, served: LoadedVersion, status: int, seconds: float, exchange: Exchange | None) -> None:
+        "Pass a request on to the canary; one that the canary's version answered also with the prediction of the stable version, which follows."
+        stable = canary.stable_for(served)
+        if stable is None or exchange is None or not exchange.rows or self.queue.waiting:
+            return canary.note(served.version, status, seconds)
+        self.start(self.compare(canary, stable, exchange, seconds))
+
+    async def compare(self, canary: LiveCanary, stable: LoadedVersion, exchange: Exchange, seconds: float) -> None:
+        "Score the first row of an exchange with the stable version, and pass both predictions on."
+        first, other = ParsedRequest({name: list(values[:1]) for name, values in exchange.columns.items()}, 1), None
+        try:
+            answer = await self.queue.run(lambda stop: answer_rows(stable, first, self.look_up, True, stop))
+            other = first_number(answer.predictions[0]) if answer is not None else None
+        except Exception as error:  # the canary has no fault in this, and the agreement of this request stays unknown
+            log.info("version %s did not answer a request of the canary: %s", stable.version, error)
+        canary.note(exchange.version, exchange.status, seconds, first_number(exchange.predictions[0]), other)
 
     async def score_shadow(self, served: LoadedVersion, exchange: Exchange) -> None:
         "Score the rows of an exchange with another version, and count how far its numbers are from the answer."
@@ -180,11 +215,13 @@ class PredictionService:
         is_ok = states[0]["version"] is not None and not any(s["refused"] or s["registry_error"] for s in states)
         status = "ok" if is_ok else "degraded" if states[0]["version"] is not None else "no model"
         waiting = {"running": self.queue.running, "waiting": self.queue.waiting, "abandoned": self.queue.abandoned}
-        traffic = {"percent": self.traffic.percent, "shadow": self.traffic.is_shadow}
+        traffic: dict[str, Any] = {"percent": self.traffic.share, "shadow": self.traffic.is_shadow}
+        traffic |= {} if self.canary is None else {"canary": self.canary.describe()}
         return {
             "status": "draining" if self.is_draining else status,
             **states[0],
             "challenger": states[1] if len(states) > 1 else None,
             "traffic": traffic,
             "queue": waiting,
+            "process": os.getpid(),
         }

@@ -177,12 +177,19 @@ class FollowedAlias:
 
 # %% ../../../notebooks/kit/15_service/02_served_versions.ipynb #055674a5
 class RegistryWatch:
-    "Refresh followed aliases every `seconds` in a thread, and call `on_change(alias, step)` for every step that changed or refused something."
+    """Refresh followed aliases every `seconds` in a thread, and call `on_change(alias, step)` for every step that changed or refused something.
+
+    `afterwards` is called after each round; it must not raise.
+    """
 
     def __init__(
-        self, followed: Sequence[FollowedAlias], seconds: float = 1.0, on_change: Callable[[FollowedAlias, str], None] | None = None
+        self,
+        followed: Sequence[FollowedAlias],
+        seconds: float = 1.0,
+        on_change: Callable[[FollowedAlias, str], None] | None = None,
+        afterwards: Callable[[], object] | None = None,
     ) -> None:
-        self.followed, self.seconds, self.on_change = tuple(followed), seconds, on_change
+        self.followed, self.seconds, self.on_change, self.afterwards = tuple(followed), seconds, on_change, afterwards
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="registry-watch", daemon=True)
 
@@ -204,6 +211,8 @@ class RegistryWatch:
                 if step != "unchanged" and last.get(one.alias) != seen and self.on_change is not None:
                     self.on_change(one, step)
                 last[one.alias] = seen
+            if self.afterwards is not None:
+                self.afterwards()
 
 # %% ../../../notebooks/kit/15_service/02_served_versions.ipynb #3a91c4fd
 def traffic_position(key: str) -> float:
@@ -214,16 +223,20 @@ def traffic_position(key: str) -> float:
     """
     return int.from_bytes(hashlib.sha256(key.encode("utf-8", "replace")).digest()[:8]) / 2**64 * 100
 
-
-@dataclass(frozen=True)
+# %% ../../../notebooks/kit/15_service/02_served_versions.ipynb #f57b6b92
+@dataclass
 class Traffic:
-    "Divide requests between a champion and a challenger: `percent` of the keys to the challenger, or a copy of each request if `is_shadow`."
+    """Divide requests between a champion and a challenger: `percent` of the keys to the challenger, or a copy of each request if `is_shadow`.
+
+    A canary sets `canary`, the percentage per version, which replaces `percent`. A version that it does not name gets no request of the challenger.
+    """
 
     champion: FollowedAlias
     challenger: FollowedAlias | None = None
     percent: float = 0.0
     is_shadow: bool = False
     key: str = field(default="")
+    canary: Mapping[int, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.percent <= 100:
@@ -234,12 +247,28 @@ class Traffic:
         "Return the followed aliases, the champion's first."
         return (self.champion,) if self.challenger is None else (self.champion, self.challenger)
 
+    @property
+    def is_compiled(self) -> bool:
+        "Return whether each version that may be chosen is compiled, so that none of them holds the others up."
+        return all(one.current is None or one.current.scorer.is_compiled for one in self.followed)
+
+    @property
+    def share(self) -> float:
+        "Return the percentage of the keys that the challenger answers now."
+        return self.share_of(None if self.challenger is None or self.is_shadow else self.challenger.current)
+
+    def share_of(self, version: LoadedVersion | None) -> float:
+        "Return the percentage of the keys that this version of the challenger answers; 0 for None."
+        canary = self.canary  # read once: a canary replaces it meanwhile
+        return 0.0 if version is None else self.percent if canary is None else canary.get(version.version, 0.0)
+
     def choose(self, columns: Mapping[str, Sequence[Any]], default_key: str = "") -> LoadedVersion | None:
         "Return the version that answers a request, by the first value of the key column, or else by `default_key`; None if no version is loaded."
         other = None if self.challenger is None or self.is_shadow else self.challenger.current
-        if other is not None and self.percent > 0:
+        share = self.share_of(other)
+        if other is not None and share > 0:
             values = columns.get(self.key) or [default_key]
-            if traffic_position(str(values[0])) < self.percent:
+            if traffic_position(str(values[0])) < share:
                 return other
         return self.champion.current
 

@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['GROW', 'HOLD', 'REVERT', 'FINISH', 'ENDPOINT_DECISIONS', 'CanaryPlan', 'Observation', 'measure_requests',
-           'find_breaches', 'find_open_figures', 'CanaryDecision', 'next_step', 'run_canary', 'apply_decision',
-           'record_endpoint_decision', 'read_observations']
+           'find_breaches', 'find_open_figures', 'CanaryDecision', 'next_step', 'run_canary', 'add_failure',
+           'apply_decision', 'record_endpoint_decision', 'read_observations']
 
 # %% ../../../notebooks/kit/11_serving/07_canary.ipynb #b05f4cfd
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -174,16 +173,14 @@ def next_step(plan: CanaryPlan, observations: Sequence[Observation]) -> CanaryDe
 
 # %% ../../../notebooks/kit/11_serving/07_canary.ipynb #80c25a41
 def run_canary(
-    plan: CanaryPlan,
-    shift: Callable[[Mapping[int, int]], object],
-    observe: Callable[[CanaryDecision], Observation],
-    record: Callable[[int, CanaryDecision, Observation | None], object],
-    observations: Sequence[Observation] = (),
-) -> CanaryDecision:
+    plan: CanaryPlan, shift: Callable[[Mapping[int, int]], object], observe: Callable[[CanaryDecision], Observation],
+    record: Callable[[int, CanaryDecision, Observation | None], object], observations: Sequence[Observation] = (),
+) -> CanaryDecision:  # fmt: skip
     """Take a canary through its steps, and return the last decision: `finish` or `revert`.
 
     `shift` sets the traffic, and raises if the endpoint does not take it over. `observe` waits and measures. `record` gets the number of the decision,
     the decision and the observation that it follows. `observations` are those of a rollout that was interrupted, see `read_observations`.
+    An error of the three is raised after a revert. It has a note for each part of the revert that failed.
     """
     seen = list(observations)
     try:
@@ -191,16 +188,25 @@ def run_canary(
             decision = next_step(plan, seen)
             record(len(seen), decision, seen[-1] if seen else None)
             failed = apply_decision(decision, shift)
-            if not failed and decision.action in (REVERT, FINISH):
+            if decision.action in (REVERT, FINISH) and not failed:
                 return decision
             seen.append(Observation(0, failed_update=failed) if failed else observe(decision))
     except BaseException as error:
-        with suppress(Exception):
-            shift(plan.split_traffic(0))
         seen.append(Observation(0, failed_update=f"the rollout ended with {type(error).__name__}: {error}"))
-        with suppress(Exception):
-            record(len(seen), next_step(plan, seen), seen[-1])
+        decision = next_step(plan, seen)
+        add_failure(error, f"all requests must go back to version {plan.stable}, but the update", lambda: shift(decision.traffic))
+        add_failure(
+            error, f"decision {len(seen)} ({REVERT}) must be recorded, but its record", lambda: record(len(seen), decision, seen[-1])
+        )
         raise
+
+
+def add_failure(error: BaseException, what: str, action: Callable[[], object]) -> None:
+    "Run an action that follows an error; if it fails too, note that on the error."
+    try:
+        action()
+    except Exception as second:
+        error.add_note(f"{what} failed: {type(second).__name__}: {second}")
 
 
 def apply_decision(decision: CanaryDecision, shift: Callable[[Mapping[int, int]], object]) -> str:
@@ -208,11 +214,11 @@ def apply_decision(decision: CanaryDecision, shift: Callable[[Mapping[int, int]]
     try:
         if decision.action != HOLD:
             shift(decision.traffic)
+        return ""
     except Exception as error:
         if decision.action == REVERT:
             raise
         return str(error) or type(error).__name__
-    return ""
 
 # %% ../../../notebooks/kit/11_serving/07_canary.ipynb #5018b22f
 ENDPOINT_DECISIONS = Table(

@@ -93,6 +93,43 @@ def test_each_version_looks_up_by_its_own_spec_and_every_answer_is_logged_with_i
     assert {row["status_code"] for row in logged} == {200}
 
 
+def test_a_service_without_a_model_answers_keys_with_features_their_ages_and_versions(folder: Path) -> None:
+    words = (
+        "--port",
+        "0",
+        "--features",
+        "online.db",
+        "--feature-tables",
+        "features.winds,features.gusts",
+        "--entity",
+        "features.trips:trip",
+    )
+    with running_service(folder, *words) as service:
+        answer = service.post(json={"dataframe_records": [{"trip": 7}, {"pier": "west", "trip": 9}, {"pier": "north", "trip": None}]})
+        assert answer.json() == {
+            "outputs": [
+                {"trip": 7, "pier": "east", "wind": 3.0}, {"trip": 9, "pier": "west", "wind": 11.5}, {"pier": "north", "wind": None},
+            ],
+            "age_seconds": {name: [None] * 3 for name in ("features_trips", "features_winds", "features_gusts")},
+            "versions": {"features.trips": 1, "features.winds": 1, "features.gusts": 1},
+        }  # fmt: skip
+        for body, status, said in (
+            ({"dataframe_records": [{"boat": 7}]}, 400, "a record must have trip"),
+            ({"dataframe_records": [{"trip": "seven"}]}, 400, "trip"),
+            ({"dataframe_records": [7]}, 400, "part of an object, got the number 7"),
+            ({"rows": []}, 400, "exactly one of"),
+        ):
+            refused = service.post(json=body)
+            assert (refused.status_code, said in refused.json()["message"]) == (status, True), refused.text
+        assert (
+            service.session.post(f"{service.address}/invocations", json={}, headers={"Authorization": "no"}, timeout=60).status_code == 401
+        )
+        assert service.get("/health").json() == {"status": "ok", "tables": {"features.winds": 1, "features.gusts": 1}}
+        assert 'boathouse_requests_total{route="features",status="200"} 1.0' in service.get("/metrics").text
+        assert service.get("/v2/health/ready").json() == {"ready": True}
+        assert service.end(signal.SIGTERM) == 0
+
+
 def test_options_that_do_not_fit_are_refused_before_a_port_is_open(folder: Path) -> None:
     from boathouse.service.command import connect_features, connect_log, parse_serve_words
 
@@ -102,5 +139,11 @@ def test_options_that_do_not_fit_are_refused_before_a_port_is_open(folder: Path)
     ):
         with pytest.raises(LookupError, match=said):
             connect_features(parse_serve_words(words))
+    for words, said in (
+        ([], "must have a model, an endpoint, or --features with --feature-tables"),
+        (["keyed", "--feature-tables", "features.winds"], "and one of them only"),
+    ):
+        with pytest.raises(LookupError, match=said):
+            parse_serve_words(words)
     with pytest.raises(LookupError, match=r"sampling must be a share from 0 to 1, got 2\.0"):
         connect_log(parse_serve_words(["keyed", "--log", str(folder / "other"), "--log-share", "2"]), "keyed")

@@ -36,7 +36,7 @@ def service(bundle: Path, late: str, certificate: Path) -> Iterator[Service]:
     words = ("--port", "0", "--workers", "1", "--queue", "1", "--timeout", "1", "--challenger", "30", "--key", "boat")
     tls = ("--certificate", str(certificate), "--private-key", str(certificate.with_name("key.pem")))
     with running_service(bundle, late, *words, *tls) as started:
-        started.session.verify = str(certificate)
+        started.session.verify, started.session.trust_env = str(certificate), False  # no REQUESTS_CA_BUNDLE
         yield started
 
 

@@ -1,4 +1,4 @@
-"A service in a process of its own: unmodified clients, 40 malformed requests, a full queue, drain and kill."
+"A service in a process of its own: unmodified clients, 52 malformed requests, a full queue, drain and kill."
 
 from __future__ import annotations
 
@@ -270,6 +270,8 @@ def test_a_command_that_cannot_serve_says_why_and_ends_with_1(bundle: Path, late
         (["nothing"], "expected one model named nothing, found 0"),
         ([late, "--alias", "challenger"], "late cannot be served: no version has the alias challenger"),
         ([late, "--version", "7"], "late cannot be served: late version 7 cannot be loaded"),
+        ([late, "--version", "7", "--processes", "2"], "late cannot be served: late version 7 cannot be loaded"),
+        ([late, "--canary"], "a canary must have a table for its decisions"),
         ([late, "--host", "0.0.0.0", "--no-token"], "host without a token must be one of 127.0.0.1"),
         ([late, "--port", service.address.rsplit(":", 1)[1]], "must be free, got: Address already in use"),
     ):

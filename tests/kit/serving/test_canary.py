@@ -134,6 +134,34 @@ def test_a_canary_that_breaks_off_leaves_all_requests_with_the_stable_version_an
     assert [decision.action for _, decision, _ in rows] == [GROW, GROW, REVERT]
 
 
+@pytest.mark.parametrize(
+    ("fails_to_record", "fails_to_shift", "notes"),
+    [
+        (False, False, []),
+        (True, False, ["decision 2 (revert) must be recorded, but its record failed: OSError: no space left"]),
+        (False, True, ["all requests must go back to version 2, but the update failed: RuntimeError: the container did not start"]),
+        (True, True, ["all requests must go back to version 2", "decision 2 (revert) must be recorded"]),
+    ],
+)
+def test_what_fails_while_a_canary_is_sent_back_is_noted_on_the_error_that_ended_it(
+    fails_to_record: bool, fails_to_shift: bool, notes: list[str]
+) -> None:
+    endpoint, rows, measured = Endpoint({3} if fails_to_shift else set()), [], iter([GOOD])
+
+    def record(number: int, *rest: object) -> None:
+        if number == 2 and fails_to_record:
+            raise OSError("no space left")
+        rows.append(number)
+
+    with pytest.raises(StopIteration) as error:
+        run_canary(PLAN, endpoint.shift, lambda decision: next(measured), record)
+    found = getattr(error.value, "__notes__", [])
+    assert len(found) == len(notes)
+    assert all(one.startswith(note) for one, note in zip(found, notes, strict=True))
+    assert endpoint.traffic == ({2: 75, 3: 25} if fails_to_shift else {2: 100})
+    assert rows == ([0, 1] if fails_to_record else [0, 1, 2])
+
+
 CASES = [
     ("errors that a step may have at all", Observation(199, 2), HOLD),
     ("more errors than a step may have at all", Observation(20, 3), REVERT),
