@@ -17,8 +17,13 @@ from nbdev.clean import clean_nb
 ROOT = Path(__file__).parent.parent
 # The reports and the notebooks to explore need the tables of a run: the test of the whole lifecycle runs them there.
 CHAPTERS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if p.parent.name not in {"reports", "explore", ".ipynb_checkpoints"})
-# What lies inside the as-of join, the windows and the discovery of files is proven by their tests; as notebooks these chapters run last.
-INTERNALS = {"kit/04_ingest/01_files", "kit/05_point_in_time/02_spark", "kit/05_point_in_time/03_grid_windows"}
+# What lies inside the as-of join, the windows, the discovery of files, pins and refreshes is proven by their tests; as notebooks these chapters run last.
+# The tour calls what the chapters of the flights call, on three months of one airport; the demonstration by the command line does the same.
+LONG = {  # order and minutes of their marks
+    **dict.fromkeys(["kit/02_tables/07_pins", "kit/04_ingest/01_files", "kit/05_point_in_time/02_spark"], (90, 1)),
+    **dict.fromkeys(["kit/05_point_in_time/03_grid_windows", "kit/06_features/05_refresh"], (90, 1)),
+    "00_tour": (91, 6),
+}
 
 
 def shown(notebook: Any) -> list[tuple[str, str]]:
@@ -54,7 +59,8 @@ def execute(path: Path) -> Any:
 def chapter(path: Path) -> Any:
     "The parameter of a chapter's test."
     name = path.relative_to(ROOT / "notebooks").with_suffix("").as_posix()
-    marks = [pytest.mark.long(order=90, minutes=1)] if name in INTERNALS else []
+    order, minutes = LONG.get(name, (0, 0))
+    marks = [pytest.mark.long(order=order, minutes=minutes)] if order else []
     return pytest.param(path, id=name, marks=marks)
 
 
