@@ -9,10 +9,11 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from datetime import datetime
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,33 +72,38 @@ class Names(dict[str, Any]):
 
     def add_used(self, source: str) -> None:
         "Add `rows` and `model` if the source of the example speaks of them."
-        if "rows" in source:
+        if re.search(r"\brows\b", source):
             self["rows"] = self.spark.createDataFrame([(1, "B6", 4), (2, "UA", 31)], FLIGHTS.schema)
-        if "model" in source:
-            self["model"] = self.registered
+        if re.search(r"(?<!\.)\bmodel\b", source):
+            self["model"] = self.register_model()
 
-    @cached_property
-    def registered(self) -> str:
-        "The name of a model with two versions."
-        rows = pd.DataFrame(
-            {"origin": ["EWR", "JFK"] * 50, "wind": [n % 13.0 for n in range(100)], "late": [n % 13 > 6 for n in range(100)]}
-        )
-        recipe, name = Recipe(("origin",), ("wind",), "late"), f"spark_catalog.ml.{self.prefix}late_arrival"
-        mlflow.set_experiment("/test_examples")
-        with mlflow.start_run() as run:
-            uri = log_pipeline(fit(recipe, rows, {"n_estimators": 5, "min_child_samples": 5}), recipe, rows, "model")
-        assert [register(name, uri, run.info.run_id) for _ in range(2)] == [1, 2]
+    def register_model(self) -> str:
+        "The name of a model with two versions, for one example alone."
+        name = f"spark_catalog.ml.{self.prefix}late_arrival"
+        assert [register(name, *logged_model()) for _ in range(2)] == [1, 2]
         return name
+
+
+@cache
+def logged_model() -> tuple[str, str]:
+    "The URI and the run of a logged model; examples only read both, and register versions of it."
+    rows = pd.DataFrame({"origin": ["EWR", "JFK"] * 50, "wind": [n % 13.0 for n in range(100)], "late": [n % 13 > 6 for n in range(100)]})
+    recipe = Recipe(("origin",), ("wind",), "late")
+    mlflow.set_experiment("/test_examples")
+    with mlflow.start_run() as run:
+        return log_pipeline(fit(recipe, rows, {"n_estimators": 5, "min_child_samples": 5}), recipe, rows, "model"), run.info.run_id
 
 
 @pytest.fixture
 def names(spark: SparkSession, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     test = EXAMPLES[request.node.callspec.params["name"]]
+    source = " ".join(example.source for example in test.examples)
     found = Names(spark, f"examples_{test.name.rpartition('.')[2].lower()}_", tmp_path, test.globs)
-    found.add_used(" ".join(example.source for example in test.examples))
+    found.add_used(source)
     monkeypatch.setattr(sys, "argv", ["task"])
     yield found
-    drop_all(found["lake"])
+    if "lake" in source:
+        drop_all(found["lake"])
     if "model" in found:
         MlflowClient().delete_registered_model(found["model"])
 

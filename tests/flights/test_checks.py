@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from functools import reduce
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
-from boathouse.quality.dataset_checks import CheckFinding
+from boathouse.quality.dataset_checks import CheckFinding, finding_metrics
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.writes import append
 from flights import tables as t
@@ -51,7 +52,9 @@ def test_a_carrier_without_a_name_and_a_stale_feed_are_found_and_recorded_once(l
 def test_a_day_is_compared_with_the_days_before_it(lake: Lakehouse) -> None:
     events = check_tables(lake, DAY)[EVENTS][1].checked
     assert events >= 20
-    for back in range(1, 8):
-        record_findings(lake, {EVENTS: [CheckFinding("usual_count", "warn", 20 * events, 0)]}, DAY - timedelta(days=back))
+    usual = [CheckFinding("usual_count", "warn", 20 * events, 0)]
+    days = [DAY - timedelta(days=back) for back in range(1, 8)]
+    recorded = reduce(DataFrame.unionByName, [finding_metrics(lake.spark, EVENTS, usual, str(day), NOON) for day in days])
+    append(lake, t.MONITORING_QUALITY_METRICS, recorded)
     few = check_tables(lake, DAY)[EVENTS][1]
     assert (few.failed, few.detail) == (1, f"expected {19 * events} to {21 * events} rows, got {events}")
