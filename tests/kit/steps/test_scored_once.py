@@ -290,3 +290,20 @@ def test_a_stream_that_is_killed_at_forty_random_times_has_each_row_once(
     assert set(dead.trip) >= {n for n in range(40) if n % 3 == 0}
     assert set(dead[dead.trip >= 1000].model_version) == {1}
     assert set(scored[scored.trip >= 1000].model_version) == {2}
+
+
+@pytest.mark.long(order=4, minutes=5)
+def test_a_batch_that_is_killed_at_thirty_random_times_has_all_its_rows_once_or_none(
+    lake: Lakehouse, streamed: Streamed, death: Callable[..., None]
+) -> None:
+    chance, found = random.Random(11), []
+    lake.spark.sql(f"DROP TABLE IF EXISTS {lake.name('ml.batches')}")
+    for number in range(30):
+        MlflowClient().set_registered_model_alias(MODEL, "champion", str(1 + number % 2))
+        death("batch", f"at {chance.uniform(0.2, 6):.2f}")
+        found.append(sorted(read(lake, "ml.batches").toPandas().trip) if exists(lake, "ml.batches") else [])
+    rows = read(lake, TRIPS, 3).where("trip IN (1, 3) AND load != 'heavy'").withColumn("load", F.col("load").cast("double"))
+    score(lake, CHAMPION, rows, to="ml.batches", batch="one", key=["trip"], at=AT)
+    assert [trips for trips in found if trips not in ([], [1, 3])] == []
+    assert found == sorted(found), "a batch that was there is gone"
+    assert found[-1] == sorted(read(lake, "ml.batches").toPandas().trip) == [1, 3]

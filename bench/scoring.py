@@ -1,0 +1,159 @@
+"""What batch scoring costs: `boathouse.models.scoring.score` against `mlflow.pyfunc.spark_udf` and `mapInPandas` with the same pyfunc, in one run.
+
+    python bench/scoring.py [--rows 300000] [--rounds 2] [--ways NAME ...] [--limit 600]
+
+A linear model with its scaling, which `score` compiles to SQL, and 100 trees of LightGBM; both have three categories and nine numbers as inputs. Rows come from
+Parquet, in eight files, and go nowhere (`noop`). Each way and round has a process with a JVM, which scores once to compare the predictions, and then up to
+three times; the last time counts. Predictions of trees must be equal to the last bit, those of the linear model within 1e-12.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ways import Way, compare, show, work
+
+MODELS: dict[str, dict[str, Any]] = {"linear": {"learner": "logistic"}, "trees": {"n_estimators": 100}}
+TOLERANCE = {"linear": 1e-12, "trees": 0.0}
+FILES = 8
+
+
+def use_registry(folder: Path) -> None:
+    "Make the registry in `folder` that of this process."
+    from boathouse.workspace.spark.session import state_environment
+
+    os.environ.update({name: value for name, value in state_environment(folder / "registry").items() if "MLFLOW" in name})
+
+
+def session(state: Path) -> Any:
+    from boathouse.workspace.spark.session import local_session
+
+    return local_session(state)
+
+
+def make(folder: Path, rows: int) -> None:
+    "Write the rows, and register both models."
+    import mlflow
+    from serving import CATEGORIES, NUMBERS, make_rows
+
+    from boathouse.models.learners import Recipe, fit, log_pipeline
+    from boathouse.registry.promotions import register
+
+    (folder / "registry").mkdir(parents=True)
+    (folder / "rows").mkdir()
+    use_registry(folder)
+    mlflow.set_experiment("/bench")
+    found, recipe = make_rows(rows), Recipe(CATEGORIES, NUMBERS, "late")
+    for name, parameters in MODELS.items():
+        with mlflow.start_run() as run:
+            uri = log_pipeline(fit(recipe, found.head(20_000), parameters), recipe, found.head(20_000), "model")
+        register(name, uri, run.info.run_id)
+    found = found.assign(id=range(rows))
+    for n, part in enumerate(np.array_split(np.arange(rows), FILES)):
+        found.iloc[part].to_parquet(folder / "rows" / f"{n}.parquet", index=False)
+
+
+def ours(model: str, folder: Path, state: Path) -> Callable[[], Any]:
+    from boathouse.models.scoring import pack_model, score
+
+    use_registry(folder)
+    spark = session(state)
+    df, packed = spark.read.parquet(f"{folder}/rows"), pack_model(model, 1)
+    return lambda: score(df, packed, keep=["id"])
+
+
+def by_udf(model: str, folder: Path, state: Path) -> Callable[[], Any]:
+    import mlflow
+    from pyspark.sql import functions as F
+    from serving import CATEGORIES, NUMBERS
+
+    use_registry(folder)
+    spark = session(state)
+    df = spark.read.parquet(f"{folder}/rows")
+    predict = mlflow.pyfunc.spark_udf(spark, f"models:/{model}/1", result_type="array<double>", env_manager="local")
+    return lambda: df.select("id", predict(F.struct(*CATEGORIES, *NUMBERS))[1].alias("probability"))
+
+
+def by_map(model: str, folder: Path, state: Path) -> Callable[[], Any]:
+    import mlflow
+    from serving import CATEGORIES, NUMBERS
+
+    use_registry(folder)
+    spark, inputs = session(state), [*CATEGORIES, *NUMBERS]
+    df, files = spark.read.parquet(f"{folder}/rows"), mlflow.artifacts.download_artifacts(f"models:/{model}/1")
+
+    def batches(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        loaded = mlflow.pyfunc.load_model(files)
+        for frame in frames:
+            yield pd.DataFrame({"id": frame["id"], "probability": loaded.predict(frame[inputs])[:, 1]})
+
+    return lambda: df.mapInPandas(batches, "id bigint, probability double")
+
+
+def scan(model: str, folder: Path, state: Path) -> Callable[[], Any]:
+    spark = session(state)
+    df = spark.read.parquet(f"{folder}/rows")
+    return lambda: df.selectExpr("id", "n0 AS probability")
+
+
+KINDS = {"boathouse": ours, "spark_udf": by_udf, "mapInPandas": by_map}
+EVERY = {f"{model}: {kind}": Way(partial(begin, model)) for model in MODELS for kind, begin in KINDS.items()}
+EVERY["only read"] = Way(partial(scan, ""))
+
+
+def keep_predictions(name: str, folder: Path, found: Any) -> list[int]:
+    "Write the predictions in the order of their rows, and return their number."
+    rows = found.toPandas().sort_values("id")
+    np.save(folder / f"{name.replace(': ', '_')}.npy", rows.probability.to_numpy())
+    assert rows.id.is_unique
+    return [len(rows)]
+
+
+def print_differences(folder: Path) -> None:
+    "Print the largest difference between the predictions of each way and those of `spark_udf`."
+    for model, tolerance in TOLERANCE.items():
+        theirs = folder / f"{model}_spark_udf.npy"
+        for kind in KINDS:
+            file = folder / f"{model}_{kind}.npy"
+            if file.exists() and theirs.exists():
+                differs = float(np.abs(np.load(file) - np.load(theirs)).max())
+                print(
+                    f"{model}: {kind}: {'as exact as stated' if differs <= tolerance else 'OTHER PREDICTIONS'}, largest difference {differs:g}"
+                )
+
+
+def main(rows: int, rounds: int, ways: list[str], limit: float) -> None:
+    with tempfile.TemporaryDirectory(prefix="boathouse-bench-") as scratch:
+        folder = Path(scratch)
+        make(folder, rows)
+        chosen = {name: how for name, how in EVERY.items() if not ways or any(w.lower() in name.lower() for w in ways)}
+        results = compare(__file__, chosen, {"": sys.executable}, folder, rounds, limit)
+        for model in (*MODELS, "only read"):
+            if some := {name: found for name, found in results.items() if name.startswith(model)}:
+                show(
+                    f"{model}: {rows:,} rows; load average {os.getloadavg()[0]:.1f}",
+                    some,
+                    {f"{model}: spark_udf": "spark_udf", f"{model}: mapInPandas": "mapInPandas"},
+                )
+        print_differences(folder)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--work"]:
+        work(EVERY[sys.argv[2]], partial(keep_predictions, sys.argv[2], Path(sys.argv[3])), *sys.argv[3:])
+    else:
+        parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+        parser.add_argument("--rows", type=int, default=300_000)
+        parser.add_argument("--rounds", type=int, default=2)
+        parser.add_argument("--ways", nargs="+", default=[], help="only ways whose name has one of these words")
+        parser.add_argument("--limit", type=float, default=600, help="seconds that a process may take")
+        main(**vars(parser.parse_args()))
