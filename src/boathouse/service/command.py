@@ -117,7 +117,9 @@ def connect_features(given: argparse.Namespace) -> OnlineFeatures | None:
     if not given.features:
         return None
     parts = [one.partition(":") for one in given.entity]
-    return OnlineFeatures(OnlineStore(given.features), [FeatureLookup(table, keys.split(",")) for table, _, keys in parts])
+    # A key has one row; with a time key, as the flights' departures have one, that row is taken whatever its time is.
+    entities = [FeatureLookup(table, keys.split(","), undated=True) for table, _, keys in parts]
+    return OnlineFeatures(OnlineStore(given.features), entities)
 
 
 def connect_log(given: argparse.Namespace, model: str) -> ExchangeLog | None:
