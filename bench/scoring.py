@@ -1,10 +1,11 @@
 """What batch scoring costs: `boathouse.models.scoring.score` against `mlflow.pyfunc.spark_udf` and `mapInPandas` with the same pyfunc, in one run.
 
-    python bench/scoring.py [--rows 300000] [--rounds 2] [--ways NAME ...] [--limit 600]
+    python bench/scoring.py [--rows 300000] [--rounds 3] [--ways NAME ...] [--apart]
 
 A linear model with its scaling, which `score` compiles to SQL, and 100 trees of LightGBM; both have three categories and nine numbers as inputs. Rows come from
-Parquet, in eight files, and go nowhere (`noop`). Each way and round has a process with a JVM, which scores once to compare the predictions, and then up to
-three times; the last time counts. Predictions of trees must be equal to the last bit, those of the linear model within 1e-12.
+Parquet, in eight files, and go nowhere (`noop`). The ways take turns in one session; the first two turns of each warm it up, and the predictions of the first
+are compared: those of trees must be equal to the last bit, those of the linear model within 1e-12. The peak memory has the JVM of all ways in it; `--apart`
+gives each way and round a process with a JVM instead, which scores up to four times, and the last time counts.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from ways import Way, compare, show, work
+from tasks import measured
+from ways import Way, compare, show, tree_seconds, work
 
 MODELS: dict[str, dict[str, Any]] = {"linear": {"learner": "logistic"}, "trees": {"n_estimators": 100}}
 TOLERANCE = {"linear": 1e-12, "trees": 0.0}
@@ -126,24 +129,42 @@ def print_differences(folder: Path) -> None:
             file = folder / f"{model}_{kind}.npy"
             if file.exists() and theirs.exists():
                 differs = float(np.abs(np.load(file) - np.load(theirs)).max())
-                print(
-                    f"{model}: {kind}: {'as exact as stated' if differs <= tolerance else 'OTHER PREDICTIONS'}, largest difference {differs:g}"
-                )
+                verdict = "as exact as stated" if differs <= tolerance else "OTHER PREDICTIONS"
+                print(f"{model}: {kind}: {verdict}, largest difference {differs:g}")
 
 
-def main(rows: int, rounds: int, ways: list[str], limit: float) -> None:
+def interleave(folder: Path, names: Sequence[str], rounds: int) -> dict[str, list[dict[str, Any]]]:
+    "Score by every way in one session: a warm-up that keeps the predictions, one more, and the rounds that count."
+    state, results = folder / "spark", dict[str, list[dict[str, Any]]]()
+    begun = {name: EVERY[name].begin(folder, state) for name in names}
+    for number in range(-2, rounds):
+        for name, make_rows in begun.items():
+            with measured(lambda: [os.getpid()]) as cost:
+                before, start = tree_seconds(), time.perf_counter()
+                found = make_rows()
+                sums = keep_predictions(name, folder, found) if number == -2 else []
+                if number > -2:
+                    found.write.format("noop").mode("overwrite").save()
+                one = {"seconds": time.perf_counter() - start, "cpu": tree_seconds() - before, "sums": sums}
+            print(f"round {number + 1}: {name}: {one['seconds']:.2f} s, {one['cpu']:.2f} CPU s", file=sys.stderr, flush=True)
+            if number >= 0:
+                results.setdefault(name, []).append(one | {"peak": cost.peak})
+    return results
+
+
+def main(rows: int, rounds: int, ways: list[str], limit: float, apart: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="boathouse-bench-") as scratch:
         folder = Path(scratch)
         make(folder, rows)
         chosen = {name: how for name, how in EVERY.items() if not ways or any(w.lower() in name.lower() for w in ways)}
-        results = compare(__file__, chosen, {"": sys.executable}, folder, rounds, limit)
+        if apart:
+            results = compare(__file__, chosen, {"": sys.executable}, folder, rounds, limit)
+        else:
+            results = interleave(folder, list(chosen), rounds)
         for model in (*MODELS, "only read"):
             if some := {name: found for name, found in results.items() if name.startswith(model)}:
-                show(
-                    f"{model}: {rows:,} rows; load average {os.getloadavg()[0]:.1f}",
-                    some,
-                    {f"{model}: spark_udf": "spark_udf", f"{model}: mapInPandas": "mapInPandas"},
-                )
+                against = {f"{model}: {kind}": kind for kind in ("spark_udf", "mapInPandas")}
+                show(f"{model}: {rows:,} rows; load average {os.getloadavg()[0]:.1f}", some, against)
         print_differences(folder)
 
 
@@ -153,7 +174,8 @@ if __name__ == "__main__":
     else:
         parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
         parser.add_argument("--rows", type=int, default=300_000)
-        parser.add_argument("--rounds", type=int, default=2)
+        parser.add_argument("--rounds", type=int, default=3)
         parser.add_argument("--ways", nargs="+", default=[], help="only ways whose name has one of these words")
-        parser.add_argument("--limit", type=float, default=600, help="seconds that a process may take")
+        parser.add_argument("--limit", type=float, default=600, help="seconds that a process may take, with --apart")
+        parser.add_argument("--apart", action="store_true", help="a process and a JVM for each way and round, for the peak memory")
         main(**vars(parser.parse_args()))

@@ -13,7 +13,7 @@ import pytest
 import requests
 from deltalake import DeltaTable
 from support.forks import Forks
-from support.services import promote_version, register_version
+from support.services import register_version
 
 from boathouse.service.app import open_port
 from boathouse.service.inference_log import InferenceLog
@@ -26,10 +26,11 @@ from boathouse.service.connections import ExchangeLog
 from boathouse.service.inference_log import InferenceLog
 from boathouse.service.prediction_service import ServiceSettings
 from boathouse.service.served_versions import FollowedAlias, Traffic
+champion = FollowedAlias("killed", version=1)
+champion.refresh()
+assert champion.current is not None, champion.refused
 """
 CODE = """
-champion = FollowedAlias("killed")
-champion.refresh()
 log = InferenceLog({buffer!r}, {table!r}, segment_bytes=8192, sync_seconds=0.01, flush_seconds={flush})
 settings = ServiceSettings()
 app = create_app(Traffic(champion), settings, None, ExchangeLog(log, "killed"))
@@ -39,9 +40,8 @@ run_server(app, open_port("127.0.0.1", {port}), settings, lambda: None)
 
 @pytest.fixture(scope="module")
 def forks(bundle: Path) -> Iterator[Forks]:
-    "A process that has imported the service, with the registry of the bundle, and forks for each start."
-    register_version("killed")
-    promote_version("killed", 1)
+    "A process that has imported the service and loaded a model, and forks for each start."
+    register_version("killed", learner="logistic")
     with Forks(IMPORTS) as started:
         yield started
 
@@ -60,7 +60,7 @@ class Clients:
             name = f"{letter}{number}"
             try:
                 answer = session.post(f"{self.address}/invocations", json=GOOD, headers={"X-Request-Id": name}, timeout=30)
-            except requests.ConnectionError:
+            except requests.RequestException:  # refused, or broken off in the middle of an answer
                 self.broken += 1
                 time.sleep(0.01)
                 continue
