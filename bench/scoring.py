@@ -135,17 +135,18 @@ def print_differences(folder: Path) -> None:
 
 def interleave(folder: Path, names: Sequence[str], rounds: int) -> dict[str, list[dict[str, Any]]]:
     "Score by every way in one session: a warm-up that keeps the predictions, one more, and the rounds that count."
-    state, results = folder / "spark", dict[str, list[dict[str, Any]]]()
+    state, results, counts = folder / "spark", dict[str, list[dict[str, Any]]](), dict[str, list[int]]()
     begun = {name: EVERY[name].begin(folder, state) for name in names}
     for number in range(-2, rounds):
         for name, make_rows in begun.items():
             with measured(lambda: [os.getpid()]) as cost:
                 before, start = tree_seconds(), time.perf_counter()
                 found = make_rows()
-                sums = keep_predictions(name, folder, found) if number == -2 else []
-                if number > -2:
+                if number == -2:
+                    counts[name] = keep_predictions(name, folder, found)
+                else:
                     found.write.format("noop").mode("overwrite").save()
-                one = {"seconds": time.perf_counter() - start, "cpu": tree_seconds() - before, "sums": sums}
+                one = {"seconds": time.perf_counter() - start, "cpu": tree_seconds() - before, "sums": counts[name]}
             print(f"round {number + 1}: {name}: {one['seconds']:.2f} s, {one['cpu']:.2f} CPU s", file=sys.stderr, flush=True)
             if number >= 0:
                 results.setdefault(name, []).append(one | {"peak": cost.peak})

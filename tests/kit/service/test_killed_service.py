@@ -74,7 +74,7 @@ def wait_for(address: str) -> None:
         try:
             if requests.get(f"{address}/ping", timeout=5).ok:
                 return
-        except requests.ConnectionError:
+        except requests.RequestException:
             time.sleep(0.02)
     raise AssertionError(f"{address} does not answer")
 
