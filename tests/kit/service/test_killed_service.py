@@ -31,7 +31,7 @@ champion.refresh()
 assert champion.current is not None, champion.refused
 """
 CODE = """
-log = InferenceLog({buffer!r}, {table!r}, segment_bytes=8192, sync_seconds=0.01, flush_seconds={flush})
+log = InferenceLog({buffer!r}, {table!r}, segment_bytes=1 << 18, sync_seconds=0.01, flush_seconds={flush})
 settings = ServiceSettings()
 app = create_app(Traffic(champion), settings, None, ExchangeLog(log, "killed"))
 run_server(app, open_port("127.0.0.1", {port}), settings, lambda: None)
@@ -97,7 +97,7 @@ def test_a_service_that_is_killed_two_dozen_times_logs_each_answered_request_onc
         clients.ended.set()
         for thread in clients.threads:
             thread.join()
-    last = InferenceLog(buffer, table, segment_bytes=8192)
+    last = InferenceLog(buffer, table, segment_bytes=1 << 18)
     last.close()
     ids = Counter(DeltaTable(table).to_pyarrow_table(columns=["databricks_request_id"])["databricks_request_id"].to_pylist())
     assert kills == KILLS
