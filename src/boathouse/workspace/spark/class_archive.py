@@ -86,12 +86,12 @@ def make_archive(jars: list[Path]) -> Path:
             "from pathlib import Path\nfrom boathouse.workspace.spark.session import start_session\n"
             f"state = Path({scratch!r}) / 'state'\n"
             f"spark = start_session(state, 'local[2]', java=['-XX:ArchiveClassesAtExit={made}', '-Xlog:disable', '-XX:TieredStopAtLevel=1'])\n{EXERCISE}\n"
-            "jvm = spark.sparkContext._gateway.proc\nspark.stop()\njvm.stdin.close()\njvm.wait(120)\n"
+            "jvm = spark.sparkContext._gateway.proc\nspark.stop()\njvm.stdin.close()\njvm.wait(600)\n"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         if done.returncode or not made.is_file():
             lines = (done.stdout + done.stderr).strip().splitlines() or ["the JVM wrote no archive"]
-            raise ArchiveError(f"no class archive, sessions will start slower: {lines[-1]}")
+            raise ArchiveError(f"no class archive, sessions will start slower: {lines[-1][:200]}")
         shutil.rmtree(empty_metastore(jars), ignore_errors=True)
         Path(scratch, "state", "metastore").rename(empty_metastore(jars))
         made.rename(file)
