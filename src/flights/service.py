@@ -35,7 +35,7 @@ from boathouse.serving.workspace_rollout import WorkspaceEndpoint, roll_out, sta
 from boathouse.tables.table import Lakehouse
 from boathouse.validation.gate import GateResult, format_results
 from flights.deployment import read_shadow, task_context
-from flights.online import make_requests, open_store, publish_tables
+from flights.online import days_to_keep, make_requests, open_store, publish_tables
 
 STEPS, REQUESTS = (10, 50), 100  # percentages of a canary, and its requests per step
 SLOWER = 5.0  # times the latency of the version from before: the process shares its cores with the job
@@ -93,7 +93,7 @@ def workspace_endpoint(p: Any, rows: pd.DataFrame) -> WorkspaceEndpoint:
 def load_main() -> None:
     "Run the task `load`: publish the features, and let a service of the version answer requests of recent flights within `p99_ms` and `memory_mib`."
     lake, at, p = task_context(store="online.db", p99_ms=500, memory_mib=1500)
-    publish_tables(lake, open_store(p.store))
+    publish_tables(lake, open_store(p.store), keep=days_to_keep(lake, p.as_of))
     records = make_requests(lake, p.as_of)
     result = load_test(p.model, p.model_version, records, p99_ms=p.p99_ms, memory_mib=p.memory_mib, words=("--features", p.store))
     print(format_results([result]))
