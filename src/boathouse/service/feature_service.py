@@ -15,6 +15,7 @@ from typing import Any
 
 import mlflow
 from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
@@ -25,7 +26,7 @@ from boathouse.online.request_features import complete_records
 from boathouse.online.store import OnlineStore
 from boathouse.runtime import now
 from boathouse.service.admission import Guard, QueueFull, WorkQueue
-from boathouse.service.app import INVOKE, OPEN_PATHS, PAGES
+from boathouse.service.app import FILES, INVOKE, OPEN_PATHS, PAGES
 from boathouse.service.metrics import SECONDS
 from boathouse.service.prediction_service import LOOPBACK, ServiceSettings
 from boathouse.service.protocol import ProtocolError, parse_body, render_error, render_json
@@ -103,7 +104,8 @@ def create_feature_app(service: FeatureService) -> FastAPI:
         yield
         service.queue.close()
 
-    app, settings = FastAPI(title="Features", version=mlflow.__version__, lifespan=closed, redoc_url=None), service.settings
+    settings = service.settings
+    app = FastAPIOffline(title="Features", version=mlflow.__version__, lifespan=closed, redoc_url=None, static_url=FILES)
     app.state.service = service
     open_paths = OPEN_PATHS | (PAGES if settings.host in LOOPBACK else frozenset())
     app.add_middleware(Guard, token=settings.token, open_paths=open_paths, body_limit=settings.body_limit, timeout=settings.timeout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import socket
@@ -220,6 +221,10 @@ def test_health_needs_no_token_for_a_load_balancer_and_the_openapi_page_has_the_
     assert [requests.get(service.address + path, timeout=60).status_code for path in ("/health", "/metrics", "/version", "/v2")] == [
         401
     ] * 4
+    docs = requests.get(f"{service.address}/docs", timeout=60).text
+    files = re.findall(r'(?:src|href)="([^"]*)"', docs)
+    assert len(files) == 3
+    assert [requests.get(service.address + path, timeout=60).status_code for path in files] == [200] * 3  # no file comes from a network
     page = requests.get(f"{service.address}/openapi.json", timeout=60).json()
     example = page["paths"]["/invocations"]["post"]["requestBody"]["content"]["application/json"]["example"]
     assert service.post(json=example).status_code == 200

@@ -16,6 +16,7 @@ EXTRA = {
     "delta": "delta-spark",
     "execnb": "execnb",
     "fastapi": "fastapi",
+    "fastapi_offline": "fastapi-offline",
     "filelock": "filelock",
     "jinja2": "Jinja2",
     "matplotlib": "matplotlib",
