@@ -25,9 +25,10 @@ SHARED = {**os.environ, "BOATHOUSE_CLUSTER": ""}  # as everybody's: the backgrou
 def lived(
     tmp_path_factory: pytest.TempPathFactory, clone: Callable[[Path], Path], boathouse: Callable[..., Any]
 ) -> tuple[Path, dict[str, Any]]:
-    "A bundle whose lifecycle has run: history to February, one month lived through; with the run as the Jobs API tells it."
+    "A bundle whose lifecycle has run: history to February, one month lived through and scored as a stream; with the run as the Jobs API tells it."
     folder = clone(tmp_path_factory.mktemp("lifecycle"))
-    told = boathouse(folder, "run", "lifecycle", "--param", "start=2013-02-01", "--param", "months=1", "--param", "max_evals=2")
+    words = ["--param", "start=2013-02-01", "--param", "months=1", "--param", "max_evals=2", "--var", "streamed_month=2013-02"]
+    told = boathouse(folder, "run", "lifecycle", *words)
     return folder, told
 
 
