@@ -24,6 +24,7 @@ from support.services import TOKEN, Service, harbour_rows, promote_version, regi
 
 from boathouse.models.scoring import load_packed, pack_model
 from boathouse.service.app import open_port
+from boathouse.service.command import serve_command
 
 ROWS = harbour_rows(5)[["pier", "wind"]]
 SPLIT = {"dataframe_split": {"columns": ["pier", "wind"], "data": ROWS.to_numpy(object).tolist()}}
@@ -269,10 +270,16 @@ def test_after_kill_9_the_same_command_serves_again_on_the_same_port(bundle: Pat
             assert service.end(signal.SIGKILL) == -signal.SIGKILL
 
 
-def test_a_command_that_cannot_serve_says_why_and_ends_with_1(bundle: Path, late: str, service: Service) -> None:
+@pytest.mark.usefixtures("late")
+def test_a_command_that_cannot_serve_says_why_and_ends_with_1(bundle: Path) -> None:
     boathouse = Path(sys.executable).parent / "boathouse"
+    done = subprocess.run([boathouse, "serve", "nothing"], cwd=bundle, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, "expected one model named nothing, found 0" in done.stderr) == (1, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_cannot_be_served_is_refused_before_a_port_accepts_requests(late: str, service: Service) -> None:
     for words, why in (
-        (["nothing"], "expected one model named nothing, found 0"),
         ([late, "--alias", "challenger"], "late cannot be served: no version has the alias challenger"),
         ([late, "--version", "7"], "late cannot be served: late version 7 cannot be loaded"),
         ([late, "--version", "7", "--processes", "2"], "late cannot be served: late version 7 cannot be loaded"),
@@ -280,6 +287,5 @@ def test_a_command_that_cannot_serve_says_why_and_ends_with_1(bundle: Path, late
         ([late, "--host", "0.0.0.0", "--no-token"], "host without a token must be one of 127.0.0.1"),
         ([late, "--port", service.address.rsplit(":", 1)[1]], "must be free, got: Address already in use"),
     ):
-        done = subprocess.run([boathouse, "serve", *words], cwd=bundle, capture_output=True, text=True, timeout=120)
-        assert (done.returncode, why in done.stderr) == (1, True), done.stderr
-        assert "Traceback" not in done.stderr
+        with pytest.raises(LookupError, match=re.escape(why)):
+            serve_command({"json": True, "resources": {}}, [*words, *([] if "--port" in words else ["--port", "0"])])
