@@ -8,6 +8,7 @@ __all__ = ['STEPS', 'REQUESTS', 'SLOWER', 'AGREEMENT', 'check_endpoint', 'canary
 
 # %% ../../notebooks/flights/12b_service.ipynb #1242f620
 import tempfile
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def check_endpoint(lake: Lakehouse, endpoint: LocalEndpoint, model: str, version
     served = lake.spark.createDataFrame(answers, "flight_id bigint, probability double")
     tried = read_shadow(lake, model, version, as_of).join(served.select("flight_id"), "flight_id", "left_semi")
     found = check_scores_match_shadow(served, tried, "flight_id")
-    return GateResult(**{**vars(found), "name": "endpoint_scores"})
+    return replace(found, name="endpoint_scores")
 
 # %% ../../notebooks/flights/12b_service.ipynb #5c2740d0
 def canary_plan(stable: int, canary: int) -> CanaryPlan:

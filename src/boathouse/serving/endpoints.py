@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAME', 'TIMEOUT', 'EndpointSpec', 'build_endpoint_config', 'format_served_name', 'extract_config', 'read_traffic',
-           'format_traffic', 'probe_version', 'shift_traffic', 'settle_endpoint', 'update_endpoint', 'restore_endpoint',
-           'stage_config', 'create_endpoint', 'delete_endpoint', 'deploy_endpoint']
+           'format_traffic', 'invoke_version', 'probe_version', 'shift_traffic', 'settle_endpoint', 'update_endpoint',
+           'restore_endpoint', 'stage_config', 'create_endpoint', 'delete_endpoint', 'deploy_endpoint']
 
 # %% ../../../notebooks/kit/11_serving/06_endpoints.ipynb #b6f97296
 import json
@@ -107,6 +107,13 @@ def format_traffic(traffic: Mapping[int, int]) -> str:
     return ", ".join(f"version {version}: {share} %" for version, share in sorted(traffic.items()) if share) or "no version"
 
 # %% ../../../notebooks/kit/11_serving/06_endpoints.ipynb #1dd6c042
+def invoke_version(client: Any, spec: EndpointSpec, version: int, rows: pd.DataFrame) -> np.ndarray:
+    "Send rows to one version of the endpoint, by its own path, and return its predictions. Raises what the SDK raises."
+    path = f"/serving-endpoints/{spec.name}/served-models/{format_served_name(spec.model, version)}/invocations"
+    body = {"dataframe_split": json.loads(rows.to_json(orient="split", index=False, date_format="iso", double_precision=15))}
+    return np.asarray(client.api_client.do("POST", path, body=body)["predictions"], dtype=float)
+
+
 def probe_version(
     client: Any, spec: EndpointSpec, version: int, rows: pd.DataFrame, expected: np.ndarray | None = None, tolerance: float = SAME
 ) -> str:
@@ -116,10 +123,8 @@ def probe_version(
     or if one is further than `tolerance` from `expected`.
     """
     served = format_served_name(spec.model, version)
-    path = f"/serving-endpoints/{spec.name}/served-models/{served}/invocations"
-    body = {"dataframe_split": json.loads(rows.to_json(orient="split", index=False, date_format="iso", double_precision=15))}
     try:
-        found = np.asarray(client.api_client.do("POST", path, body=body)["predictions"], dtype=float)
+        found = invoke_version(client, spec, version, rows)
     except Exception as error:
         raise DeploymentFailed(f"{spec.name}: {served} did not predict the {len(rows)} rows of the probe: {error}") from error
     finite = np.isfinite(found.reshape(len(found), -1)).all(axis=1) if len(found) else np.array([], bool)

@@ -7,7 +7,6 @@ __all__ = ['send_row', 'WorkspaceEndpoint', 'stage_version', 'roll_out', 'roll_b
 
 # %% ../../../notebooks/kit/11_serving/10_workspace_rollout.ipynb #7c705636
 import itertools
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,8 +23,8 @@ from boathouse.serving.endpoints import (
     delete_endpoint,
     deploy_endpoint,
     extract_config,
-    format_served_name,
     format_traffic,
+    invoke_version,
     read_traffic,
     settle_endpoint,
     shift_traffic,
@@ -34,11 +33,9 @@ from boathouse.serving.endpoints import (
 # %% ../../../notebooks/kit/11_serving/10_workspace_rollout.ipynb #1b768844
 def send_row(client: Any, spec: EndpointSpec, version: int, row: pd.DataFrame) -> tuple[int, float, float | None]:
     "Send one row to one version, and return the status, the milliseconds, and the predicted number; None for an error."
-    path = f"/serving-endpoints/{spec.name}/served-models/{format_served_name(spec.model, version)}/invocations"
-    body = {"dataframe_split": json.loads(row.to_json(orient="split", index=False, date_format="iso", double_precision=15))}
     begun, found = time.perf_counter(), None
     try:
-        found = float(np.asarray(client.api_client.do("POST", path, body=body)["predictions"], dtype=float).ravel()[-1])
+        found = float(invoke_version(client, spec, version, row).ravel()[-1])
         status = 200 if np.isfinite(found) else 500
     except Exception:  # any failure of a request counts as an error of the version
         status = 500

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 from databricks.sdk.errors import ResourceAlreadyExists
 from databricks.sdk.service.serving import ServingEndpointDetailed
-from support.serving_api import Workspace, serve_workspace
+from support.serving_api import Workspace
 
 from boathouse.serving.canary import REVERT, CanaryPlan, Observation, run_canary
 from boathouse.serving.deployment import DeploymentFailed
@@ -30,12 +29,6 @@ ROWS = pd.DataFrame({"wind": [3.1, math.nan], "origin": ["EWR", None], "at": pd.
 TWO = EndpointSpec("late", "dev.ml.late_arrival", {2: 100})
 THREE = replace(TWO, traffic={3: 100})
 SPLIT = replace(TWO, traffic={2: 95, 3: 5})
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[Workspace, Any]]:
-    with serve_workspace() as found:
-        yield found
 
 
 @pytest.fixture

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 import pytest
-from support.serving_api import Workspace, serve_workspace
+from support.serving_api import Workspace
 
 from boathouse.serving.canary import CanaryDecision, CanaryPlan, Observation
 from boathouse.serving.deployment import DeploymentFailed
@@ -21,12 +20,6 @@ PLAN = CanaryPlan(2, 3, steps=(10, 50), requests=8, latency_ratio=1000)
 
 def half(rows: list[list[float]]) -> list[float]:
     return [row[0] / 120 for row in rows]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[Workspace, Any]]:
-    with serve_workspace() as found:
-        yield found
 
 
 @pytest.fixture
