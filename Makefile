@@ -79,7 +79,7 @@ prep: setup  ## Format, clean and export the notebooks, and check that modules a
 	@$(BIN)/ruff format --quiet $(SOURCES)
 	@$(BIN)/nbdev-clean
 	@$(BIN)/python tests/support/export.py
-	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff check --no-cache $(SOURCES)
 	@$(BIN)/python -m pytest -q tests/test_sync.py
 
 update: setup  ## Carry edits of generated modules back into their notebooks

@@ -30,7 +30,10 @@ STYLE: Any = {
 
 # %% ../../notebooks/kit/02_plots.ipynb #b107a005
 def show_figures() -> None:
-    "Let a notebook show a figure as an image. Without pyplot, which sets it up, a kernel shows the figure's name alone."
+    """Let a notebook show a figure as an image. Without pyplot, which sets it up, a kernel shows the figure's name alone.
+
+    >>> show_figures()  # outside a notebook, it changes nothing
+    """
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is not None and Figure not in shell.display_formatter.formatters["image/png"]:
         from IPython.core.pylabtools import select_figure_formats

@@ -16,7 +16,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import mlflow
-from boathouse.serving.workspace_rollout import roll_back
 from mlflow.tracking import MlflowClient
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -43,6 +42,7 @@ from boathouse.serving.deployment import (
 )
 from boathouse.serving.endpoints import EndpointSpec
 from boathouse.serving.feature_models import SPEC_FILE, parse_spec, score_batch
+from boathouse.serving.workspace_rollout import roll_back
 from boathouse.tables.table import Lakehouse, read
 from boathouse.tables.writes import replace
 from boathouse.validation.comparison import check_not_worse_than_champion

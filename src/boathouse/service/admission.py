@@ -65,6 +65,8 @@ class WorkQueue:
             if has_left is not None and await has_left():
                 self._give_back()
                 return None
+            if loop.time() - begun >= self.timeout:
+                raise self._no_worker()
             future = loop.run_in_executor(self._threads, work, stop)
         except BaseException:
             self._give_back()
@@ -88,10 +90,13 @@ class WorkQueue:
             async with asyncio.timeout(self.timeout):
                 await self._free.acquire()
         except TimeoutError:
-            raise ProtocolError(504, f"no worker was free within {self.timeout:g} s: send fewer requests at once") from None
+            raise self._no_worker() from None
         finally:
             self.waiting -= 1
         self.running += 1
+
+    def _no_worker(self) -> ProtocolError:
+        return ProtocolError(504, f"no worker was free within {self.timeout:g} s: send fewer requests at once")
 
     def _give_back(self) -> None:
         self.running -= 1
