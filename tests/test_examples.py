@@ -134,7 +134,7 @@ def test_the_most_used_functions_have_an_example() -> None:
         "runtime.parameters",
         "registry.promotions.promote",
         "registry.promotions.rollback",
-        "monitoring.retraining.decide_retraining",
+        "monitoring.decision.decide_action",
     }
     assert wanted - set(EXAMPLES) == set()
 

@@ -239,9 +239,12 @@ def verify_main() -> None:
 
 
 def rollback_main() -> None:
-    "Run the task `rollback`: make the previous champion the champion again, if the version had become champion, and give it the endpoint."
-    lake, at, p = task_context(endpoint="")
-    why = list_refusals(lake, p.model, p.model_version, at) or "a step of its deployment failed"
+    """Run the task `rollback`: make the previous champion the champion again, if the version had become champion, and give it the endpoint.
+
+    `why` is the reason; by default the refusals of the deployment.
+    """
+    lake, at, p = task_context(endpoint="", why="")
+    why = p.why or list_refusals(lake, p.model, p.model_version, at) or "a step of its deployment failed"
     print(undo_promotion(lake, p.model, p.model_version, at, why))
     if p.endpoint:
         from databricks.sdk import WorkspaceClient

@@ -281,7 +281,7 @@ def month_story(lake: Lakehouse, model: str) -> pd.DataFrame:
         decision = decided.get(t["month"])
         rows.append({
             "month": t["month"], "flights": t["count"], "AUC": t["roc_auc_score"], "late": t["share_positive"], "predicted": t["mean_probability"],
-            "drifted": drifted.get(t["month"], 0), "decision": "-" if decision is None else "retrain" if decision["retrain"] else "keep", "champion": int(t["model_id"]),
+            "drifted": drifted.get(t["month"], 0), "decision": "-" if decision is None else decision["action"].replace("_", " "), "champion": int(t["model_id"]),
             "why": [] if decision is None else list(decision["reasons"]),
         })  # fmt: skip
     return pd.DataFrame(rows)

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from boathouse.features import freshness
 from boathouse.ingest import files as ingest
-from boathouse.monitoring import retraining
+from boathouse.monitoring import decision
 from boathouse.monitoring.tables import INTERVAL, drift_table, profile_table
 from boathouse.quality.quarantine import quarantine_of
 from boathouse.registry import promotions as registry
@@ -473,7 +473,7 @@ MONITORING_DECAY = Table(
 )
 
 # %% ../../notebooks/flights/01_tables.ipynb #ca3adfc6
-OPS_DECISIONS = retraining.DECISIONS
+OPS_DECISIONS = decision.DECISIONS
 OPS_FEATURE_REFRESHES = freshness.FEATURE_REFRESHES
 OPS_INGESTED_FILES = ingest.INGESTED_FILES
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 pytestmark = pytest.mark.long(order=1, minutes=3)  # once the lifecycle has run, which the first test waits for
 
-SHARED = {**os.environ, "BOATHOUSE_CLUSTER": ""}  # as everybody's: the background cluster
+SHARED = {**os.environ, "BOATHOUSE_CLUSTER": "", "BUNDLE_VAR_p99_ms": "60000"}  # as everybody's: the background cluster
 
 
 @pytest.fixture(scope="module")

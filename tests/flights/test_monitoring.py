@@ -14,8 +14,9 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from boathouse.monitoring.decision import record_decision
 from boathouse.monitoring.drift import DRIFTED, VERDICTS, compare_profiles
-from boathouse.monitoring.retraining import RetrainingPolicy, record_decision
+from boathouse.monitoring.evidence import DecisionPolicy
 from boathouse.monitoring.tables import table_rows
 from boathouse.registry.promotions import promote
 from boathouse.tables.table import Lakehouse, Table, read
@@ -193,8 +194,8 @@ def test_a_sensor_that_reads_double_is_drift(served: Served) -> None:
     assert broken["carrier"] == sound["carrier"]
 
 
-def test_open_failures_of_a_feed_forbid_retraining_and_closed_ones_do_not(served: Served) -> None:
-    lake, eager = served.lake, RetrainingPolicy(drifted_weight=-1.0, seen=1, new_labels=100)
+def test_open_failures_of_a_feed_ask_for_repair_and_closed_ones_permit_retraining(served: Served) -> None:
+    lake, eager = served.lake, DecisionPolicy(drifted_weight=-1.0, seen=1, drift_alone=True, new_labels=100)
     rule = lake.spark.sql("SELECT 'silver.weather' AS table_name, 'wind_in_range' AS rule, 100L AS checked, 60L AS failed")
     append(
         lake,
@@ -203,10 +204,10 @@ def test_open_failures_of_a_feed_forbid_retraining_and_closed_ones_do_not(served
     )
     held, found = decide_month(lake, MODEL, SEPTEMBER, OCTOBER, eager)
     lake.spark.sql(f"DELETE FROM {lake.name(MONITORING_QUALITY_METRICS)}")
-    assert not held.retrain
+    assert held.action == "fix_data"
     assert "wind_in_range (60.0%)" in held.reasons[0]
     assert found["new_labels"] > 100
-    assert decide_month(lake, MODEL, SEPTEMBER, OCTOBER, eager)[0].retrain
+    assert decide_month(lake, MODEL, SEPTEMBER, OCTOBER, eager)[0].action == "retrain"
 
 
 def test_the_story_of_a_lifecycle_is_told_from_its_tables(served: Served) -> None:

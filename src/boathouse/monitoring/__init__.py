@@ -1,27 +1,22 @@
-"Drift and quality over time, and the decision to retrain."
+"Drift and quality over time, and the decision to keep, retrain, roll back or fix the data."
 
 from boathouse.monitoring.decay import measure_decay, plot_decay
+from boathouse.monitoring.decision import DECISIONS, Decision, PreviousVersion, decide_action, record_decision
 from boathouse.monitoring.drift import compare_profiles
+from boathouse.monitoring.evidence import DecisionPolicy, WindowEvidence
 from boathouse.monitoring.page import monitoring_page
 from boathouse.monitoring.profiles import profile
 from boathouse.monitoring.quality import model_quality, quality_rows, score_buckets
-from boathouse.monitoring.retraining import (
-    DECISIONS,
-    RetrainingDecision,
-    RetrainingPolicy,
-    WindowEvidence,
-    decide_retraining,
-    record_decision,
-)
 from boathouse.monitoring.tables import drift_table, profile_table
 
 __all__ = [
     "DECISIONS",
-    "RetrainingDecision",
-    "RetrainingPolicy",
+    "Decision",
+    "DecisionPolicy",
+    "PreviousVersion",
     "WindowEvidence",
     "compare_profiles",
-    "decide_retraining",
+    "decide_action",
     "drift_table",
     "measure_decay",
     "model_quality",

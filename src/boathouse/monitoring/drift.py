@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VERDICTS', 'DRIFTED', 'bin_counts', 'group_of_text', 'shared_values', 'number_bins', 'bin_shares', 'psi_from_counts',
            'drift_distances', 'psi_noise_floor', 'max_training_psi', 'psi_threshold', 'find_obstacle', 'kind_of',
-           'judge_column', 'compare_profiles', 'compute_deltas', 'pair_profiles']
+           'judge_column', 'compare_profiles', 'describe_unit', 'compute_deltas', 'pair_profiles']
 
 # %% ../../../notebooks/kit/12_monitoring/02_drift.ipynb #4e3ba4ab
 import zlib
@@ -19,6 +19,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import gamma, pearson3, skew, wasserstein_distance
 
 from boathouse.monitoring.profiles import KEEP, OTHER, array_digits, column_statistics, merge_profiles, round_array, weighted_quantiles
+from boathouse.monitoring.units import find_unit_change
 
 VERDICTS = {
     "ok": "no difference above the threshold",
@@ -238,8 +239,23 @@ def compare_profiles(
             limit, verdict, reason = None, *obstacle
         else:
             limit, verdict, reason = judge_column(row, alike, effect, level / (2 * tested[str(row["window"])]), min_rows)
-        out.append(same | {"threshold": limit, "verdict": verdict, "reason": reason, "drifted": verdict in DRIFTED})
+        unit = describe_unit(row, base) if verdict == "drift" and base is not None else ""
+        reason = f"{reason}; {unit}" if unit else reason
+        out.append(
+            same | {"threshold": limit, "verdict": verdict, "reason": reason, "unit_change": unit or None, "drifted": verdict in DRIFTED}
+        )
     return out
+
+
+def describe_unit(row: dict[str, Any], base: dict[str, Any]) -> str:
+    "Return the units that explain the drift of a column of numbers, from the deciles of both profile rows; an empty text if none does."
+    if kind_of(row) != "number" or not row["count"] or not base["count"]:
+        return ""
+    deciles = [
+        weighted_quantiles(np.array(r["sketch"]["values"], float), np.array(r["sketch"]["counts"]), np.arange(0.1, 1, 0.1).tolist())
+        for r in (row, base)
+    ]
+    return find_unit_change(*(list(map(float, found)) for found in deciles))
 
 
 def compute_deltas(row: dict[str, Any], base: dict[str, Any] | None) -> dict[str, Any]:

@@ -91,6 +91,7 @@ DISTANCES = (
     ),
     Column("verdict", "string", "ok, drift, new_categories, missing_share, type_changed, constant, too_few or empty", nullable=False),
     Column("reason", "string", "figures behind the verdict, one sentence", nullable=False),
+    Column("unit_change", "string", "the units that explain the drift, such as km/h instead of knots; null if none does"),
     Column("drifted", "boolean", "whether the verdict is drift, new_categories, missing_share or type_changed", nullable=False),
 )
 

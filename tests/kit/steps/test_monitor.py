@@ -20,7 +20,8 @@ from pyspark.sql import SparkSession
 
 from boathouse.features.training_sets import Labels, create_training_set
 from boathouse.models.learners import Recipe
-from boathouse.monitoring.retraining import DECISIONS, RetrainingPolicy
+from boathouse.monitoring.decision import DECISIONS
+from boathouse.monitoring.evidence import DecisionPolicy
 from boathouse.service.inference_log import InferenceLog, read_requests
 from boathouse.serving.predictions import predictions_table
 from boathouse.steps.monitor import (
@@ -40,7 +41,7 @@ from boathouse.tables.writes import append, replace
 from boathouse.training.search import Budget
 from boathouse.training.splits import KeySplit
 
-JANUARY = datetime(2026, 1, 1)
+JANUARY, MARCH = datetime(2026, 1, 1), datetime(2026, 3, 2)
 WINDOWS = calendar_windows(date(2026, 1, 1), datetime(2026, 3, 2), "month")
 
 
@@ -53,7 +54,7 @@ def measured(month: int, count: int = 100, **figures: Any) -> dict[str, Any]:
 def compared(month: int, column: str, verdict: str = "drift", **figures: Any) -> dict[str, Any]:
     "A row of `compare_profiles` for a month of 2026."
     row = {"window": {"start": datetime(2026, month, 1)}, "column_name": column, "verdict": verdict, "drifted": verdict == "drift"}
-    return row | {"reason": "PSI 0.5, threshold 0.1", "slice_key": None, "slice_value": None} | figures
+    return row | {"reason": "PSI 0.5, threshold 0.1", "unit_change": None, "slice_key": None, "slice_value": None} | figures
 
 
 def test_a_window_that_would_begin_with_the_report_is_none() -> None:
@@ -72,12 +73,33 @@ def test_windows_follow_each_other_without_a_gap_and_hold_both_ends(since: date,
 
 def test_a_window_without_rows_and_missing_labels_are_findings() -> None:
     quality = [measured(1, labelled_share=0.4), measured(2, count=0)]
-    evidence = collect_evidence(WINDOWS, quality, [], "binary", {}, None)
-    assert list_findings(WINDOWS, evidence, [], RetrainingPolicy()) == [
+    evidence = collect_evidence(WINDOWS, quality, [], "binary", {}, None, MARCH)
+    assert list_findings(WINDOWS, evidence, [], DecisionPolicy()) == [
         "2026-01: 40% of the labels have arrived",
         "2026-02: no rows were scored",
         "2026-03: no rows were scored",
     ]
+
+
+def test_a_window_that_is_over_without_rows_is_evidence_of_broken_data_and_one_before_the_first_rows_is_not() -> None:
+    quality = [measured(1, count=0), measured(2), measured(3, count=0)]
+    assert [(e.window, e.rows) for e in collect_evidence(WINDOWS, quality, [], "binary", {}, None, MARCH)] == [("2026-02", 100)]
+    stopped = [measured(1), measured(2, count=0)]
+    assert [(e.window, e.rows) for e in collect_evidence(WINDOWS, stopped, [], "binary", {}, None, MARCH)] == [
+        ("2026-01", 100),
+        ("2026-02", 0),
+    ]
+    running = [measured(2), measured(3, count=7)]
+    assert [(e.window, e.rows) for e in collect_evidence(WINDOWS, running, [], "binary", {}, None, MARCH)] == [
+        ("2026-02", 100),
+        ("2026-03", None),
+    ]
+
+
+def test_a_drifted_input_in_another_unit_is_named_in_the_evidence() -> None:
+    drift = [compared(1, "wind", unit_change="looks like km/h instead of knots"), compared(2, "wind")]
+    evidence = collect_evidence(WINDOWS, [measured(1), measured(2)], drift, "binary", {}, None, MARCH)
+    assert [e.rescaled for e in evidence] == [("wind looks like km/h instead of knots",), ()]
 
 
 def test_a_version_that_scored_no_row_has_a_page_with_its_findings() -> None:
@@ -95,10 +117,10 @@ def test_a_drifted_input_is_weighed_by_its_importance_and_named_with_its_slice()
         compared(2, "tide"),
     ]
     evidence = collect_evidence(
-        WINDOWS, [measured(1), measured(1, slice_key="hull")], drift, "binary", {"wind": 0.6, "pier": 0.1, "tide": 0.3}, None
+        WINDOWS, [measured(1), measured(1, slice_key="hull")], drift, "binary", {"wind": 0.6, "pier": 0.1, "tide": 0.3}, None, MARCH
     )
     assert [(one.window, one.drifted, one.drifted_weight) for one in evidence] == [("2026-01", ("wind", "pier"), 0.7)]
-    findings = list_findings(WINDOWS, evidence, drift, RetrainingPolicy())
+    findings = list_findings(WINDOWS, evidence, drift, DecisionPolicy())
     assert "2026-01: pier where hull is small: drift, PSI 0.5, threshold 0.1" in findings
     assert "2026-01: wind: drift, PSI 0.5, threshold 0.1" in findings
     assert "2026-01: pier: drift, PSI 0.5, threshold 0.1" in findings
@@ -107,9 +129,9 @@ def test_a_drifted_input_is_weighed_by_its_importance_and_named_with_its_slice()
 
 def test_the_expected_value_of_the_training_stands_in_where_the_predictions_imply_none() -> None:
     quality = [measured(1, metric_value=0.5, metric_interval={"low": 0.4, "high": 0.6})]
-    evidence = collect_evidence(WINDOWS, quality, [], "regression", {}, 0.7)
+    evidence = collect_evidence(WINDOWS, quality, [], "regression", {}, 0.7, MARCH)
     assert (evidence[0].expected, evidence[0].observed, evidence[0].observed_high) == (0.7, 0.5, 0.6)
-    implied = collect_evidence(WINDOWS, [quality[0] | {"metric_expected": 0.55}], [], "binary", {}, 0.7)
+    implied = collect_evidence(WINDOWS, [quality[0] | {"metric_expected": 0.55}], [], "binary", {}, 0.7, MARCH)
     assert implied[0].expected == 0.55
 
 
@@ -196,9 +218,9 @@ def test_a_report_repeated_replaces_its_rows_and_leaves_earlier_windows_and_the_
 
 
 def test_a_decision_of_a_report_is_recorded_with_its_figures(served: Served) -> None:
-    decision = decide(served.report, RetrainingPolicy(new_labels=100))
+    decision = decide(served.report, DecisionPolicy(new_labels=100))
     (row,) = read(served.lake, DECISIONS).collect()
-    assert (row.model_name, row.period, row.champion_version, row.retrain) == (served.model, "2026-02", 2, decision.retrain)
+    assert (row.model_name, row.period, row.champion_version, row.action) == (served.model, "2026-02", 2, decision.action)
     assert row.reasons == list(decision.reasons)
 
 
