@@ -233,7 +233,7 @@ SUBJECTS = {
             "schemas that resources, variables and parameters name in two catalogs of a target",
             "This machine keeps one schema of a name in a target: the tables of both catalogs would be the same, and dropping one would drop the other.",
         ),
-        "no-effect": ValidationRule("note", "parts of a job that have no effect on this machine"),
+        "no-effect": ValidationRule("note", "parts of a job that have no effect on this machine, or one of their own"),
     },
 }
 RULES: dict[str, ValidationRule] = {name: rule for rules in SUBJECTS.values() for name, rule in rules.items()}

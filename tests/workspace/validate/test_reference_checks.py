@@ -78,12 +78,10 @@ def test_each_reference_that_can_have_no_value_has_its_own_sentence(text: str, m
     assert said(text) == (f"{text}{'' if message.startswith(':') else ' '}{message}", hint)
 
 
-def test_what_a_trigger_tells_needs_a_run_that_it_started() -> None:
+def test_what_a_trigger_tells_needs_a_job_with_that_trigger() -> None:
     ref = "{{job.trigger.file_arrival.location}}"
-    assert said(ref, triggers=("file_arrival",)) == (
-        f"{ref} needs a run that a file arrival trigger started.",
-        "On this machine runs start by hand.",
-    )
+    assert said(ref, triggers=("file_arrival",)) == ("", "")
+    assert said(ref, triggers=("table_update",)) == (f"{ref} needs a file arrival trigger, which the job does not have.", "")
 
 
 def test_inside_a_loop_only_the_items_own_keys_are_named() -> None:
@@ -119,12 +117,12 @@ def test_a_reference_in_a_bundle_is_refused_with_its_place(tmp_path: Path) -> No
     (tmp_path / "databricks.yml").write_text(
         "bundle: {name: demo}\n"
         "resources: {jobs: {a: {\n"
-        "  trigger: {file_arrival: {url: /Volumes/c/s/v/}},\n"
+        "  trigger: {table_update: {table_names: [c.s.t]}},\n"
         "  parameters: [{name: big, default: " + "x" * 9990 + "}],\n"
         "  tasks: [{task_key: t, spark_python_task: {python_file: s.py, parameters: ['{{job.trigger.file_arrival.location}}']}}]}}}\n"
     )
     every = all_jobs(load(tmp_path, environ={}))
     assert [str(f.problem) for f in findings(every, every["a"]) if f.level == "error"] == [
         "databricks.yml:4:3: the parameters of job 'a' take 10024 characters as JSON; 10000 is the most. Pass a path instead.",
-        "databricks.yml:5:77: {{job.trigger.file_arrival.location}} needs a run that a file arrival trigger started. On this machine runs start by hand.",
+        "databricks.yml:5:77: {{job.trigger.file_arrival.location}} needs a file arrival trigger, which the job does not have.",
     ]

@@ -16,3 +16,7 @@ def main() -> None:
             raise
         sys.exit(print_refusal(refusal, wants_json(sys.argv[1:])))
     command(prog_name="boathouse")
+
+
+if __name__ == "__main__":
+    main()

@@ -42,13 +42,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOptions:
-    "Hold how a run is carried out; with `foreground` None, the environment decides."
+    "Hold how a run is carried out; with `foreground` None, the environment decides. `trigger_start` is the start that `boathouse up` planned."
 
     as_json: bool = False
     master: str | None = None
     spawn: bool = False
     foreground: bool | None = None
     wheel: bool = False
+    trigger_start: int | None = None
 
 
 def run_job(bundle: Bundle, key: str, given: Mapping[str, str], only: tuple[str, ...] = (), how: RunOptions = RunOptions()) -> int:
@@ -58,7 +59,7 @@ def run_job(bundle: Bundle, key: str, given: Mapping[str, str], only: tuple[str,
     noted = refuse_unrunnable(jobs, job)
     refuse_parameters(job, run_parameters(job, given))
     select_tasks(job, only)
-    return _carry_out(bundle, jobs, job, noted, how, lambda runner: runner.run(job, given, only))
+    return _carry_out(bundle, jobs, job, noted, how, lambda runner: runner.run(job, given, only, how.trigger_start))
 
 
 def repair_run(

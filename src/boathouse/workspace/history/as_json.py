@@ -24,9 +24,10 @@ def run_json(history: History, run_id: int) -> dict[str, Any]:
         "job_key": row["job_key"],
         "target": row["target"],
         "run_type": "JOB_RUN",
-        "trigger": "RUN_JOB_TASK" if row["parent_task_run"] else "ONE_TIME",
+        "trigger": _trigger(row),
         "state": _state(row),
         **_times(row),
+        **_planned(row),
         "job_parameters": [{"name": name, "value": value} for name, value in parameters.items()],
         "tasks": [_task(history, t) for t in _latest(tasks)],
         "repair_history": _repairs(history, run_id),
@@ -36,7 +37,23 @@ def run_json(history: History, run_id: int) -> dict[str, Any]:
 def run_summary(row: sqlite3.Row) -> dict[str, Any]:
     "Return one run without its tasks, as `runs/list` does."
     keys = ("run_id", "job_id", "job_key", "target")
-    return {k: row[k] for k in keys} | {"run_name": row["job_name"], "state": _state(row), **_times(row)}
+    return {k: row[k] for k in keys} | {
+        "run_name": row["job_name"],
+        "trigger": _trigger(row),
+        "state": _state(row),
+        **_times(row),
+        **_planned(row),
+    }
+
+
+def _trigger(row: sqlite3.Row) -> str:
+    "Return what started a run, by the TriggerType of the Jobs API."
+    return "RUN_JOB_TASK" if row["parent_task_run"] else row["trigger_type"] or "ONE_TIME"
+
+
+def _planned(row: sqlite3.Row) -> dict[str, int]:
+    "Return the planned time of a run that a trigger started, on the clock of `boathouse up`, which may be simulated."
+    return {"trigger_time": int(row["trigger_time"] * 1000)} if row["trigger_time"] is not None else {}
 
 
 def _latest(tasks: list[sqlite3.Row]) -> list[sqlite3.Row]:

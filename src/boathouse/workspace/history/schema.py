@@ -20,11 +20,21 @@ CREATE TABLE IF NOT EXISTS repairs (
     run_id INTEGER NOT NULL REFERENCES runs, number INTEGER NOT NULL, life_cycle_state TEXT NOT NULL, result_state TEXT, state_message TEXT NOT NULL,
     start_time INTEGER NOT NULL, end_time INTEGER, PRIMARY KEY (run_id, number));
 CREATE INDEX IF NOT EXISTS task_runs_of_run ON task_runs (job_run);
+CREATE TABLE IF NOT EXISTS trigger_clocks (
+    clock INTEGER PRIMARY KEY, begins REAL NOT NULL, position REAL NOT NULL, ended INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS trigger_states (clock INTEGER NOT NULL, job_key TEXT NOT NULL, state TEXT NOT NULL, PRIMARY KEY (clock, job_key));
+CREATE TABLE IF NOT EXISTS trigger_starts (
+    start_id INTEGER PRIMARY KEY, clock INTEGER NOT NULL, job_key TEXT NOT NULL, type TEXT NOT NULL, key TEXT NOT NULL, planned REAL NOT NULL,
+    recorded REAL NOT NULL, details TEXT NOT NULL, launches INTEGER NOT NULL DEFAULT 0, pid INTEGER, pid_started REAL, failed TEXT,
+    settled INTEGER NOT NULL DEFAULT 0, UNIQUE (clock, job_key, type, key));
+CREATE INDEX IF NOT EXISTS open_starts ON trigger_starts (clock) WHERE NOT settled;
 """
+LATER = "CREATE UNIQUE INDEX IF NOT EXISTS run_of_start ON runs (trigger_start)"  # a start has at most one run
 ADDED = {
     ("runs", "repair_count"): "INTEGER NOT NULL DEFAULT 0",
     ("runs", "cancel_requested"): "INTEGER NOT NULL DEFAULT 0",
     ("runs", "wheel"): "INTEGER NOT NULL DEFAULT 0",
+    ("runs", "trigger_start"): "INTEGER",
     ("task_runs", "repair"): "INTEGER NOT NULL DEFAULT 0",
 }
 
@@ -39,5 +49,6 @@ def connect(path: Path) -> sqlite3.Connection:
     for (table, column), kind in ADDED.items():
         if column not in {row["name"] for row in made.execute(f"PRAGMA table_info({table})")}:
             made.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+    made.execute(LATER)
     made.execute("COMMIT")
     return made

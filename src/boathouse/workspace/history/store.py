@@ -18,13 +18,16 @@ import psutil
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.graph.state_machine import Result
 from boathouse.workspace.history.schema import connect
+from boathouse.workspace.history.trigger_starts import TriggerStart, refuse_taken_start
+
+RUNS = "SELECT runs.*, s.type AS trigger_type, s.planned AS trigger_time FROM runs LEFT JOIN trigger_starts s ON s.start_id = runs.trigger_start"
 
 
 @dataclass(frozen=True)
 class JobRun:
     """Describe one run of one job. `path` holds the names above it in the display, and is empty for the requested run; `repair` counts its repairs.
 
-    With `wheel`, its tasks import only from built wheels.
+    With `wheel`, its tasks import only from built wheels. `trigger_start` is the planned start that it carries out, if `boathouse up` started it.
     """
 
     run_id: int
@@ -38,6 +41,7 @@ class JobRun:
     path: tuple[str, ...] = ()
     repair: int = 0
     wheel: bool = False
+    trigger_start: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,20 +104,26 @@ class History:
             return int(self._db.execute("INSERT INTO ids DEFAULT VALUES").lastrowid or 0)
 
     def run_started(self, run: JobRun) -> None:
-        "Record that a run begins in this process. It is PENDING until `admit` lets it start; a repair continues the ended run."
+        """Record that a run begins in this process. It is PENDING until `admit` lets it start; a repair continues the ended run.
+
+        Raises BundleError if its planned start has a run already, or was given up: of two processes, one gets the start.
+        """
         me = psutil.Process()
         here = (json.dumps(dict(run.parameters)), now_ms(), me.pid, me.create_time(), run.repair, run.wheel)
         if run.repair:
             self._reopen(run.run_id, run.repair, here)
             return
-        self._write(
-            "INSERT INTO runs (run_id, job_id, job_key, job_name, target, parent_task_run, life_cycle_state, parameters, start_time, pid, pid_started,"
-            " repair_count, wheel) VALUES (?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?)",
-            (run.run_id, run.job_id, run.key, run.name, run.target, run.parent, *here),
-        )
+        with self.transaction() as database:
+            if run.trigger_start is not None:
+                refuse_taken_start(database, run.trigger_start, run.key)
+            database.execute(
+                "INSERT INTO runs (run_id, job_id, job_key, job_name, target, parent_task_run, life_cycle_state, parameters, start_time, pid,"
+                " pid_started, repair_count, wheel, trigger_start) VALUES (?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?)",
+                (run.run_id, run.job_id, run.key, run.name, run.target, run.parent, *here, run.trigger_start),
+            )
 
     def _reopen(self, run_id: int, number: int, here: tuple[Any, ...]) -> None:
-        with self._transaction():
+        with self.transaction():
             if not self._db.execute("SELECT repair_count FROM runs WHERE run_id = ?", (run_id,)).fetchone()[0]:
                 self._note_repair(run_id, 0)
             self._db.execute(
@@ -133,7 +143,7 @@ class History:
 
     def admit(self, run: JobRun, limit: int) -> int | None:
         "Let a run start unless `limit` others of its job run, or one waits before it. Return None if it starts, else the run it waits for."
-        with self._transaction():
+        with self.transaction():
             others = self._db.execute(
                 "SELECT run_id FROM runs WHERE job_id = ? AND target = ? AND end_time IS NULL AND run_id <> ?"
                 " AND (life_cycle_state = 'RUNNING' OR run_id < ?) ORDER BY run_id",
@@ -179,7 +189,7 @@ class History:
         "Record that an attempt has ended, or that the task was settled without one."
         ran = end.result in (Result.SUCCESS, Result.FAILED, Result.TIMEDOUT, Result.CANCELED, Result.SUCCESS_WITH_FAILURES)
         life = "INTERNAL_ERROR" if end.internal else "TERMINATED" if ran else "SKIPPED"
-        with self._transaction():
+        with self.transaction():
             self._db.execute(
                 "UPDATE task_runs SET life_cycle_state = ?, result_state = ?, state_message = ?, end_time = ?, outcome = ?, exit_value = ?, child_run = ?"
                 " WHERE run_id = ?",
@@ -194,7 +204,7 @@ class History:
         self._end(run.run_id, life, result.value, message)
 
     def _end(self, run_id: int, life: str, result: str, message: str) -> None:
-        with self._transaction():
+        with self.transaction():
             self._db.execute(
                 "UPDATE runs SET life_cycle_state = ?, result_state = ?, state_message = ?, end_time = ? WHERE run_id = ?",
                 (life, result, message, now_ms(), run_id),
@@ -210,7 +220,7 @@ class History:
         "Mark every run whose process no longer lives as failed, and return their ids."
         closed = []
         for row in self.rows("SELECT run_id, pid, pid_started FROM runs WHERE end_time IS NULL ORDER BY run_id"):
-            if not _alive(row["pid"], row["pid_started"]):
+            if not is_alive(row["pid"], row["pid_started"]):
                 self._close(row["run_id"], f"The process that ran it (pid {row['pid']}) ended before the run did.")
                 closed.append(row["run_id"])
         return closed
@@ -231,21 +241,27 @@ class History:
 
     def find_run(self, run_id: int) -> sqlite3.Row:
         "Return the row of a run. Raises BundleError if there is none of that id."
-        if not (found := self.rows("SELECT * FROM runs WHERE run_id = ?", run_id)):
+        if not (found := self.rows(f"{RUNS} WHERE run_id = ?", run_id)):
             raise BundleError(f"there is no run {run_id}.", hint="`boathouse runs` lists the runs.")
         return found[0]
 
+    def find_start(self, start_id: int) -> TriggerStart:
+        "Return a planned start. Raises BundleError if there is none of that id."
+        if not (found := self.rows("SELECT * FROM trigger_starts WHERE start_id = ?", start_id)):
+            raise BundleError(f"there is no planned start {start_id}.", hint="`boathouse up` plans starts.")
+        return TriggerStart.of(found[0])
+
     def runs(self) -> Iterator[sqlite3.Row]:
         "Yield the requested runs, newest first, without runs that other runs started."
-        yield from self.rows("SELECT * FROM runs WHERE parent_task_run IS NULL ORDER BY run_id DESC")
+        yield from self.rows(f"{RUNS} WHERE parent_task_run IS NULL ORDER BY run_id DESC")
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         "Run all statements of the block, or none. After an error in one of them, the next transaction can begin."
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                yield
+                yield self._db
                 self._db.execute("COMMIT")
             finally:
                 if self._db.in_transaction:
@@ -256,7 +272,8 @@ class History:
             self._db.execute(statement, values)
 
 
-def _alive(pid: int, started: float) -> bool:
+def is_alive(pid: int, started: float) -> bool:
+    "Return whether the process of that id and start time lives."
     if pid == os.getpid():
         return abs(psutil.Process().create_time() - started) < 1
     try:

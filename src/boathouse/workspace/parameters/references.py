@@ -78,6 +78,20 @@ class Upstream:
 
 
 @dataclass(frozen=True)
+class TriggerFacts:
+    """Hold what started a run, for `{{job.trigger...}}`: the type, the planned time, the location of the files, and the tables.
+
+    `tables` maps the watched tables to version and time of their last commit; `updated` names those that were updated.
+    """
+
+    type: str = "one_time"
+    time: datetime | None = None
+    location: str | None = None
+    updated: tuple[str, ...] = ()
+    tables: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Context:
     "Hold everything that a reference can read when a task starts."
 
@@ -93,6 +107,7 @@ class Context:
     tasks: Mapping[str, Upstream] = field(default_factory=dict)
     repair_count: int = 0
     input: Any = None
+    trigger: TriggerFacts = TriggerFacts()
 
 
 def find_references(text: str) -> list[Reference]:
@@ -193,7 +208,7 @@ def _trigger_problem(ref: Reference, rest: tuple[str, ...], triggers: list[str])
         return f"{ref.text} names nothing.", f"Known: {known}."
     if name not in triggers:
         return f"{ref.text} needs a {OF_A_TRIGGER[name]} trigger, which the job does not have.", ""
-    return f"{ref.text} needs a run that a {OF_A_TRIGGER[name]} trigger started.", "On this machine runs start by hand."
+    return "", ""
 
 
 def _told_by_trigger(rest: tuple[str, ...]) -> bool:
@@ -241,7 +256,7 @@ def resolve_reference(ref: Reference, context: Context) -> Any:
     if space == "job" and rest[0] == "start_time":
         return TIMES[rest[1]](context.started)
     if space == "job" and rest[0] == "trigger":
-        return "one_time" if rest[1] == "type" else TIMES[rest[2]](context.started)
+        return _of_trigger(ref, context)
     if space == "workspace":
         return {"id": "0", "url": "http://localhost"}[rest[0]]
     if space not in SPACES:
@@ -258,6 +273,24 @@ def resolve_reference(ref: Reference, context: Context) -> Any:
         ("task", "notebook_path"): context.notebook_path,
     }
     return fields[space, rest[0]]
+
+
+def _of_trigger(ref: Reference, context: Context) -> Any:
+    trigger, (name, *rest) = context.trigger, ref.path[2:]
+    if name == "type":
+        return trigger.type
+    if name == "time":
+        return TIMES[rest[0]](trigger.time or context.started)
+    if name == "file_arrival" and trigger.location is not None:
+        return trigger.location
+    if rest == ["updated_tables"] and trigger.tables:
+        return list(trigger.updated)
+    table = ".".join(rest[:-1] if rest[-1] == "version" else rest[:-2])
+    if name == "table_update" and table in trigger.tables:
+        version, time = trigger.tables[table]
+        return version if rest[-1] == "version" else TIMES[rest[-1]](time)
+    missing = f"did not watch a table '{table}' that exists" if trigger.tables else f"was not a {OF_A_TRIGGER[name]} trigger"
+    raise CannotStart(f"{ref.text} has no value in this run: what started it {missing}.")
 
 
 def _of_task(ref: Reference, context: Context) -> Any:

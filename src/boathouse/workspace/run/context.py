@@ -10,6 +10,7 @@ from boathouse.workspace.bundle.jobs import Job, TaskSource
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.graph.state_machine import Result
 from boathouse.workspace.history.store import History, JobRun, TaskEnd, TaskRun
+from boathouse.workspace.history.trigger_starts import TriggerStart
 from boathouse.workspace.packages.prepare import Preparation
 from boathouse.workspace.parameters.references import Context
 from boathouse.workspace.run.stop import StopRequest
@@ -40,6 +41,7 @@ class RunContext:
         slots: int,
         preparation: Preparation,
     ) -> None:
+        self.start: TriggerStart | None = None  # the planned start that the run carries out
         self.cluster, self.bundle, self.jobs, self.history, self.preparation = cluster, bundle, jobs, history, preparation
         self.slots = threading.BoundedSemaphore(slots)
         self.stops: dict[int, StopRequest] = {}

@@ -10,16 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from boathouse.workspace.bundle.jobs import COMPUTE, Job, TaskSource
-from boathouse.workspace.errors import BundleError, Where, did_you_mean
+from boathouse.workspace.bundle.yaml_tree import where
+from boathouse.workspace.errors import BundleError, CannotStart, Where, did_you_mean
 from boathouse.workspace.graph import state_machine as g
 from boathouse.workspace.graph.selection import select
 from boathouse.workspace.graph.state_machine import Ended, Finish, Launch, Result, Settle, Stop
 from boathouse.workspace.history.store import JobRun, TaskEnd, TaskRun
 from boathouse.workspace.parameters import references
-from boathouse.workspace.parameters.references import Context, Upstream
+from boathouse.workspace.parameters.references import Context, TriggerFacts, Upstream
 from boathouse.workspace.run.attempt import run_attempt
 from boathouse.workspace.run.context import RunContext
 from boathouse.workspace.run.stop import StopRequest
+from boathouse.workspace.run.trigger import run_time, trigger_facts
 
 QUEUE_SECONDS = 48 * 3600.0
 POLL = 0.3
@@ -56,17 +58,22 @@ class JobRunner:
     ) -> None:
         self.shared, self.job, self.stop = shared, job, stop
         self.graph = select_tasks(job, only)
-        self.started = references.utc_now()
+        self.started = run_time(shared.start)
+        self.trigger = trigger_facts(shared.start) if parent is None else TriggerFacts("run_job_task")
         self.repair = repair or Repair()
         run_id = self.repair.run_id or shared.history.new_id()
         shared.stops[run_id] = stop
         folder = parent.folder if parent else shared.bundle.state / "runs" / str(run_id)
-        context = Context(job.id, job.name, run_id, self.started, {}, repair_count=self.repair.number)
-        filled = {k: references.render(v, context) for k, v in parameters.items()}
+        context = Context(job.id, job.name, run_id, self.started, {}, repair_count=self.repair.number, trigger=self.trigger)
+        try:
+            filled = {k: references.render(v, context) for k, v in parameters.items()}
+        except CannotStart as e:
+            raise BundleError(str(e), where(job.source, "parameters")) from e
         path = parent.path if parent else ()
         parent_id = parent.run_id if parent else None
         names = (job.id, job.key, job.name, shared.bundle.target)
-        self.this = JobRun(run_id, *names, filled, folder, parent_id, path, self.repair.number, shared.preparation.wheel)
+        start = shared.start.start_id if shared.start is not None and parent is None and not self.repair.number else None
+        self.this = JobRun(run_id, *names, filled, folder, parent_id, path, self.repair.number, shared.preparation.wheel, start)
         self._upstream: dict[str, Upstream] = dict(self.repair.upstream)
         self._events: queue.SimpleQueue[g.Event] = queue.SimpleQueue()
         self._tasks: dict[str, TaskRun] = {}
@@ -212,6 +219,7 @@ class JobRunner:
             execution=task.attempt + 1,
             tasks=upstream,
             repair_count=self.repair.number,
+            trigger=self.trigger,
         )
 
     def _task_run(self, key: str, position: int, attempt: int = 0) -> TaskRun:

@@ -36,12 +36,17 @@ class Runner:
         self.history, self.stop, self.pages = history, StopRequest(), RunPages(history)
         self.shared = RunContext(cluster, bundle, jobs, history, (self.pages, *watchers), slots, preparation)
 
-    def run(self, job: Job, given: Mapping[str, str] | None = None, only: Iterable[str] = ()) -> tuple[int, Result]:
-        "Run a job until it ends; return the id and the result of the run."
+    def run(
+        self, job: Job, given: Mapping[str, str] | None = None, only: Iterable[str] = (), start: int | None = None
+    ) -> tuple[int, Result]:
+        "Run a job until it ends, for a planned start if one is given; return the id and the result of the run."
+        self.shared.start = self.history.find_start(start) if start is not None else None
         return self._run(JobRunner(self.shared, job, run_parameters(job, given or {}), self.stop, only=tuple(only)))
 
     def repair(self, job: Job, repair: Repair) -> tuple[int, Result]:
         "Repair an earlier run; return its id and its new result."
+        start = self.history.find_run(repair.run_id)["trigger_start"]
+        self.shared.start = self.history.find_start(start) if start is not None else None
         return self._run(JobRunner(self.shared, job, repair.parameters, self.stop, repair=repair))
 
     def _run(self, run: JobRunner) -> tuple[int, Result]:

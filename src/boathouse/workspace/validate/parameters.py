@@ -11,6 +11,7 @@ from boathouse.workspace.bundle.yaml_tree import Map, where
 from boathouse.workspace.parameters import references
 from boathouse.workspace.parameters.arguments import PASS_A_PATH, size_problem
 from boathouse.workspace.problems import Problem, problem
+from boathouse.workspace.validate.references import watched_kinds
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 # Per task type, the parameters of a task that those of its job replace.
@@ -33,7 +34,9 @@ def declared_problems(job: Job) -> Iterator[Problem]:
             hint = "Letters, digits, '_', '-' and '.' are allowed."
             yield problem("parameter-name", f"'{parameter.name}' is not a parameter name.", at, hint)
         for ref in references.find_references(parameter.default):
-            message, hint = references.reference_problem(ref, parameters=(), upstream=(), tasks=(), in_loop=False)
+            message, hint = references.reference_problem(
+                ref, parameters=(), upstream=(), tasks=(), in_loop=False, triggers=watched_kinds(job)
+            )
             if message or ref.path[0] == "task":
                 at = where(job.source, "parameters", i, "default")
                 yield problem("parameter-default", message or f"{ref.text} has no meaning in a job parameter.", at, hint)

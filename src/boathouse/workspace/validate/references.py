@@ -26,14 +26,14 @@ def problems(job: Job, source: TaskSource) -> Iterator[Problem]:
                 tasks=job.tasks,
                 in_loop=source.loop is not None,
                 kinds={key: one.kind for key, one in job.tasks.items() if len(one.kinds) == 1},
-                triggers=_triggers(job),
+                triggers=watched_kinds(job),
             )
             if message:
                 yield problem("reference", message, at, hint)
     yield from _operands(source)
 
 
-def _triggers(job: Job) -> list[str]:
+def watched_kinds(job: Job) -> list[str]:
     "Return what the job's trigger waits for: `file_arrival`, `table_update`."
     trigger = job.source.get("trigger")
     return [key for key, value in trigger.items() if value is not None] if isinstance(trigger, Map) else []

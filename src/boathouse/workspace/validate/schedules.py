@@ -1,4 +1,4 @@
-"""Check schedules and triggers. They start nothing on this machine, but the platform would refuse invalid ones."""
+"""Check schedules and triggers, as the platform does when a job is created."""
 
 from __future__ import annotations
 

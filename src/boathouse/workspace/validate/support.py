@@ -14,10 +14,7 @@ from boathouse.workspace.packages.requirements import NOT_INSTALLED, dependencie
 from boathouse.workspace.validate.notebooks import notebook_problems
 
 JOB_WITHOUT_EFFECT = {
-    "schedule": "runs start by hand",
-    "trigger": "runs start by hand",
-    "triggers": "runs start by hand",
-    "continuous": "runs start by hand",
+    "triggers": "`boathouse up` starts a job by one schedule or trigger",
     "job_clusters": "one local cluster runs everything",
     "email_notifications": "nothing is sent",
     "webhook_notifications": "nothing is sent",
@@ -30,6 +27,7 @@ JOB_WITHOUT_EFFECT = {
     "usage_policy_id": "nothing is billed",
     "duration_target": "not watched",
 }
+STARTED_BY_UP = ("schedule", "trigger", "continuous")
 TASK_WITHOUT_EFFECT = {
     "job_cluster_key": "one local cluster runs everything",
     "existing_cluster_id": "one local cluster runs everything",
@@ -91,7 +89,10 @@ def _library_refusals(job: Job, source: TaskSource) -> Iterator[BundleError]:
 
 
 def notes(job: Job) -> Iterator[BundleError]:
-    "Yield what is accepted and has no effect here, each once."
+    "Yield what is accepted and has no effect here, or one of its own, each once."
+    for key in STARTED_BY_UP:
+        if job.source.get(key) is not None:
+            yield BundleError(f"'{key}' starts runs on this machine only while `boathouse up` runs.", where(job.source, key, key=True))
     for key, why in JOB_WITHOUT_EFFECT.items():
         if job.source.get(key) is not None:
             yield BundleError(f"'{key}' has no effect on this machine: {why}.", where(job.source, key, key=True))

@@ -38,6 +38,7 @@ WHEEL = "Build the bundle's wheels and run from them; the source checkout is not
 @click.option("--master", metavar="URL", help="Spark master, such as spark://host:7077. Default: the cores of this machine.")
 @click.option("--spawn", is_flag=True, help="Start a fresh interpreter per task instead of a fork.")
 @click.option("--wheel", is_flag=True, help=WHEEL)
+@click.option("--trigger-start", type=int, hidden=True, help="The planned start of `boathouse up` that this run carries out.")
 @foreground_option
 @bundle_options
 def run(
@@ -48,6 +49,7 @@ def run(
     master: str | None,
     spawn: bool,
     wheel: bool,
+    trigger_start: int | None,
     foreground: bool | None,
 ) -> None:
     """Run JOB on this machine. Without JOB, list the jobs of the bundle.
@@ -63,7 +65,7 @@ def run(
     from boathouse.workspace.cli.run import RunOptions, run_job
 
     keys = tuple(word for word in (w.strip() for w in only.split(",")) if word)
-    sys.exit(run_job(bundle, job, given, keys, RunOptions(options.as_json, master, spawn, foreground, wheel)))
+    sys.exit(run_job(bundle, job, given, keys, RunOptions(options.as_json, master, spawn, foreground, wheel, trigger_start)))
 
 
 @click.command(epilog=examples("validate  # every target", "validate -t prod --json"))
