@@ -214,6 +214,28 @@ SUBJECTS = {
         "trigger-kind": ValidationRule("error", "triggers that wait for nothing, or for two things", CREATE),
         "trigger-limit": ValidationRule("error", "intervals, timers, tables and aliases of triggers", CREATE),
     },
+    "Notifications": {
+        "no-duration-rule": ValidationRule(
+            "advice",
+            "recipients of a duration warning without a rule in `health`",
+            "The platform notifies them of nothing without the rule.",
+        ),
+        "notification-settings": ValidationRule(
+            "refused", "`boathouse.yml`: the mail server and the destinations of notifications", "A run could not notify anybody."
+        ),
+        "destination": ValidationRule("note", "ids of `webhook_notifications` that `boathouse.yml` does not have"),
+    },
+    "Alerts": {
+        "alert": ValidationRule(
+            "error", "required keys, types, operators and recipients of alerts", "The platform refuses to create such an alert."
+        ),
+        "alert-key": ValidationRule("advice", "keys that an alert does not have", "The Databricks CLI ignores it with a warning."),
+        "alert-threshold": ValidationRule(
+            "error", "the threshold of an alert: one value or one column", "The platform refuses to create such an alert."
+        ),
+        "alert-not-evaluated": ValidationRule("refused", "alerts with parameters or a file of their own"),
+        "alert-schedule": ValidationRule("note", "schedules of alerts"),
+    },
     "Parameters that miss each other": {
         "widget-not-set": ValidationRule("advice", "widgets that no parameter sets"),
         "widget-default": ValidationRule(

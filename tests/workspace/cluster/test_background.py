@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mailbox
 import os
 import signal
 import subprocess
@@ -38,8 +39,31 @@ resources:
       tasks: [{task_key: wait, spark_python_task: {python_file: wait.py}}]
     outer: {tasks: [{task_key: go, run_job_task: {job_id: "${resources.jobs.inner.id}"}}]}
     inner: {tasks: [{task_key: t, spark_python_task: {python_file: scripts/loose.py}}]}
+    notified:
+      email_notifications: {on_start: [me@example.com]}
+      tasks: [{task_key: below, run_job_task: {job_id: "${resources.jobs.asked.id}"}}]
+    asked:
+      webhook_notifications: {on_success: [{id: nobody}]}
+      tasks: [{task_key: t, condition_task: {op: EQUAL_TO, left: a, right: a}, email_notifications: {on_success: [you@example.com]}}]
     hardy:
       tasks: [{task_key: t, max_retries: 1, spark_python_task: {python_file: once.py}}]
+  alerts:
+    share:
+      display_name: Share
+      warehouse_id: w
+      query_text: select id, cast(id as decimal(9, 2)) / 4 as share from range(4)
+      schedule: {quartz_cron_schedule: "0 0 8 * * ?", timezone_id: UTC}
+      evaluation:
+        source: {name: share, aggregation: MAX}
+        comparison_operator: GREATER_THAN
+        threshold: {value: {double_value: 0.5}}
+        notification: {subscriptions: [{user_email: watch@example.com}]}
+    missing:
+      display_name: Missing
+      warehouse_id: w
+      query_text: select n from no_such_table
+      schedule: {quartz_cron_schedule: "0 0 8 * * ?", timezone_id: UTC}
+      evaluation: {source: {name: n}, comparison_operator: IS_NULL}
 targets: {local: {default: true}}
 """
 FILES = {
@@ -142,6 +166,38 @@ def test_a_process_of_its_own_works_on_the_same_tables_through_get_spark(place: 
     assert expected.stdout.split() == ["3", "12"]
     after = place.call("cluster", "status")
     assert (after["pid"], after["sessions"]) == (before, 0)
+
+
+def test_a_run_and_the_job_it_runs_notify_and_the_run_shows_to_whom(place: Place) -> None:
+    process = place.begin("run", "notified")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    run = json.loads(out)
+    unknown = "boathouse.yml has no destination 'nobody' for this target."
+    assert f"a notification (on_success) to destination:nobody could not be sent: {unknown}" in err
+    assert f"2 notifications are in {place.root.resolve() / '.boathouse' / 'local' / 'mailbox'}, because no mail server is set." in err
+    below = run["tasks"][0]["run"]
+    assert [
+        (n["event"], n["task_key"], n["destination"], n["state"], n["error"]) for one in (run, below) for n in one["notifications"]
+    ] == [
+        ("on_start", None, "email:me@example.com", "sent", ""),
+        ("on_success", "t", "email:you@example.com", "sent", ""),
+        ("on_success", None, "destination:nobody", "failed", unknown),
+    ]
+    assert place.call("runs", str(run["run_id"]))["notifications"] == run["notifications"]
+    mails = [mail["To"] for mail in mailbox.mbox(place.root / ".boathouse" / "local" / "mailbox", create=False)]
+    assert sorted(mails) == ["me@example.com", "you@example.com"]
+
+
+def test_alerts_are_evaluated_by_real_sql_and_one_that_fails_is_an_error(place: Place) -> None:
+    share, missing = place.call("alerts", "run", code=1)["alerts"]
+    assert (share["state"], share["value"], share["notified"]) == ("TRIGGERED", 0.75, "TRIGGERED")
+    assert missing["state"] == "ERROR"
+    assert "TABLE_OR_VIEW_NOT_FOUND" in missing["message"]
+    assert place.call("alerts", "run", "share")["alerts"][0]["notified"] is None
+    assert [one["state"] for one in place.call("alerts")["alerts"]] == ["TRIGGERED", "ERROR"]
+    mails = mailbox.mbox(place.root / ".boathouse" / "local" / "mailbox", create=False)
+    assert [mail["Subject"] for mail in mails if mail["To"] == "watch@example.com"] == ["[shared local] alert 'Share' is triggered"]
 
 
 def test_a_repair_runs_again_what_failed_and_keeps_what_succeeded_with_its_values(place: Place) -> None:

@@ -18,12 +18,12 @@ variables:
 resources:
   jobs:
     good:
-      email_notifications: {on_failure: [me@example.com]}
+      run_as: {user_name: me@example.com}
       tasks:
         - task_key: t
           notebook_task: {notebook_path: n.py}
     other:
-      email_notifications: {on_failure: [me@example.com]}
+      run_as: {user_name: me@example.com}
       tasks:
         - {task_key: q, sql_task: {warehouse_id: w, query: {query_id: q}}}
 targets:
@@ -50,7 +50,7 @@ def test_a_valid_target_ends_with_0_and_says_what_is_doubtful_and_what_does_not_
         "    3 |   day: {default: monday}\n"
         "      |   ^\n"
         "      [unused-variable]\n"
-        "databricks.yml:7:7: note: 'email_notifications' has no effect on this machine: nothing is sent. (1 more such places)\n"
+        "databricks.yml:7:7: note: 'run_as' has no effect on this machine: tasks run as you. (1 more such places)\n"
         "Valid: dev.\n"
     )
 

@@ -138,8 +138,8 @@ def test_what_has_no_effect_here_is_a_note(check: Any, page: Any) -> None:
     from boathouse.workspace.problems import RULES
 
     assert RULES["no-effect"].level == "note"
-    assert check("email_notifications: {on_failure: [me@example.com]}\n" + TASK) == []
-    page.shows("no-effect", "'email_notifications' has no effect on this machine: nothing is sent.")
+    assert check("run_as: {user_name: me@example.com}\n" + TASK) == []
+    page.shows("no-effect", "'run_as' has no effect on this machine: tasks run as you.")
 
 
 @pytest.mark.parametrize(

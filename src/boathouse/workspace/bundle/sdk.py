@@ -1,4 +1,4 @@
-"""Import the dataclasses of the Jobs API, and on demand those of serving endpoints, without the rest of the SDK, which takes a second to import.
+"""Import the dataclasses of the Jobs API, and on demand those of serving endpoints and alerts, without the rest of the SDK, which takes a second to import.
 
 `import databricks.sdk` runs an `__init__` that imports every service. Here that `__init__` is delayed until
 code uses a name of the package itself. Modules below the package are imported as usual.
@@ -60,7 +60,7 @@ _put_off()
 
 from databricks.sdk.service.jobs import ConditionTask, JobSettings, Task
 
-__all__ = ["ConditionTask", "JobSettings", "Task", "serving_endpoint"]
+__all__ = ["ConditionTask", "JobSettings", "Task", "alert_settings", "serving_endpoint"]
 
 
 @functools.cache
@@ -76,3 +76,11 @@ def serving_endpoint() -> type:
     keys |= {"config": dataclasses.make_dataclass("Config", config)}
     rest = [(name, hint, None) for name, hint in keys.items() if name not in ("name", "return")]
     return dataclasses.make_dataclass("ServingEndpoint", [("name", str), *rest])
+
+
+@functools.cache
+def alert_settings() -> type:
+    "Return the dataclass of an alert in a bundle."
+    from databricks.sdk.service.sql import AlertV2
+
+    return AlertV2

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from boathouse.workspace.cli import plugins
-from boathouse.workspace.cli.commands import jobs, machine, runs, tables, triggers
+from boathouse.workspace.cli.commands import alerts, jobs, machine, runs, tables, triggers
 from boathouse.workspace.cli.options import DEBUG, BundleOptions, bundle_options, debug_option, examples, foreground_option
 from boathouse.workspace.cli.refusals import missing_extra, print_refusal, wants_json
 from boathouse.workspace.errors import BundleError
@@ -21,7 +21,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Jobs": (jobs.run, jobs.validate, jobs.graph, jobs.repair, jobs.cancel),
     "Schedules and triggers": (triggers.up, triggers.down, triggers.next_starts),
     "Runs": (runs.runs, runs.logs, runs.open_run, runs.ui),
-    "Data": (tables.tables, tables.show, tables.sql, tables.shell),
+    "Data": (tables.tables, tables.show, tables.sql, tables.shell, alerts.alerts),
     "This machine": (machine.cluster, machine.doctor, machine.completion),
 }
 BROUGHT = "From installed packages"

@@ -32,10 +32,12 @@ EXTRA = {
     "py4j": "pyspark",
     "pyarrow": "pyarrow",
     "pyspark": "pyspark",
+    "requests": "requests",
     "rich": "rich",
     "sklearn": "scikit-learn",
     "sqlparse": "sqlparse",
     "starlette": "starlette",
+    "tenacity": "tenacity",
     "uvicorn": "uvicorn",
     "yaml": "PyYAML",
 }

@@ -18,6 +18,7 @@ from boathouse.workspace.bundle.catalogs import named_catalogs
 from boathouse.workspace.bundle.jobs import Job, all_jobs, find_job, reachable_jobs
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cli.display import Display, console
+from boathouse.workspace.cli.runs import with_notifications
 from boathouse.workspace.cluster.address import ClusterSpec
 from boathouse.workspace.cluster.client import BackgroundCluster
 from boathouse.workspace.durations import format_duration
@@ -25,6 +26,7 @@ from boathouse.workspace.errors import BundleError, ClusterError
 from boathouse.workspace.graph.state_machine import SUCCEEDED, Result
 from boathouse.workspace.history.as_json import run_json
 from boathouse.workspace.history.store import History
+from boathouse.workspace.notifications.outbox import Outbox
 from boathouse.workspace.packages.prepare import prepare
 from boathouse.workspace.parameters.arguments import run_parameters
 from boathouse.workspace.run.deploy import deploy
@@ -99,8 +101,11 @@ def _carry_out(
             runner = Runner(cluster, bundle, jobs, history, [display], preparation=preparation)
             signal.signal(signal.SIGTERM, lambda *_: runner.stop.set())
             run_id, result = work(runner)
+        for line in runner.notifier.lines:
+            _say(screen, line)
         if how.as_json:
-            click.echo(json.dumps(run_json(history, run_id)))
+            with Outbox(bundle.state) as outbox:
+                click.echo(json.dumps(with_notifications(run_json(history, run_id), outbox)))
     return 0 if result in SUCCEEDED else 1
 
 

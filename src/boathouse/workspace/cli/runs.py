@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import webbrowser
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from boathouse.workspace.durations import format_duration
 from boathouse.workspace.errors import BundleError, did_you_mean
 from boathouse.workspace.history.as_json import run_json, run_summary
 from boathouse.workspace.history.store import History
+from boathouse.workspace.notifications.outbox import Outbox
 
 PAGE = "index.html"
 
@@ -43,8 +45,9 @@ def show_runs(history: History, bundle: Bundle, as_json: bool, job: str | None =
 
 
 def show_run(history: History, run_id: int, as_json: bool) -> None:
-    "Print one run with its tasks and logs; those of nested runs are indented below them."
-    run = run_json(history, run_id)
+    "Print one run with its tasks, logs and notifications; the tasks of nested runs are indented below them."
+    with Outbox(history.path.parent) as outbox:
+        run = with_notifications(run_json(history, run_id), outbox)
     if as_json:
         click.echo(json.dumps(run))
         return
@@ -55,6 +58,26 @@ def show_run(history: History, run_id: int, as_json: bool) -> None:
     table = _table("task", "result", "attempt", "time", "message", "log")
     _add_tasks(table, run["tasks"], 0)
     console().print(table)
+    if sent := list(_notifications(run)):
+        table = _table("notification", "of", "to", "state", "tries", "message")
+        for row, name in sent:
+            table.add_row(row["event"], name, row["destination"], row["state"], str(row["tries"]), Text(row["error"]))
+        console().print("\n", table)
+
+
+def with_notifications(run: dict[str, Any], outbox: Outbox) -> dict[str, Any]:
+    "Return a run as JSON with the notifications of it and of the runs below it."
+    tasks = [task | ({"run": with_notifications(task["run"], outbox)} if "run" in task else {}) for task in run["tasks"]]
+    return run | {"tasks": tasks, "notifications": outbox.of_run(run["run_id"])}
+
+
+def _notifications(run: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[dict[str, Any], str]]:
+    "Yield the notifications of a run and those below it, each with the name of what it is about."
+    for row in run["notifications"]:
+        yield row, "/".join([*path, *([row["task_key"]] if row["task_key"] else [])]) or "run"
+    for task in run["tasks"]:
+        if "run" in task:
+            yield from _notifications(task["run"], (*path, task["task_key"]))
 
 
 def open_page(history: History, state: Path, run_id: int | None, as_json: bool, browse: bool) -> None:
@@ -110,6 +133,6 @@ def _duration(thing: dict[str, Any]) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        right, folds = column in ("run", "time", "attempt"), column in ("message", "log")
+        right, folds = column in ("run", "time", "attempt", "tries"), column in ("message", "log")
         table.add_column(column, justify="right" if right else "left", no_wrap=not folds, overflow="fold" if folds else "ellipsis")
     return table

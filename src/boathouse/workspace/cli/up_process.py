@@ -19,7 +19,7 @@ import psutil
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.durations import format_duration
 from boathouse.workspace.errors import BundleError
-from boathouse.workspace.history.store import is_alive
+from boathouse.workspace.history.store import is_process_alive
 from boathouse.workspace.triggers.clock import parse_speed, time_from_text
 from boathouse.workspace.triggers.settings import TriggeredJobs
 
@@ -87,7 +87,7 @@ def read_status(bundle: Bundle) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads((bundle.state / STATUS).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return found if is_alive(found["pid"], found["pid_started"]) else None
+    return found if is_process_alive(found["pid"], found["pid_started"]) else None
 
 
 def start_background(bundle: Bundle, how: UpOptions, as_json: bool) -> int:
@@ -118,7 +118,7 @@ def stop_up(bundle: Bundle, as_json: bool) -> int:
     if found is not None:
         os.kill(found["pid"], signal.SIGTERM)
         deadline = time.monotonic() + ENDS_WITHIN
-        while is_alive(found["pid"], found["pid_started"]):
+        while is_process_alive(found["pid"], found["pid_started"]):
             if time.monotonic() > deadline:
                 raise BundleError(f"process {found['pid']} does not end.", hint=f"End it: kill -9 {found['pid']}")
             time.sleep(0.05)

@@ -220,7 +220,7 @@ class History:
         "Mark every run whose process no longer lives as failed, and return their ids."
         closed = []
         for row in self.rows("SELECT run_id, pid, pid_started FROM runs WHERE end_time IS NULL ORDER BY run_id"):
-            if not is_alive(row["pid"], row["pid_started"]):
+            if not is_process_alive(row["pid"], row["pid_started"]):
                 self._close(row["run_id"], f"The process that ran it (pid {row['pid']}) ended before the run did.")
                 closed.append(row["run_id"])
         return closed
@@ -272,8 +272,8 @@ class History:
             self._db.execute(statement, values)
 
 
-def is_alive(pid: int, started: float) -> bool:
-    "Return whether the process of that id and start time lives."
+def is_process_alive(pid: int, started: float) -> bool:
+    "Return whether the process that had this number at this time still runs."
     if pid == os.getpid():
         return abs(psutil.Process().create_time() - started) < 1
     try:

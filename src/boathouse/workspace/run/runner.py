@@ -9,6 +9,7 @@ from boathouse.workspace.bundle.jobs import Job
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.graph.state_machine import Result
 from boathouse.workspace.history.store import History
+from boathouse.workspace.notifications.notifier import Notifier
 from boathouse.workspace.packages.prepare import AS_IT_IS, Preparation
 from boathouse.workspace.parameters.arguments import run_parameters
 from boathouse.workspace.run.context import RunContext, Watcher
@@ -34,7 +35,8 @@ class Runner:
         preparation: Preparation = AS_IT_IS,
     ) -> None:
         self.history, self.stop, self.pages = history, StopRequest(), RunPages(history)
-        self.shared = RunContext(cluster, bundle, jobs, history, (self.pages, *watchers), slots, preparation)
+        self.notifier = Notifier(bundle, jobs, history)
+        self.shared = RunContext(cluster, bundle, jobs, history, (self.pages, *watchers, self.notifier), slots, preparation)
 
     def run(
         self, job: Job, given: Mapping[str, str] | None = None, only: Iterable[str] = (), start: int | None = None
@@ -57,12 +59,13 @@ class Runner:
         ]
         for thread in threads:
             thread.start()
-        try:
-            return run.run()
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join()
+        with self.notifier:
+            try:
+                return run.run()
+            finally:
+                over.set()
+                for thread in threads:
+                    thread.join()
 
     def _heed_cancels(self, over: threading.Event) -> None:
         "Stop the runs, and nested runs, whose cancellation another process has requested."

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from boathouse.workspace.bundle.jobs import Job
-from boathouse.workspace.history.store import is_alive
+from boathouse.workspace.history.store import is_process_alive
 from boathouse.workspace.history.trigger_starts import TriggerStart
 from boathouse.workspace.triggers.store import OpenStart, TriggerStore
 
@@ -58,7 +58,7 @@ class Launcher:
             left += 1
             if one.run_id is not None:
                 active[job] = active.get(job, 0) + 1
-            elif one.start.pid is not None and is_alive(one.start.pid, one.start.pid_started or 0.0):
+            elif one.start.pid is not None and is_process_alive(one.start.pid, one.start.pid_started or 0.0):
                 waiting.add(job)
             elif one.start.launches >= MOST_LAUNCHES:
                 left -= self._give_up(one.start)

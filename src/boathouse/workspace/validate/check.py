@@ -10,11 +10,14 @@ from boathouse.workspace.bundle.jobs import Job, reachable_jobs
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.problems import LEVELS, RULES, Problem
+from boathouse.workspace.validate import alerts, code, edges, endpoints, nesting, parameters, references, schedules, schemas, tasks, widgets
 from boathouse.workspace.validate import bundle as whole
-from boathouse.workspace.validate import code, edges, endpoints, nesting, parameters, references, schedules, schemas, tasks, widgets
 from boathouse.workspace.validate import for_each as loops
+from boathouse.workspace.validate import notifications as notified
 from boathouse.workspace.validate import unresolved as elsewhere
 from boathouse.workspace.validate.support import notes, refusals
+
+PREVENTING = ("shared-schema", "notification-settings")  # refusals for the bundle as a whole that prevent every run
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ def findings(jobs: dict[str, Job], job: Job) -> list[Finding]:
 
 def bundle_findings(bundle: Bundle) -> list[Finding]:
     "Return all findings about the bundle apart from its jobs."
-    return _in_order("", [*whole.problems(bundle), *schemas.problems(bundle), *endpoints.problems(bundle)])
+    parts = (whole, schemas, endpoints, notified, alerts)
+    return _in_order("", [found for part in parts for found in part.problems(bundle)])
 
 
 def _in_order(job: str, problems: list[Problem]) -> list[Finding]:
@@ -58,10 +62,10 @@ def refuse_unrunnable(jobs: dict[str, Job], job: Job) -> list[Finding]:
 
     A bundle with an error outside its jobs is not deployed. An error in a job that is not part of this run is left to `validate`,
     because that job may be another person's unfinished work. A refusal for the bundle as a whole does not prevent a job that can run here.
-    The exception is a schema in two catalogs: a run would mix their tables.
+    The exceptions are a schema in two catalogs, because a run would mix their tables, and settings of notifications that cannot be read.
     """
     every = [f for one in reachable_jobs(jobs, job) for f in findings(jobs, one)]
-    serious = [f for f in bundle_findings(job.bundle) if f.level == "error" or f.rule == "shared-schema"] + [
+    serious = [f for f in bundle_findings(job.bundle) if f.level == "error" or f.rule in PREVENTING] + [
         f for f in every if f.level in ("error", "refused")
     ]
     if serious:
@@ -77,6 +81,7 @@ def _problems(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
     yield from parameters.declared_problems(job)
     yield from schedules.problems(job)
     yield from schemas.of_job(job)
+    yield from notified.of_job(job)
     for source in job.every_task():
         yield from tasks.of_task(job, source)
     yield from edges.problems(job)

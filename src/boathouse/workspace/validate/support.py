@@ -16,10 +16,6 @@ from boathouse.workspace.validate.notebooks import notebook_problems
 JOB_WITHOUT_EFFECT = {
     "triggers": "`boathouse up` starts a job by one schedule or trigger",
     "job_clusters": "one local cluster runs everything",
-    "email_notifications": "nothing is sent",
-    "webhook_notifications": "nothing is sent",
-    "notification_settings": "nothing is sent",
-    "health": "not watched",
     "run_as": "tasks run as you",
     "permissions": "not enforced",
     "performance_target": "one local cluster runs everything",
@@ -34,12 +30,8 @@ TASK_WITHOUT_EFFECT = {
     "new_cluster": "one local cluster runs everything",
     "compute": "one local cluster runs everything",
     "disable_auto_optimization": "there is none",
-    "email_notifications": "nothing is sent",
-    "webhook_notifications": "nothing is sent",
-    "notification_settings": "nothing is sent",
-    "health": "not watched",
 }
-QUIET = frozenset({"job_cluster_key", "compute", "disable_auto_optimization", "notification_settings"})
+QUIET = frozenset({"job_cluster_key", "compute", "disable_auto_optimization"})
 
 
 def refusals(job: Job) -> Iterator[BundleError]:

@@ -19,7 +19,7 @@ from boathouse.workspace.cli.options import BundleOptions, bundle_options, compl
 @click.option("--job", help="Show only the runs of this job.", shell_complete=complete_jobs)
 @bundle_options
 def runs(options: BundleOptions, run_id: int | None, limit: int | None, job: str | None) -> None:
-    "List the runs of the target, newest first, or show run RUN_ID with its tasks and the paths of their logs."
+    "List the runs of the target, newest first, or show run RUN_ID with its tasks, the paths of their logs, and its notifications."
     from boathouse.workspace.cli.runs import show_run, show_runs
     from boathouse.workspace.history.store import History
 

@@ -1,0 +1,74 @@
+"""Evaluate alerts on a cluster, record the results, and notify of the changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from boathouse.workspace.alerts.definition import AlertDefinition
+from boathouse.workspace.alerts.evaluation import ERROR, OK, TRIGGERED, AlertResult, AlertState, judge_rows, next_state
+from boathouse.workspace.alerts.store import AlertStore
+from boathouse.workspace.bundle.load import Bundle
+from boathouse.workspace.errors import ClusterError, QueryFailed
+from boathouse.workspace.notifications.outbox import Message, Occasion
+from boathouse.workspace.notifications.sender import Sender
+
+Query = Callable[[str], tuple[Sequence[str], Sequence[Sequence[Any]]]]
+VERBS = {OK: "is OK again", TRIGGERED: "is triggered", ERROR: "could not be evaluated"}
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    "Hold one evaluated alert: its result, its state, and the state that its recipients are notified of."
+
+    alert: AlertDefinition
+    result: AlertResult
+    state: AlertState
+    notified: str | None
+
+
+def evaluate_alerts(
+    bundle: Bundle, alerts: Iterable[AlertDefinition], query: Query, sender: Sender, clock: Callable[[], int]
+) -> list[Evaluated]:
+    "Evaluate alerts one after the other. A query that fails makes its alert an ERROR and the others go on."
+    return [_evaluate(bundle, alert, query, sender, clock) for alert in alerts]
+
+
+def _evaluate(bundle: Bundle, alert: AlertDefinition, query: Query, sender: Sender, clock: Callable[[], int]) -> Evaluated:
+    try:
+        result = judge_rows(alert, *query(alert.query))
+    except (QueryFailed, ClusterError) as e:
+        result = AlertResult(ERROR, message=str(e))
+    store, now = AlertStore(sender.outbox), clock()
+    # State, evaluation and notifications are recorded together or not at all.
+    with sender.outbox.transaction():
+        state, notified = next_state(store.state(alert.key), result, alert, now)
+        store.save(alert.key, state)
+        number = store.add(alert.key, result, notified, now)
+        pending = []
+        if notified is not None:
+            event = f"alert {alert.key} {notified}"
+            pending = sender.outbox.add(Occasion(event, attempt=number), _message(bundle, alert, result, notified, now), alert.recipients)
+    sender.submit(pending)
+    return Evaluated(alert, result, state, notified)
+
+
+def _message(bundle: Bundle, alert: AlertDefinition, result: AlertResult, notified: str, now: int) -> Message:
+    subject = f"[{bundle.name} {bundle.target}] alert '{alert.name}' {VERBS[notified]}"
+    time = datetime.fromtimestamp(now / 1000, UTC).isoformat(timespec="milliseconds")
+    source = f"{alert.source.aggregation}({alert.source.column})" if alert.source.aggregation else str(alert.source.column)
+    compared = {"column": source, "operator": alert.operator, "value": result.value, "threshold": result.threshold}
+    body = {
+        "event_type": "alert",
+        "time": time,
+        "bundle": bundle.name,
+        "target": bundle.target,
+        "alert": {"key": alert.key, "name": alert.name, "state": notified, **compared},
+        "message": result.message,
+    }
+    facts = {"state": notified, **compared, "message": result.message, "target": bundle.target, "time": time, "query": alert.query.strip()}
+    return Message(
+        subject, subject + "\n\n" + "".join(f"{name}: {value}\n" for name, value in facts.items() if value not in (None, "")), body
+    )

@@ -1,0 +1,1 @@
+"Notify people and services about runs: settings, the outbox in the history, mail and webhooks."
