@@ -11,15 +11,15 @@ __all__ = ['FLIGHT_EVENT_COLUMNS', 'WEATHER_COLUMNS', 'PLANE_COLUMNS', 'AIRPORT_
            'FEATURES_ORIGIN_CONGESTION', 'FEATURES_CARRIER_CONGESTION', 'FEATURES_DESTINATION_CONGESTION',
            'FEATURES_CARRIER_HISTORY', 'FEATURES_ROUTE_HISTORY', 'FEATURES_AIRCRAFT', 'ML_PREDICTIONS',
            'ML_SHADOW_PREDICTIONS', 'OPS_PROMOTIONS', 'OPS_HOLDOUT_OPENINGS', 'MONTH', 'QUALITY', 'MONITORING_PROFILE',
-           'MONITORING_DRIFT', 'MONITORING_DECAY', 'OPS_DECISIONS', 'OPS_FEATURE_REFRESHES', 'OPS_INGESTED_FILES',
-           'ALL', 'bronze', 'quarantine', 'window_table']
+           'MONITORING_DRIFT', 'MONITORING_DECAY', 'OPS_DECISIONS', 'MONITORING_TABLE_HEALTH', 'OPS_FEATURE_REFRESHES',
+           'OPS_INGESTED_FILES', 'ALL', 'bronze', 'quarantine', 'window_table']
 
 # %% ../../notebooks/flights/01_tables.ipynb #3885e702
 from dataclasses import replace
 
 from boathouse.features import freshness
 from boathouse.ingest import files as ingest
-from boathouse.monitoring import decision
+from boathouse.monitoring import decision, schema_health
 from boathouse.monitoring.tables import INTERVAL, drift_table, profile_table
 from boathouse.quality.quarantine import quarantine_of
 from boathouse.registry import promotions as registry
@@ -474,6 +474,7 @@ MONITORING_DECAY = Table(
 
 # %% ../../notebooks/flights/01_tables.ipynb #ca3adfc6
 OPS_DECISIONS = decision.DECISIONS
+MONITORING_TABLE_HEALTH = schema_health.TABLE_HEALTH
 OPS_FEATURE_REFRESHES = freshness.FEATURE_REFRESHES
 OPS_INGESTED_FILES = ingest.INGESTED_FILES
 

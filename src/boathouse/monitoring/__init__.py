@@ -7,6 +7,8 @@ from boathouse.monitoring.evidence import DecisionPolicy, WindowEvidence
 from boathouse.monitoring.page import monitoring_page
 from boathouse.monitoring.profiles import profile
 from boathouse.monitoring.quality import model_quality, quality_rows, score_buckets
+from boathouse.monitoring.schema_health import TABLE_HEALTH, check_table_health, summarize_health
+from boathouse.monitoring.table_health import judge_freshness, judge_new_categories, judge_null_share, judge_row_count, predict_range
 from boathouse.monitoring.tables import drift_table, profile_table
 
 __all__ = [
@@ -14,17 +16,25 @@ __all__ = [
     "Decision",
     "DecisionPolicy",
     "PreviousVersion",
+    "TABLE_HEALTH",
     "WindowEvidence",
+    "check_table_health",
     "compare_profiles",
     "decide_action",
     "drift_table",
+    "judge_freshness",
+    "judge_new_categories",
+    "judge_null_share",
+    "judge_row_count",
     "measure_decay",
     "model_quality",
     "monitoring_page",
     "plot_decay",
+    "predict_range",
     "profile",
     "profile_table",
     "quality_rows",
     "record_decision",
     "score_buckets",
+    "summarize_health",
 ]
