@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from boathouse.workspace.cluster.cluster import Cluster
 
-pytest_plugins = ["support.report"]
+pytest_plugins = ["support.report", "boathouse.workspace.score.pytest_plugin"]
 ROOT = Path(__file__).parent
 
 # Small data: half of the time of a JVM that lives for a test would go into optimising code that runs a few times. Runs that the tests start inherit it.
@@ -42,6 +42,12 @@ settings.load_profile("untimed")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--save-outputs", action="store_true", help="write the outputs of the notebooks back, instead of comparing them")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.save_outputs:  # these tests compare nothing
+        config.option.no_evidence = True
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from boathouse.features.definitions import ComputedFeatures, WindowedFeatures
-from boathouse.features.freshness import measure_freshness, record_refreshes
+from boathouse.features.freshness import FeatureLimits, check_feature_limits, measure_freshness, record_refreshes
 from boathouse.features.lookups import FeatureLookup
 from boathouse.features.refresh import refresh_table
 from boathouse.features.tables import versions_of
@@ -290,12 +290,14 @@ def main() -> None:
     """Run a task of the job `features`: refresh one group of feature tables up to `as_of`.
 
     `table` is weather, congestion, history or aircraft. With `freshness`, record the refreshes and print how old the tables are.
+    Raises FeatureLimitError if a table is more than `max_hours` old, or if its latest refresh took more than `max_seconds`.
     """
-    p = parameters(catalog="spark_catalog", table="congestion", as_of=date(2013, 10, 1))
+    p = parameters(catalog="spark_catalog", table="congestion", as_of=date(2013, 10, 1), max_hours=72.0, max_seconds=600.0)
     lake = Lakehouse(get_spark(), p.catalog)
     if p.table == "freshness":
         print(f"{record_refreshes(lake, [definition for group in TABLES.values() for definition in group])} refreshes recorded")
         measure_freshness(lake, end_of(p.as_of)).show(truncate=False)
+        check_feature_limits(lake, end_of(p.as_of), FeatureLimits(p.max_hours, p.max_seconds))
         return
     for sentence in refresh_group(lake, p.table, p.as_of, run_id()):
         print(sentence)

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['NEW_YORK', 'UTC', 'SLICES', 'BASELINE_SHARE', 'month_window', 'months_of', 'scored_with_labels', 'day_buckets',
            'month_quality_rows', 'training_period', 'training_windows', 'training_profile', 'feature_profile',
-           'write_month', 'read_stored', 'measure_month', 'month_summary', 'drift_ratio', 'main']
+           'write_month', 'read_stored', 'measure_month', 'month_summary', 'drift_ratio', 'ModelTooOld',
+           'check_champion_age', 'main']
 
 # %% ../../notebooks/flights/13_monitoring.ipynb #7492bd6d
 from collections.abc import Iterable, Mapping, Sequence
@@ -215,9 +216,27 @@ def drift_ratio(row: Mapping[str, Any]) -> float:
     "Return the PSI of a drift row as a multiple of its threshold, 0 if it could not be compared."
     return row["population_stability_index"] / row["threshold"] if row["threshold"] else 0.0
 
+# %% ../../notebooks/flights/13_monitoring.ipynb #bd1d17ae
+class ModelTooOld(ValueError):
+    "Signal that the version that serves was trained on days that are longer ago than its limit."
+
+
+def check_champion_age(version: int, trained_until: date, at: date, days: int) -> int:
+    "Return how many days before `at` the training data of a version end. Raises ModelTooOld if it is more than `days`."
+    age = (at - trained_until).days
+    if age > days:
+        raise ModelTooOld(
+            f"version {version} must be trained on data of the last {days} days, but they end at {trained_until}, {age} days before {at}: train again"
+        )
+    return age
+
 # %% ../../notebooks/flights/13_monitoring.ipynb #0afd5a34
 def main() -> None:
     "Run the task `metrics`: measure profile, drift and quality of one month's predictions, with the labels known at `as_of`."
-    p = parameters(catalog="spark_catalog", model="spark_catalog.ml.late_arrival", month="2013-10", as_of=date(2013, 11, 1))
+    p = parameters(
+        catalog="spark_catalog", model="spark_catalog.ml.late_arrival", month="2013-10", as_of=date(2013, 11, 1), max_age_days=400
+    )
     profiles, drifts = measure_month(Lakehouse(get_spark(), p.catalog), p.model, p.month, p.as_of)
     print(month_summary(profiles, drifts))
+    served = int(profiles[0]["model_id"])
+    check_champion_age(served, training_period(p.model, served)[1], p.as_of, p.max_age_days)

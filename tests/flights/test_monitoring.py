@@ -24,6 +24,8 @@ from boathouse.tables.versions import fingerprint
 from boathouse.tables.writes import append
 from flights.features import model_rows
 from flights.monitoring import (
+    ModelTooOld,
+    check_champion_age,
     feature_profile,
     measure_month,
     month_summary,
@@ -227,3 +229,11 @@ def test_the_model_that_served_would_have_been_as_good_as_it_was(served: Served)
     assert {name: stayed[name] for name in ("count", "roc_auc_score", "log_loss")} == {
         name: asked[name] for name in ("count", "roc_auc_score", "log_loss")
     }
+
+
+def test_a_champion_beyond_its_age_is_refused_with_both_dates() -> None:
+    assert check_champion_age(3, date(2013, 9, 1), date(2013, 12, 1), days=91) == 91
+    with pytest.raises(
+        ModelTooOld, match="version 3 must be trained on data of the last 90 days, but they end at 2013-09-01, 91 days before 2013-12-01"
+    ):
+        check_champion_age(3, date(2013, 9, 1), date(2013, 12, 1), days=90)

@@ -119,6 +119,9 @@ def test_a_first_model_is_accepted_promoted_once_and_explained(airport: Lakehous
     assert {found["input"] for found in told["inputs"]} == set(read_manifest(candidate.run_id).recipe["categorical"]) | set(
         read_manifest(candidate.run_id).recipe["numeric"]
     )
+    dropped = {one["group"]: one for one in mlflow.artifacts.load_dict(f"runs:/{candidate.run_id}/ablation.json")["groups"]}
+    assert sum(one["inputs"] for one in dropped.values()) == len(told["inputs"])  # each input is in one group
+    assert dropped["weather"]["helps"], dropped  # gusts make the late flights of the airport
     sliced = {(found["slice"], found["value"]) for found in report["slices"]}
     assert {(found["slice"], found["value"]) for found in told["slices"]} == sliced  # every slice of the report, under its name
     assert {column for column, _ in sliced} == set(SLICES)

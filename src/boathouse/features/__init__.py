@@ -1,7 +1,7 @@
 "Feature tables: define, refresh, look up, build training sets, report leaks and freshness."
 
 from boathouse.features.definitions import ComputedFeatures, WindowedFeatures
-from boathouse.features.freshness import FEATURE_REFRESHES, measure_freshness, record_refreshes
+from boathouse.features.freshness import FEATURE_REFRESHES, FeatureLimits, check_feature_limits, measure_freshness, record_refreshes
 from boathouse.features.leak_report import LeakError, refuse_leaks, report_leaks
 from boathouse.features.lookups import FeatureLookup
 from boathouse.features.refresh import backfill, refresh_table
@@ -12,6 +12,7 @@ __all__ = [
     "ComputedFeatures",
     "FEATURE_REFRESHES",
     "FeatureFunction",
+    "FeatureLimits",
     "FeatureLookup",
     "FeatureSpec",
     "Labels",
@@ -19,6 +20,7 @@ __all__ = [
     "TrainingSet",
     "WindowedFeatures",
     "backfill",
+    "check_feature_limits",
     "create_training_set",
     "measure_freshness",
     "record_refreshes",

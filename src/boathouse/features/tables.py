@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
-from boathouse.tables.table import Column, Lakehouse, Table, properties_of, read
+from boathouse.tables.table import SENSITIVE, Column, Lakehouse, Table, properties_of, read
 from boathouse.tables.versions import version_of
 
 # %% ../../../notebooks/kit/06_features/01_tables.ipynb #f5a00009
@@ -64,7 +64,10 @@ def read_declaration(lake: Lakehouse, name: str) -> Table:
     return replace(
         made,
         primary_key=tuple(found["boathouse.primaryKey"].split(",")),
-        columns=tuple(replace(c, type=type_ddl(f.dataType), nullable=f.nullable) for c, f in zip(made.columns, schema, strict=True)),
+        columns=tuple(
+            replace(c, type=type_ddl(f.dataType), nullable=f.nullable, sensitive=c.name in found.get(SENSITIVE, "").split(","))
+            for c, f in zip(made.columns, schema, strict=True)
+        ),
         partition_by=tuple(detail.partitionColumns),
         cluster_by=tuple(detail.clusteringColumns),
         owner=found.get("boathouse.owner", ""),

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOVED', 'FeatureFunction', 'import_function', 'with_functions', 'Labels', 'FeatureSpec', 'with_features',
-           'TrainingSet', 'create_training_set', 'refuse_keys_as_features', 'rebuild_from_spec', 'spec_to_json',
-           'spec_from_json', 'to_plain']
+           'TrainingSet', 'create_training_set', 'refuse_keys_as_features', 'refuse_sensitive_columns',
+           'rebuild_from_spec', 'spec_to_json', 'spec_from_json', 'to_plain']
 
 # %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #f5f90002
 import importlib
@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from boathouse.features.lookups import FeatureLookup, join_features
 from boathouse.features.tables import table_keys, versions_of
 from boathouse.point_in_time.spark import micros
-from boathouse.tables.table import Lakehouse, read
+from boathouse.tables.table import SENSITIVE, Lakehouse, properties_of, read
 from boathouse.tables.versions import fingerprint
 
 # %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #f5f90005
@@ -195,6 +195,7 @@ def create_training_set(
         raise ValueError(f"the labels have no column {label}: they have {', '.join(rows.columns)}")
     spec = FeatureSpec(tuple(feature_lookups), pinned, label, excluded, df if isinstance(df, Labels) else None)
     refuse_keys_as_features(lake, spec)
+    refuse_sensitive_columns(lake, spec, rows.columns)
     made = with_features(lake, rows, spec, pinned, match, given=False, **how)
     there = [c for c in made.columns if c != match]
     if unknown := [c for c in excluded if c.lower() not in {name.lower() for name in there} - {(label or "").lower()}]:
@@ -212,6 +213,32 @@ def refuse_keys_as_features(lake: Lakehouse, spec: FeatureSpec) -> None:
         if odd := [c for c in one.feature_names or () if c in (*keys, time) and one.output(c) == c and c.lower() not in used]:
             raise ValueError(
                 f"lookup of {one.table_name}: feature_names must not have keys or times of the table, got {', '.join(odd)}: leave them out, or rename them for a function or a report"
+            )
+
+# %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #897decbb
+def refuse_sensitive_columns(lake: Lakehouse, spec: FeatureSpec, label_columns: Sequence[str] = ()) -> None:
+    """Raise ValueError if a lookup, or the table of the labels, brings a column into the training set that is marked as sensitive.
+
+    Columns that the spec excludes are allowed. Labels that come as a DataFrame have no marks.
+    """
+    excluded = {c.lower() for c in spec.exclude_columns}
+
+    def marked(table: str) -> set[str]:
+        return {c for c in properties_of(lake, table).get(SENSITIVE, "").split(",") if c}
+
+    for one in spec.lookups:
+        if not (taken := marked(one.table_name)):
+            continue
+        taken = taken - {*table_keys(lake, one.table_name)[0]} if one.feature_names is None else taken & set(one.feature_names)
+        if odd := sorted(c for c in taken if one.output(c).lower() not in excluded):
+            raise ValueError(
+                f"lookup of {one.table_name}: feature_names must not have sensitive columns, got {', '.join(odd)}: leave them out, or exclude them"
+            )
+    if spec.labels is not None:
+        taken = marked(spec.labels.table_name) & set(label_columns)
+        if odd := sorted(c for c in taken if c.lower() not in excluded):
+            raise ValueError(
+                f"labels of {spec.labels.table_name} must not have sensitive columns, got {', '.join(odd)}: name them in exclude_columns"
             )
 
 # %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #f5f90011

@@ -60,6 +60,7 @@ def parse_serve_words(words: list[str]) -> argparse.Namespace:
     reader.add_argument("--entity", action="append", default=[], metavar="TABLE:KEY")
     reader.add_argument("--log", type=Path, metavar="FOLDER")
     reader.add_argument("--log-share", type=float, default=1.0)
+    reader.add_argument("--hide", action="append", default=[], metavar="COLUMN")
     reader.add_argument("--canary", action="store_true")
     reader.add_argument("--canary-steps", default="5,25,50", metavar="PERCENT,...")
     reader.add_argument("--decisions", type=Path, metavar="FOLDER")
@@ -144,7 +145,7 @@ def connect_log(given: argparse.Namespace, model: str) -> ExchangeLog | None:
         log = InferenceLog(given.log / "buffer", given.log / "requests", sampling=given.log_share)
     except ValueError as error:
         raise LookupError(str(error)) from error
-    return ExchangeLog(log, model)
+    return ExchangeLog(log, model, hidden=frozenset(given.hide))
 
 
 def connect_canary(given: argparse.Namespace, traffic: Traffic) -> LiveCanary | None:
@@ -300,6 +301,7 @@ def serve_command(settings: Mapping[str, Any], words: list[str]) -> int:
       --feature-tables T,...    serve features of these tables alone, without a model
       --log FOLDER              log requests to the Delta table FOLDER/requests
       --log-share X             share of the requests to log (default 1)
+      --hide COLUMN             keep this column of requests and features out of the log
       --canary                  grow the share of the challenger in steps, or revert it
       --decisions FOLDER        Delta table of the canary's decisions
       --canary-steps P,P,...    percentages of the steps (5,25,50)

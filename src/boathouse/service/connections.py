@@ -78,16 +78,21 @@ class OnlineFeatures(Collector):
 # %% ../../../notebooks/kit/15_service/11_connections.ipynb #b95d1850
 @dataclass(eq=False)
 class ExchangeLog(Collector):
-    "Write each answered request of an endpoint to an inference table. `clock` gives the time of the answer."
+    """Write each answered request of an endpoint to an inference table, without the columns of `hidden`.
+
+    `clock` gives the time of the answer.
+    """
 
     log: InferenceLog
     endpoint: str
     clock: Callable[[], datetime] = now
+    hidden: frozenset[str] = frozenset()
 
     def record(self, exchange: Exchange) -> None:
         "Log one exchange. Neither waits for a disk nor raises."
-        split = {"columns": list(exchange.columns), "data": list(zip(*exchange.columns.values(), strict=True))}
-        completed = exchange.completed
+        sent = {name: values for name, values in exchange.columns.items() if name not in self.hidden}
+        split = {"columns": list(sent), "data": list(zip(*sent.values(), strict=True))}
+        completed = {name: values for name, values in (exchange.completed or {}).items() if name not in self.hidden}
         rows = [{c: values[n] for c, values in completed.items()} for n in range(exchange.rows)] if completed else None
         answered = int(self.clock().replace(tzinfo=UTC).timestamp() * 1000)
         self.log.record(

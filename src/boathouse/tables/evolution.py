@@ -17,7 +17,17 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import types as T
 
 from boathouse.tables.contracts import ContractViolation, column_types, quote_column
-from boathouse.tables.table import DIGEST, RETENTION, Lakehouse, Table, declaration_digest, format_properties, quote_literal, read
+from boathouse.tables.table import (
+    DIGEST,
+    RETENTION,
+    SENSITIVE,
+    Lakehouse,
+    Table,
+    declaration_digest,
+    format_properties,
+    quote_literal,
+    read,
+)
 
 # %% ../../../notebooks/kit/02_tables/02_evolution.ipynb #e383c0da
 def create(lake: Lakehouse, table: Table) -> None:
@@ -164,7 +174,7 @@ def property_changes(found: dict[str, str], table: Table) -> list[SchemaChange]:
             changes.append(SchemaChange(kind, "", value, old, "existing rows were written under the other key", True))
         elif old != value:
             changes.append(SchemaChange("property", there, value, old, "set"))
-    other = {"delta.dataSkippingStatsColumns", "delta.dataSkippingNumIndexedCols"} - set(table.skipping)
+    other = {"delta.dataSkippingStatsColumns", "delta.dataSkippingNumIndexedCols", SENSITIVE} - set(table.properties)
     return changes + [SchemaChange("property", name, "", found[name], "unset") for name in sorted(other) if name in found]
 
 # %% ../../../notebooks/kit/02_tables/02_evolution.ipynb #c1b00022

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from boathouse.models.tasks import Task
-from boathouse.validation import artifact, comparison, leakage, metrics
+from boathouse.validation import artifact, comparison, groups, leakage, metrics
 from boathouse.validation.gate import Evidence, Gate, GateResult, conclude, find_gate, gate
 
-GATE_MODULES = (artifact, comparison, leakage, metrics)  # importing a module registers its gates
+GATE_MODULES = (artifact, comparison, groups, leakage, metrics)  # importing a module registers its gates
 
 # %% ../../../notebooks/kit/09_validation/07_policy.ipynb #cfd7a182
 @gate("training_recency", needs="day")

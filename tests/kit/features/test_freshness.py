@@ -9,7 +9,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from boathouse.features.definitions import ComputedFeatures
-from boathouse.features.freshness import FEATURE_REFRESHES, measure_freshness, record_refreshes
+from boathouse.features.freshness import (
+    FEATURE_REFRESHES,
+    FeatureLimitError,
+    FeatureLimits,
+    check_feature_limits,
+    measure_freshness,
+    record_refreshes,
+)
 from boathouse.features.refresh import refresh_table
 from boathouse.tables.table import Column, Lakehouse, Table, read
 from boathouse.tables.writes import append, merge
@@ -90,3 +97,15 @@ def test_what_refreshes_did_and_how_fresh_tables_are_is_recorded_once(lake: Lake
     ]
     assert all(r.seconds > 0 and r.bytes > 0 and r.committed_at.year >= 2026 for r in rows)
     assert [tuple(r) for r in measure_freshness(lake, at(50)).collect()] == [("features.moored", at(48), at(26.5), 23.5)]
+
+
+def test_a_table_that_is_too_old_or_too_slow_fails_and_is_named(lake: Lakehouse, told: list[str]) -> None:
+    within = FeatureLimits(hours_behind=22, seconds=3600)
+    check_feature_limits(lake, at(48), within)  # the newest return was at 26.5 hours
+    with pytest.raises(FeatureLimitError, match=r"features.moored: its latest event is 21.5 hours old, the limit is 21;"):
+        check_feature_limits(lake, at(48), FeatureLimits(21, 3600))
+    with pytest.raises(FeatureLimitError, match=r"features.moored: its latest refresh took \d+ seconds, the budget is 0.001"):
+        check_feature_limits(lake, at(48), FeatureLimits(22, 0.001))
+    check_feature_limits(lake, at(96), within, {"features.moored": FeatureLimits(100, 3600)})
+    with pytest.raises(FeatureLimitError, match=r"hours old.*; features.moored: its latest refresh"):
+        check_feature_limits(lake, at(96), FeatureLimits(22, 0.001))

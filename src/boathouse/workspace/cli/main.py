@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from boathouse.workspace.cli import plugins
-from boathouse.workspace.cli.commands import alerts, jobs, machine, runs, tables, triggers
+from boathouse.workspace.cli.commands import alerts, jobs, machine, project, runs, tables, triggers
 from boathouse.workspace.cli.options import DEBUG, BundleOptions, bundle_options, debug_option, examples, foreground_option
 from boathouse.workspace.cli.refusals import missing_extra, print_refusal, wants_json
 from boathouse.workspace.errors import BundleError
@@ -22,6 +22,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Schedules and triggers": (triggers.up, triggers.down, triggers.next_starts),
     "Runs": (runs.runs, runs.logs, runs.open_run, runs.ui),
     "Data": (tables.tables, tables.show, tables.sql, tables.shell, alerts.alerts),
+    "Project": (project.score,),
     "This machine": (machine.cluster, machine.doctor, machine.completion),
 }
 BROUGHT = "From installed packages"
