@@ -16,7 +16,7 @@ import pandas as pd
 from mlflow.tracking import MlflowClient
 from pyspark.sql import functions as F
 
-from boathouse.monitoring.decision import Decision, PreviousVersion, decide_action, is_worse, record_decision, retraining_dates
+from boathouse.monitoring.decision import ModelDecision, PreviousVersion, decide_action, is_worse, record_decision, retraining_dates
 from boathouse.monitoring.evidence import DecisionPolicy, WindowEvidence, find_symptoms, weigh_drift
 from boathouse.registry.manifest import read_manifest
 from boathouse.registry.reproduce import recipe_from_manifest
@@ -91,7 +91,7 @@ def previous_of_month(
 # %% ../../notebooks/flights/14_retraining.ipynb #a966284d
 def decide_month(
     lake: Lakehouse, model: str, month: str, as_of: date, policy: DecisionPolicy | None = None
-) -> tuple[Decision, dict[str, Any]]:
+) -> tuple[ModelDecision, dict[str, Any]]:
     """Return the decision for one month and its evidence: version, months, new labels, failures, earlier retrainings and the previous champion.
 
     Raises ValueError if the month has not been measured.

@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from boathouse.features.training_sets import Labels, create_training_set
 from boathouse.models.learners import Recipe
-from boathouse.monitoring.decision import Decision, decide_action
+from boathouse.monitoring.decision import ModelDecision, decide_action
 from boathouse.monitoring.evidence import DecisionPolicy
 from boathouse.registry.promotions import champion_as_of, promote
 from boathouse.serving.deployment import undo_promotion
@@ -248,7 +248,7 @@ def harbour(spark: SparkSession) -> Harbour:
     return Harbour(lake, model, trips)
 
 
-def finish(job: Job, decision: Decision, action: str) -> None:
+def finish(job: Job, decision: ModelDecision, action: str) -> None:
     "Check the decision, and what the job does with it."
     assert decision.action == action, str(decision)
     assert tasks_after(job, decision.action) == NEXT[action]

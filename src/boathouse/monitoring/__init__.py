@@ -1,7 +1,7 @@
 "Drift and quality over time, and the decision to keep, retrain, roll back or fix the data."
 
 from boathouse.monitoring.decay import measure_decay, plot_decay
-from boathouse.monitoring.decision import DECISIONS, Decision, PreviousVersion, decide_action, record_decision
+from boathouse.monitoring.decision import DECISIONS, ModelDecision, PreviousVersion, decide_action, record_decision
 from boathouse.monitoring.drift import compare_profiles
 from boathouse.monitoring.evidence import DecisionPolicy, WindowEvidence
 from boathouse.monitoring.page import monitoring_page
@@ -13,7 +13,7 @@ from boathouse.monitoring.tables import drift_table, profile_table
 
 __all__ = [
     "DECISIONS",
-    "Decision",
+    "ModelDecision",
     "DecisionPolicy",
     "PreviousVersion",
     "TABLE_HEALTH",

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VERDICTS', 'DRIFTED', 'bin_counts', 'group_of_text', 'shared_values', 'number_bins', 'bin_shares', 'psi_from_counts',
            'drift_distances', 'psi_noise_floor', 'max_training_psi', 'psi_threshold', 'find_obstacle', 'kind_of',
-           'judge_column', 'compare_profiles', 'describe_unit', 'compute_deltas', 'pair_profiles']
+           'judge_column', 'describe_unit', 'compare_profiles', 'compute_deltas', 'pair_profiles']
 
 # %% ../../../notebooks/kit/12_monitoring/02_drift.ipynb #4e3ba4ab
 import zlib
@@ -211,6 +211,17 @@ def judge_column(
         return limit, "too_few", f"{values} values on one side, at least {min_rows} are needed; {reason}"
     return limit, "ok", reason
 
+# %% ../../../notebooks/kit/12_monitoring/02_drift.ipynb #c0415d79
+def describe_unit(row: dict[str, Any], base: dict[str, Any]) -> str:
+    "Return the units that explain the drift of a column of numbers, from the deciles of both profile rows; an empty text if none does."
+    if kind_of(row) != "number" or not row["count"] or not base["count"]:
+        return ""
+    deciles = [
+        weighted_quantiles(np.array(r["sketch"]["values"], float), np.array(r["sketch"]["counts"]), np.arange(0.1, 1, 0.1).tolist())
+        for r in (row, base)
+    ]
+    return find_unit_change(*(list(map(float, found)) for found in deciles))
+
 # %% ../../../notebooks/kit/12_monitoring/02_drift.ipynb #ae3b315f
 def compare_profiles(
     rows: Iterable[dict[str, Any]], baseline: Iterable[dict[str, Any]], effect: float = 0.1, level: float = 0.01, min_rows: int = 30
@@ -245,17 +256,6 @@ def compare_profiles(
             same | {"threshold": limit, "verdict": verdict, "reason": reason, "unit_change": unit or None, "drifted": verdict in DRIFTED}
         )
     return out
-
-
-def describe_unit(row: dict[str, Any], base: dict[str, Any]) -> str:
-    "Return the units that explain the drift of a column of numbers, from the deciles of both profile rows; an empty text if none does."
-    if kind_of(row) != "number" or not row["count"] or not base["count"]:
-        return ""
-    deciles = [
-        weighted_quantiles(np.array(r["sketch"]["values"], float), np.array(r["sketch"]["counts"]), np.arange(0.1, 1, 0.1).tolist())
-        for r in (row, base)
-    ]
-    return find_unit_change(*(list(map(float, found)) for found in deciles))
 
 
 def compute_deltas(row: dict[str, Any], base: dict[str, Any] | None) -> dict[str, Any]:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DAY', 'COMMITS', 'COMMIT_DAYS', 'CATEGORIES', 'TABLE_HEALTH', 'read_commits', 'count_changes_of',
-           'windows_from_commits', 'complete_windows', 'measure_days', 'profile_of_day', 'HealthPlan', 'check_table',
-           'list_objects', 'health_rows', 'check_table_health', 'summarize_health']
+           'windows_from_commits', 'complete_windows', 'measure_days', 'profile_of_day', 'HealthPlan',
+           'check_one_table', 'list_objects', 'health_rows', 'check_table_health', 'summarize_health']
 
 # %% ../../../notebooks/kit/12_monitoring/09_schema_health.ipynb #e672d098
 import math
@@ -160,7 +160,7 @@ class HealthPlan:
     level: float = LEVEL
 
 
-def check_table(lake: Lakehouse, name: str, plan: HealthPlan) -> list[HealthCheck]:
+def check_one_table(lake: Lakehouse, name: str, plan: HealthPlan) -> list[HealthCheck]:
     "Return the checks of one Delta table, one per name in `CHECKS`. A table that cannot be read is `Unknown`, with Spark's error class."
     level = plan.level / len(CHECKS)
     try:
@@ -238,7 +238,7 @@ def check_table_health(
     plan = HealthPlan(at, times or {}, exclude, commits, days, level)
     tables = [name for name, reason in objects.items() if reason is None and name not in exclude]
     with ThreadPoolExecutor(max_workers=4) as pool:
-        checks = dict(zip(tables, pool.map(lambda name: check_table(lake, name, plan), tables), strict=True))
+        checks = dict(zip(tables, pool.map(lambda name: check_one_table(lake, name, plan), tables), strict=True))
     checks |= {n: [HealthCheck("skipped", UNKNOWN, why, "NOT_A_DELTA_TABLE")] for n, why in objects.items() if why and n not in exclude}
     rows = [row for name in sorted(checks) for row in health_rows(lake, name, at, checks[name])]
     create(lake, into)

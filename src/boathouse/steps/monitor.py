@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Windows', 'PAGE_FILE', 'predictions_of', 'version_that_scored', 'join_labels', 'ServedVersion', 'load_served',
-           'training_baseline', 'baseline_windows', 'calendar_windows', 'MonitoringReport', 'collect_evidence',
-           'slice_gaps', 'list_findings', 'page_of', 'Monitored', 'measure', 'monitor', 'decide']
+           'training_baseline', 'baseline_windows', 'calendar_windows', 'MonitoringReport', 'slice_gaps',
+           'collect_evidence', 'list_findings', 'page_of', 'Monitored', 'measure', 'monitor', 'decide']
 
 # %% ../../../notebooks/kit/13_steps/04_monitor.ipynb #4f1d5d24
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from boathouse.features.training_sets import with_features
 from boathouse.models.learners import Recipe
 from boathouse.models.tasks import Task, primary_metric
 from boathouse.monitoring.decay import FREQUENCY, Unit, periods_of
-from boathouse.monitoring.decision import Decision, PreviousVersion, decide_action, is_worse, record_decision, retraining_dates
+from boathouse.monitoring.decision import ModelDecision, PreviousVersion, decide_action, is_worse, record_decision, retraining_dates
 from boathouse.monitoring.drift import compare_profiles
 from boathouse.monitoring.evidence import DecisionPolicy, SliceGap, WindowEvidence, find_symptoms, weigh_drift
 from boathouse.monitoring.page import monitoring_page
@@ -187,6 +187,23 @@ class MonitoringReport:
         "Return the findings, one per line."
         return "\n".join([f"{self.model} version {self.version} as of {self.at:%Y-%m-%d}", *(self.findings or ("no finding",))])
 
+# %% ../../../notebooks/kit/13_steps/04_monitor.ipynb #4451e12d
+def slice_gaps(quality: Sequence[dict[str, Any]], start: datetime) -> tuple[SliceGap, ...]:
+    "Return the gaps of the slices of the window that begins at `start`, without those that have no interval."
+    rows = [
+        r for r in quality if r["slice_key"] is not None and r["window"]["start"] == start and r["gap"] is not None and r["gap_interval"]
+    ]
+    return tuple(
+        SliceGap(
+            f"{r['slice_key']} is {r['slice_value']}",
+            r["gap"],
+            r["gap_interval"]["low"],
+            r["gap_interval"]["high"],
+            round(r["count"] * r["labelled_share"]),
+        )
+        for r in rows
+    )
+
 # %% ../../../notebooks/kit/13_steps/04_monitor.ipynb #e590691f
 def collect_evidence(
     windows: Windows,
@@ -218,23 +235,6 @@ def collect_evidence(
             row["count"] if is_over else None, rescaled, slice_gaps(quality, start),
         ))  # fmt: skip
     return found
-
-
-def slice_gaps(quality: Sequence[dict[str, Any]], start: datetime) -> tuple[SliceGap, ...]:
-    "Return the gaps of the slices of the window that begins at `start`, without those that have no interval."
-    rows = [
-        r for r in quality if r["slice_key"] is not None and r["window"]["start"] == start and r["gap"] is not None and r["gap_interval"]
-    ]
-    return tuple(
-        SliceGap(
-            f"{r['slice_key']} is {r['slice_value']}",
-            r["gap"],
-            r["gap_interval"]["low"],
-            r["gap_interval"]["high"],
-            round(r["count"] * r["labelled_share"]),
-        )
-        for r in rows
-    )
 
 
 def list_findings(
@@ -361,7 +361,7 @@ def monitor(
     )  # fmt: skip
 
 # %% ../../../notebooks/kit/13_steps/04_monitor.ipynb #d325fcca
-def decide(report: MonitoringReport, policy: DecisionPolicy | None = None, open_failures: Sequence[str] = ()) -> Decision:
+def decide(report: MonitoringReport, policy: DecisionPolicy | None = None, open_failures: Sequence[str] = ()) -> ModelDecision:
     """Decide from a report what to do with the model, and record the decision with its reasons in ops.decisions.
 
     `open_failures` are failures of data quality, which come before everything else. A repeated call replaces its row.

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from boathouse.monitoring.decision import (
     DECISIONS,
     Action,
-    Decision,
+    ModelDecision,
     PreviousVersion,
     decide_action,
     find_holds,
@@ -271,7 +271,7 @@ def test_a_decision_is_kept_once_per_period_and_never_sees_itself_or_the_future(
         ("2013-10", datetime(2013, 11, 1), "roll_back"),
     ]
     for period, at, action in actions:
-        record_decision(lake, "m", 1, period, at, Decision(action, ("because",)), {"last": date(2013, 5, 1)})
+        record_decision(lake, "m", 1, period, at, ModelDecision(action, ("because",)), {"last": date(2013, 5, 1)})
     rows = read(lake, DECISIONS).orderBy("period").collect()
     assert [(r.period, r.action, r.decided_at) for r in rows] == [
         ("2013-10", "roll_back", datetime(2013, 11, 1)),

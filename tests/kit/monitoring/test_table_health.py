@@ -26,11 +26,11 @@ from boathouse.monitoring.table_health import (
     UNHEALTHY,
     UNKNOWN,
     HealthCheck,
+    combine_checks,
     judge_freshness,
     judge_new_categories,
     judge_null_share,
     judge_row_count,
-    combine_checks,
     predict_range,
 )
 from boathouse.tables.evolution import create
