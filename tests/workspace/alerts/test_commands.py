@@ -80,8 +80,13 @@ def test_alerts_are_evaluated_recorded_and_notified_of_once(place: Path) -> None
     assert evaluate(place, 0.75, 2) == [("TRIGGERED", None), ("ERROR", None)]
     assert evaluate(place, 0.25, 3) == [("OK", "OK"), ("ERROR", None)]
     assert [(one["state"], one["since"]) for one in as_json(place)["alerts"]] == [("OK", 3000), ("ERROR", 1000)]
-    shown = as_json(place, "show", "Late flights", "--limit", "2")["evaluations"]
-    assert shown == [
+    shown = as_json(place, "show", "Late flights", "--limit", "2")
+    assert [(row["event"], row["destination"], row["state"]) for row in shown["notifications"]] == [
+        ("alert late OK", "email:me@example.com", "sent"),
+        ("alert late OK", "destination:nobody", "failed"),
+    ]
+    assert "boathouse.yml has no destination 'nobody' for this target." in call(place, "show", "late").stdout
+    assert shown["evaluations"] == [
         {"time": 3000, "state": "OK", "value": 0.25, "threshold": 0.5, "message": "", "notified": "OK"},
         {"time": 2000, "state": "TRIGGERED", "value": 0.75, "threshold": 0.5, "message": "", "notified": None},
     ]

@@ -125,7 +125,7 @@ def test_the_commands_of_installed_packages_have_examples_too() -> None:
 
 def parse(command: click.Command, words: list[str]) -> None:
     "Parse a command line down to its last command, without running it; click raises UsageError if it cannot."
-    if isinstance(command, click.Group):
+    if isinstance(command, click.Group) and (words or not command.invoke_without_command):
         inner = command.commands[words[0]]
         parse(inner, words[1:])
     else:

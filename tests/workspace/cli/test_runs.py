@@ -15,7 +15,9 @@ from click.testing import CliRunner, Result
 
 from boathouse.workspace.cli.main import main
 from boathouse.workspace.graph.state_machine import Result as Ended
+from boathouse.workspace.history.as_json import run_json
 from boathouse.workspace.history.store import History, JobRun, TaskEnd, TaskRun
+from boathouse.workspace.notifications.outbox import Message, Occasion, Outbox
 
 
 @pytest.fixture
@@ -70,6 +72,27 @@ def nested_run(history: History) -> JobRun:
     history.task_ended(month, TaskEnd(Ended.SUCCESS, child=below.run_id))
     history.run_ended(run, Ended.SUCCESS, "")
     return run
+
+
+def test_a_run_shows_its_notifications_and_those_of_the_runs_below_it(history: History) -> None:
+    run = nested_run(history)
+    month = next(task for task in run_json(history, run.run_id)["tasks"] if task["task_key"] == "month")
+    with Outbox(history.path.parent) as outbox:
+        message = Message("subject", "text", {})
+        (sent,) = outbox.add(Occasion("on_success", run.run_id), message, ["email:me@example.com"])
+        outbox.mark(sent, "sent")
+        (failed,) = outbox.add(Occasion("on_start", month["run"]["run_id"], task_run=7, task_key="train"), message, ["destination:team"])
+        outbox.mark(failed, "failed", "127.0.0.1 answered 404")
+    lines = [line.split() for line in call("runs", str(run.run_id)).stdout.splitlines()[-3:]]
+    assert lines == [
+        ["notification", "of", "to", "state", "tries", "message"],
+        ["on_success", "run", "email:me@example.com", "sent", "0"],
+        ["on_start", "month/train", "destination:team", "failed", "0", "127.0.0.1", "answered", "404"],
+    ]
+    shown = json.loads(call("runs", str(run.run_id), "--json").stdout)
+    assert [row["event"] for row in shown["notifications"]] == ["on_success"]
+    below = next(task for task in shown["tasks"] if task["task_key"] == "month")["run"]
+    assert [(row["event"], row["error"]) for row in below["notifications"]] == [("on_start", "127.0.0.1 answered 404")]
 
 
 def test_a_task_is_named_by_its_key_or_by_its_path_and_its_last_attempt_is_printed(history: History) -> None:

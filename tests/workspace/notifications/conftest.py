@@ -83,14 +83,24 @@ class Post:
 
 
 @pytest.fixture
-def post() -> Iterator[Post]:
-    handler = Post()
-    # Port 0 takes a free one, which the controller does not report; its server does.
-    controller = Controller(handler, hostname="127.0.0.1", port=free_port())
-    controller.start()
-    handler.port = controller.port
-    yield handler
-    controller.stop()
+def serve_mail() -> Iterator[Callable[..., Post]]:
+    "Start a mail server; the settings are those of `aiosmtpd.smtp.SMTP`."
+    running: list[Controller] = []
+
+    def serve(**settings: Any) -> Post:
+        handler = Post(free_port())
+        running.append(controller := Controller(handler, hostname="127.0.0.1", port=handler.port, **settings))
+        controller.start()
+        return handler
+
+    yield serve
+    for controller in running:
+        controller.stop()
+
+
+@pytest.fixture
+def post(serve_mail: Callable[..., Post]) -> Post:
+    return serve_mail()
 
 
 def free_port() -> int:

@@ -30,6 +30,7 @@ FAULTS = [
     ("smtp: {host: x, user: me}", "1:23: 'smtp' has a user and no 'password_env'. Name the environment variable of the password."),
     ("limits: {tries: 0}", "1:17: 'tries' must be more than 0, got 0."),
     ("targets: {lokal: {}}", "1:11: the bundle has no target 'lokal'. Did you mean 'local'?"),
+    ("destinations: {a: }", "1:19: destination 'a' is empty."),
     ("smtp: [", "2:1: not valid YAML"),
 ]  # fmt: skip
 

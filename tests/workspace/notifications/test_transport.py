@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import ssl
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiosmtpd.smtp import AuthResult
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
+from boathouse.workspace.cli.main import main
 from boathouse.workspace.graph.state_machine import Result
 from boathouse.workspace.notifications.transport import sign
 
@@ -44,6 +56,42 @@ def test_mail_goes_to_the_server_of_the_target(scene: Any, post: Any, tmp_path: 
     assert not (tmp_path / ".boathouse" / "default" / "mailbox").exists()
 
 
+def certificate(folder: Path) -> ssl.SSLContext:
+    "The server side of a self-signed certificate for 127.0.0.1, which is written to `cert.pem`."
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - timedelta(1), now + timedelta(1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    (folder / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+def test_mail_is_encrypted_and_the_password_is_that_of_the_variable(
+    scene: Any, serve_mail: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def authenticate(server: Any, session: Any, envelope: Any, mechanism: str, given: Any) -> AuthResult:
+        return AuthResult(success=(given.login, given.password) == (b"jobs", b"pa55"), handled=False)
+
+    post = serve_mail(tls_context=certificate(tmp_path), authenticator=authenticate, auth_required=True)
+    settings = f"smtp: {{host: 127.0.0.1, port: {post.port}, user: jobs, password_env: MAIL_PASSWORD}}\n{QUICK}"
+    made = scene(JOB.format(kind="email", who="me@example.com"), settings)
+    monkeypatch.setenv("MAIL_PASSWORD", "pa55")
+    place = f"mail server 127.0.0.1:{post.port}"
+    (row,) = fail(made)
+    assert (row["state"], row["tries"]) == ("failed", 4)  # nobody vouches for the certificate
+    assert row["error"].startswith(f"{place}: ")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    assert fail(made)[1]["state"] == "sent"
+    monkeypatch.setenv("MAIL_PASSWORD", "wrong")
+    row = fail(made)[2]
+    assert (row["state"], row["tries"], row["error"][: len(place) + 13]) == ("failed", 1, f"{place} answered 535")
+    assert [addresses for addresses, _ in post.mails] == [["me@example.com"]]
+
+
 def test_a_webhook_is_signed_and_a_failure_for_a_while_is_tried_again_with_the_same_key(
     scene: Any, receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +107,21 @@ def test_a_webhook_is_signed_and_a_failure_for_a_while_is_tried_again_with_the_s
     sent = receiver.bodies[-1]
     assert (sent["event_type"], sent["job"]["name"], sent["run"]["run_id"]) == ("jobs.on_failure", "training", "1")
     assert sent["state"] == {"result_state": "FAILED", "state_message": "no disk"}
+
+
+def test_a_notification_that_failed_is_sent_again_on_request_with_the_same_key(scene: Any, receiver: Any, tmp_path: Path) -> None:
+    settings = f"destinations: {{team: {{kind: webhook, url: '{receiver.url}'}}}}\n{QUICK}"
+    receiver.answers += [404]
+    made = scene(JOB.format(kind="webhook", who="{id: team}"), settings)
+    (row,) = fail(made)
+    assert (row["state"], row["tries"]) == ("failed", 1)
+    for _ in range(2):  # the second time, nothing is left to send
+        done = CliRunner().invoke(main, ["runs", "1", "--resend", "--json", "--bundle", str(tmp_path)])
+        (shown,) = json.loads(done.stdout)["notifications"]
+        assert (shown["state"], shown["tries"], shown["error"]) == ("sent", 2, "")
+    assert [headers["Idempotency-Key"] for headers, _ in receiver.requests] == [row["key"]] * 2
+    refused = CliRunner().invoke(main, ["runs", "--resend", "--bundle", str(tmp_path)])
+    assert (refused.exit_code, "--resend needs the RUN_ID of a run." in refused.stderr) == (2, True)
 
 
 def test_slack_gets_a_text_and_teams_a_card(scene: Any, receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cli.display import console
 from boathouse.workspace.cli.query import format_cell
 from boathouse.workspace.cli.run import cluster_of, wants_own
+from boathouse.workspace.cli.runs import print_notifications
 from boathouse.workspace.errors import BundleError, Where
 from boathouse.workspace.history.store import now_ms
 from boathouse.workspace.notifications.outbox import Outbox
@@ -68,19 +69,21 @@ def run_alerts(bundle: Bundle, name: str | None, as_json: bool, foreground: bool
 
 
 def show_alert(bundle: Bundle, name: str, limit: int, as_json: bool) -> None:
-    "Print the last evaluations of an alert, newest first."
+    "Print the last evaluations of an alert, newest first, and its last notifications."
     alert = find_alert(all_alerts(bundle), name, bundle.file.name)
     with Outbox(bundle.state) as outbox:
         store = AlertStore(outbox)
         state, rows = store.state(alert.key), store.evaluations(alert.key, limit)
+        sent = [row for row in outbox.of_run(0) if row["event"].split()[1] == alert.key][-limit:]
     if as_json:
-        click.echo(json.dumps(_as_json(alert, state) | {"evaluations": rows}))
+        click.echo(json.dumps(_as_json(alert, state) | {"evaluations": rows, "notifications": sent}))
         return
     table = _table("time", "state", "value", "threshold", "notified", "message")
     for row in rows:
         cells = (format_cell(row["value"]), format_cell(row["threshold"]), row["notified"] or "", row["message"].split("\n")[0])
         table.add_row(_time(row["time"]), row["state"], *(Text(cell) for cell in cells))
     console().print(table)
+    print_notifications((row, _time(row["created"])) for row in sent)
 
 
 def snooze_alert(bundle: Bundle, name: str, duration: str, as_json: bool) -> None:

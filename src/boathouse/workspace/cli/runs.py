@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from boathouse.workspace.errors import BundleError, did_you_mean
 from boathouse.workspace.history.as_json import run_json, run_summary
 from boathouse.workspace.history.store import History
 from boathouse.workspace.notifications.outbox import Outbox
+from boathouse.workspace.notifications.sender import Sender
+from boathouse.workspace.notifications.settings import read_settings
 
 PAGE = "index.html"
 
@@ -58,10 +60,31 @@ def show_run(history: History, run_id: int, as_json: bool) -> None:
     table = _table("task", "result", "attempt", "time", "message", "log")
     _add_tasks(table, run["tasks"], 0)
     console().print(table)
-    if sent := list(_notifications(run)):
-        table = _table("notification", "of", "to", "state", "tries", "message")
-        for row, name in sent:
-            table.add_row(row["event"], name, row["destination"], row["state"], str(row["tries"]), Text(row["error"]))
+    print_notifications(_notifications(run))
+
+
+def resend_notifications(bundle: Bundle, run: dict[str, Any]) -> None:
+    "Send the notifications of a run, and of the runs below it, that could not be sent; print those that fail again."
+    with Sender(bundle.state, read_settings(bundle.root, bundle.target)) as sender:
+        for run_id in _run_ids(run):
+            sender.submit(sender.outbox.retry_failed(run_id))
+    for line in sender.report():
+        click.echo(line, err=True)
+
+
+def _run_ids(run: dict[str, Any]) -> Iterator[int]:
+    yield run["run_id"]
+    for task in run["tasks"]:
+        if "run" in task:
+            yield from _run_ids(task["run"])
+
+
+def print_notifications(found: Iterable[tuple[dict[str, Any], str]]) -> None:
+    "Print notifications as a table, each with the name of what it is about; print nothing if there are none."
+    table = _table("notification", "of", "to", "state", "tries", "message")
+    for row, name in found:
+        table.add_row(row["event"], Text(name), Text(row["destination"]), row["state"], str(row["tries"]), Text(row["error"]))
+    if table.row_count:
         console().print("\n", table)
 
 

@@ -104,6 +104,21 @@ class Outbox:
                 adopted += [int(row["id"])] if done.rowcount else []
         return adopted
 
+    def retry_failed(self, run_id: int) -> list[int]:
+        "Make the failed notifications of a run pending again, in this process, and return them."
+        with self.transaction():
+            numbers = [
+                int(row["id"])
+                for row in self.rows("SELECT id FROM notifications WHERE run_id = ? AND state = 'failed' ORDER BY id", run_id)
+            ]
+            for number in numbers:
+                self.write(
+                    "UPDATE notifications SET state = 'pending', error = '', ended = NULL, pid = ?, pid_started = ? WHERE id = ?",
+                    *self._me,
+                    number,
+                )
+        return numbers
+
     def find(self, number: int) -> sqlite3.Row:
         "Return one row."
         return self.rows("SELECT * FROM notifications WHERE id = ?", number)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -56,14 +57,25 @@ class Sender:
             self._pool.submit(self._send, number)
 
     def _send(self, number: int) -> None:
-        row = self.outbox.find(number)
-        destination = row["destination"]
         try:
-            self._transport.send(destination, message_of(row), row["key"], partial(self.outbox.count_try, number))
+            row = self.outbox.find(number)
+            why = self._try(row)
+            self.outbox.mark(number, "failed" if why else "sent", why)
         except Exception as e:
-            why = str(e) if isinstance(e, NotSent) else f"{type(e).__name__}: {e}"
-            self.outbox.mark(number, "failed", why)
-            self.faults.append(f"a notification ({row['event']}) to {destination} could not be sent: {why}")
-        else:
-            self.outbox.mark(number, "sent")
-            self._mailed += destination.startswith(EMAIL) and self._transport.settings.smtp is None
+            # The history cannot be read or written: the row stays pending, and the next run sends it.
+            self.faults.append(f"a notification stays pending: {type(e).__name__}: {e}")
+            return
+        if why:
+            self.faults.append(f"a notification ({row['event']}) to {row['destination']} could not be sent: {why}")
+        elif row["destination"].startswith(EMAIL) and self._transport.settings.smtp is None:
+            self._mailed += 1
+
+    def _try(self, row: sqlite3.Row) -> str:
+        "Send one notification; return why it failed, or an empty text."
+        try:
+            self._transport.send(row["destination"], message_of(row), row["key"], partial(self.outbox.count_try, row["id"]))
+        except sqlite3.Error:
+            raise
+        except Exception as e:
+            return str(e) if isinstance(e, NotSent) else f"{type(e).__name__}: {e}"
+        return ""

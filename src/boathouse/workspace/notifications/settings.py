@@ -132,9 +132,9 @@ def _faults(tree: Map) -> Iterator[BundleError]:
     yield from wrong
     if wrong:
         return
-    for part in (tree, *_part(tree, "targets").values()):
+    for part in (tree, *(part for part in _part(tree, "targets").values() if isinstance(part, Map))):
         for key, body in _part(part, "destinations").items():
-            yield from _destination_faults(key, body)
+            yield from _destination_faults(key, body if isinstance(body, Map) else Map(where(part, "destinations", key)))
         smtp = _part(part, "smtp")
         if smtp.get("user") and not smtp.get("password_env"):
             yield BundleError(
@@ -142,12 +142,14 @@ def _faults(tree: Map) -> Iterator[BundleError]:
             )
         limits = _part(part, "limits")
         for key in limits:
-            if float(limits[key]) <= 0:
+            if limits[key] is not None and float(limits[key]) <= 0:
                 yield BundleError(f"'{key}' must be more than 0, got {limits[key]}.", where(limits, key))
 
 
 def _destination_faults(key: str, body: Map) -> Iterator[BundleError]:
-    if body["kind"] == DestinationKind.EMAIL.value:
+    if not body:
+        yield BundleError(f"destination '{key}' is empty.", body.at)
+    elif body["kind"] == DestinationKind.EMAIL.value:
         if not body.get("addresses"):
             yield BundleError(f"destination '{key}' of kind email needs 'addresses'.", body.at)
     elif bool(body.get("url")) == bool(body.get("url_env")):

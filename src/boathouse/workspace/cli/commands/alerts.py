@@ -53,7 +53,7 @@ def run(options: BundleOptions, name: str | None, foreground: bool | None) -> No
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Number of evaluations, the newest first.")
 @bundle_options
 def show(options: BundleOptions, name: str, limit: int) -> None:
-    "Show the last evaluations of the alert NAME."
+    "Show the last evaluations of the alert NAME, and who was notified."
     from boathouse.workspace.cli.alerts import show_alert
 
     show_alert(options.load(), name, limit, options.as_json)

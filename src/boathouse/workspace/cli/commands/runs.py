@@ -11,24 +11,34 @@ from boathouse.workspace.cli.options import BundleOptions, bundle_options, compl
 
 @click.command(
     epilog=examples(
-        "runs  # all runs of the target", "runs --job training --limit 5", "runs 12  # one run with its tasks and logs", "runs 12 -o json"
+        "runs  # all runs of the target",
+        "runs --job training --limit 5",
+        "runs 12  # one run with its tasks and logs",
+        "runs 12 -o json",
+        "runs 12 --resend",
     )
 )
 @click.argument("run_id", type=int, required=False)
 @click.option("--limit", type=click.IntRange(min=1), help="Show only so many runs, the newest.")
 @click.option("--job", help="Show only the runs of this job.", shell_complete=complete_jobs)
+@click.option("--resend", is_flag=True, help="First send the notifications of RUN_ID that could not be sent.")
 @bundle_options
-def runs(options: BundleOptions, run_id: int | None, limit: int | None, job: str | None) -> None:
+def runs(options: BundleOptions, run_id: int | None, limit: int | None, job: str | None, resend: bool) -> None:
     "List the runs of the target, newest first, or show run RUN_ID with its tasks, the paths of their logs, and its notifications."
-    from boathouse.workspace.cli.runs import show_run, show_runs
+    from boathouse.workspace.cli.runs import resend_notifications, show_run, show_runs
+    from boathouse.workspace.history.as_json import run_json
     from boathouse.workspace.history.store import History
 
     bundle = options.load()
     if run_id is not None and (limit is not None or job is not None):
         raise click.UsageError("RUN_ID shows one run; --limit and --job are for the list.")
+    if resend and run_id is None:
+        raise click.UsageError("--resend needs the RUN_ID of a run.")
     with History(bundle.state) as history:
         history.close_abandoned()
         if run_id is not None:
+            if resend:
+                resend_notifications(bundle, run_json(history, run_id))
             show_run(history, run_id, options.as_json)
         else:
             show_runs(history, bundle, options.as_json, job, limit)
