@@ -138,6 +138,7 @@ def simulate(desk: Desk, kills: int, chance: random.Random, *words: str) -> str:
     for number in range(kills):
         up = desk.begin(*SIMULATE, *(words if number == 0 else ()))
         until(lambda: desk.query("SELECT 1 FROM trigger_starts WHERE NOT settled"))
+        time.sleep(chance.uniform(0.0, 0.5))
         if number % 2 and (waiting := desk.unclaimed()):
             kill_before_claim(desk, waiting[0])
         with suppress(subprocess.TimeoutExpired):

@@ -60,7 +60,11 @@ def run_up(bundle: Bundle, how: UpOptions, as_json: bool) -> int:
         with showing_status(bundle, triggers, how):
             over = service.run(_stop_request())
         going = sum(one.run_id is not None and one.ended is None for one in store.open_starts())
-        say(f"the clock has reached its end at {format_time(clock.now())} UTC" if over else f"stopped; {going} runs go on")
+        say(
+            f"the clock has reached its end at {format_time(clock.now())} UTC"
+            if over
+            else "stopped" + (f"; {going} runs go on" if going else "")
+        )
     if as_json:
         click.echo(json.dumps({"clock": format_time(clock.now()), "starts": [_event_json(event) for event in ended]}))
     return 0

@@ -41,6 +41,7 @@ class Service:
         self._written: dict[str, TriggerState] = {}
         self._position = 0.0
         self._trouble = ""
+        self._over = False
 
     def run(self, stop: threading.Event) -> bool:
         "Work until the end of the clock, or until `stop` is set; return whether the end was reached."
@@ -67,14 +68,16 @@ class Service:
 
             try_write_page(self.store.history, run_id)
         left = self.launcher.step()
+        if self._over:
+            return POLL / 5 if left else None
         if self.clock.jumps and left:
             return QUICK
         shown = self.clock.now()
-        over = self.until is not None and shown >= self.until
+        self._over = self.until is not None and shown >= self.until  # the triggers are evaluated for the last time
         if self._evaluate(min(shown, self.until - BEFORE) if self.until is not None else shown):
             left = self.launcher.step()
             return QUICK if self.clock.is_simulated else POLL
-        if over:
+        if self._over:
             return POLL / 5 if left else None
         return self._jump() if self.clock.jumps else POLL / 5 if self.clock.is_simulated else POLL
 
