@@ -124,7 +124,12 @@ def check_feature_limits(lake: Lakehouse, at: datetime, limits: FeatureLimits, o
     """Raise FeatureLimitError if a feature table is beyond a limit at the timestamp `at` (UTC). `own` has other limits, by table name.
 
     >>> check_feature_limits(lake, datetime(2013, 6, 1, 18), FeatureLimits(hours_behind=24, seconds=600))
+    Traceback (most recent call last):
+    ...
+    boathouse.features.freshness.FeatureLimitError: feature tables must be refreshed and recorded before their limits are checked
     """
+    if not exists(lake, FEATURE_REFRESHES):
+        raise FeatureLimitError("feature tables must be refreshed and recorded before their limits are checked, but no refresh is recorded")
     last = read(lake, FEATURE_REFRESHES).groupBy("table_name").agg(F.max_by("seconds", "committed_at").alias("seconds"))
     wrong = []
     for row in measure_freshness(lake, at).join(last, "table_name").orderBy("table_name").collect():

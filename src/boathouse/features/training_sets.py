@@ -215,7 +215,7 @@ def refuse_keys_as_features(lake: Lakehouse, spec: FeatureSpec) -> None:
                 f"lookup of {one.table_name}: feature_names must not have keys or times of the table, got {', '.join(odd)}: leave them out, or rename them for a function or a report"
             )
 
-# %% ../../../notebooks/kit/06_features/03_training_sets.ipynb #897decbb
+
 def refuse_sensitive_columns(lake: Lakehouse, spec: FeatureSpec, label_columns: Sequence[str] = ()) -> None:
     """Raise ValueError if a lookup, or the table of the labels, brings a column into the training set that is marked as sensitive.
 

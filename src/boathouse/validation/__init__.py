@@ -1,5 +1,6 @@
 "Gates that a candidate passes before it is promoted, and the evidence that they check."
 
+from boathouse.validation.ablation import drop_and_retrain, drop_groups
 from boathouse.validation.card import log_card, model_card
 from boathouse.validation.comparison import paired_gain
 from boathouse.validation.explanation import Explanation, explain, log_explanation
@@ -19,6 +20,8 @@ __all__ = [
     "Verdict",
     "calibration",
     "conclude",
+    "drop_and_retrain",
+    "drop_groups",
     "explain",
     "format_results",
     "gate",

@@ -45,6 +45,11 @@ def drop_groups(
 
     `rows` hold inputs, label and the column `unit`, such as the day, that the interval leaves out. At most `at_most` of them are used.
     Raises ValueError for groups that do not fit the recipe.
+
+    >>> recipe = Recipe((), ("wind",), "late")
+    >>> seen = pd.DataFrame({"wind": [1.0, 9.0] * 100, "late": [False, True] * 100, "day": [n // 20 for n in range(200)]})
+    >>> drop_groups(fit(recipe, seen, {"n_estimators": 5}), recipe, seen, {"weather": ("wind",)}, "day").helps.tolist()
+    [True]
     """
     check_groups(recipe, groups)
     used = rows if len(rows) <= at_most else rows.sample(at_most, random_state=recipe.seed)
@@ -103,6 +108,11 @@ def drop_and_retrain(
     """Return the table of `drop_groups` for models that are fitted on `training` without each group, with the same `parameters`.
 
     Raises ValueError for groups that do not fit the recipe, and for one that has all inputs.
+
+    >>> recipe = Recipe((), ("wind", "moon"), "late")
+    >>> seen = pd.DataFrame({"wind": [1.0, 9.0] * 100, "moon": 0.0, "late": [False, True] * 100, "day": [n // 20 for n in range(200)]})
+    >>> drop_and_retrain(recipe, seen, seen, {"weather": ("wind",)}, "day", {"n_estimators": 5}).without.tolist()
+    [0.5]
     """
     check_groups(recipe, groups)
     if full := [name for name, columns in groups.items() if set(columns) >= set(recipe.inputs)]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from boathouse.workspace.bundle.load import load
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.score.rubric import FILE, Requirement, read_rubric
+from boathouse.workspace.score.scorecard import score_rubric
 
 ROOT = Path(__file__).parents[3]
 GOOD = """
@@ -99,3 +103,11 @@ def test_the_rubric_of_this_project_has_the_28_tests_of_the_paper() -> None:
         ("Infrastructure", 7),
         ("Monitoring", 7),
     ]
+
+
+def test_each_test_task_and_page_that_the_rubric_of_this_project_names_exists() -> None:
+    card = score_rubric(load(ROOT, environ={}), read_rubric(ROOT / FILE, FILE), datetime.now(UTC))
+    found = [one for section in card.sections for test in section.tests for one in (*test.half, *test.full)]
+    lost = [f"{one.requirement}: {one.text}" for one in found if re.search("does not exist|has no (?!champion)|no file test_", one.text)]
+    assert [one for one in lost if not one.startswith("run ")] == []
+    assert {one.requirement.kind for one in found} == {"test", "task", "run", "table", "document"}
