@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCHEMAS', 'TIMES', 'LATER', 'CALENDAR', 'EXCLUDE', 'check_flights', 'main']
 
-# %% ../../notebooks/flights/13b_table_health.ipynb #9167ad15
+# %% ../../notebooks/flights/13b_table_health.ipynb #a755778a
 from datetime import date
 from typing import Any
 
@@ -33,14 +33,14 @@ CALENDAR = (
 )  # fmt: skip
 EXCLUDE = (*CALENDAR, *(f"{table}.{column}" for table, columns in LATER.items() for column in columns))
 
-# %% ../../notebooks/flights/13b_table_health.ipynb #613a7a7b
+# %% ../../notebooks/flights/13b_table_health.ipynb #01a74498
 def check_flights(lake: Lakehouse, as_of: date) -> list[dict[str, Any]]:
     "Check all tables of bronze, silver and gold at the end of the UTC day `as_of`; return one row per table and check."
     there = [schema for schema in SCHEMAS if lake.spark.catalog.databaseExists(lake.name(schema))]
     times = {name: time for name, time in TIMES.items() if lake.spark.catalog.tableExists(lake.name(name))}
     return check_table_health(lake, there, end_of(as_of), times=times, exclude=EXCLUDE, commits=False, into=MONITORING_TABLE_HEALTH)
 
-# %% ../../notebooks/flights/13b_table_health.ipynb #77e427b9
+# %% ../../notebooks/flights/13b_table_health.ipynb #4776603e
 def main() -> None:
     "Run the task `tables`: check bronze, silver and gold at the end of the day `as_of`, and print the unhealthy tables."
     p = parameters(catalog="spark_catalog", as_of=date(2013, 11, 1))
