@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ def drills() -> dict[str, pd.DataFrame]:
         "other unit": only_from(add_labels(make_trips(2006, four, 6)), 4, lambda r: r.assign(wind=r.wind * 1.852)),
         "feed stops": only_from(add_labels(make_trips(2007, four, 7)), 4, lambda r: r.head(0)),
         "feed doubles": only_from(add_labels(make_trips(2008, four, 8)), 4, lambda r: pd.concat([r, r], ignore_index=True)),
-        "late labels": add_labels(make_trips(2009, four, 9), lambda r: usual(r) + 1.2 * (r["at"].dt.month >= 3)),
+        "late labels": add_labels(make_trips(2009, range(1, 6), 9), lambda r: usual(r) + 1.2 * (r["at"].dt.month >= 3)),
         "corrected labels": add_labels(make_trips(2010, four, 10)),
         "mistake": add_labels(make_trips(2011, four, 11)),
         "cooldown": add_labels(make_trips(2012, four, 14), lambda r: usual(r) + 1.2 * (r["at"].dt.month >= 3)),
@@ -297,12 +297,15 @@ def test_broken_data_ask_for_repair_and_change_no_model(harbour: Harbour, month_
 
 def test_labels_that_come_six_weeks_late_decide_when_they_are_there(harbour: Harbour, month_job: Job) -> None:
     trips = harbour.trips["late labels"]
-    early = harbour.report("late labels", labels=trips[trips["at"] < datetime(2009, 3, 18)])
-    assert early.evidence[-1].labelled_share == 0.0
-    decision = decide(early, POLICY)
+    expected = {datetime(2009, 5, 1): "keep", datetime(2009, 6, 12): "retrain"}
+    for at, action in expected.items():
+        report = harbour.report("late labels", at, labels=trips[trips["at"] < at - timedelta(weeks=6)])
+        assert report.evidence[-1].labelled_share == 0.0
+        finish(month_job, decide(report, POLICY), action)
+    first = harbour.report("late labels", datetime(2009, 2, 1), labels=trips.head(0))
+    decision = decide(first, POLICY)
     finish(month_job, decision, "keep")
     assert not decision.conclusive
-    finish(month_job, decide(harbour.report("late labels", datetime(2009, 6, 12)), POLICY), "retrain")
 
 
 def test_corrected_labels_correct_the_decision(harbour: Harbour, month_job: Job) -> None:

@@ -23,13 +23,9 @@ from boathouse.tables.table import Column, Lakehouse, Table, exists, read
 from boathouse.tables.writes import merge
 
 # %% ../../../notebooks/kit/12_monitoring/04b_decision.ipynb #5736cc59
-def find_holds(newest: WindowEvidence, at: date, retrained: Sequence[date], new_labels: int, policy: DecisionPolicy) -> tuple[str, ...]:
+def find_holds(at: date, retrained: Sequence[date], new_labels: int, policy: DecisionPolicy) -> tuple[str, ...]:
     "Return sentences that forbid retraining at `at`; empty if nothing does. `retrained` are the dates of the decisions to retrain."
     found, days = [], [(at - day).days for day in retrained]
-    if newest.labelled_share < policy.labelled_share:
-        found.append(
-            f"held back: {newest.labelled_share:.0%} of the labels of {newest.window} have arrived, {policy.labelled_share:.0%} are needed"
-        )
     if days and min(days) < policy.cooldown_days:
         found.append(f"held back: retrained {min(days)} days ago, cooldown is {policy.cooldown_days} days")
     if (recent := sum(0 <= n < 7 for n in days)) >= policy.per_week:
@@ -97,7 +93,7 @@ def decide_action(
 ) -> ModelDecision:  # fmt: skip
     """Decide at `at` about one model, from its windows in order of time, the newest last.
 
-    `retrained` are the dates of earlier decisions to retrain, `open_failures` are failures of data quality. The default policy applies without `policy`.
+    Windows after the last one with enough labels wait: only their data failures count. `retrained` are the dates of earlier decisions to retrain, `open_failures` are failures of data quality. The default policy applies without `policy`.
     A decision without a window is to keep the model. Raises ValueError for windows in another order, and for a window that comes twice.
 
     >>> weak = [WindowEvidence(f"2013-{n:02}", expected=0.73, observed=0.65, observed_high=0.68, labelled_share=1.0) for n in (3, 4)]
@@ -108,18 +104,20 @@ def decide_action(
     """
     policy = policy or DecisionPolicy()
     check_order(windows)
-    symptoms = [find_symptoms(e, policy) for e in windows[-policy.among :]]
+    labelled = [n for n, e in enumerate(windows) if e.labelled_share >= policy.labelled_share]
+    judged = windows[: labelled[-1] + 1] if labelled else windows
+    symptoms = [find_symptoms(e, policy) for e in judged[-policy.among :]]
     every = tuple(sentence for found in reversed(symptoms) for sentence in found.values())
     if failures := (*(f"a data-quality failure is open: {one}" for one in open_failures), *find_data_failures(windows, policy)):
         return ModelDecision("fix_data", (*failures, *every), conclusive=False)
     if not windows:
         return ModelDecision("keep", ("no window of this model has been measured yet: run the monitoring first",), conclusive=False)
-    last, newest = windows[-1], symptoms[-1]
+    last, newest = judged[-1], symptoms[-1]
+    if not labelled:
+        early = f"{last.window}: too early to decide, {last.labelled_share:.0%} of the labels have arrived"
+        return ModelDecision("keep", (early, *every), conclusive=False)
     if is_worse([newest]) and (mistake := find_mistake(previous, at, policy)):
         return ModelDecision("roll_back", (mistake, *every))
-    if not newest and last.labelled_share < policy.labelled_share:
-        early = f"{last.window}: too early to decide, {last.labelled_share:.0%} of the labels have arrived"
-        return ModelDecision("keep", (early,), conclusive=False)
     if not newest:
         unknown = find_unknowns(last)
         return ModelDecision("keep", unknown or (f"{last.window}: no symptom",), conclusive=not unknown)
@@ -127,7 +125,7 @@ def decide_action(
         return ModelDecision("keep", (*newest.values(), f"one symptom in one window; waiting for a second of the last {policy.among}"))
     if not policy.drift_alone and not is_worse(symptoms):
         return ModelDecision("keep", (*every, "inputs drifted, but calibration and quality are as expected"))
-    against = find_holds(last, at, retrained, new_labels, policy)
+    against = find_holds(at, retrained, new_labels, policy)
     return ModelDecision("keep" if against else "retrain", (*against, *every))
 
 # %% ../../../notebooks/kit/12_monitoring/04b_decision.ipynb #ee5cb9e2

@@ -343,8 +343,9 @@ def monitor(
     quality, drift = measure(lake, where, labelled)
     evidence = collect_evidence(windows, quality, drift, one.recipe.task, one.importances, one.expected, at)
     previous = None
-    if evidence and is_worse([find_symptoms(evidence[-1], policy)]):
-        start, end = windows[evidence[-1].window]
+    judged = [one for one in evidence if one.labelled_share >= policy.labelled_share][-1:]
+    if judged and is_worse([find_symptoms(judged[0], policy)]):
+        start, end = windows[judged[0].window]
         newest_rows = labelled.where((F.col(time) >= F.lit(start)) & (F.col(time) < F.lit(end)))
         previous = compare_with_previous(lake, newest_rows, model, one.version, at, one.recipe, one.classes, where.unit)
     others = [

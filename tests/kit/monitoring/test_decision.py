@@ -102,9 +102,13 @@ def test_each_hold_forbids_and_says_so_first(known: dict[str, object], word: str
     assert len(decision.reasons) == 3
 
 
-def test_labels_that_are_not_in_hold_back_and_promise_nothing() -> None:
+def test_the_newest_window_with_its_labels_decides_and_those_after_it_wait() -> None:
     early = replace(DRIFTED, observed=None, observed_high=None, gap=None, labelled_share=0.3)
     assert not retrain(UNRANKED, early)
+    assert retrain(UNRANKED, UNRANKED, early, early)
+    assert not retrain(UNRANKED, GOOD, early)
+    stopped = decide_action([UNRANKED, UNRANKED, replace(early, rows=0)], at=JUNE, new_labels=50_000)
+    assert (stopped.action, len(stopped.reasons)) == ("fix_data", 3)
     assert "30% of the labels" in decide_action([WindowEvidence("May", labelled_share=0.3)], at=JUNE).reasons[0]
 
 
@@ -147,14 +151,14 @@ def test_drift_counts_by_the_number_of_inputs_if_the_model_states_no_importance(
 
 def test_a_cooldown_ends_on_its_day() -> None:
     policy = DecisionPolicy(cooldown_days=31)
-    assert find_holds(GOOD, JUNE, [date(2026, 5, 1)], 50_000, policy) == ()
-    assert len(find_holds(GOOD, JUNE, [date(2026, 5, 2)], 50_000, policy)) == 1
+    assert find_holds(JUNE, [date(2026, 5, 1)], 50_000, policy) == ()
+    assert len(find_holds(JUNE, [date(2026, 5, 2)], 50_000, policy)) == 1
 
 
 def test_the_limit_per_week_counts_the_days_of_the_last_seven() -> None:
     policy = DecisionPolicy(cooldown_days=0, per_week=2)
-    assert find_holds(GOOD, JUNE, [date(2026, 5, 25), date(2026, 5, 26)], 50_000, policy) == ()
-    assert len(find_holds(GOOD, JUNE, [date(2026, 5, 26), date(2026, 5, 30)], 50_000, policy)) == 1
+    assert find_holds(JUNE, [date(2026, 5, 25), date(2026, 5, 26)], 50_000, policy) == ()
+    assert len(find_holds(JUNE, [date(2026, 5, 26), date(2026, 5, 30)], 50_000, policy)) == 1
 
 
 @pytest.mark.parametrize("known", [{"open_failures": ["wind: in_range"]}, {}])
