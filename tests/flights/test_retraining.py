@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from flights.retraining import dates_main, day_after, months_from, months_main
+from flights.retraining import dates_main, day_after, ended_main, month_before, months_from, months_main
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,20 @@ def test_a_month_ends_where_the_next_begins() -> None:
     assert [day_after(m) for m in ("2013-02", "2013-12")] == ["2013-03-01", "2014-01-01"]
 
 
+@pytest.mark.parametrize(
+    ("day", "month"), [(date(2013, 11, 1), "2013-10"), (date(2013, 11, 30), "2013-10"), (date(2014, 1, 1), "2013-12")]
+)
+def test_a_start_at_any_day_of_a_month_is_about_the_month_before(day: date, month: str) -> None:
+    assert month_before(day) == month
+    assert day_after(month) == f"{day:%Y-%m}-01"
+
+
 def test_the_small_tasks_print_what_they_publish(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["task", "--start=2013-11-01", "--months=2", "--month=2013-12"])
+    monkeypatch.setattr(sys, "argv", ["task", "--start=2013-11-01", "--months=2", "--month=2013-12", "--day=2013-12-01"])
     months_main()
     dates_main()
-    first, second = capsys.readouterr().out.splitlines()
+    ended_main()
+    first, second, third = capsys.readouterr().out.splitlines()
     assert json.loads(first) == ["2013-11", "2013-12"]
     assert second == "2014-01-01"
+    assert third == "2013-11"
