@@ -184,7 +184,7 @@ def test_follow_prints_lines_as_they_come_and_ends_with_the_task(history: Histor
 
 def test_a_run_shows_durations_and_the_paths_of_its_logs(history: History, bundle: Path) -> None:
     run = nested_run(history)
-    with history._transaction():
+    with history.transaction():
         history._db.execute("UPDATE task_runs SET end_time = start_time + 1316200 WHERE task_key = 'train'")
     lines = [line.split() for line in call("runs", str(run.run_id)).stdout.splitlines()]
     assert ["task", "result", "attempt", "time", "message", "log"] in lines
