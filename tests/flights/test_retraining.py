@@ -32,9 +32,7 @@ def test_a_month_ends_where_the_next_begins() -> None:
     assert [day_after(m) for m in ("2013-02", "2013-12")] == ["2013-03-01", "2014-01-01"]
 
 
-@pytest.mark.parametrize(
-    ("day", "month"), [(date(2013, 11, 1), "2013-10"), (date(2013, 11, 30), "2013-10"), (date(2014, 1, 1), "2013-12")]
-)
+@pytest.mark.parametrize(("day", "month"), [(date(2013, 11, 1), "2013-10"), (date(2013, 11, 30), "2013-10"), (date(2014, 1, 1), "2013-12")])
 def test_a_start_at_any_day_of_a_month_is_about_the_month_before(day: date, month: str) -> None:
     assert month_before(day) == month
     assert day_after(month) == f"{day:%Y-%m}-01"
