@@ -199,7 +199,7 @@ class Harbour:
     def report(self, name: str, at: datetime | None = None, labels: pd.DataFrame | None = None, **more: Any) -> MonitoringReport:
         "The report on the year of a drill; `labels` replaces what is known."
         known = (self.trips[name] if labels is None else labels)[["trip", "late"]]
-        there: DataFrame = self.lake.spark.createDataFrame(known)
+        there: DataFrame = self.lake.spark.createDataFrame(known, "trip bigint, late boolean")
         year = YEARS[name]
         options: dict[str, Any] = {"time": "at", "unit": "day", "predictions": "ml.drills", "policy": POLICY, **more}
         return monitor(self.lake, self.model, date(year, 1, 1), at or datetime(year, 5, 1), labels=there, **options)
