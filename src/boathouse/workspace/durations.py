@@ -1,6 +1,8 @@
-"Format durations for a reader."
+"Units of durations, and durations as text for a reader."
 
 from __future__ import annotations
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}  # of each unit, by its first letter
 
 
 def format_duration(seconds: float | None) -> str:

@@ -69,6 +69,4 @@ def _message(bundle: Bundle, alert: AlertDefinition, result: AlertResult, notifi
         "message": result.message,
     }
     facts = {"state": notified, **compared, "message": result.message, "target": bundle.target, "time": time, "query": alert.query.strip()}
-    return Message(
-        subject, subject + "\n\n" + "".join(f"{name}: {value}\n" for name, value in facts.items() if value not in (None, "")), body
-    )
+    return Message.of(subject, facts, body)

@@ -88,7 +88,7 @@ class Job:
     @cached_property
     def graph(self) -> Graph:
         "Return the tasks as the state machine needs them."
-        return Graph({key: _node(source.task) for key, source in self.tasks.items()})
+        return Graph({key: node_of(source.task) for key, source in self.tasks.items()})
 
     def every_task(self) -> Iterator[TaskSource]:
         "Yield all tasks, and after each for_each the task that it repeats."
@@ -111,7 +111,8 @@ def repeated_task(source: TaskSource) -> TaskSource | None:
     return TaskSource(source.task.for_each_task.task, node, loop=source.key) if isinstance(node, Map) else None
 
 
-def _node(task: Task) -> Node:
+def node_of(task: Task) -> Node:
+    "Return a task as the state machine needs it."
     needs = tuple(Edge(d.task_key, d.outcome) for d in task.depends_on or [])
     run_if = task.run_if.value if task.run_if else "ALL_SUCCESS"
     retries = (

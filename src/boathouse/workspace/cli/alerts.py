@@ -18,17 +18,16 @@ from boathouse.workspace.alerts.store import AlertStore
 from boathouse.workspace.alerts.watch import Evaluated, evaluate_alerts
 from boathouse.workspace.bundle.catalogs import named_catalogs
 from boathouse.workspace.bundle.load import Bundle
-from boathouse.workspace.cli.display import console
+from boathouse.workspace.cli.display import console, plain_table
 from boathouse.workspace.cli.query import format_cell
 from boathouse.workspace.cli.run import cluster_of, wants_own
 from boathouse.workspace.cli.runs import print_notifications
+from boathouse.workspace.durations import SECONDS
 from boathouse.workspace.errors import BundleError, Where
 from boathouse.workspace.history.store import now_ms
 from boathouse.workspace.notifications.outbox import Outbox
 from boathouse.workspace.notifications.sender import Sender
 from boathouse.workspace.notifications.settings import read_settings
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def list_alerts(bundle: Bundle, as_json: bool) -> None:
@@ -106,7 +105,7 @@ def parse_duration(text: str) -> int:
     found = re.fullmatch(r"([1-9][0-9]{0,4})([smhdw])", text)
     if text != "off" and found is None:
         raise BundleError(f"a duration must be a number and one of s, m, h, d, w, such as 12h or 2d, got '{text}'.")
-    return int(found[1]) * UNITS[found[2]] if found else 0
+    return int(found[1]) * SECONDS[found[2]] if found else 0
 
 
 def _print_evaluated(done: list[Evaluated]) -> None:
@@ -135,7 +134,7 @@ def _time(at: int | None) -> str:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = plain_table()
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

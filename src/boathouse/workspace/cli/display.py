@@ -65,6 +65,11 @@ def console(stderr: bool = False) -> Console:
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=200)
 
 
+def plain_table(*, show_header: bool = True) -> Table:
+    "Return an empty table without lines, whose columns are two blanks apart."
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=show_header)
+
+
 class Display:
     "Show a run on `console`, live if that is a terminal."
 
@@ -192,7 +197,7 @@ class Display:
             yield from self._walk(row.task.run_id, depth + 1)
 
     def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table = plain_table()
         table.add_column("task", no_wrap=True)
         table.add_column("result", no_wrap=True)
         table.add_column("time", justify="right", no_wrap=True)

@@ -20,6 +20,7 @@ import psutil
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cluster import client
 from boathouse.workspace.cluster.address import Address, version
+from boathouse.workspace.history.schema import open_read_only
 from boathouse.workspace.spark.checkpoints import find_damage, is_repairable, repair_checkpoint
 from boathouse.workspace.spark.delta_log import damages
 
@@ -171,7 +172,7 @@ def _history(state: Path) -> HealthFinding:
         return HealthFinding("history", True, "no runs yet")
     fix = f"Move {file} away: the list of runs then starts empty; tables and models are not touched."
     try:
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        with closing(open_read_only(file)) as database:
             answer = database.execute("PRAGMA quick_check").fetchone()[0]
     except sqlite3.DatabaseError as e:
         return HealthFinding("history", False, f"damaged: {e}", fix)

@@ -10,12 +10,11 @@ from dataclasses import replace
 from itertools import islice
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from boathouse.workspace.bundle.jobs import all_jobs
 from boathouse.workspace.bundle.load import Bundle
-from boathouse.workspace.cli.display import console
+from boathouse.workspace.cli.display import console, plain_table
 from boathouse.workspace.cli.up import explain_pause
 from boathouse.workspace.history.store import History
 from boathouse.workspace.triggers.clock import format_time, time_from_text
@@ -42,7 +41,7 @@ def list_next(bundle: Bundle, begin: str | None, count: int, unpause: bool, as_j
         ]
         click.echo(json.dumps({"starts": listed, "waiting": waiting, "paused": list(triggers.paused), "refused": refused}))
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = plain_table()
     for column in ("start (UTC)", "job", "because"):
         table.add_column(column, no_wrap=True)
     for at, job in starts:

@@ -113,16 +113,15 @@ def _print_failure(error: LookupError, as_json: bool) -> int:
 
 def print_sections(found: Sequence[Section]) -> None:
     "Print the sections, each with its rows as a table."
-    from rich.table import Table
     from rich.text import Text
 
-    from boathouse.workspace.cli.display import console
+    from boathouse.workspace.cli.display import console, plain_table
 
     screen = console()
     for title, text, rows in found:
         screen.print(Text(title, style="bold"), Text(text))
         if rows:
-            table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+            table = plain_table()
             for column in rows[0]:
                 table.add_column(Text(column), overflow="fold")
             for row in rows:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from boathouse.workspace.bundle.load import Bundle
-from boathouse.workspace.cli.display import console
+from boathouse.workspace.cli.display import console, plain_table
 from boathouse.workspace.cli.options import shorten_path
 from boathouse.workspace.durations import format_duration
 from boathouse.workspace.errors import BundleError, did_you_mean
@@ -154,7 +154,7 @@ def _duration(thing: dict[str, Any]) -> str:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = plain_table()
     for column in columns:
         right, folds = column in ("run", "time", "attempt", "tries"), column in ("message", "log")
         table.add_column(column, justify="right" if right else "left", no_wrap=not folds, overflow="fold" if folds else "ellipsis")

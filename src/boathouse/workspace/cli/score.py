@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from boathouse.workspace.bundle.load import Bundle
-from boathouse.workspace.cli.display import console
+from boathouse.workspace.cli.display import console, plain_table
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.score.outcomes import FILE as OUTCOMES
 from boathouse.workspace.score.page import write_scorecard
@@ -55,7 +54,7 @@ def print_scorecard(card: Scorecard, bundle: Bundle) -> None:
     screen = console()
     for section in card.sections:
         screen.print(Text(f"{section.name}: {section.points:g} of {len(section.tests)}", style="bold"))
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+        table = plain_table(show_header=False)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(overflow="fold")
         for one in section.tests:

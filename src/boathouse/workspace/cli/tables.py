@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from boathouse.workspace.bundle.load import Bundle
-from boathouse.workspace.cli.display import console
+from boathouse.workspace.cli.display import console, plain_table
 from boathouse.workspace.cli.query import ResultRows, format_cell, print_rows
 from boathouse.workspace.cli.run import cluster_of, session_of, wants_own
 from boathouse.workspace.errors import BundleError, QueryFailed, did_you_mean
@@ -65,7 +64,7 @@ def list_tables(bundle: Bundle, schema: str | None, as_json: bool) -> None:
         click.echo(f"target '{bundle.target}' has no Delta table yet.")
         return
     screen = console()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = plain_table()
     for column in ("table", "rows", "size", "files", "version", "last change (UTC)", "operation"):
         right = column in ("rows", "size", "files", "version")
         table.add_column(column, justify="right" if right else "left", no_wrap=True)

@@ -5,12 +5,13 @@ The store is read as the SQLite file it is: MLflow's own client takes seconds to
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote, urlparse
+from urllib.parse import unquote, urlparse
+
+from boathouse.workspace.history.schema import open_read_only
 
 SHOWN_FILES = (".html", ".png", ".json")
 JOB, TASK_RUN = "mlflow.databricks.jobID", "mlflow.databricks.jobRunID"  # the tags in which MLflow records the job and the task run
@@ -34,7 +35,7 @@ def mlflow_runs(store: Path, task_runs: Collection[str], named: Collection[str])
     "Return the MLflow runs that one of the task runs has logged, or whose id is in `named`, oldest first; nested runs are left out."
     if not store.is_file():
         return []
-    with closing(sqlite3.connect(f"file:{quote(str(store))}?mode=ro", uri=True, timeout=30)) as database:
+    with closing(open_read_only(store)) as database:
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
             return []  # MLflow is about to create it
         rows = database.execute(

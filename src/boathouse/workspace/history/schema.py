@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS ids (id INTEGER PRIMARY KEY AUTOINCREMENT);
@@ -45,10 +48,26 @@ def connect(path: Path) -> sqlite3.Connection:
     made.row_factory = sqlite3.Row
     made.execute("PRAGMA journal_mode = WAL")
     made.executescript(SCHEMA)
-    made.execute("BEGIN IMMEDIATE")
-    for (table, column), kind in ADDED.items():
-        if column not in {row["name"] for row in made.execute(f"PRAGMA table_info({table})")}:
-            made.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
-    made.execute(LATER)
-    made.execute("COMMIT")
+    with begin_transaction(made):
+        for (table, column), kind in ADDED.items():
+            if column not in {row["name"] for row in made.execute(f"PRAGMA table_info({table})")}:
+                made.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+        made.execute(LATER)
     return made
+
+
+def open_read_only(file: Path) -> sqlite3.Connection:
+    "Return an existing SQLite file for reading: the history, or the store of MLflow."
+    return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=30)
+
+
+@contextmanager
+def begin_transaction(database: sqlite3.Connection) -> Iterator[None]:
+    "Run all statements of the block, or none. Other processes wait; after an error, the next transaction can begin."
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    finally:
+        if database.in_transaction:
+            database.execute("ROLLBACK")

@@ -17,7 +17,7 @@ import psutil
 
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.graph.state_machine import Result
-from boathouse.workspace.history.schema import connect
+from boathouse.workspace.history.schema import begin_transaction, connect
 from boathouse.workspace.history.trigger_starts import TriggerStart, refuse_taken_start
 
 RUNS = "SELECT runs.*, s.type AS trigger_type, s.planned AS trigger_time FROM runs LEFT JOIN trigger_starts s ON s.start_id = runs.trigger_start"
@@ -258,14 +258,8 @@ class History:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         "Run all statements of the block, or none. After an error in one of them, the next transaction can begin."
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+        with self._lock, begin_transaction(self._db):
+            yield self._db
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> None:
         with self._lock:

@@ -71,7 +71,7 @@ def run_message(bundle: str, run: JobRun, event: str, at: int, result: Result | 
     "Return the message about a run; `at` is the time of the event in milliseconds since 1970, and `page` the address of the run's page."
     subject = f"[{bundle} {run.target}] job '{run.name}' {_verb(event, result)} (run {run.run_id})"
     body = _body(bundle, run, event, at, result, why, page)
-    return Message(subject, _text(subject, _facts(body)), body)
+    return Message.of(subject, dict(_facts(body)), body)
 
 
 def task_message(bundle: str, task: TaskRun, event: str, at: int, result: Result | None = None, why: str = "", page: str = "") -> Message:
@@ -81,7 +81,7 @@ def task_message(bundle: str, task: TaskRun, event: str, at: int, result: Result
     subject = f"[{bundle} {run.target}] task '{name}' of job '{run.name}' {_verb(event, result)} (run {run.run_id}{attempt})"
     body = _body(bundle, run, event, at, result, why, page)
     body["task"] = {"task_key": task.key, "run_id": task.run_id, "attempt_number": task.attempt, "log": str(task.folder / "log.txt")}
-    return Message(subject, _text(subject, _facts(body)), body)
+    return Message.of(subject, dict(_facts(body)), body)
 
 
 def _verb(event: str, result: Result | None) -> str:
@@ -116,7 +116,3 @@ def _facts(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "time", body["time"]
     yield "parameters", ", ".join(f"{name}={value}" for name, value in body["run"]["job_parameters"].items())
     yield "page", body["run"]["run_page_url"]
-
-
-def _text(subject: str, facts: Iterator[tuple[str, str]]) -> str:
-    return subject + "\n\n" + "".join(f"{name}: {value}\n" for name, value in facts if value)

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from boathouse.workspace.bundle.jobs import Job, TaskSource
+from boathouse.workspace.bundle.jobs import Job, TaskSource, node_of
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.bundle.sdk import JobSettings, Task
-from boathouse.workspace.graph.state_machine import Node, Result, is_retried
+from boathouse.workspace.graph.state_machine import Result, is_retried
 from boathouse.workspace.history.run_tree import PAGE, run_folder
 from boathouse.workspace.history.store import History, JobRun, TaskEnd, TaskRun, now_ms
 from boathouse.workspace.notifications import events
@@ -121,9 +121,7 @@ class Notifier:
         return events.task_source(job, task) if job is not None else None
 
     def _has_next(self, task: TaskRun, source: TaskSource, result: Result) -> bool:
-        retries = 0 if source.task.condition_task is not None else source.task.max_retries or 0
-        node = Node(task.key, retries=retries, retry_on_timeout=bool(source.task.retry_on_timeout))
-        return is_retried(node, result, task.attempt - self._first.get(_slot(task), 0))
+        return is_retried(node_of(source.task), result, task.attempt - self._first.get(_slot(task), 0))
 
     def _watch(self, number: int, holder: JobSettings | Task, warn: Callable[[], None]) -> None:
         limit = events.duration_limit(holder)

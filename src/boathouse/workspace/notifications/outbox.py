@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import psutil
 
-from boathouse.workspace.history.schema import connect
+from boathouse.workspace.history.schema import begin_transaction, connect
 from boathouse.workspace.history.store import is_process_alive, now_ms
 
 SCHEMA = """
@@ -38,6 +38,12 @@ class Message:
     subject: str
     text: str
     body: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, subject: str, facts: Mapping[str, Any], body: Mapping[str, Any]) -> Message:
+        "Return a message whose text is the subject and a line per fact; a fact without a value is left out."
+        lines = "".join(f"{name}: {value}\n" for name, value in facts.items() if value not in (None, ""))
+        return cls(subject, f"{subject}\n\n{lines}", body)
 
 
 @dataclass(frozen=True)
@@ -154,14 +160,8 @@ class Outbox:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         "Run all statements of the block, or none; other threads and processes wait."
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+        with self._lock, begin_transaction(self._db):
+            yield
 
 
 def message_of(row: sqlite3.Row) -> Message:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from boathouse.workspace.errors import did_you_mean
+from boathouse.workspace.graph.state_machine import SUCCEEDED
 from boathouse.workspace.score.outcomes import PASSED, RecordedOutcome, hash_file
 from boathouse.workspace.score.rubric import Requirement
 from boathouse.workspace.score.source import EvidenceFinding, EvidenceSource, from_millis
 from boathouse.workspace.spark.table_facts import UnreadableLog, read_table_facts
 
 NEVER_RAN = ("EXCLUDED", "DISABLED")  # a condition decided against the task: an earlier run of it counts
-SUCCEEDED = ("SUCCESS", "SUCCESS_WITH_FAILURES")
 
 
 def check_requirement(source: EvidenceSource, requirement: Requirement) -> EvidenceFinding:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlparse
+from urllib.parse import unquote, urlparse
 
 from boathouse.workspace.bundle.jobs import Job, all_jobs
 from boathouse.workspace.bundle.load import Bundle
+from boathouse.workspace.history.schema import open_read_only
 from boathouse.workspace.score.outcomes import FILE, RecordedOutcome, count_commits, read_commit, read_outcomes
 from boathouse.workspace.score.rubric import Requirement, Rubric
 from boathouse.workspace.spark.delta_log import table_folders
@@ -133,7 +134,7 @@ def query_file(file: Path, query: str, *values: Any) -> list[sqlite3.Row]:
     "Return rows of a SQLite file, which is opened for reading; none if the file or a table is missing."
     if not file.is_file():
         return []
-    with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=30)) as database:
+    with closing(open_read_only(file)) as database:
         database.row_factory = sqlite3.Row
         try:
             return database.execute(query, values).fetchall()

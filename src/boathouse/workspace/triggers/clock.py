@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 
+from boathouse.workspace.durations import SECONDS
 from boathouse.workspace.errors import BundleError, Where
 
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "day": 86_400.0, "d": 86_400.0, "week": 7 * 86_400.0, "w": 7 * 86_400.0}
 AMOUNT = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|days?|d|weeks?|w)")
 JUMPING = float("inf")
 
@@ -50,7 +50,7 @@ def parse_speed(text: str) -> float:
     if text == "max":
         return JUMPING
     amounts = [AMOUNT.fullmatch(part.strip()) for part in text.split("/")]
-    seconds = [float(found[1]) * UNITS[found[2].removesuffix("s") or "s"] for found in amounts if found]
+    seconds = [float(found[1]) * SECONDS[found[2][0]] for found in amounts if found]
     if len(amounts) != 2 or len(seconds) != 2 or not all(seconds):
         raise BundleError(
             f"'{text}' is not a speed.", Where("--speed"), "Write `max`, or simulated time per real time: `1day/10s`, `1h/1s`."

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
+from boathouse.workspace.history.schema import open_read_only
 from boathouse.workspace.history.store import History
 from boathouse.workspace.spark.table_facts import COMMIT
 from boathouse.workspace.triggers.evaluate import Observation
@@ -123,7 +122,7 @@ def _time_of(commit: Path) -> int:
 def _registry(store: Path) -> dict[str, Observation]:
     if not store.is_file():
         return {}
-    with closing(sqlite3.connect(f"file:{quote(str(store))}?mode=ro", uri=True, timeout=30)) as database:
+    with closing(open_read_only(store)) as database:
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'registered_model_aliases'").fetchone():
             return {}  # MLflow is about to create it
         names = database.execute("SELECT name FROM registered_models").fetchall()

@@ -12,12 +12,13 @@ from urllib.parse import unquote, urlparse
 from boathouse.workspace.bundle.jobs import Job
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.bundle.yaml_tree import Map, where
+from boathouse.workspace.durations import SECONDS
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.triggers.quartz import QuartzSchedule
 from boathouse.workspace.validate.check import refuse_unrunnable
 
 SETTINGS = ("schedule", "trigger", "continuous", "triggers")
-SECONDS = {"MINUTES": 60, "HOURS": 3600, "DAYS": 86_400, "WEEKS": 7 * 86_400}
+UNITS = ("WEEKS", "DAYS", "HOURS", "MINUTES")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class JobTrigger:
         return {"cron": "PERIODIC", "table_update": "TABLE"}.get(self.kind, self.kind.upper())
 
     def __str__(self) -> str:
-        unit, number = next((u, self.interval // s) for u, s in reversed(SECONDS.items()) if self.interval % s == 0)
+        unit, number = next((u, self.interval // s) for u in UNITS if self.interval % (s := _seconds(u)) == 0)
         return {
             "cron": f"at '{self.expression}' in {self.zone}",
             "periodic": f"every {number} {unit.lower()}",
@@ -110,7 +111,7 @@ def trigger_of(job: Job, setting: str) -> JobTrigger:
     trigger = job.settings.trigger
     assert trigger is not None, "the checks refuse a trigger of another form"
     if trigger.periodic is not None:
-        return JobTrigger("periodic", interval=trigger.periodic.interval * SECONDS[trigger.periodic.unit.value])
+        return JobTrigger("periodic", interval=trigger.periodic.interval * _seconds(trigger.periodic.unit.value))
     for change in _changes(trigger):
         if change.url and watched_folder(job.bundle.state, change.url) is None:
             at = where(body, "file_arrival", "url")
@@ -129,6 +130,11 @@ def _changes(trigger: Any) -> Iterator[JobTrigger]:
     if (model := trigger.model) is not None:
         named = replace(JobTrigger("model"), securable=model.securable_name or "", aliases=tuple(model.aliases or ()))
         yield replace(named, condition=model.condition.value, **_timers(model))
+
+
+def _seconds(unit: str) -> int:
+    "Return the seconds of a unit of the Jobs API."
+    return SECONDS[unit[0].lower()]
 
 
 def _timers(body: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from boathouse.workspace.bundle.yaml_tree import List, Map, where
 from boathouse.workspace.errors import BundleError, did_you_mean
 from boathouse.workspace.notifications.settings import FILE, read_settings
 from boathouse.workspace.problems import Problem, problem
-from boathouse.workspace.validate import cron as quartz
+from boathouse.workspace.validate.schedules import expression_problems, zone_problems
 
 WITHOUT_THRESHOLD = ("IS_NULL", "IS_NOT_NULL")
 VALUES = ("double_value", "string_value", "bool_value")
@@ -64,13 +64,9 @@ def _schedule(key: str, alert: Map) -> Iterator[Problem]:
         return
     expression, zone = str(schedule.get("quartz_cron_schedule")), str(schedule.get("timezone_id"))
     if "quartz_cron_schedule" in schedule and "${" not in expression:
-        try:
-            quartz.check_cron(expression)
-        except quartz.NotQuartz as e:
-            yield problem("cron", f"'{expression}' is not a Quartz expression: {e}", where(schedule, "quartz_cron_schedule"))
-    message, hint = quartz.zone_problem(zone) if "timezone_id" in schedule and "${" not in zone else ("", "")
-    if message:
-        yield problem("timezone", message, where(schedule, "timezone_id"), hint)
+        yield from expression_problems(expression, where(schedule, "quartz_cron_schedule"))
+    if "timezone_id" in schedule and "${" not in zone:
+        yield from zone_problems(zone, where(schedule, "timezone_id"))
     hint = "Start it by `boathouse alerts run`, for example from cron."
     yield problem("alert-schedule", "the schedule of an alert starts nothing on this machine.", where(alert, "schedule", key=True), hint)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from boathouse.workspace.bundle.jobs import Job
 from boathouse.workspace.bundle.yaml_tree import Map, where
+from boathouse.workspace.errors import Where
 from boathouse.workspace.problems import Problem, problem
 from boathouse.workspace.validate import cron as quartz
 
@@ -23,21 +24,26 @@ def problems(job: Job) -> Iterator[Problem]:
         yield problem("two-triggers", message, where(job.source, stated[1], key=True))
     schedule = job.settings.schedule
     if schedule is not None:
-        yield from _schedule(job, schedule.quartz_cron_expression, schedule.timezone_id)
+        yield from expression_problems(schedule.quartz_cron_expression, where(job.source, "schedule", "quartz_cron_expression"))
+        yield from zone_problems(schedule.timezone_id, where(job.source, "schedule", "timezone_id"))
     trigger = job.source.get("trigger")
     if isinstance(trigger, Map):
         yield from _trigger(trigger)
 
 
-def _schedule(job: Job, expression: str, zone: str) -> Iterator[Problem]:
+def expression_problems(expression: str, at: Where) -> Iterator[Problem]:
+    "Yield why Quartz refuses the expression of a schedule."
     try:
         quartz.check_cron(expression)
     except quartz.NotQuartz as e:
-        at = where(job.source, "schedule", "quartz_cron_expression")
         yield problem("cron", f"'{expression}' is not a Quartz expression: {e}", at)
+
+
+def zone_problems(zone: str, at: Where) -> Iterator[Problem]:
+    "Yield why the time zone of a schedule is none."
     message, hint = quartz.zone_problem(zone)
     if message:
-        yield problem("timezone", message, where(job.source, "schedule", "timezone_id"), hint)
+        yield problem("timezone", message, at, hint)
 
 
 def _trigger(trigger: Map) -> Iterator[Problem]:
