@@ -8,6 +8,7 @@ __all__ = ['POLICY', 'window_evidence', 'new_labels', 'previous_of_month', 'deci
 
 # %% ../../notebooks/flights/14_retraining.ipynb #a0edb5e2
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
 from typing import Any
@@ -17,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import functions as F
 
 from boathouse.monitoring.decision import ModelDecision, PreviousVersion, decide_action, is_worse, record_decision, retraining_dates
-from boathouse.monitoring.evidence import DecisionPolicy, WindowEvidence, find_symptoms, weigh_drift
+from boathouse.monitoring.evidence import DecisionPolicy, WindowEvidence, find_symptoms, select_labelled, weigh_drift
 from boathouse.registry.manifest import read_manifest
 from boathouse.registry.reproduce import recipe_from_manifest
 from boathouse.runtime import get_spark, parameters, set_task_value
@@ -41,28 +42,24 @@ def window_evidence(lake: Lakehouse, model: str, version: int, month: str, weigh
     Drifted features are ordered by weight, the largest first.
     """
     mine = f"model_name = '{model}' AND model_id = '{version}' AND month <= '{month}'"
-    measured = read(lake, MONITORING_PROFILE).where(f"{mine} AND log_type = 'INPUT' AND column_name = ':table'").orderBy("month").collect()
-    tables = [row for row in measured if row["slice_key"] is None]
-    drifted: dict[str, list[str]] = {}
-    units: dict[str, list[str]] = {}
-    for row in (
-        read(lake, MONITORING_DRIFT)
-        .where(f"{mine} AND drifted AND slice_key IS NULL")
-        .select("month", "column_name", "unit_change")
-        .collect()
-    ):
-        drifted.setdefault(row["month"], []).append(row["column_name"])
-        if row["unit_change"]:
-            units.setdefault(row["month"], []).append(f"{row['column_name']} {row['unit_change']}")
+    rows = read(lake, MONITORING_PROFILE).where(f"{mine} AND log_type = 'INPUT' AND column_name = ':table'").orderBy("month").collect()
+    measured = [row.asDict(recursive=True) for row in rows]
+    drifts = read(lake, MONITORING_DRIFT).where(f"{mine} AND drifted AND slice_key IS NULL").select("month", "column_name", "unit_change")
+    drifted: dict[str, dict[str, str | None]] = {}
+    for month_drifted, name, unit_change in drifts.collect():
+        drifted.setdefault(month_drifted, {})[name] = unit_change
     found = []
-    for row in tables:
-        names = sorted(drifted.get(row["month"], []), key=lambda name: (-weight.get(name, 0.0), name))
+    for row in measured:
+        if row["slice_key"] is not None:
+            continue
+        moved = drifted.get(row["month"], {})
+        names = sorted(moved, key=lambda name: (-weight.get(name, 0.0), name))
         auc, gap = row["roc_auc_interval"], row["gap_interval"]
         share, weighted = weigh_drift(names, weight)
         found.append(WindowEvidence(
             row["month"], row["estimated_roc_auc_score"], row["roc_auc_score"], auc and auc["high"], row["gap"], gap and gap["low"], gap and gap["high"],
-            share, tuple(names), row["labelled_share"], weighted, rows=row["count"], rescaled=tuple(sorted(units.get(row["month"], []))),
-            slices=slice_gaps([one.asDict(recursive=True) for one in measured if one["month"] == row["month"]], row["window"]["start"]),
+            share, tuple(names), row["labelled_share"], weighted, rows=row["count"],
+            rescaled=tuple(f"{name} {unit}" for name, unit in sorted(moved.items()) if unit), slices=slice_gaps(measured, row["window"]["start"]),
         ))  # fmt: skip
     return found
 
@@ -74,19 +71,20 @@ def new_labels(lake: Lakehouse, since: date, as_of: date) -> int:
 
 # %% ../../notebooks/flights/14_retraining.ipynb #8f7b418b
 def previous_of_month(
-    lake: Lakehouse, model: str, version: int, month: str, as_of: date, newest: WindowEvidence, policy: DecisionPolicy
+    lake: Lakehouse, model: str, version: int, months: Sequence[WindowEvidence], as_of: date, policy: DecisionPolicy
 ) -> PreviousVersion | None:
-    "Return the gain of the previous champion on the month's labelled flights, if the labels of `newest` show a symptom; else None."
-    if not is_worse([find_symptoms(newest, policy)]):
+    """Return the gain of the previous champion on the labelled flights of the newest month that has its labels.
+
+    It is None unless the labels of that month show a symptom.
+    """
+    judged = select_labelled(months, policy)
+    if not judged or not is_worse([find_symptoms(judged[-1], policy)]):
         return None
-    scored = scored_with_labels(lake, month, as_of).drop(
-        "prediction", "model_name", "model_version", "late", "scheduled_at", "origin", "carrier"
-    )
-    labels = scored_with_labels(lake, month, as_of).select("flight_id", "late")
-    rows = read(lake, GOLD_DEPARTURES).where(F.col("month") == month).select(*LABELS).drop("late", "flight_date")
+    month = judged[-1].window
+    scored = scored_with_labels(lake, month, as_of).select("flight_id", "probability", "late", "flight_date")
+    inputs = read(lake, GOLD_DEPARTURES).where(F.col("month") == month).select(*LABELS).drop("late", "flight_date")
     recipe = recipe_from_manifest(read_manifest(MlflowClient().get_model_version(model, str(version)).run_id))
-    joined = rows.join(scored, "flight_id").join(labels, "flight_id")
-    return compare_with_previous(lake, joined, model, version, start_of(as_of), recipe, unit="flight_date")
+    return compare_with_previous(lake, inputs.join(scored, "flight_id"), model, version, start_of(as_of), recipe, unit="flight_date")
 
 # %% ../../notebooks/flights/14_retraining.ipynb #a966284d
 def decide_month(
@@ -110,7 +108,7 @@ def decide_month(
         "retrained": retraining_dates(lake, model, start_of(as_of)),
     }
     policy = policy or POLICY
-    previous = previous_of_month(lake, model, version, month, as_of, months[-1], policy)
+    previous = previous_of_month(lake, model, version, months, as_of, policy)
     decision = decide_action(months, at=as_of, previous=previous, policy=policy, **facts)
     return decision, {"version": version, "months": [asdict(e) for e in months], **facts, "previous": previous and asdict(previous)}
 

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from boathouse.monitoring.decision import record_decision
 from boathouse.monitoring.drift import DRIFTED, VERDICTS, compare_profiles
-from boathouse.monitoring.evidence import DecisionPolicy
+from boathouse.monitoring.evidence import DecisionPolicy, WindowEvidence
 from boathouse.monitoring.tables import table_rows
 from boathouse.registry.promotions import promote
 from boathouse.tables.table import Lakehouse, Table, read
@@ -37,7 +37,7 @@ from flights.monitoring import (
     training_windows,
 )
 from flights.reports import counterfactual_quality, format_table, missing_inputs, month_story, month_tables, retraining_gain
-from flights.retraining import decide_month
+from flights.retraining import decide_month, previous_of_month
 from flights.scoring import score_month, scoring_rows
 from flights.tables import (
     GOLD_DEPARTURES,
@@ -237,3 +237,20 @@ def test_a_champion_beyond_its_age_is_refused_with_both_dates() -> None:
         ModelTooOld, match="version 3 must be trained on data of the last 90 days, but they end at 2013-09-01, 91 days before 2013-12-01"
     ):
         check_champion_age(3, date(2013, 9, 1), date(2013, 12, 1), days=90)
+
+
+def test_the_previous_champion_scores_the_flights_of_the_newest_month_with_labels_if_they_show_a_symptom(
+    served: Served, earlier: TrainedVersion, registered: Callable[[str, TrainedVersion], int]
+) -> None:
+    lake, policy = served.lake, DecisionPolicy()
+    untrue = WindowEvidence(SEPTEMBER, gap=0.1, gap_low=0.05, gap_high=0.15, labelled_share=1.0)
+    assert previous_of_month(lake, MODEL, served.version, [untrue], OCTOBER, policy) is None  # the first champion
+    copy = registered(MODEL, earlier)
+    promote(lake, MODEL, copy, datetime(2013, 9, 20), "a copy of the first")
+    october = WindowEvidence("2013-10", labelled_share=0.1)
+    found = previous_of_month(lake, MODEL, copy, [untrue, october], OCTOBER, policy)
+    assert found is not None
+    assert (found.version, found.promoted, found.metric, found.gain) == (served.version, date(2013, 9, 20), "AUC", 0.0)
+    sound = WindowEvidence(SEPTEMBER, gap=0.0, gap_low=-0.1, gap_high=0.1, labelled_share=1.0)
+    assert previous_of_month(lake, MODEL, copy, [sound, october], OCTOBER, policy) is None
+    assert previous_of_month(lake, MODEL, copy, [october], OCTOBER, policy) is None

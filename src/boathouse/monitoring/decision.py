@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pyspark.sql import functions as F
 
-from boathouse.monitoring.evidence import DecisionPolicy, WindowEvidence, find_data_failures, find_symptoms, find_unknowns
+from boathouse.monitoring.evidence import DecisionPolicy, WindowEvidence, find_data_failures, find_symptoms, find_unknowns, select_labelled
 from boathouse.runtime import run_id
 from boathouse.tables.table import Column, Lakehouse, Table, exists, read
 from boathouse.tables.writes import merge
@@ -104,8 +104,8 @@ def decide_action(
     """
     policy = policy or DecisionPolicy()
     check_order(windows)
-    labelled = [n for n, e in enumerate(windows) if e.labelled_share >= policy.labelled_share]
-    judged = windows[: labelled[-1] + 1] if labelled else windows
+    labelled = select_labelled(windows, policy)
+    judged = labelled or windows
     symptoms = [find_symptoms(e, policy) for e in judged[-policy.among :]]
     every = tuple(sentence for found in reversed(symptoms) for sentence in found.values())
     if failures := (*(f"a data-quality failure is open: {one}" for one in open_failures), *find_data_failures(windows, policy)):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SliceGap', 'WindowEvidence', 'DecisionPolicy', 'weigh_drift', 'describe_gap', 'find_symptoms', 'find_unknowns',
-           'find_data_failures']
+           'select_labelled', 'find_data_failures']
 
 # %% ../../../notebooks/kit/12_monitoring/04_evidence.ipynb #f6a080df
 import math
@@ -148,6 +148,12 @@ def find_unknowns(e: WindowEvidence) -> tuple[str, ...]:
     }
     missing = {kind: [name for name in names if getattr(e, name) is None] for kind, names in needed.items()}
     return tuple(f"{e.window}: cannot tell about {kind}, {', '.join(names)} missing" for kind, names in missing.items() if names)
+
+# %% ../../../notebooks/kit/12_monitoring/04_evidence.ipynb #54ac935e
+def select_labelled(windows: Sequence[WindowEvidence], policy: DecisionPolicy) -> Sequence[WindowEvidence]:
+    "Return the windows up to the newest one that has enough labels; empty if none has. They are in order of time, the newest last."
+    labelled = [n for n, e in enumerate(windows) if e.labelled_share >= policy.labelled_share]
+    return windows[: labelled[-1] + 1] if labelled else ()
 
 # %% ../../../notebooks/kit/12_monitoring/04_evidence.ipynb #2320ef04
 def find_data_failures(windows: Sequence[WindowEvidence], policy: DecisionPolicy) -> tuple[str, ...]:

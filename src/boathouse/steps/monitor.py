@@ -24,7 +24,7 @@ from boathouse.models.tasks import Task, primary_metric
 from boathouse.monitoring.decay import FREQUENCY, Unit, periods_of
 from boathouse.monitoring.decision import ModelDecision, PreviousVersion, decide_action, is_worse, record_decision, retraining_dates
 from boathouse.monitoring.drift import compare_profiles
-from boathouse.monitoring.evidence import DecisionPolicy, SliceGap, WindowEvidence, find_symptoms, weigh_drift
+from boathouse.monitoring.evidence import DecisionPolicy, SliceGap, WindowEvidence, find_symptoms, select_labelled, weigh_drift
 from boathouse.monitoring.page import monitoring_page
 from boathouse.monitoring.profiles import profile
 from boathouse.monitoring.quality import quality_rows
@@ -343,9 +343,9 @@ def monitor(
     quality, drift = measure(lake, where, labelled)
     evidence = collect_evidence(windows, quality, drift, one.recipe.task, one.importances, one.expected, at)
     previous = None
-    judged = [one for one in evidence if one.labelled_share >= policy.labelled_share][-1:]
-    if judged and is_worse([find_symptoms(judged[0], policy)]):
-        start, end = windows[judged[0].window]
+    judged = select_labelled(evidence, policy)
+    if judged and is_worse([find_symptoms(judged[-1], policy)]):
+        start, end = windows[judged[-1].window]
         newest_rows = labelled.where((F.col(time) >= F.lit(start)) & (F.col(time) < F.lit(end)))
         previous = compare_with_previous(lake, newest_rows, model, one.version, at, one.recipe, one.classes, where.unit)
     others = [
