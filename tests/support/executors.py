@@ -26,7 +26,8 @@ def two_executors(state: Path) -> Iterator[Any]:
     "A session on two executors. A task that fails ends its job, and a query is interpreted, as it is in the suite's own session."
     from boathouse.workspace.spark.class_archive import archive_options
     from boathouse.workspace.spark.jars import jars
-    from boathouse.workspace.spark.session import lock, start_session, state_environment
+    from boathouse.workspace.spark.lock import lock
+    from boathouse.workspace.spark.session import start_session, state_environment
 
     os.environ |= state_environment(state)
     time.tzset()

@@ -136,18 +136,25 @@ def results(run: dict[str, Any]) -> dict[str, str]:
     return {t["task_key"]: t["state"]["result_state"] for t in run["tasks"]}
 
 
-def test_two_commands_that_start_at_once_get_one_cluster(place: Place) -> None:
+def servers(place: Place) -> list[int]:
+    "The processes of the background cluster, also of one that still starts."
+    seen = [(p.pid, p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
+    state = str(place.root / ".boathouse" / "local")
+    return [pid for pid, words in seen if "boathouse.workspace.cluster.server" in words and state in words[-1]]
+
+
+def test_commands_that_start_at_once_get_one_cluster_also_after_the_one_that_was_starting_it_was_killed(place: Place) -> None:
+    killed = place.begin("run", "write")
+    deadline = time.monotonic() + 60
+    while not (started := servers(place)):
+        assert time.monotonic() < deadline
+    killed.kill()
+    killed.communicate()
     with ThreadPoolExecutor(2) as both:
         runs = list(both.map(lambda table: place.call("run", "write", "--param", f"table={table}"), ("one", "two")))
     assert [r["state"]["result_state"] for r in runs] == ["SUCCESS", "SUCCESS"]
     assert place.call("sql", "select (select count(*) from default.one) + (select count(*) from default.two) as n") == [{"n": 6}]
-    holders = [
-        p
-        for p in psutil.process_iter(["cmdline"])
-        if "boathouse.workspace.cluster.server" in (words := p.info["cmdline"] or [])
-        and str(place.root / ".boathouse" / "local") in words[-1]
-    ]
-    assert [p.pid for p in holders] == [place.call("cluster", "status")["pid"]]
+    assert servers(place) == started == [place.call("cluster", "status")["pid"]]
 
 
 def test_a_process_of_its_own_works_on_the_same_tables_through_get_spark(place: Place) -> None:

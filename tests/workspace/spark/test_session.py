@@ -12,23 +12,24 @@ import pytest
 
 from boathouse.workspace.spark import class_archive as archive
 from boathouse.workspace.spark import jars, session
+from boathouse.workspace.spark.lock import lock, unlock
 
 
 def test_a_second_process_on_one_state_is_told_who_has_it(tmp_path):
-    session.lock(tmp_path)
+    lock(tmp_path)
     try:
-        code = "import sys; from pathlib import Path; from boathouse.workspace.spark.session import lock; lock(Path(sys.argv[1]))"
+        code = "import sys; from pathlib import Path; from boathouse.workspace.spark.lock import lock; lock(Path(sys.argv[1]))"
         other = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
         assert other.returncode == 1
         assert f"WorkspaceLocked: {tmp_path} is in use by process {os.getpid()}" in other.stderr
     finally:
-        session.unlock(tmp_path)
+        unlock(tmp_path)
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, check=False).returncode == 0
 
 
 def test_taking_a_lock_again_in_the_same_process_is_harmless(tmp_path):
-    assert session.lock(tmp_path) is session.lock(tmp_path)
-    session.unlock(tmp_path)
+    assert lock(tmp_path) is lock(tmp_path)
+    unlock(tmp_path)
 
 
 def test_a_new_state_begins_with_a_copy_of_the_empty_metastore_and_a_default_schema_of_its_own(spark, state):

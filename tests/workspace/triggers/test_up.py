@@ -100,7 +100,7 @@ class Desk:
     def table(self) -> list[tuple[str, str]]:
         "The runs of the latest simulated clock: job and planned time, each with what its references told."
         rows = self.query(
-            "SELECT s.job_key, s.planned, r.result_state, r.parameters FROM trigger_starts s LEFT JOIN runs r ON r.trigger_start = s.start_id"
+            "SELECT s.job_key, s.planned, coalesce(r.result_state, s.failed), r.parameters FROM trigger_starts s LEFT JOIN runs r ON r.trigger_start = s.start_id"
             " WHERE s.clock = (SELECT max(clock) FROM trigger_clocks)"
         )
         found = [

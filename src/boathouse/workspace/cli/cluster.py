@@ -28,7 +28,8 @@ def start_cluster(bundle: Bundle, as_json: bool, master: str | None, foreground:
 
 def _serve(bundle: Bundle, master: str | None) -> int:
     from boathouse.workspace.cluster.server import serve
-    from boathouse.workspace.spark.session import JarsError, SessionError, WorkspaceLocked
+    from boathouse.workspace.spark.lock import WorkspaceLocked
+    from boathouse.workspace.spark.session import JarsError, SessionError
 
     click.echo(f"serving {bundle.state}; Ctrl-C ends it", err=True)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -23,6 +22,7 @@ from boathouse.workspace.cluster.address import Address, version
 from boathouse.workspace.history.schema import open_read_only
 from boathouse.workspace.spark.checkpoints import find_damage, is_repairable, repair_checkpoint
 from boathouse.workspace.spark.delta_log import damages
+from boathouse.workspace.spark.lock import lock_holder
 
 FREE_BYTES = 5 * 2**30
 OLDEST_JAVA = 17
@@ -108,7 +108,7 @@ def _loopback() -> HealthFinding:
 
 
 def _lock(state: Path) -> HealthFinding:
-    from boathouse.workspace.spark.session import WorkspaceLocked, lock, unlock
+    from boathouse.workspace.spark.lock import WorkspaceLocked, lock, unlock
 
     if not state.exists() or client.cluster_status(state) is not None:
         return HealthFinding("lock", True, "held by the background cluster" if state.exists() else "free")
@@ -143,22 +143,14 @@ def _leftovers(state: Path) -> HealthFinding:
     address = Address.read(state)
     owner = address.process() if address else None
     ours = {p.pid for p in owner.children(recursive=True)} if owner else set[int]()
-    holder = _holder(state)
-    ours |= {p.pid for p in holder.children(recursive=True)} if holder else set()
+    holder = lock_holder(state)
+    if holder is not None and holder.pid != os.getpid():  # this process has just tried the lock
+        ours |= {p.pid for p in holder.children(recursive=True)}
     lost = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in ours and _works_on(state, p.info["cmdline"] or [])]
     if not lost:
         return HealthFinding("stale processes", True, "none")
     numbers = " ".join(str(p.pid) for p in lost)
     return HealthFinding("stale processes", False, f"{len(lost)} without a cluster: {numbers}", f"End them: kill {numbers}")
-
-
-def _holder(state: Path) -> psutil.Process | None:
-    "Return the process that last held the lock, if it lives and is not this one, which has just tried the lock."
-    try:
-        pid = json.loads((state / "lock.json").read_text())["pid"]
-        return psutil.Process(pid) if pid != os.getpid() else None
-    except (FileNotFoundError, json.JSONDecodeError, psutil.NoSuchProcess):
-        return None
 
 
 def _works_on(state: Path, words: list[str]) -> bool:

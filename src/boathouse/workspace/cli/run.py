@@ -170,7 +170,8 @@ def cluster_wanted(bundle: Bundle, master: str | None = None, spawn: bool = Fals
 def _own(wanted: ClusterSpec) -> AnyCluster:
     from boathouse.workspace.cluster.cluster import Cluster
     from boathouse.workspace.spark.dialect import catalog_settings
-    from boathouse.workspace.spark.session import JarsError, SessionError, WorkspaceLocked
+    from boathouse.workspace.spark.lock import WorkspaceLocked
+    from boathouse.workspace.spark.session import JarsError, SessionError
 
     options: dict[str, Any] = {"master": wanted.master or "local[*]", "spawn": wanted.spawn, "catalog": wanted.catalog}
     try:

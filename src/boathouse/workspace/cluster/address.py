@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 FILE = "cluster.json"
+LOCKED = 75  # exit code of a cluster process whose state folder another process holds
 ENDS_AFTER = 15 * 60.0
 
 

@@ -13,15 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from filelock import FileLock
 
-from boathouse.workspace.cluster.address import FILE, Address, ClusterSpec, Connection, version
+from boathouse.workspace.cluster.address import FILE, LOCKED, Address, ClusterSpec, Connection, version
 from boathouse.workspace.errors import ClusterError, QueryFailed
+from boathouse.workspace.spark.lock import lock_holder
 from boathouse.workspace.task.spec import TaskResult, TaskSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+SERVER = "boathouse.workspace.cluster.server"
 STARTS_WITHIN = 600.0  # the first start on a machine downloads the jars
 ENDS_WITHIN = 60.0
 _sessions: list[Connection] = []  # sessions of this process: each lasts as long as its connection
@@ -81,10 +84,10 @@ class BackgroundCluster:
         self.state.mkdir(parents=True, exist_ok=True)
         master = self.wanted.master
         with FileLock(self.state / "starting.lock"):
-            found = self._running()
-            if found is None:
+            while (found := self._running()) is None:
                 self._say("starting the cluster")
-                found = _start(self.wanted, self.state)
+                if (found := _start(self.wanted, self.state)) is not None:
+                    break
             if master is not None and found.master != master:
                 raise ClusterError(
                     f"the cluster of {self.state} runs on {found.master}, not on {master}. End it first: boathouse cluster stop"
@@ -217,8 +220,9 @@ def _await_end(address: Address, state: Path) -> None:
         time.sleep(0.05)
 
 
-def _start(wanted: ClusterSpec, state: Path) -> Address:
-    command = [sys.executable, "-m", "boathouse.workspace.cluster.server", wanted.as_text()]
+def _start(wanted: ClusterSpec, state: Path) -> Address | None:
+    "Start a cluster process. Return None if another one holds the folder, started by a client that was killed: it is ready then, or has ended."
+    command = [sys.executable, "-m", SERVER, wanted.as_text()]
     log = state / "cluster.log"
     (state / FILE).unlink(missing_ok=True)
     with log.open("wb") as output:
@@ -227,12 +231,29 @@ def _start(wanted: ClusterSpec, state: Path) -> Address:
     while (found := Address.read(state)) is None or found.pid != child.pid:
         if child.poll() is not None or time.monotonic() > deadline:
             child.kill()
-            child.wait()
+            if child.wait() == LOCKED and _await_other(state, deadline):
+                return None
             last = "\n".join(log.read_text(errors="replace").strip().splitlines()[-15:])
             raise ClusterError(last or f"the cluster did not start; see {log}")
         time.sleep(0.05)
     threading.Thread(target=child.wait, daemon=True).start()  # if it ends first, it does not stay a zombie
     return found
+
+
+def _await_other(state: Path, deadline: float) -> bool:
+    "Wait until the cluster process that holds the folder is ready or has ended; return False at once if another kind of process holds it."
+    while time.monotonic() < deadline:
+        if (holder := lock_holder(state)) is None:
+            return True
+        try:
+            if SERVER not in holder.cmdline():
+                return holder.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+        if (found := Address.read(state)) is not None and found.pid == holder.pid:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def session() -> SparkSession:

@@ -22,7 +22,8 @@ from pyspark.sql import SparkSession
 from boathouse.workspace.cluster.processes import bytes_of, jvm_of, kill_group, start_zygote, stop_jvm
 from boathouse.workspace.cluster.query import Query
 from boathouse.workspace.errors import ClusterError, QueryFailed
-from boathouse.workspace.spark.session import clear_cut_off, lock, start_session, state_environment, unlock
+from boathouse.workspace.spark.lock import lock, unlock
+from boathouse.workspace.spark.session import clear_cut_off, start_session, state_environment
 from boathouse.workspace.task.log import TaskLog, keep_relieving, limit
 from boathouse.workspace.task.session import TaskSession, close_session, open_session
 from boathouse.workspace.task.spec import TAG, TaskResult, TaskSpec, ended_without_result

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from boathouse.workspace.cluster.address import Address, ClusterSpec, Connection, idle_seconds
+from boathouse.workspace.cluster.address import LOCKED, Address, ClusterSpec, Connection, idle_seconds
 from boathouse.workspace.cluster.cluster import Cluster
 from boathouse.workspace.errors import ClusterError, QueryFailed
 from boathouse.workspace.spark.dialect import catalog_settings
@@ -225,11 +225,15 @@ def serve(wanted: ClusterSpec) -> str:
 
 def main() -> None:
     "Run the background process; print on standard error why it did not start, or why it ended."
-    from boathouse.workspace.spark.session import JarsError, SessionError, WorkspaceLocked
+    from boathouse.workspace.spark.lock import WorkspaceLocked
+    from boathouse.workspace.spark.session import JarsError, SessionError
 
     try:
         print(serve(ClusterSpec.from_text(sys.argv[1])), file=sys.stderr)
-    except (WorkspaceLocked, SessionError, JarsError, ClusterError) as e:
+    except WorkspaceLocked as e:
+        print(e, file=sys.stderr)
+        sys.exit(LOCKED)
+    except (SessionError, JarsError, ClusterError) as e:
         sys.exit(str(e))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -18,7 +17,6 @@ from typing import Any
 
 import psutil
 import pyspark
-from filelock import FileLock, Timeout
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
@@ -30,14 +28,14 @@ from boathouse.workspace.spark.class_archive import ArchiveError, archive_option
 from boathouse.workspace.spark.delta_log import table_folders
 from boathouse.workspace.spark.dialect import EXTENSION, JAR, install_dialect
 from boathouse.workspace.spark.jars import JarsError, jars, project_root, resolve_jars
+from boathouse.workspace.spark.lock import lock
 
-__all__ = ["JarsError", "SessionError", "WorkspaceLocked", "clear_cut_off", "default_state", "state_environment", "silence_spark", "jars", "local_session", "lock", "project_root", "unlock",
+__all__ = ["JarsError", "SessionError", "clear_cut_off", "default_state", "state_environment", "silence_spark", "jars", "local_session", "project_root",
            "resolve_jars", "spark_conf", "start_session"]  # fmt: skip
 
 FIRST_COMMIT = f"{0:020d}.json"
 NEW_METASTORE = "metastore.new"
 DERBY_IS_DOWN = "08006"  # Derby's code for a database that it has shut down as requested
-_held: dict[tuple[int, Path], FileLock] = {}  # locks of this process, kept until it ends
 
 # The optimizing compiler (C2) took a third of the CPU of runs that last minutes. Here it starts four times later.
 C2_THRESHOLDS = {"Invocation": 5000, "MinInvocation": 600, "Compile": 15000, "BackEdge": 40000}
@@ -57,10 +55,6 @@ appender.file.layout.pattern = %d{{yyyy-MM-dd HH:mm:ss}} %p %c{{1}}: %m%n%ex
 
 class SessionError(Exception):
     "Signal that the JVM or its Spark session did not start; the message ends with the last output of the JVM."
-
-
-class WorkspaceLocked(Exception):
-    "Signal that another process already runs a JVM on this state folder. Two JVMs could lose each other's Delta commits without an error."
 
 
 def default_state() -> Path:
@@ -162,30 +156,6 @@ def _java_options(state: Path) -> list[str]:
         *(f"-XX:Tier4{name}Threshold={4 * usual}" for name, usual in C2_THRESHOLDS.items()),
         *os.environ.get("BOATHOUSE_JAVA_OPTIONS", "").split(),
     ]
-
-
-def lock(state: Path) -> FileLock:
-    "Lock the state folder for this process, however it ends. Raises WorkspaceLocked with the process that holds the lock."
-    state = state.resolve()
-    state.mkdir(parents=True, exist_ok=True)
-    if (known := _held.get((os.getpid(), state))) is not None:
-        return known
-    held, holder = FileLock(state / "lock"), state / "lock.json"
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
-        who = json.loads(holder.read_text()) if holder.is_file() else {}
-        raise WorkspaceLocked(f"{state} is in use by process {who.get('pid', '?')} ({who.get('command', 'unknown')}). "
-                              f"One JVM a workspace: wait for it, stop it, or name another state folder.") from None  # fmt: skip
-    holder.write_text(json.dumps({"pid": os.getpid(), "command": " ".join(sys.argv)[:200]}))
-    _held[os.getpid(), state] = held
-    return held
-
-
-def unlock(state: Path) -> None:
-    "Release the lock of the state folder."
-    if (held := _held.pop((os.getpid(), state.resolve()), None)) is not None:
-        held.release()
 
 
 def start_session(
