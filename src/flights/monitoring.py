@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NEW_YORK', 'UTC', 'SLICES', 'BASELINE_SHARE', 'month_window', 'months_of', 'scored_with_labels', 'day_buckets',
-           'month_quality_rows', 'training_period', 'training_windows', 'training_profile', 'feature_profile',
-           'write_month', 'read_stored', 'measure_month', 'month_summary', 'drift_ratio', 'ModelTooOld',
-           'check_champion_age', 'main']
+           'month_quality_rows', 'month_calibration', 'training_period', 'training_windows', 'training_profile',
+           'feature_profile', 'write_month', 'read_stored', 'measure_month', 'month_summary', 'drift_ratio',
+           'ModelTooOld', 'check_champion_age', 'main']
 
 # %% ../../notebooks/flights/13_monitoring.ipynb #7492bd6d
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +18,12 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 from mlflow.tracking import MlflowClient
+from pyspark.sql import Column as Expression
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from boathouse.monitoring.drift import compare_profiles
+from boathouse.monitoring.estimates import ScoreCalibration, estimate_auc, fit_calibration
 from boathouse.monitoring.profiles import profile, with_slices
 from boathouse.monitoring.quality import interval, model_quality, score_buckets
 from boathouse.monitoring.tables import table_rows
@@ -53,18 +55,22 @@ def months_of(first: date, end: date) -> list[str]:
     return [str(month) for month in days]
 
 # %% ../../notebooks/flights/13_monitoring.ipynb #7c3b9faf
-def scored_with_labels(lake: Lakehouse, month: str, as_of: date) -> DataFrame:
-    """Return one row per scored flight of the month, with its prediction and label.
+def scored_with_labels(lake: Lakehouse, month: str, as_of: date, *, earlier: bool = False) -> DataFrame:
+    """Return one row per scored flight of the month, or of all months before it with `earlier`, with its prediction and label.
 
     `late` is null if the label was not known at the end of the UTC day `as_of`.
     """
+
+    def selected(name: str) -> Expression:
+        return F.col(name) < month if earlier else F.col(name) == month
+
     scored = (
         read(lake, ML_PREDICTIONS)
-        .where(F.col("batch_id") == month)
+        .where(selected("batch_id"))
         .select("flight_id", "probability", "prediction", "model_name", "model_version")
     )
     known = F.when(F.col("label_time") < F.lit(end_of(as_of)), F.col("late"))
-    flights = read(lake, GOLD_DEPARTURES).where(F.col("month") == month)
+    flights = read(lake, GOLD_DEPARTURES).where(selected("month"))
     return scored.join(flights.select("flight_id", "scheduled_at", "flight_date", "origin", "carrier", known.alias("late")), "flight_id")
 
 # %% ../../notebooks/flights/13_monitoring.ipynb #3b6db594
@@ -75,10 +81,12 @@ def day_buckets(rows: DataFrame) -> pd.DataFrame:
     )
 
 
-def month_quality_rows(buckets: pd.DataFrame, month: str, version: int) -> list[dict[str, Any]]:
+def month_quality_rows(
+    buckets: pd.DataFrame, month: str, version: int, calibration: ScoreCalibration | None = None
+) -> list[dict[str, Any]]:
     """Return the `:table` rows of a month: the quality of all flights and of each slice, with intervals over days.
 
-    One row per slice; `buckets` are the counts of `day_buckets`.
+    One row per slice; `buckets` are the counts of `day_buckets`. With a `calibration`, a row has the AUC that it implies.
     """
     start, end = month_window(month)
     same = {
@@ -91,8 +99,13 @@ def month_quality_rows(buckets: pd.DataFrame, month: str, version: int) -> list[
     }
     out = []
     for (key, value), part in buckets.groupby(["slice_key", "slice_value"], dropna=False, sort=True):
-        ends = {f"{name}_interval": {"low": low, "high": high} for name, (low, high) in interval(part, "flight_date").items() if low == low}
+        ends: dict[str, Any] = {
+            f"{name}_interval": {"low": low, "high": high} for name, (low, high) in interval(part, "flight_date").items() if low == low
+        }
         ends["roc_auc_interval"] = ends.pop("roc_auc_score_interval", None)
+        if calibration is not None and (estimate := estimate_auc(part, calibration, "flight_date"))[0] == estimate[0]:
+            value, low, high = (round(number, 9) for number in estimate)
+            ends |= {"calibrated_roc_auc_score": value, "calibrated_roc_auc_interval": {"low": low, "high": high}}
         out.append(
             same
             | {"slice_key": None if pd.isna(key) else key, "slice_value": None if pd.isna(value) else value}
@@ -100,6 +113,13 @@ def month_quality_rows(buckets: pd.DataFrame, month: str, version: int) -> list[
             | ends
         )
     return out
+
+# %% ../../notebooks/flights/13_monitoring.ipynb #537f03e6
+def month_calibration(lake: Lakehouse, model: str, version: int, month: str, as_of: date) -> ScoreCalibration | None:
+    "Return the calibration map of a version from its months before this one; None if they have too few labels."
+    served = (F.col("model_name") == model) & (F.col("model_version") == version)
+    rows = scored_with_labels(lake, month, as_of, earlier=True).where(served)
+    return fit_calibration(score_buckets(rows, "probability", "late", "prediction", by=["flight_date"]), "flight_date")
 
 # %% ../../notebooks/flights/13_monitoring.ipynb #b92a23f1
 def training_period(model: str, version: int) -> tuple[date, date, dict[str, int]]:
@@ -181,12 +201,15 @@ def measure_month(lake: Lakehouse, model: str, month: str, as_of: date) -> tuple
         )
     version, same = int(served[0]), f"model_name = '{model}' AND month = '{month}'"
     scored = scoring_rows(lake, month).join(rows.select("flight_id", "probability"), "flight_id")
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        learned = pool.submit(training_profile, lake, model, version)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        learned, known = (
+            pool.submit(training_profile, lake, model, version),
+            pool.submit(month_calibration, lake, model, version, month, as_of),
+        )
         profiles = feature_profile(scored, [month_window(month)], "1 month", "INPUT", version, ["probability"])
         inputs = [row for row in profiles if row["column_name"] != "probability"]  # the training data have none
         drifts = compare_profiles(inputs, learned.result())
-    profiles += month_quality_rows(buckets, month, version)
+    profiles += month_quality_rows(buckets, month, version, known.result())
     write_month(lake, MONITORING_PROFILE, profiles, model, f"{same} AND log_type = 'INPUT'")
     write_month(lake, MONITORING_DRIFT, drifts, model, same)
     return profiles, drifts

@@ -434,6 +434,7 @@ QUALITY = {
     "f1_score": "harmonic mean of precision and recall",
     "roc_auc_score": "area under the ROC curve, labelled flights",
     "estimated_roc_auc_score": "expected AUC, computed from the probabilities without labels",
+    "calibrated_roc_auc_score": "AUC estimated without the month's labels, by what its scores meant in earlier months of the version (CBPE)",
     "log_loss": "mean negative log likelihood, nats",
     "calibration_error": "mean distance of predicted and observed share over ten groups",
 }
@@ -442,6 +443,7 @@ MONITORING_PROFILE = profile_table(
     quality=(
         *(Column(name, "double", f"on `:table`: {meaning}") for name, meaning in QUALITY.items()),
         Column("roc_auc_interval", INTERVAL, "on `:table`: 95 % interval of roc_auc_score that leaves out one day at a time"),
+        Column("calibrated_roc_auc_interval", INTERVAL, "on `:table`: 95 % interval of the realised AUC around calibrated_roc_auc_score"),
         Column("gap_interval", INTERVAL, "on `:table`: 95 % interval of gap that leaves out one day at a time"),
     ),
     more=(MONTH,),

@@ -3,6 +3,7 @@
 from boathouse.monitoring.decay import measure_decay, plot_decay
 from boathouse.monitoring.decision import DECISIONS, ModelDecision, PreviousVersion, decide_action, record_decision
 from boathouse.monitoring.drift import compare_profiles
+from boathouse.monitoring.estimates import ScoreCalibration, estimate_auc, fit_calibration
 from boathouse.monitoring.evidence import DecisionPolicy, WindowEvidence
 from boathouse.monitoring.page import monitoring_page
 from boathouse.monitoring.profiles import profile
@@ -16,12 +17,15 @@ __all__ = [
     "ModelDecision",
     "DecisionPolicy",
     "PreviousVersion",
+    "ScoreCalibration",
     "TABLE_HEALTH",
     "WindowEvidence",
     "check_table_health",
     "compare_profiles",
     "decide_action",
     "drift_table",
+    "estimate_auc",
+    "fit_calibration",
     "judge_freshness",
     "judge_new_categories",
     "judge_null_share",

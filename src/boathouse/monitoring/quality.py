@@ -6,7 +6,7 @@
 __all__ = ['PREDICTED', 'refuse_other_values', 'score_buckets', 'count_steps', 'model_quality', 'calibration_by_score',
            'interval', 'convert_rows', 'convert_label', 'convert_prediction', 'count_classes', 'count_numbers',
            'measure_classes', 'measure_numbers', 'leave_out', 'count_rows', 'ends_of', 'round_finite', 'quality_rows',
-           'measure_buckets', 'refuse_faults']
+           'calibration_before', 'measure_buckets', 'refuse_faults']
 
 # %% ../../../notebooks/kit/12_monitoring/03_quality.ipynb #5e7c0212
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ from pyspark.sql.types import ArrayType, BooleanType, DataType, NullType, Numeri
 from scipy.special import xlogy
 
 from boathouse.models.tasks import TASKS, Task, primary_metric
+from boathouse.monitoring.estimates import ScoreCalibration, estimate_auc, fit_calibration
 from boathouse.monitoring.profiles import with_slices, with_windows
 from boathouse.validation.comparison import t_interval
 from boathouse.validation.gate import ROW_GROUPS, units_of
@@ -342,6 +343,7 @@ def quality_rows(
 
     `df` has one row per prediction, with the columns that scoring writes for the task; a binary `prediction` is `probability >= 0.5` if it is absent.
     The label is null where it is not yet known. Intervals leave out the values of `unit`, or a hundred groups of rows.
+    The AUC of a binary window is also estimated without its labels, from those of the windows before it (`monitoring.estimates`).
     A window without rows has a row with the count 0. Raises ValueError for values that do not fit the task, and for rows without a unit.
 
     >>> trips = [(datetime(2013, 1, 5), 4.0, 5.0), (datetime(2013, 1, 6), 31.0, 28.0), (datetime(2013, 1, 7), None, 9.0)]
@@ -362,6 +364,8 @@ def quality_rows(
     }
     for i in range(len(windows)):
         found.setdefault((i, None, None), counts.iloc[:0])
+    binary = counts if task == "binary" else counts.iloc[:0]
+    maps = [calibration_before(binary, windows, start) for start, _ in windows]
     out = []
     for w, key, value in sorted(found, key=lambda k: (k[0], k[1] is not None, k[1] or "", k[2] is not None, k[2] or "")):
         start, end = windows[int(w)]
@@ -374,16 +378,30 @@ def quality_rows(
         where |= {"slice_key": key, "slice_value": value, "column_name": ":table", "data_type": None, "metric": primary_metric(task).title}
         part = found[w, key, value]
         if task == "binary":
-            out.append(where | measure_buckets(part))
+            out.append(where | measure_buckets(part, maps[int(w)]))
         else:
             out.append(where | (measure_classes(part, classes) if task == "multiclass" else measure_numbers(part)))
     return out
 
 # %% ../../../notebooks/kit/12_monitoring/03_quality.ipynb #15baca58
-def measure_buckets(parts: pd.DataFrame) -> dict[str, Any]:
-    "Return the figures of a binary task from the rows of `score_buckets` per `_unit`: those of `model_quality`, and the ones that all tasks have."
-    figures, ends = model_quality(parts), interval(parts.assign(_unit=units_of(parts, "_unit")), "_unit")
+def calibration_before(counts: pd.DataFrame, windows: Sequence[tuple[datetime, datetime]], start: datetime) -> ScoreCalibration | None:
+    "Return the calibration map of all windows that end by `start`, from counts per `_window` and `_unit`; None if they have too few labels."
+    earlier = [i for i, (_, end) in enumerate(windows) if end <= start]
+    labelled = counts[counts["_window"].isin(earlier) & counts["slice_key"].isna()]
+    return fit_calibration(labelled.assign(_unit=labelled["_window"].astype(str) + " " + labelled["_unit"].astype(str)), "_unit")
+
+
+def measure_buckets(parts: pd.DataFrame, calibration: ScoreCalibration | None = None) -> dict[str, Any]:
+    """Return the figures of a binary task from the rows of `score_buckets` per `_unit`: those of `model_quality`, and the ones that all tasks have.
+
+    With a `calibration`, the AUC that it implies is added with its interval.
+    """
+    parts = parts.assign(_unit=units_of(parts, "_unit"))
+    figures, ends = model_quality(parts), interval(parts, "_unit")
     common = {"metric_value": figures["roc_auc_score"], "metric_expected": figures["estimated_roc_auc_score"]}
+    if calibration is not None:
+        value, low, high = estimate_auc(parts, calibration, "_unit")
+        common |= {"calibrated_roc_auc_score": round_finite(value), "calibrated_roc_auc_interval": ends_of(low, high)}
     return figures | common | {"metric_interval": ends_of(*ends["roc_auc_score"]), "gap_interval": ends_of(*ends["gap"])}
 
 
