@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,26 @@ resources:
     unix: {schedule: {quartz_cron_expression: 0 6 * * *, timezone_id: UTC}, tasks: *t}
     asks: {schedule: {quartz_cron_expression: 0 0 6 * * ?, timezone_id: UTC, sql_condition: {sql_query_id: q, warehouse_id: w}}, tasks: *t}
     plain: {tasks: *t}
+targets: {local: {default: true}, dev: {mode: development}}
+"""
+
+
+WATCHED = """
+bundle: {name: b}
+variables: {zone: {lookup: {cluster: of the office}}}
+resources:
+  jobs: {hourly: {schedule: {quartz_cron_expression: 0 0 * * * ?, timezone_id: UTC}, tasks: [{task_key: t, condition_task: {op: EQUAL_TO, left: a, right: b}}]}}
+  alerts:
+    late: &alert
+      display_name: Late flights
+      warehouse_id: w
+      query_text: select 1 as n
+      evaluation: {source: {name: n}, comparison_operator: IS_NULL}
+      schedule: {quartz_cron_schedule: 0 30 8 * * ?, timezone_id: America/New_York}
+    held: {<<: *alert, schedule: {quartz_cron_schedule: 0 15 12 * * ?, timezone_id: UTC, pause_status: PAUSED}}
+    unix: {<<: *alert, schedule: {quartz_cron_schedule: 0 8 * * *, timezone_id: UTC}}
+    zone: {<<: *alert, schedule: {quartz_cron_schedule: 0 0 8 * * ?, timezone_id: "${var.zone}"}}
+    asks: {<<: *alert, parameters: [{name: n}]}
 targets: {local: {default: true}, dev: {mode: development}}
 """
 
@@ -67,6 +89,42 @@ def test_next_lists_starts_in_order_what_others_wait_for_what_is_paused_and_what
     text = call(folder, "next", "--from", "2013-10-28T10:00+00:00", "--count", "1").stdout
     assert text.splitlines()[1].split("  ") == ["2013-11-04 11:00:00", "cron", "at '0 0 6 ? * MON' in America/New_York"]
     assert "held" in json.loads(call(folder, "next", "--unpause", "--json").stdout)["starts"][0]["job_key"]
+
+
+def test_next_lists_alerts_with_the_jobs_and_refuses_those_with_an_error_alone(tmp_path: Path) -> None:
+    (tmp_path / "databricks.yml").write_text(WATCHED)
+    found = json.loads(call(tmp_path, "next", "--from", "2013-10-28T11:30", "--count", "3", "--json").stdout)
+    assert found["starts"] == [
+        {"job_key": "hourly", "planned_time": 1382961600000, "utc": "2013-10-28 12:00:00", "trigger": "PERIODIC"},
+        {"alert_key": "late", "planned_time": 1382963400000, "utc": "2013-10-28 12:30:00", "trigger": "PERIODIC"},
+        {"job_key": "hourly", "planned_time": 1382965200000, "utc": "2013-10-28 13:00:00", "trigger": "PERIODIC"},
+    ]
+    assert found["paused"] == ["alert held"]
+    lines = {name: text.split(":")[1] for name, text in found["refused"].items()}
+    assert {name: WATCHED.splitlines()[int(line) - 1].split(":")[0].strip() for name, line in lines.items()} == {
+        "alert unix": "unix", "alert zone": "zone", "alert asks": "asks",
+    }  # fmt: skip
+    assert "'0 8 * * *' is not a Quartz expression: it has 5 fields" in found["refused"]["alert unix"]
+    unpaused = json.loads(call(tmp_path, "next", "--from", "2013-10-28T12:00", "--count", "1", "--unpause", "--json").stdout)
+    assert [start["alert_key"] for start in unpaused["starts"]] == ["held"]
+
+
+def test_development_mode_pauses_jobs_and_leaves_alerts_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "databricks.yml").write_text(WATCHED)
+    lines = call(tmp_path, "next", "-t", "dev", "--count", "1").stdout.splitlines()
+    assert [line.split()[2:4] for line in lines[1:2]] == [["alert", "late"]]
+    assert lines[2:4] == ["paused   hourly (mode: development pauses those that do not set pause_status)", "paused   alert held"]
+
+
+def test_up_arms_alerts_with_the_jobs(tmp_path: Path) -> None:
+    (tmp_path / "databricks.yml").write_text(WATCHED)
+    words = ("up", "--bundle", str(tmp_path), "--clock", "2013-10-28T12:10", "--until", "2013-10-28T12:12", "--unpause", "--json")
+    done = subprocess.run([sys.executable, "-P", "-m", "boathouse.workspace.cli.entry", *words], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"clock": "2013-10-28 12:12:00", "starts": []}
+    assert [line.partition(": ")[0] for line in done.stderr.splitlines()[1:-1]] == [
+        "armed    hourly", "armed    alert late", "armed    alert held",
+        "refused  alert unix", "refused  alert zone", "refused  alert asks",
+    ]  # fmt: skip
 
 
 def test_a_period_goes_on_from_the_time_at_which_up_armed_it(folder: Path) -> None:
@@ -105,8 +163,8 @@ def test_a_wrong_option_is_refused_with_the_right_form(folder: Path, words: list
 def test_a_bundle_without_triggers_has_nothing_to_start(tmp_path: Path) -> None:
     (tmp_path / "databricks.yml").write_text("bundle: {name: b}\n")
     done = call(tmp_path, "up")
-    assert (done.exit_code, "no job of target 'default' has a schedule or trigger." in done.stderr) == (2, True)
-    assert call(tmp_path, "next").stdout == "no job of target 'default' has a schedule or trigger\n"
+    assert (done.exit_code, "no job or alert of target 'default' has a schedule or trigger." in done.stderr) == (2, True)
+    assert call(tmp_path, "next").stdout == "no job or alert of target 'default' has a schedule or trigger\n"
 
 
 def test_down_and_status_say_that_nothing_runs(folder: Path) -> None:

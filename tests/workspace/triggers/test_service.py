@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 
+from boathouse.workspace.alerts.definition import find_alert
+from boathouse.workspace.alerts.store import AlertStore
+from boathouse.workspace.alerts.watch import evaluate_alert
+from boathouse.workspace.bundle.load import load
 from boathouse.workspace.graph.state_machine import Result
 from boathouse.workspace.history.store import History, JobRun
-from boathouse.workspace.history.trigger_starts import TriggerStart
+from boathouse.workspace.history.trigger_starts import TriggerStart, alert_key
+from boathouse.workspace.notifications.outbox import Outbox
+from boathouse.workspace.notifications.sender import Sender
+from boathouse.workspace.notifications.settings import NotificationSettings
 from boathouse.workspace.triggers.clock import JUMPING, Clock, format_time
 from boathouse.workspace.triggers.launch import Launcher, StartEvent
 from boathouse.workspace.triggers.service import Service
@@ -20,6 +27,14 @@ from boathouse.workspace.triggers.store import TriggerStore, begin_clock
 
 BEGIN = 1380585600.0  # 2013-10-01
 HOUR = 3600.0
+BUNDLE = """
+bundle: {name: b}
+resources:
+  alerts:
+    late:
+      query_text: select n
+      evaluation: {source: {name: n}, comparison_operator: IS_NULL, notification: {subscriptions: [{user_email: me@example.com}]}}
+"""
 
 
 class Crash(Exception):
@@ -27,10 +42,15 @@ class Crash(Exception):
 
 
 class InstantRuns(Launcher):
-    "Carry out a start in this process: claim it, run nothing, end it."
+    "Carry out a start in this process: claim it, run nothing, end it; or evaluate the alert."
 
     def _launch(self, start: TriggerStart) -> None:
         history = self.store.history
+        if alert_key(start.job_key) is not None:
+            bundle, time = load(self.root, environ={}), int(start.planned * 1000)
+            with Sender(history.path.parent, NotificationSettings()) as sender:
+                evaluate_alert(bundle, find_alert(bundle, "late"), lambda _: (["n"], [[None]]), sender, lambda: time, start.start_id)
+            return
         run_id = history.new_id()
         run = JobRun(run_id, 7, start.job_key, start.job_key, "local", {}, history.path.parent, trigger_start=start.start_id)
         history.run_started(run)
@@ -68,12 +88,20 @@ def test_the_loop_ends_with_its_clock_although_a_continuous_job_always_starts_ag
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_crash_between_any_two_steps_loses_no_start_and_doubles_none(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "databricks.yml").write_text(BUNDLE)
     chance = random.Random(seed)
     armed = {
         "daily": JobTrigger("cron", expression="0 30 1 * * ?", zone="America/New_York"),
         "period": JobTrigger("periodic", interval=40_000),
+        "alert late": JobTrigger("cron", expression="0 0 8 * * ?", zone="UTC"),
     }
-    for owner, name in ((TriggerStore, "record"), (TriggerStore, "settle"), (InstantRuns, "_launch"), (Clock, "jump")):
+    for owner, name in (
+        (TriggerStore, "record"),
+        (TriggerStore, "settle"),
+        (InstantRuns, "_launch"),
+        (AlertStore, "claim_start"),
+        (Clock, "jump"),
+    ):
         monkeypatch.setattr(owner, name, crashing(chance, getattr(owner, name)))
     crashes, over = 0, False
     while not over:
@@ -90,3 +118,6 @@ def test_a_crash_between_any_two_steps_loses_no_start_and_doubles_none(tmp_path:
     expected += [("period", format_time(BEGIN + n * 40_000)) for n in range(1, 22)]
     assert crashes > 5
     assert sorted(found) == sorted(expected)
+    with Outbox(tmp_path) as outbox:
+        evaluated = [(format_time(row["time"] / 1000), row["notified"]) for row in AlertStore(outbox).evaluations("late", 100)]
+    assert evaluated == [(f"2013-10-{day:02} 08:00:00", "TRIGGERED" if day == 1 else None) for day in range(10, 0, -1)]

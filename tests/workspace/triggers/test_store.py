@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 from boathouse.workspace.bundle.jobs import all_jobs
@@ -17,7 +18,7 @@ from boathouse.workspace.graph.state_machine import Result
 from boathouse.workspace.history.as_json import run_json, run_summary
 from boathouse.workspace.history.store import History, JobRun
 from boathouse.workspace.triggers.evaluate import DueStart, TriggerState
-from boathouse.workspace.triggers.launch import MOST_LAUNCHES, Launcher, StartEvent
+from boathouse.workspace.triggers.launch import MOST_EVALUATIONS, MOST_LAUNCHES, Launcher, StartEvent
 from boathouse.workspace.triggers.store import TriggerStore, begin_clock, last_result
 
 STATE = TriggerState("text", 0.0, 5.0, 3, known={"a": "1"})
@@ -125,6 +126,29 @@ def test_a_process_that_dies_before_its_claim_is_launched_again_and_then_given_u
     assert failed.message.startswith(f"{MOST_LAUNCHES} processes ended before its run began: ")
     assert "the bundle has no job 'gone'" in failed.message
     assert history.find_start(start.start_id).launches == MOST_LAUNCHES
+
+
+def test_the_process_of_an_alert_is_launched_like_that_of_a_run_and_given_up_with_its_message(history: History, tmp_path: Path) -> None:
+    (tmp_path / "databricks.yml").write_text("bundle: {name: b}\n")
+    events, store = list[StartEvent](), TriggerStore(history)
+    store.record(9.0, {}, [("alert gone", "PERIODIC", DUE)])
+    launcher = Launcher(store, {}, tmp_path, ("--bundle", str(tmp_path)), events.append)
+    while launcher.step():
+        for child in launcher._children.values():
+            child.wait()
+    assert [event.result for event in events] == ["", "FAILED"]
+    assert events[1].message.startswith(f"{MOST_LAUNCHES} processes ended before its evaluation was recorded: ")
+    assert "the bundle has no alert 'gone'" in events[1].message
+
+
+def test_of_many_alerts_that_are_due_at_once_a_few_are_evaluated_and_the_others_wait(history: History, tmp_path: Path) -> None:
+    store, me = TriggerStore(history), psutil.Process()
+    starts = store.record(9.0, {}, [(f"alert {n}", "PERIODIC", DUE) for n in range(MOST_EVALUATIONS + 1)])
+    for start in starts[:-1]:  # each has a process that lives
+        store.launched(start, me.pid, me.create_time())
+    launcher = Launcher(store, {}, tmp_path, (), list[StartEvent]().append)
+    assert launcher.step() == len(starts)
+    assert history.find_start(starts[-1].start_id).launches == 0
 
 
 def test_an_older_database_gets_the_tables_of_the_triggers(tmp_path: Path) -> None:

@@ -50,6 +50,17 @@ resources:
       schedule:
       trigger: {model: {condition: MODEL_ALIAS_SET, securable_name: c.ml.late, aliases: [champion]}}
       parameters: [{name: told, default: "{{job.trigger.type}}"}]
+  alerts:
+    monthly:
+      display_name: Monthly
+      warehouse_id: w
+      query_text: select max(n) as n from values (3), (5) as t(n)
+      schedule: {quartz_cron_schedule: 0 30 1 L-3 * ? 2013, timezone_id: America/New_York}
+      evaluation:
+        source: {name: n}
+        comparison_operator: GREATER_THAN
+        threshold: {value: {double_value: 4}}
+        notification: {subscriptions: [{user_email: me@example.com}]}
 targets: {local: {default: true}}
 """
 # Computed by hand. New York is 4 hours behind UTC until November 3, 2013, and 01:30 comes twice on that day: the second one is meant.
@@ -59,6 +70,7 @@ QUARTER = sorted(
         ("autumn", "2013-11-03T06:30"), ("friday", "2013-12-20T06:00"), ("six_weeks", "2013-11-12T00:00"), ("six_weeks", "2013-12-24T00:00"),
     ]
 )  # fmt: skip
+EVALUATED = [f"{at}:00Z" for job, at in QUARTER if job == "closing"]  # the alert has the same schedule
 SIMULATE = ("up", "--clock", "2013-10-01", "--until", "2014-01-01")
 
 
@@ -93,7 +105,7 @@ class Desk:
     def unclaimed(self) -> list[int]:
         "The processes that have not claimed their start, of starts that are far from being given up."
         pids = self.query(
-            "SELECT pid FROM trigger_starts WHERE NOT settled AND pid AND launches < 3 AND start_id NOT IN (SELECT trigger_start FROM runs WHERE trigger_start)"
+            "SELECT pid FROM trigger_starts WHERE NOT settled AND pid AND launches < 3 AND outcome IS NULL AND start_id NOT IN (SELECT trigger_start FROM runs WHERE trigger_start)"
         )
         return [int(pid) for (pid,) in pids if psutil.pid_exists(pid)]
 
@@ -101,7 +113,7 @@ class Desk:
         "The runs of the latest simulated clock: job and planned time, each with what its references told."
         rows = self.query(
             "SELECT s.job_key, s.planned, coalesce(r.result_state, s.failed), r.parameters FROM trigger_starts s LEFT JOIN runs r ON r.trigger_start = s.start_id"
-            " WHERE s.clock = (SELECT max(clock) FROM trigger_clocks)"
+            " WHERE s.clock = (SELECT max(clock) FROM trigger_clocks) AND s.job_key NOT LIKE 'alert %'"
         )
         found = [
             (job, datetime.fromtimestamp(planned, UTC), state, json.loads(given or "{}").get("planned"))
@@ -109,6 +121,15 @@ class Desk:
         ]
         assert [(s, p) for _, _, s, p in found] == [("SUCCESS", f"periodic {at:%Y-%m-%dT%H:%M:%S.%f} {at.date()}") for _, at, _, _ in found]
         return sorted((job, f"{at:%Y-%m-%dT%H:%M}") for job, at, _, _ in found)
+
+    def evaluations(self) -> list[tuple[str, str]]:
+        "The evaluations of the latest simulated clock: planned time and state; none was recorded beside them."
+        rows = self.query(
+            "SELECT key, outcome FROM trigger_starts WHERE clock = (SELECT max(clock) FROM trigger_clocks) AND job_key LIKE 'alert %' ORDER BY key"
+        )
+        made = "SELECT (SELECT count(*) FROM alert_evaluations) - (SELECT count(*) FROM trigger_starts WHERE outcome IS NOT NULL)"
+        assert self.query(made) == [(0,)]
+        return [(key, json.loads(outcome)["state"]) for key, outcome in rows]
 
 
 def until(holds: Callable[[], Any], seconds: float = 90) -> Any:
@@ -151,6 +172,10 @@ def simulate(desk: Desk, kills: int, chance: random.Random, *words: str) -> str:
 def test_a_simulated_quarter_starts_each_run_once_although_processes_are_killed(desk: Desk) -> None:
     said = simulate(desk, 3, random.Random(1))
     assert desk.table() == QUARTER
+    assert desk.evaluations() == [(at, "TRIGGERED") for at in EVALUATED]
+    assert desk.query("SELECT event, destination, state FROM notifications") == [
+        ("alert monthly TRIGGERED", "email:me@example.com", "sent")
+    ]
     assert "paused   paused; --unpause arms it" in said
     assert re.search(r"refused  wrong: databricks.yml:\d+:\d+: '0 0 6 \* \* \*' is not a Quartz expression", said)
 
@@ -206,3 +231,4 @@ def test_ten_kills_at_random_moments_change_nothing(desk: Desk) -> None:
     for seed in (2, 3):
         simulate(desk, 10, random.Random(seed), "--restart-clock")
         assert desk.table() == QUARTER
+        assert desk.evaluations() == [(at, "TRIGGERED") for at in EVALUATED]

@@ -88,7 +88,7 @@ def test_a_right_alert_has_notes_about_its_schedule_and_an_unknown_destination(t
     evaluation = f"evaluation: {{source: {{name: n}}, comparison_operator: IS_NULL, {subscriptions}}}"
     (tmp_path / "databricks.yml").write_text(written("evaluation", evaluation))
     found = [(f.rule, f.level, f.problem.message) for f in bundle_findings(load(tmp_path, environ={}))]
-    message = "the schedule of an alert starts nothing on this machine."
+    message = "alert 'late' is evaluated by its schedule on this machine only while `boathouse up` runs."
     assert found == [
         ("alert-schedule", "note", message),
         ("destination", "note", "boathouse.yml has no destination 'nobody' for target 'default': an alert could not notify it."),

@@ -44,13 +44,14 @@ def all_alerts(bundle: Bundle) -> dict[str, AlertDefinition]:
     return {key: _alert(key, body) for key, body in bundle.resources("alerts").items()}
 
 
-def find_alert(alerts: dict[str, AlertDefinition], wanted: str, file: str) -> AlertDefinition:
-    "Return the alert of that key or display name. Raises BundleError if there is none."
-    for alert in alerts.values():
-        if wanted in (alert.key, alert.name):
-            return alert
+def find_alert(bundle: Bundle, wanted: str) -> AlertDefinition:
+    "Return the alert of that key or display name, whatever is wrong with the others. Raises BundleError if there is none."
+    alerts = bundle.resources("alerts")
+    for key, body in alerts.items():
+        if wanted in (key, str(body.get("display_name"))):
+            return _alert(key, body)
     hint = did_you_mean(wanted, alerts) or (f"The alerts are {', '.join(alerts)}." if alerts else "It has no alerts at all.")
-    raise BundleError(f"the bundle has no alert '{wanted}'.", Where(file), hint)
+    raise BundleError(f"the bundle has no alert '{wanted}'.", Where(bundle.file.name), hint)
 
 
 def _alert(key: str, body: Map) -> AlertDefinition:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from boathouse.workspace.alerts.evaluation import AlertResult, AlertState
+from boathouse.workspace.history.trigger_starts import START, alert_name, refuse_closed_start
 from boathouse.workspace.notifications.outbox import Outbox
 
 SCHEMA = """
@@ -37,6 +38,16 @@ class AlertStore:
         "Replace the state of an alert."
         values = (key, state.state, state.since, ",".join(sorted(state.notified)), state.notified_at, state.snoozed_until)
         self._outbox.write("INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?, ?, ?)", *values)
+
+    def claim_start(self, start_id: int, key: str, result: AlertResult, begun: int, ended: int) -> None:
+        """Record the result of an alert for a start that `boathouse up` has planned, in the transaction of its evaluation.
+
+        Raises BundleError if the start has a result already, or was given up: of two processes, one evaluates it.
+        """
+        rows = self._outbox.rows(START, start_id, alert_name(key))
+        refuse_closed_start(rows[0] if rows else None, start_id, f"alert '{key}'")
+        outcome = {"state": result.state, "message": result.message, "begun": begun, "ended": ended}
+        self._outbox.write("UPDATE trigger_starts SET outcome = ? WHERE start_id = ?", json.dumps(outcome), start_id)
 
     def add(self, key: str, result: AlertResult, notified: str | None, now: int) -> int:
         "Add an evaluation to the history of an alert, and return its number."

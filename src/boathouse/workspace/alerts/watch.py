@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,14 +29,14 @@ class Evaluated:
     notified: str | None
 
 
-def evaluate_alerts(
-    bundle: Bundle, alerts: Iterable[AlertDefinition], query: Query, sender: Sender, clock: Callable[[], int]
-) -> list[Evaluated]:
-    "Evaluate alerts one after the other. A query that fails makes its alert an ERROR and the others go on."
-    return [_evaluate(bundle, alert, query, sender, clock) for alert in alerts]
+def evaluate_alert(
+    bundle: Bundle, alert: AlertDefinition, query: Query, sender: Sender, clock: Callable[[], int], start: int | None = None
+) -> Evaluated:
+    """Evaluate one alert; with `start`, for a start that `boathouse up` has planned. A query that fails makes it an ERROR.
 
-
-def _evaluate(bundle: Bundle, alert: AlertDefinition, query: Query, sender: Sender, clock: Callable[[], int]) -> Evaluated:
+    Raises BundleError, and changes nothing, if another process has evaluated that start.
+    """
+    begun = clock()
     try:
         result = judge_rows(alert, *query(alert.query))
     except (QueryFailed, ClusterError) as e:
@@ -44,6 +44,8 @@ def _evaluate(bundle: Bundle, alert: AlertDefinition, query: Query, sender: Send
     store, now = AlertStore(sender.outbox), clock()
     # State, evaluation and notifications are recorded together or not at all.
     with sender.outbox.transaction():
+        if start is not None:
+            store.claim_start(start, alert.key, result, begun, now)
         state, notified = next_state(store.state(alert.key), result, alert, now)
         store.save(alert.key, state)
         number = store.add(alert.key, result, notified, now)

@@ -15,7 +15,7 @@ from rich.text import Text
 from boathouse.workspace.alerts.definition import AlertDefinition, all_alerts, find_alert
 from boathouse.workspace.alerts.evaluation import ERROR, AlertState
 from boathouse.workspace.alerts.store import AlertStore
-from boathouse.workspace.alerts.watch import Evaluated, evaluate_alerts
+from boathouse.workspace.alerts.watch import Evaluated, evaluate_alert
 from boathouse.workspace.bundle.catalogs import named_catalogs
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cli.display import console, plain_table
@@ -45,10 +45,11 @@ def list_alerts(bundle: Bundle, as_json: bool) -> None:
     console().print(table)
 
 
-def run_alerts(bundle: Bundle, name: str | None, as_json: bool, foreground: bool | None = None) -> int:
-    "Evaluate one alert, or all; return 1 if one could not be evaluated, else 0."
-    declared = all_alerts(bundle)
-    wanted = list(declared.values()) if name is None else [find_alert(declared, name, bundle.file.name)]
+def run_alerts(bundle: Bundle, name: str | None, as_json: bool, foreground: bool | None = None, start: int | None = None) -> int:
+    "Evaluate one alert (for the planned `start` of it, if given), or all; return 1 if one could not be evaluated, else 0."
+    wanted = list(all_alerts(bundle).values()) if name is None else [find_alert(bundle, name)]
+    if start is not None and name is None:
+        raise BundleError("a planned start belongs to one alert.", Where("--trigger-start"), "Name the alert.")
     if not wanted:
         raise BundleError("the bundle has no alerts.", Where(bundle.file.name), "They are declared in `resources.alerts`.")
     settings, catalogs = read_settings(bundle.root, bundle.target), named_catalogs(bundle)
@@ -57,7 +58,9 @@ def run_alerts(bundle: Bundle, name: str | None, as_json: bool, foreground: bool
         Sender(bundle.state, settings) as sender,
     ):
         sender.resume()
-        done = evaluate_alerts(bundle, wanted, lambda text: cluster.sql(text, bundle.catalog, catalogs), sender, now_ms)
+        done = [
+            evaluate_alert(bundle, one, lambda text: cluster.sql(text, bundle.catalog, catalogs), sender, now_ms, start) for one in wanted
+        ]
     if as_json:
         click.echo(json.dumps({"alerts": [_as_json(one.alert, one.state) | _result(one) for one in done]}))
     else:
@@ -69,7 +72,7 @@ def run_alerts(bundle: Bundle, name: str | None, as_json: bool, foreground: bool
 
 def show_alert(bundle: Bundle, name: str, limit: int, as_json: bool) -> None:
     "Print the last evaluations of an alert, newest first, and its last notifications."
-    alert = find_alert(all_alerts(bundle), name, bundle.file.name)
+    alert = find_alert(bundle, name)
     with Outbox(bundle.state) as outbox:
         store = AlertStore(outbox)
         state, rows = store.state(alert.key), store.evaluations(alert.key, limit)
@@ -87,7 +90,7 @@ def show_alert(bundle: Bundle, name: str, limit: int, as_json: bool) -> None:
 
 def snooze_alert(bundle: Bundle, name: str, duration: str, as_json: bool) -> None:
     "Mute the notifications of an alert for a duration, or end that with `off`."
-    alert = find_alert(all_alerts(bundle), name, bundle.file.name)
+    alert = find_alert(bundle, name)
     seconds = parse_duration(duration)
     with Outbox(bundle.state) as outbox:
         store = AlertStore(outbox)

@@ -1,4 +1,4 @@
-"`boathouse next`: list when which job starts."
+"`boathouse next`: list when which job starts, and when which alert is evaluated."
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 from boathouse.workspace.bundle.jobs import all_jobs
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cli.display import console, plain_table
-from boathouse.workspace.cli.up import explain_pause
+from boathouse.workspace.cli.up import explain_pause, subject_json
 from boathouse.workspace.history.store import History
 from boathouse.workspace.triggers.clock import format_time, time_from_text
 from boathouse.workspace.triggers.evaluate import TriggerState, arm, next_time
@@ -24,7 +24,7 @@ from boathouse.workspace.triggers.store import TriggerStore
 
 
 def list_next(bundle: Bundle, begin: str | None, count: int, unpause: bool, as_json: bool) -> None:
-    "Print the next planned starts of the target's jobs, and what the other jobs wait for."
+    "Print the next planned starts of the target's jobs and alerts, and what the other jobs wait for."
     after = time_from_text(begin, "--from") if begin is not None else time.time()
     triggers = read_triggers(bundle, all_jobs(bundle), unpause=unpause)
     states: dict[str, TriggerState] = {}
@@ -36,13 +36,13 @@ def list_next(bundle: Bundle, begin: str | None, count: int, unpause: bool, as_j
     refused = {job: str(error) for job, error in triggers.refused.items()}
     if as_json:
         listed = [
-            {"job_key": job, "planned_time": int(at * 1000), "utc": format_time(at), "trigger": triggers.armed[job].type}
+            {**subject_json(job), "planned_time": int(at * 1000), "utc": format_time(at), "trigger": triggers.armed[job].type}
             for at, job in starts
         ]
         click.echo(json.dumps({"starts": listed, "waiting": waiting, "paused": list(triggers.paused), "refused": refused}))
         return
     table = plain_table()
-    for column in ("start (UTC)", "job", "because"):
+    for column in ("start (UTC)", "name", "because"):
         table.add_column(column, no_wrap=True)
     for at, job in starts:
         table.add_row(format_time(at), job, Text(str(triggers.armed[job])))
@@ -51,11 +51,11 @@ def list_next(bundle: Bundle, begin: str | None, count: int, unpause: bool, as_j
     for job, text in waiting.items():
         click.echo(f"waiting  {job}: {text}")
     for job in triggers.paused:
-        click.echo(f"paused   {job}{explain_pause(bundle)}")
+        click.echo(f"paused   {job}{explain_pause(bundle, [job])}")
     for job, text in refused.items():
         click.echo(f"refused  {job}: {text}")
     if not (starts or waiting or triggers.paused or refused):
-        click.echo(f"no job of target '{bundle.target}' has a schedule or trigger")
+        click.echo(f"no job or alert of target '{bundle.target}' has a schedule or trigger")
 
 
 def _planned(job: str, trigger: JobTrigger, state: TriggerState, after: float) -> Iterator[tuple[float, str]]:

@@ -1,4 +1,4 @@
-"`boathouse up`: start the jobs of a target by schedule and trigger."
+"`boathouse up`: start the jobs of a target by schedule and trigger, and evaluate its alerts by schedule."
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ import click
 from filelock import FileLock, Timeout
 from rich.text import Text
 
+from boathouse.workspace.alerts.evaluation import OK, TRIGGERED, UNKNOWN
 from boathouse.workspace.bundle.jobs import all_jobs
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cli.display import COLOURS, console
@@ -22,6 +23,7 @@ from boathouse.workspace.durations import format_duration
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.graph.state_machine import Result
 from boathouse.workspace.history.store import History
+from boathouse.workspace.history.trigger_starts import alert_key
 from boathouse.workspace.triggers.clock import JUMPING, Clock, format_time, time_from_text
 from boathouse.workspace.triggers.launch import Launcher, StartEvent
 from boathouse.workspace.triggers.service import Service
@@ -29,6 +31,7 @@ from boathouse.workspace.triggers.settings import TriggeredJobs, read_triggers
 from boathouse.workspace.triggers.store import REAL, TriggerStore, begin_clock
 
 LOCK = "up.lock"
+ALERT_COLOURS = {OK: "green", TRIGGERED: "yellow", UNKNOWN: "bright_black"}
 
 
 def run_up(bundle: Bundle, how: UpOptions, as_json: bool) -> int:
@@ -99,17 +102,20 @@ def _lock(bundle: Bundle) -> Iterator[None]:
 def _nothing_armed(bundle: Bundle, triggers: TriggeredJobs) -> BundleError:
     if triggers.refused:
         first = next(iter(triggers.refused.values()))
-        more = f"(And {len(triggers.refused) - 1} more jobs are refused.)" if len(triggers.refused) > 1 else ""
+        more = f"(And {len(triggers.refused) - 1} more are refused.)" if len(triggers.refused) > 1 else ""
         return BundleError(first.message, first.where, f"{first.hint} {more}".strip())
     if triggers.paused:
-        why = f"every trigger of target '{bundle.target}' is paused{explain_pause(bundle)}: {', '.join(triggers.paused)}."
+        why = f"every trigger of target '{bundle.target}' is paused{explain_pause(bundle, triggers.paused)}: {', '.join(triggers.paused)}."
         return BundleError(why, hint="Arm them on this machine with: boathouse up --unpause")
-    return BundleError(f"no job of target '{bundle.target}' has a schedule or trigger.", hint="`boathouse run JOB` starts one by hand.")
+    return BundleError(
+        f"no job or alert of target '{bundle.target}' has a schedule or trigger.", hint="`boathouse run JOB` starts one by hand."
+    )
 
 
-def explain_pause(bundle: Bundle) -> str:
-    "Return why triggers of the target are paused without saying so themselves; empty text unless its mode does it."
-    return " (mode: development pauses those that do not set pause_status)" if bundle.data.get("mode") == "development" else ""
+def explain_pause(bundle: Bundle, names: Sequence[str]) -> str:
+    "Return why triggers of these names are paused without saying so themselves; empty text unless the mode does it, which leaves alerts as they are."
+    by_mode = bundle.data.get("mode") == "development" and any(alert_key(name) is None for name in names)
+    return " (mode: development pauses those that do not set pause_status)" if by_mode else ""
 
 
 def _header(bundle: Bundle, triggers: TriggeredJobs, clock: Clock, begins: float | None) -> Iterator[str]:
@@ -119,7 +125,7 @@ def _header(bundle: Bundle, triggers: TriggeredJobs, clock: Clock, begins: float
     for job, trigger in triggers.armed.items():
         yield f"armed    {job}: {trigger}"
     for job in triggers.paused:
-        yield f"paused   {job}{explain_pause(bundle)}; --unpause arms it"
+        yield f"paused   {job}{explain_pause(bundle, [job])}; --unpause arms it"
     for job, error in triggers.refused.items():
         yield f"refused  {job}: {error}"
 
@@ -129,13 +135,22 @@ def _event_line(event: StartEvent) -> Text:
     line = Text(f"{format_time(start.planned)}  {start.job_key}  ")
     if not event.result:
         return line.append(f"{start.type} start {start.start_id}" + (f": {start.key}" if start.details.get("changes") else ""))
+    if alert_key(start.job_key) is not None:
+        line.append(event.result, style=ALERT_COLOURS.get(event.result, "red")).append(f"  start {start.start_id}")
+        return line.append(f"  {format_duration(event.seconds)}  {event.message.splitlines()[0] if event.message else ''}".rstrip())
     colour = COLOURS[Result(event.result)] if event.result in Result.__members__ and Result(event.result) in COLOURS else "red"
     line.append(event.result, style=colour)
     run = f"run {event.run_id}" if event.run_id is not None else f"start {event.start.start_id} without a run"
     return line.append(f"  {run}  {format_duration(event.seconds)}  {event.message.splitlines()[0] if event.message else ''}".rstrip())
 
 
+def subject_json(name: str) -> dict[str, str]:
+    "Return the job or alert that is started, as JSON."
+    alert = alert_key(name)
+    return {"job_key": name} if alert is None else {"alert_key": alert}
+
+
 def _event_json(event: StartEvent) -> dict[str, Any]:
     s = event.start
-    start = {"start_id": s.start_id, "job_key": s.job_key, "trigger": s.type, "key": s.key, "planned_time": int(s.planned * 1000)}
+    start = {"start_id": s.start_id, **subject_json(s.job_key), "trigger": s.type, "key": s.key, "planned_time": int(s.planned * 1000)}
     return start | {"run_id": event.run_id, "result_state": event.result, "state_message": event.message}

@@ -91,7 +91,7 @@ def read_status(bundle: Bundle) -> dict[str, Any] | None:
 
 
 def start_background(bundle: Bundle, how: UpOptions, as_json: bool) -> int:
-    "Start `boathouse up` as a process of its own, and wait until its jobs are armed; its lines go to `up.log`."
+    "Start `boathouse up` as a process of its own, and wait until its jobs and alerts are armed; its lines go to `up.log`."
     how.begins()  # a wrong option is refused here
     bundle.state.mkdir(parents=True, exist_ok=True)
     log = bundle.state / LOG
@@ -108,7 +108,9 @@ def start_background(bundle: Bundle, how: UpOptions, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"running": True, "log": str(log)} | found))
     else:
-        click.echo(f"up: process {child.pid}, {len(found['armed'])} jobs armed; its lines are in {log}. End it with: boathouse down")
+        click.echo(
+            f"up: process {child.pid}, {len(found['armed'])} jobs and alerts armed; its lines are in {log}. End it with: boathouse down"
+        )
     return 0
 
 

@@ -39,6 +39,7 @@ ADDED = {
     ("runs", "wheel"): "INTEGER NOT NULL DEFAULT 0",
     ("runs", "trigger_start"): "INTEGER",
     ("task_runs", "repair"): "INTEGER NOT NULL DEFAULT 0",
+    ("trigger_starts", "outcome"): "TEXT",  # of an alert, which has no run
 }
 
 

@@ -1,6 +1,7 @@
-"""Launch the process of each planned start, and follow it: until it claims the start, and until its run has ended.
+"""Launch the process of each planned start, and follow it: until it claims the start, and until its run or evaluation has ended.
 
 A process is in its own session, so that a run goes on when `boathouse up` is killed. One that dies before it claims its start is launched again.
+The process of an alert claims its start by the record of its evaluation.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import psutil
 
 from boathouse.workspace.bundle.jobs import Job
 from boathouse.workspace.history.store import is_process_alive
-from boathouse.workspace.history.trigger_starts import TriggerStart
+from boathouse.workspace.history.trigger_starts import TriggerStart, alert_key
 from boathouse.workspace.triggers.store import OpenStart, TriggerStore
 
 MOST_LAUNCHES = 5
+MOST_EVALUATIONS = 4  # alerts that are due at the same time
 SHOWN = 2  # lines of the log that are the reason of a start without a run
 
 
@@ -62,10 +64,15 @@ class Launcher:
                 waiting.add(job)
             elif one.start.launches >= MOST_LAUNCHES:
                 left -= self._give_up(one.start)
-            elif job not in waiting and active.get(job, 0) <= self._at_once(job):
+            elif job not in waiting and self._may_launch(job, waiting, active):
                 self._launch(one.start)
                 waiting.add(job)
         return left
+
+    def _may_launch(self, job: str, waiting: set[str], active: Mapping[str, int]) -> bool:
+        if alert_key(job) is not None:
+            return sum(alert_key(other) is not None for other in waiting) < MOST_EVALUATIONS
+        return active.get(job, 0) <= self._at_once(job)
 
     def _at_once(self, job: str) -> int:
         "Return how many active runs of a job let the next process start, which then waits in the queue: the others wait here."
@@ -76,7 +83,9 @@ class Launcher:
 
     def _launch(self, start: TriggerStart) -> None:
         self.logs.mkdir(exist_ok=True)
-        words = ("run", start.job_key, "--trigger-start", str(start.start_id), *self.words)
+        alert = alert_key(start.job_key)
+        task = ("run", start.job_key) if alert is None else ("alerts", "run", alert)
+        words = (*task, "--trigger-start", str(start.start_id), *self.words)
         command = [sys.executable, "-P", "-m", "boathouse.workspace.cli.entry", *words]
         try:
             with self._log(start).open("ab") as log:
@@ -100,7 +109,8 @@ class Launcher:
             if self._log(start).is_file()
             else []
         )
-        why = f"{MOST_LAUNCHES} processes ended before its run began: {' '.join(lines[-SHOWN:]) or 'they left no message'}"
+        work = "run began" if alert_key(start.job_key) is None else "evaluation was recorded"
+        why = f"{MOST_LAUNCHES} processes ended before its {work}: {' '.join(lines[-SHOWN:]) or 'they left no message'}"
         if not self.store.give_up(start, why):
             return False
         self._tell(StartEvent(start, result="FAILED", message=why))

@@ -1,4 +1,4 @@
-"Read what starts the jobs of a bundle: their schedule, trigger or continuous setting; and sort them into armed, paused and refused."
+"Read what starts the jobs and alerts of a bundle: a schedule, trigger or continuous setting; and sort them into armed, paused and refused."
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.bundle.yaml_tree import Map, where
 from boathouse.workspace.durations import SECONDS
 from boathouse.workspace.errors import BundleError
+from boathouse.workspace.history.trigger_starts import alert_name
 from boathouse.workspace.triggers.quartz import QuartzSchedule
-from boathouse.workspace.validate.check import refuse_unrunnable
+from boathouse.workspace.validate.check import refuse_unevaluable, refuse_unrunnable
+from boathouse.workspace.validate.schedules import expression_problems, zone_problems
 
 SETTINGS = ("schedule", "trigger", "continuous", "triggers")
 UNITS = ("WEEKS", "DAYS", "HOURS", "MINUTES")
@@ -65,7 +67,10 @@ class JobTrigger:
 
 @dataclass(frozen=True)
 class TriggeredJobs:
-    "Hold the jobs of a bundle that have a schedule or trigger: those that are armed, those that are paused, and the errors of those that cannot run here."
+    """Hold the jobs and alerts of a bundle that have a schedule or trigger: those that are armed, those that are paused, and the errors of the others.
+
+    A job is named by its key, and an alert by its `alert_name`.
+    """
 
     armed: Mapping[str, JobTrigger] = field(default_factory=dict)
     paused: tuple[str, ...] = ()
@@ -73,9 +78,9 @@ class TriggeredJobs:
 
 
 def read_triggers(bundle: Bundle, jobs: dict[str, Job], *, unpause: bool = False, standing: bool = False) -> TriggeredJobs:
-    """Return the jobs that `boathouse up` starts, leaves paused, or refuses.
+    """Return the jobs and alerts that `boathouse up` starts, leaves paused, or refuses.
 
-    With `unpause`, paused jobs are armed too. With `standing`, the clock stands still during a run, so continuous jobs are refused.
+    With `unpause`, paused ones are armed too. With `standing`, the clock stands still during a run, so continuous jobs are refused.
     """
     armed, paused, refused = dict[str, JobTrigger](), list[str](), dict[str, BundleError]()
     for job in jobs.values():
@@ -95,7 +100,32 @@ def read_triggers(bundle: Bundle, jobs: dict[str, Job], *, unpause: bool = False
         except BundleError as e:
             armed.pop(job.key, None)
             refused[job.key] = e
+    for key, alert in bundle.resources("alerts").items():
+        name, schedule = alert_name(key), alert.get("schedule")
+        if isinstance(schedule, Map) and schedule.get("pause_status") == "PAUSED" and not unpause:
+            paused.append(name)
+            continue
+        try:
+            refuse_unevaluable(bundle, key)
+            armed[name] = _schedule_of(key, alert)
+        except BundleError as e:
+            refused[name] = e
     return TriggeredJobs(armed, tuple(paused), refused)
+
+
+def _schedule_of(key: str, alert: Map) -> JobTrigger:
+    "Return the schedule of an alert. Raises BundleError without one, or with a value that only a workspace knows."
+    schedule = alert.get("schedule")
+    if not isinstance(schedule, Map):
+        raise BundleError(f"alert '{key}' has no schedule.", alert.at, f"`boathouse alerts run {key}` evaluates it.")
+    expression, zone = str(schedule.get("quartz_cron_schedule")), str(schedule.get("timezone_id"))
+    found = [
+        *expression_problems(expression, where(schedule, "quartz_cron_schedule")),
+        *zone_problems(zone, where(schedule, "timezone_id")),
+    ]
+    if found:
+        raise found[0].error
+    return JobTrigger("cron", expression, zone)
 
 
 def trigger_of(job: Job, setting: str) -> JobTrigger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ REAL = 0  # the number of the machine's own clock
 
 @dataclass(frozen=True)
 class OpenStart:
-    "Hold a start that is not settled, and its run if a process has claimed it; `ended` is its end in milliseconds."
+    "Hold a start that is not settled, and its run if a process has claimed it, or its evaluation; `ended` is the end in milliseconds."
 
     start: TriggerStart
     run_id: int | None = None
@@ -84,12 +85,7 @@ class TriggerStore:
             " LEFT JOIN runs r ON r.trigger_start = s.start_id WHERE s.clock = ? AND NOT s.settled ORDER BY s.start_id",
             self.clock,
         )
-        return [
-            OpenStart(
-                TriggerStart.of(row), row["run_id"], row["result_state"], row["state_message"] or "", row["start_time"], row["end_time"]
-            )
-            for row in rows
-        ]
+        return [_open_start(row) for row in rows]
 
     def launched(self, start: TriggerStart, pid: int | None = None, started: float | None = None) -> None:
         "Record the process that is to claim a start; without one, that none could be started."
@@ -100,10 +96,10 @@ class TriggerStore:
             )
 
     def give_up(self, start: TriggerStart, why: str) -> bool:
-        "Record that a start gets no run; return False if a process has claimed it meanwhile."
+        "Record that a start gets no run or evaluation; return False if a process has claimed it meanwhile."
         with self.history.transaction() as database:
             done = database.execute(
-                "UPDATE trigger_starts SET failed = ?, settled = 1 WHERE start_id = ? AND start_id NOT IN"
+                "UPDATE trigger_starts SET failed = ?, settled = 1 WHERE start_id = ? AND outcome IS NULL AND start_id NOT IN"
                 " (SELECT trigger_start FROM runs WHERE trigger_start IS NOT NULL)",
                 (why, start.start_id),
             )
@@ -113,6 +109,14 @@ class TriggerStore:
         "Record that the run of a start has ended and was reported."
         with self.history.transaction() as database:
             database.execute("UPDATE trigger_starts SET settled = 1 WHERE start_id = ?", (start.start_id,))
+
+
+def _open_start(row: sqlite3.Row) -> OpenStart:
+    start = TriggerStart.of(row)
+    if start.outcome is not None:
+        outcome = json.loads(start.outcome)
+        return OpenStart(start, None, outcome["state"], outcome["message"], outcome["begun"], outcome["ended"])
+    return OpenStart(start, row["run_id"], row["result_state"], row["state_message"] or "", row["start_time"], row["end_time"])
 
 
 def last_result(history: History, clock: int, job: str) -> Observation:

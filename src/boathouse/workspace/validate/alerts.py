@@ -21,16 +21,20 @@ NOT_EVALUATED = {"parameters": "the query has no parameters here", "file_path": 
 def problems(bundle: Bundle) -> Iterator[Problem]:
     "Yield what is wrong with the alerts of a bundle, and what they expect in vain."
     for key, alert in bundle.resources("alerts").items():
-        if not isinstance(alert, Map):
-            continue
-        for name, why in NOT_EVALUATED.items():
-            if alert.get(name) is not None:
-                yield problem("alert-not-evaluated", f"alert '{key}' is not evaluated here: {why}.", where(alert, name, key=True))
-        if alert.get("file_path") is None:
-            yield from _schema(alert)
-            yield from _comparison(key, alert)
-            yield from _schedule(key, alert)
-            yield from _recipients(bundle, alert)
+        if isinstance(alert, Map):
+            yield from of_alert(bundle, key, alert)
+
+
+def of_alert(bundle: Bundle, key: str, alert: Map) -> Iterator[Problem]:
+    "Yield what is wrong with one alert, and what it expects in vain."
+    for name, why in NOT_EVALUATED.items():
+        if alert.get(name) is not None:
+            yield problem("alert-not-evaluated", f"alert '{key}' is not evaluated here: {why}.", where(alert, name, key=True))
+    if alert.get("file_path") is None:
+        yield from _schema(alert)
+        yield from _comparison(key, alert)
+        yield from _schedule(key, alert)
+        yield from _recipients(bundle, alert)
 
 
 def _schema(alert: Map) -> Iterator[Problem]:
@@ -67,8 +71,8 @@ def _schedule(key: str, alert: Map) -> Iterator[Problem]:
         yield from expression_problems(expression, where(schedule, "quartz_cron_schedule"))
     if "timezone_id" in schedule and "${" not in zone:
         yield from zone_problems(zone, where(schedule, "timezone_id"))
-    hint = "Start it by `boathouse alerts run`, for example from cron."
-    yield problem("alert-schedule", "the schedule of an alert starts nothing on this machine.", where(alert, "schedule", key=True), hint)
+    message = f"alert '{key}' is evaluated by its schedule on this machine only while `boathouse up` runs."
+    yield problem("alert-schedule", message, where(alert, "schedule", key=True))
 
 
 def _recipients(bundle: Bundle, alert: Map) -> Iterator[Problem]:

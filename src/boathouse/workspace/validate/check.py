@@ -17,6 +17,7 @@ from boathouse.workspace.validate import notifications as notified
 from boathouse.workspace.validate import unresolved as elsewhere
 from boathouse.workspace.validate.support import notes, refusals
 
+OF_BUNDLE = (whole, schemas, endpoints, notified)
 PREVENTING = ("shared-schema", "notification-settings")  # refusals for the bundle as a whole that prevent every run
 
 
@@ -46,8 +47,7 @@ def findings(jobs: dict[str, Job], job: Job) -> list[Finding]:
 
 def bundle_findings(bundle: Bundle) -> list[Finding]:
     "Return all findings about the bundle apart from its jobs."
-    parts = (whole, schemas, endpoints, notified, alerts)
-    return _in_order("", [found for part in parts for found in part.problems(bundle)])
+    return _in_order("", [found for part in (*OF_BUNDLE, alerts) for found in part.problems(bundle)])
 
 
 def _in_order(job: str, problems: list[Problem]) -> list[Finding]:
@@ -60,19 +60,28 @@ def _in_order(job: str, problems: list[Problem]) -> list[Finding]:
 def refuse_unrunnable(jobs: dict[str, Job], job: Job) -> list[Finding]:
     """Raise the first error or refusal of the bundle's own parts, the job and the jobs it runs; otherwise return the notes about them.
 
-    A bundle with an error outside its jobs is not deployed. An error in a job that is not part of this run is left to `validate`,
-    because that job may be another person's unfinished work. A refusal for the bundle as a whole does not prevent a job that can run here.
+    A bundle with an error outside its jobs and alerts is not deployed. An error in an alert, or in a job that is not part of this run,
+    is left to `validate`, because it may be another person's unfinished work. A refusal for the bundle as a whole does not prevent a job that can run here.
     The exceptions are a schema in two catalogs, because a run would mix their tables, and settings of notifications that cannot be read.
     """
     every = [f for one in reachable_jobs(jobs, job) for f in findings(jobs, one)]
-    serious = [f for f in bundle_findings(job.bundle) if f.level == "error" or f.rule in PREVENTING] + [
-        f for f in every if f.level in ("error", "refused")
-    ]
+    _refuse_serious(job.bundle, every)
+    return [f for f in every if f.level == "note"]
+
+
+def refuse_unevaluable(bundle: Bundle, key: str) -> None:
+    "Raise the first error or refusal of the bundle's own parts, and of one alert."
+    alert = bundle.resources("alerts")[key]
+    _refuse_serious(bundle, _in_order("", list(alerts.of_alert(bundle, key, alert))))
+
+
+def _refuse_serious(bundle: Bundle, found: list[Finding]) -> None:
+    own = _in_order("", [problem for part in OF_BUNDLE for problem in part.problems(bundle)])
+    serious = [f for f in own if f.level == "error" or f.rule in PREVENTING] + [f for f in found if f.level in ("error", "refused")]
     if serious:
         first = serious[0].problem
         more = f"(And {len(serious) - 1} more: see `boathouse validate`.)" if len(serious) > 1 else ""
         raise BundleError(first.message, first.where, f"{first.hint} {more}".strip())
-    return [f for f in every if f.level == "note"]
 
 
 def _problems(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:

@@ -36,16 +36,17 @@ def alerts(context: click.Context, options: BundleOptions) -> None:
 
 @alerts.command(epilog=examples("alerts run  # every alert", "alerts run late_share -t prod"))
 @click.argument("name", required=False)
+@click.option("--trigger-start", type=int, hidden=True, help="The planned start of `boathouse up` that this evaluation carries out.")
 @foreground_option
 @bundle_options
-def run(options: BundleOptions, name: str | None, foreground: bool | None) -> None:
+def run(options: BundleOptions, name: str | None, trigger_start: int | None, foreground: bool | None) -> None:
     """Evaluate the alert NAME on the target's tables, or every alert, and notify of changes.
 
     NAME is the key or the display name. The exit code is 1 if an alert could not be evaluated, else 0.
     """
     from boathouse.workspace.cli.alerts import run_alerts
 
-    sys.exit(run_alerts(options.load(), name, options.as_json, foreground))
+    sys.exit(run_alerts(options.load(), name, options.as_json, foreground, trigger_start))
 
 
 @alerts.command(epilog=examples("alerts show late_share", "alerts show late_share --limit 100 -o json"))

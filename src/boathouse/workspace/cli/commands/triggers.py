@@ -33,7 +33,7 @@ from boathouse.workspace.cli.options import BundleOptions, bundle_options, examp
 @click.option(
     "--restart-clock", "restart", is_flag=True, help="Begin an interrupted simulated clock again, and start everything once more."
 )
-@click.option("--unpause", is_flag=True, help="Arm jobs whose pause_status is PAUSED too, as mode: development sets it.")
+@click.option("--unpause", is_flag=True, help="Arm jobs and alerts whose pause_status is PAUSED too; mode: development sets it for jobs.")
 @bundle_options
 def up(
     options: BundleOptions,
@@ -45,7 +45,7 @@ def up(
     restart: bool,
     unpause: bool,
 ) -> None:
-    """Start the jobs of the target by their schedules and triggers, as the platform does.
+    """Start the jobs of the target by their schedules and triggers, and evaluate its alerts by theirs, as the platform does.
 
     It prints what is armed, paused and refused, and one line per start and per end. One such process runs per target.
     """
@@ -73,10 +73,10 @@ def down(options: BundleOptions) -> None:
 @click.command("next", epilog=examples("next", "next --from 2013-10-01 --count 20", "next --unpause -t dev -o json"))
 @click.option("--from", "begin", metavar="TIME", help="List the starts after this date or time, in UTC. Default: now.")
 @click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="Number of starts to list.")
-@click.option("--unpause", is_flag=True, help="List those of paused jobs too.")
+@click.option("--unpause", is_flag=True, help="List those of paused jobs and alerts too.")
 @bundle_options
 def next_starts(options: BundleOptions, begin: str | None, count: int, unpause: bool) -> None:
-    "List when `boathouse up` starts which job next, and what the other jobs wait for."
+    "List when `boathouse up` starts which job or evaluates which alert next, and what the other jobs wait for."
     from boathouse.workspace.cli.next_starts import list_next
 
     list_next(options.load(), begin, count, unpause, options.as_json)
