@@ -234,6 +234,10 @@ SUBJECTS = {
             "error", "the threshold of an alert: one value or one column", "The platform refuses to create such an alert."
         ),
         "alert-not-evaluated": ValidationRule("refused", "alerts with parameters or a file of their own"),
+        "alert-task": ValidationRule("error", "`alert_task`: which alert it evaluates, and its subscribers", CREATE),
+        "other-alert": ValidationRule(
+            "refused", "`alert_task` on an alert that is not of this bundle", "A workspace may have it; this machine does not."
+        ),
         "alert-schedule": ValidationRule("note", "schedules of alerts"),
     },
     "Parameters that miss each other": {

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from boathouse.workspace.bundle.jobs import all_jobs
 from boathouse.workspace.bundle.load import load
-from boathouse.workspace.validate.check import bundle_findings
+from boathouse.workspace.validate.check import bundle_findings, refuse_unrunnable
 
 HEAD = "bundle: {name: demo}\nresources:\n  alerts:\n    late:\n"
 REST = {
@@ -69,6 +70,41 @@ CASES = [
 ]
 
 
+ID = "alert_id: '${resources.alerts.late.id}'"
+TASKS = [
+    (
+        "alert-task",
+        "^alert_task: {warehouse_id: w}",
+        "the alert_task of task 't' must have one of alert_id and workspace_path, got neither.",
+    ),
+    (
+        "alert-task",
+        f"alert_task: {{{ID}, subscribers: [^{{user_name: a@b.c, destination_id: d}}]}}",
+        "a subscriber must have one of user_name and destination_id, got user_name and destination_id.",
+    ),
+    (
+        "alert-task",
+        f"alert_task: {{{ID}, ^subscribers: [{', '.join(['{user_name: a@b.c}'] * 101)}]}}",
+        "task 't' has 101 subscribers; 100 is the most.",
+    ),
+    (
+        "other-alert",
+        "alert_task: {alert_id: ^late}",
+        "task 't' evaluates the alert 'late', which is not an alert of this bundle. Write `${resources.alerts.<key>.id}` as alert_id",
+    ),
+    (
+        "other-alert",
+        "alert_task: {workspace_path: ^/Workspace/late}",
+        "task 't' evaluates the alert '/Workspace/late', which is not an alert of this bundle.",
+    ),
+    (
+        "alert-not-evaluated",
+        f"alert_task: {{{ID}, ^parameters: {{n: '1'}}}}",
+        "the parameters of task 't' are not used here: the query of an alert has none.",
+    ),
+]
+
+
 def written(key: str, text: str) -> str:
     return HEAD + "".join(f"      {line}\n" for line in (REST | {key: text}).values() if line)
 
@@ -81,6 +117,23 @@ def test_a_wrong_alert_is_named_with_its_place(check: Any, page: Any, rule: str,
     assert found[0].startswith(f"{rule} {place} {message}")
     if rule not in ("cron", "timezone"):
         page.shows(rule, message)
+
+
+@pytest.mark.parametrize(("rule", "text", "message"), TASKS)
+def test_a_wrong_task_of_an_alert_is_named_with_its_place(check: Any, page: Any, rule: str, text: str, message: str) -> None:
+    found = check(written("display_name", "display_name: late") + f"  jobs: {{j: {{tasks: [{{task_key: t, {text}}}]}}}}\n")
+    assert [one.partition(" Write")[0] for one in found] == [f"{rule} ^ {message.partition(' Write')[0]}"]
+    if rule != "alert-not-evaluated":
+        page.shows(rule, message.partition(" Write")[0])
+
+
+def test_a_task_that_notifies_an_unknown_destination_runs_with_a_note(tmp_path: Path) -> None:
+    task = f"{{task_key: t, alert_task: {{{ID}, subscribers: [{{destination_id: nobody}}]}}}}"
+    (tmp_path / "databricks.yml").write_text(written("display_name", "display_name: late") + f"  jobs: {{j: {{tasks: [{task}]}}}}\n")
+    jobs = all_jobs(load(tmp_path, environ={}))
+    assert [(f.rule, f.problem.message) for f in refuse_unrunnable(jobs, jobs["j"])] == [
+        ("destination", "boathouse.yml has no destination 'nobody' for target 'default': the task could not notify it.")
+    ]
 
 
 def test_a_right_alert_has_notes_about_its_schedule_and_an_unknown_destination(tmp_path: Path, page: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from boathouse.workspace.bundle.interpolation import alert_id
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.bundle.yaml_tree import Map, where
 from boathouse.workspace.errors import BundleError, Where, did_you_mean
@@ -18,6 +19,17 @@ class Operand:
     column: str | None = None
     aggregation: str | None = None
     value: float | str | bool | None = None
+
+
+@dataclass(frozen=True)
+class Recipients:
+    """Hold who is notified of an evaluation instead of the alert's own recipients.
+
+    `name` is the key under which the store keeps which states they were notified of.
+    """
+
+    name: str
+    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,28 @@ def find_alert(bundle: Bundle, wanted: str) -> AlertDefinition:
             return _alert(key, body)
     hint = did_you_mean(wanted, alerts) or (f"The alerts are {', '.join(alerts)}." if alerts else "It has no alerts at all.")
     raise BundleError(f"the bundle has no alert '{wanted}'.", Where(bundle.file.name), hint)
+
+
+def find_alert_key(bundle: Bundle, number: str | None) -> str | None:
+    "Return the key of the alert that an alert_task names by its alert_id; None if it is not one of this bundle."
+    return next((key for key in bundle.resources("alerts") if alert_id(bundle.name, key) == number), None)
+
+
+def alert_by_id(bundle: Bundle, number: str | None) -> AlertDefinition:
+    "Return the alert that an alert_task names by its alert_id. Raises BundleError if it is not one of this bundle."
+    key = find_alert_key(bundle, number)
+    if key is None:
+        raise BundleError(f"the bundle has no alert with the id '{number}'.", Where(bundle.file.name))
+    return _alert(key, bundle.resources("alerts")[key])
+
+
+def task_recipients(body: Any) -> tuple[str, ...]:
+    "Return the subscribers of an alert_task (its SDK dataclass) as recipients."
+    named = body.subscribers or ()
+    return (
+        *(EMAIL + one.user_name for one in named if one.user_name),
+        *(DESTINATION + one.destination_id for one in named if one.destination_id),
+    )
 
 
 def _alert(key: str, body: Map) -> AlertDefinition:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from boathouse.workspace.alerts.definition import AlertDefinition
+from boathouse.workspace.alerts.definition import AlertDefinition, Recipients
 from boathouse.workspace.alerts.evaluation import ERROR, OK, TRIGGERED, AlertResult, AlertState, judge_rows, next_state
 from boathouse.workspace.alerts.store import AlertStore
 from boathouse.workspace.bundle.load import Bundle
@@ -30,9 +30,17 @@ class Evaluated:
 
 
 def evaluate_alert(
-    bundle: Bundle, alert: AlertDefinition, query: Query, sender: Sender, clock: Callable[[], int], start: int | None = None
+    bundle: Bundle,
+    alert: AlertDefinition,
+    query: Query,
+    sender: Sender,
+    clock: Callable[[], int],
+    start: int | None = None,
+    recipients: Recipients | None = None,
 ) -> Evaluated:
     """Evaluate one alert; with `start`, for a start that `boathouse up` has planned. A query that fails makes it an ERROR.
+
+    With `recipients`, they are notified, and what the alert's own recipients were notified of stays as it was.
 
     Raises BundleError, and changes nothing, if another process has evaluated that start.
     """
@@ -46,13 +54,20 @@ def evaluate_alert(
     with sender.outbox.transaction():
         if start is not None:
             store.claim_start(start, alert.key, result, begun, now)
-        state, notified = next_state(store.state(alert.key), result, alert, now)
+        before = store.state(alert.key)
+        state, notified = next_state(before, result, alert, now)
+        if recipients is not None:
+            state = replace(before, state=state.state, since=state.since)
+            known = replace(store.state(recipients.name), snoozed_until=before.snoozed_until)
+            after, notified = next_state(known, result, alert, now)
+            store.save(recipients.name, after)
         store.save(alert.key, state)
         number = store.add(alert.key, result, notified, now)
         pending = []
         if notified is not None:
+            addresses = alert.recipients if recipients is None else recipients.addresses
             event = f"alert {alert.key} {notified}"
-            pending = sender.outbox.add(Occasion(event, attempt=number), _message(bundle, alert, result, notified, now), alert.recipients)
+            pending = sender.outbox.add(Occasion(event, attempt=number), _message(bundle, alert, result, notified, now), addresses)
     sender.submit(pending)
     return Evaluated(alert, result, state, notified)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import subprocess
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -163,6 +164,8 @@ class Interpolation:
 
         if kind == "jobs" and field == "id":
             return job_id(str(self._tree["bundle"]["name"]), key)
+        if kind == "alerts" and field == "id":
+            return alert_id(str(self._tree["bundle"]["name"]), key)
         if kind == "volumes" and field == "volume_path":
             return str(self._state / "volumes" / text("catalog_name") / text("schema_name") / text("name"))
         if kind == "schemas" and field in ("id", "full_name"):
@@ -175,6 +178,11 @@ class Interpolation:
 def job_id(bundle: str, key: str) -> int:
     "Return the id of a job on this machine: a number, as in the Jobs API, and the same on every run."
     return int.from_bytes(hashlib.sha256(f"{bundle}/{key}".encode()).digest()[:6], "big")
+
+
+def alert_id(bundle: str, key: str) -> str:
+    "Return the id of an alert on this machine: a UUID, as in the Alerts API, and the same on every run."
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{bundle}/{key}"))
 
 
 @cache

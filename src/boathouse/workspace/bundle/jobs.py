@@ -16,7 +16,7 @@ from boathouse.workspace.bundle.yaml_tree import List, Map, where
 from boathouse.workspace.errors import BundleError, Where, did_you_mean
 from boathouse.workspace.graph.state_machine import Edge, Graph, Node
 
-RUN_HERE = ("notebook_task", "spark_python_task", "python_wheel_task", "run_job_task", "condition_task", "for_each_task")
+RUN_HERE = ("notebook_task", "spark_python_task", "python_wheel_task", "run_job_task", "condition_task", "for_each_task", "alert_task")
 COMPUTE = ("notebook_task", "spark_python_task", "python_wheel_task")
 
 

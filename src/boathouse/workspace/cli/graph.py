@@ -10,6 +10,7 @@ import click
 from rich.text import Text
 from rich.tree import Tree
 
+from boathouse.workspace.alerts.definition import find_alert_key
 from boathouse.workspace.bundle.jobs import Job, TaskSource, all_jobs, find_job, job_by_id, repeated_task
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.cli.display import console
@@ -76,11 +77,11 @@ def task_nodes(job: Job, jobs: dict[str, Job]) -> list[TaskNode]:
     for key, source in job.tasks.items():
         node = job.graph.nodes[key]
         run_if = "" if node.run_if == "ALL_SUCCESS" else node.run_if
-        nodes.append(TaskNode(key, source.kind, _describe(source, jobs), node.needs, run_if))
+        nodes.append(TaskNode(key, source.kind, _describe(source, jobs, job.bundle), node.needs, run_if))
     return nodes
 
 
-def _describe(source: TaskSource, jobs: dict[str, Job]) -> str:
+def _describe(source: TaskSource, jobs: dict[str, Job], bundle: Bundle) -> str:
     "Return a short description of a task."
     task = source.task
     if (condition := task.condition_task) is not None:
@@ -88,10 +89,12 @@ def _describe(source: TaskSource, jobs: dict[str, Job]) -> str:
         return f"if {condition.left} {operator} {condition.right}"
     if task.for_each_task is not None:
         inner = repeated_task(source)
-        return f"for each of {task.for_each_task.inputs}" + (f": {inner.key}, {_describe(inner, jobs)}" if inner else "")
+        return f"for each of {task.for_each_task.inputs}" + (f": {inner.key}, {_describe(inner, jobs, bundle)}" if inner else "")
     if task.run_job_task is not None:
         called = job_by_id(jobs, task.run_job_task.job_id)
         return f"run job {called.key if called else task.run_job_task.job_id}"
+    if task.alert_task is not None:
+        return f"alert {find_alert_key(bundle, task.alert_task.alert_id) or task.alert_task.alert_id}"
     if task.notebook_task is not None:
         return f"notebook {task.notebook_task.notebook_path}"
     if task.spark_python_task is not None:

@@ -111,6 +111,8 @@ def _of_kind(history: History, row: sqlite3.Row) -> dict[str, Any]:
     kind = row["kind"]
     if kind == "condition_task":
         return {kind: {"outcome": row["outcome"]}}
+    if kind == "alert_task":
+        return {kind: {}, "alert_output": {"alert_state": row["outcome"]}}
     if kind == "notebook_task":
         value = (row["exit_value"] or "").encode()
         output = {

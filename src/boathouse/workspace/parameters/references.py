@@ -69,12 +69,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class Upstream:
-    "Hold the results of a settled task for the tasks after it."
+    "Hold the results of a settled task for the tasks after it; `outcome` is that of a condition, or the state of an alert."
 
     run_id: int = 0
     result_state: str = "success"
     values: Mapping[str, Any] = field(default_factory=dict)
     error_code: str = ""
+    outcome: str | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,8 @@ def _output_problem(ref: Reference, kind: str) -> tuple[str, str]:
     rest = ref.path[3:]
     if not rest or rest[0] not in OF_AN_OUTPUT:
         return f"{ref.text} names nothing.", (did_you_mean(rest[0], OF_AN_OUTPUT) if rest else "") or f"Known: {', '.join(OF_AN_OUTPUT)}."
+    if kind == "alert_task" and rest == ("alert_state",):
+        return "", ""
     return f"{ref.text}: the output of SQL tasks does not exist on this machine.", ""
 
 
@@ -302,6 +305,10 @@ def _of_task(ref: Reference, context: Context) -> Any:
         return upstream.values[rest[0]]
     if upstream is None:
         raise CannotStart(f"The task referenced by '{ref.text}' did not run.")
+    if field_name == "output":
+        if upstream.outcome is None:
+            raise CannotStart(f"The task referenced by '{ref.text}' has no state of an alert.")
+        return upstream.outcome
     return {"run_id": upstream.run_id, "result_state": upstream.result_state, "error_code": upstream.error_code}[field_name]
 
 

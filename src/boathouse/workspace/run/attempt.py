@@ -18,6 +18,7 @@ from boathouse.workspace.parameters import arguments as parameters
 from boathouse.workspace.parameters import references
 from boathouse.workspace.parameters.for_each import Item, items_of, label
 from boathouse.workspace.parameters.references import Context
+from boathouse.workspace.run.alert_task import run_alert
 from boathouse.workspace.run.context import RunningJob
 from boathouse.workspace.run.stop import StopRequest
 from boathouse.workspace.task.spec import TaskSpec
@@ -149,4 +150,5 @@ KINDS: dict[str, Perform] = {
     "condition_task": _condition,
     "run_job_task": _run_job,
     "for_each_task": _for_each,
+    "alert_task": run_alert,
 }

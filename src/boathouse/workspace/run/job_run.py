@@ -172,7 +172,8 @@ class JobRunner:
     def _work_on(self, task: TaskRun, upstream: dict[str, Upstream]) -> None:
         source = self.job.tasks[task.key]
         end = self.attempt(task, source, self.references(task, upstream), self._stops[task.key])
-        self._upstream[task.key] = Upstream(task.run_id, end.result.value.lower(), end.values, "RunExecutionError" if end.message else "")
+        error = "RunExecutionError" if end.message else ""
+        self._upstream[task.key] = Upstream(task.run_id, end.result.value.lower(), end.values, error, end.outcome)
         self._failures.pop(task.key, None)  # the message of the previous attempt
         if end.result in g.FAILED and end.message:
             subject = f"Task {task.key} failed" if end.result == Result.FAILED else f"Task {task.key}"

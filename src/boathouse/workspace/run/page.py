@@ -38,7 +38,7 @@ CLASSES = {
     "UPSTREAM_FAILED": "bad", "CANCELED": "warn", "UPSTREAM_CANCELED": "warn", "RUNNING": "now", "WAITING_FOR_RETRY": "now",
 }  # fmt: skip
 FAILED_ITSELF = {"FAILED", "TIMEDOUT"}
-KIND_NAMES = {"run_job_task": "job", "for_each_task": "loop", "condition_task": "condition"}
+KIND_NAMES = {"run_job_task": "job", "for_each_task": "loop", "condition_task": "condition", "alert_task": "alert"}
 HEIGHT, DOT = 62.0, 11
 
 

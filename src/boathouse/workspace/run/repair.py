@@ -77,4 +77,4 @@ def _upstream(history: History, row: sqlite3.Row) -> Upstream:
     values: dict[str, Any] = {
         v["key"]: json.loads(v["value"]) for v in history.rows("SELECT key, value FROM task_values WHERE run_id = ?", row["run_id"])
     }
-    return Upstream(row["run_id"], row["result_state"].lower(), values)
+    return Upstream(row["run_id"], row["result_state"].lower(), values, outcome=row["outcome"])

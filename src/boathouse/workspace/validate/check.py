@@ -10,7 +10,20 @@ from boathouse.workspace.bundle.jobs import Job, reachable_jobs
 from boathouse.workspace.bundle.load import Bundle
 from boathouse.workspace.errors import BundleError
 from boathouse.workspace.problems import LEVELS, RULES, Problem
-from boathouse.workspace.validate import alerts, code, edges, endpoints, nesting, parameters, references, schedules, schemas, tasks, widgets
+from boathouse.workspace.validate import (
+    alert_tasks,
+    alerts,
+    code,
+    edges,
+    endpoints,
+    nesting,
+    parameters,
+    references,
+    schedules,
+    schemas,
+    tasks,
+    widgets,
+)
 from boathouse.workspace.validate import bundle as whole
 from boathouse.workspace.validate import for_each as loops
 from boathouse.workspace.validate import notifications as notified
@@ -60,12 +73,15 @@ def _in_order(job: str, problems: list[Problem]) -> list[Finding]:
 def refuse_unrunnable(jobs: dict[str, Job], job: Job) -> list[Finding]:
     """Raise the first error or refusal of the bundle's own parts, the job and the jobs it runs; otherwise return the notes about them.
 
-    A bundle with an error outside its jobs and alerts is not deployed. An error in an alert, or in a job that is not part of this run,
+    A bundle with an error outside its jobs and alerts is not deployed. An error in an alert or a job that is not part of this run
     is left to `validate`, because it may be another person's unfinished work. A refusal for the bundle as a whole does not prevent a job that can run here.
     The exceptions are a schema in two catalogs, because a run would mix their tables, and settings of notifications that cannot be read.
     """
     every = [f for one in reachable_jobs(jobs, job) for f in findings(jobs, one)]
-    _refuse_serious(job.bundle, every)
+    named = {key: None for one in reachable_jobs(jobs, job) for key in alert_tasks.evaluated_alerts(one)}
+    declared = job.bundle.resources("alerts")
+    of_alerts = [found for key in named for found in alerts.of_alert(job.bundle, key, declared[key])]
+    _refuse_serious(job.bundle, [*every, *_in_order("", of_alerts)])
     return [f for f in every if f.level == "note"]
 
 
@@ -91,6 +107,7 @@ def _problems(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
     yield from schedules.problems(job)
     yield from schemas.of_job(job)
     yield from notified.of_job(job)
+    yield from alert_tasks.problems(job)
     for source in job.every_task():
         yield from tasks.of_task(job, source)
     yield from edges.problems(job)

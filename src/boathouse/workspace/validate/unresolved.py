@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from boathouse.workspace.bundle.interpolation import REFERENCE
 from boathouse.workspace.bundle.jobs import RUN_HERE, Job, TaskSource
@@ -28,7 +29,18 @@ def _with_effect(source: TaskSource) -> Map:
     out = node.like()
     for key in node:
         if key not in TASK_WITHOUT_EFFECT and all(kind in RUN_HERE for kind in source.kinds):
-            out.add_entry(key, node[key], node.keys_at[key], node.values_at[key])
+            part = node[key] if key != "alert_task" else _without_warehouse(node[key])
+            out.add_entry(key, part, node.keys_at[key], node.values_at[key])
+    return out
+
+
+def _without_warehouse(body: Any) -> Any:
+    "Return an alert_task without the id of its warehouse: the run's cluster evaluates the alert."
+    if not isinstance(body, Map):
+        return body
+    out = body.like()
+    for key in (key for key in body if key != "warehouse_id"):
+        out.add_entry(key, body[key], body.keys_at[key], body.values_at[key])
     return out
 
 

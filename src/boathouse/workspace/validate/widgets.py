@@ -57,7 +57,7 @@ def unread(jobs: dict[str, Job], job: Job) -> Iterator[Problem]:
 
 def _may_read(jobs: dict[str, Job], job: Job, source: TaskSource, name: str) -> bool:
     "Return whether a task that gets the parameter from the job may read it."
-    if source.kind in ("spark_python_task", "condition_task", "for_each_task"):
+    if source.kind in ("spark_python_task", "condition_task", "for_each_task", "alert_task"):
         return False
     if source.kind == "python_wheel_task":
         return source.body.parameters is None
