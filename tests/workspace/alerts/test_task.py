@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from boathouse.workspace.alerts.definition import find_alert
 from boathouse.workspace.alerts.store import AlertStore
 from boathouse.workspace.alerts.watch import evaluate_alert
 from boathouse.workspace.bundle.jobs import all_jobs
 from boathouse.workspace.bundle.load import load
+from boathouse.workspace.cli.main import main
 from boathouse.workspace.errors import BundleError, QueryFailed
 from boathouse.workspace.history.as_json import run_json
 from boathouse.workspace.history.store import History
@@ -96,12 +98,15 @@ def test_a_task_whose_alert_cannot_be_evaluated_fails_with_the_reason(tmp_path: 
     def fail() -> float:
         raise QueryFailed("[TABLE_OR_VIEW_NOT_FOUND] late")
 
-    watch = run(tmp_path, fail)["watch"]["state"]
+    task = run(tmp_path, fail)["watch"]
+    watch = task["state"]
     assert (watch["result_state"], watch["state_message"]) == (
         "FAILED",
         "alert 'late' could not be evaluated: [TABLE_OR_VIEW_NOT_FOUND] late",
     )
     assert mails(tmp_path) == ["alert late ERROR to email:me@example.com"]
+    log = Path(task["log"]).read_text().splitlines()
+    assert log[:3] == ["alert late: ERROR", "[TABLE_OR_VIEW_NOT_FOUND] late", "notified: ERROR"]
 
 
 def test_the_subscribers_of_a_task_are_notified_instead_and_the_others_by_the_schedule_as_ever(tmp_path: Path) -> None:
@@ -115,6 +120,16 @@ def test_the_subscribers_of_a_task_are_notified_instead_and_the_others_by_the_sc
     assert scheduled.notified == "TRIGGERED"
     run(tmp_path, lambda: 0.75, "told")
     assert mails(tmp_path)[1:] == ["alert late TRIGGERED to email:me@example.com"]
+
+
+def test_the_subscribers_of_a_task_are_not_notified_while_its_alert_is_snoozed(tmp_path: Path) -> None:
+    (tmp_path / "databricks.yml").write_text(BUNDLE)
+    for duration in ("2d", "off"):
+        assert mails(tmp_path) == []
+        snoozed = CliRunner().invoke(main, ["alerts", "snooze", "late", duration, "--bundle", str(tmp_path)])
+        assert snoozed.exit_code == 0, snoozed.output
+        run(tmp_path, lambda: 0.75, "told")
+    assert mails(tmp_path) == ["alert late TRIGGERED to email:you@example.com"]
 
 
 def test_a_task_that_takes_too_long_ends_and_records_no_evaluation(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ def _interruptible(query: Query, stop: StopRequest) -> Query:
 
 def _write_log(task: TaskRun, one: Evaluated, faults: list[str]) -> None:
     result = one.result
-    lines = [f"alert {one.alert.key}: {result.state}", f"value: {result.value}", f"threshold: {result.threshold}", result.message]
+    compared = {"value": result.value, "threshold": result.threshold}
+    lines = [f"alert {one.alert.key}: {result.state}", *(f"{name}: {value}" for name, value in compared.items() if value is not None)]
+    lines += [result.message] if result.message else []
     lines += [f"notified: {one.notified or 'nobody'}", *faults]
     task.folder.mkdir(parents=True, exist_ok=True)
-    (task.folder / "log.txt").write_text("".join(f"{line}\n" for line in lines if line))
+    (task.folder / "log.txt").write_text("".join(f"{line}\n" for line in lines))

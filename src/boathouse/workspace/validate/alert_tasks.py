@@ -40,7 +40,7 @@ def _alert(job: Job, source: TaskSource, body: Map) -> Iterator[Problem]:
         yield problem("alert-task", message, source.at("alert_task", key=True))
         return
     text = str(body[named[0]])
-    if "${" not in text and (named == ["workspace_path"] or find_alert_key(job.bundle, text) is None):
+    if "${" not in text and find_alert_key(job.bundle, text) is None:  # a path is never the id of one
         message = f"task '{source.key}' evaluates the alert '{text}', which is not an alert of this bundle."
         yield problem("other-alert", message, source.at("alert_task", named[0]), OWN)
     if body.get("parameters"):
