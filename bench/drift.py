@@ -26,7 +26,7 @@ Draw = Callable[[np.random.Generator, int, bool], pd.Series]  # generator, rows,
 WHERE = {"window": {"start": datetime(2026, 1, 1), "end": datetime(2026, 1, 2)}, "granularity": "1 day", "model_id": "1"}
 
 
-def row_of(counts: pd.Series, column: int) -> dict[str, Any]:
+def row_of(counts: pd.Series, column: int | str, nulls: int = 0) -> dict[str, Any]:
     "A profile row, as `profile` makes it."
     text, distinct = counts.index.dtype.kind not in "fi", len(counts)
     parts = (
@@ -37,7 +37,7 @@ def row_of(counts: pd.Series, column: int) -> dict[str, Any]:
     if not text and distinct > KEEP:
         counts = counts.groupby(round_array(counts.index.to_numpy())).sum()
     same = WHERE | {"column_name": str(column), "slice_key": None, "slice_value": None}
-    return same | column_statistics("string" if text else "double", counts.astype("int64"), 0, distinct, parts)
+    return same | column_statistics("string" if text else "double", counts.astype("int64"), nulls, distinct, parts)
 
 
 def categories(levels: int) -> Draw:
