@@ -37,7 +37,7 @@ def test_a_catalog_is_spark_s_own_on_this_machine_and_the_target_s_elsewhere() -
 
 def test_each_job_has_a_file_of_its_name_and_everything_is_described() -> None:
     jobs = all_jobs(load(ROOT))
-    assert {p.stem for p in (ROOT / "bundles").glob("*.yml")} == {*jobs, "resources"}
+    assert {p.stem for p in (ROOT / "bundles").glob("*.yml")} == {*jobs, "resources", "dashboard"}
     silent = [job.key for job in jobs.values() if not job.settings.description]
     silent += [f"{job.key}.{task.key}" for job in jobs.values() for task in job.tasks.values() if not task.task.description]
     assert silent == []
