@@ -364,8 +364,7 @@ def quality_rows(
     }
     for i in range(len(windows)):
         found.setdefault((i, None, None), counts.iloc[:0])
-    binary = counts if task == "binary" else counts.iloc[:0]
-    maps = [calibration_before(binary, windows, start) for start, _ in windows]
+    maps = [calibration_before(counts, windows, start) if task == "binary" else None for start, _ in windows]
     out = []
     for w, key, value in sorted(found, key=lambda k: (k[0], k[1] is not None, k[1] or "", k[2] is not None, k[2] or "")):
         start, end = windows[int(w)]
